@@ -1,0 +1,173 @@
+"""Channel attention: the contexts that the fusion blocks share, and MS-CAM.
+
+Reference: Dai et al., "Attentional Feature Fusion", WACV 2021, section 3.1 (arXiv 2009.14082).
+"""
+from __future__ import annotations
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray import NDArray
+
+from .errors import positive
+
+__all__ = ['ChannelContext', 'MSCAM', 'SCALES']
+
+SCALES = ('local', 'global')
+
+
+class PointwiseConv(HybridBlock):
+    """1x1 convolution whose output width, too, may be unknown until the first input (0), unlike nn.Conv2D's."""
+
+    def __init__(self, channels, in_channels, use_bias=True, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        with self.name_scope():
+            self.weight = self.params.get('weight', shape=(channels, in_channels, 1, 1), allow_deferred_init=True)
+            self.bias = self.params.get('bias', shape=(channels,), init='zeros',
+                                        allow_deferred_init=True) if use_bias else None
+
+    def hybrid_forward(self, F, x, weight, bias=None):
+        channels = self.weight.shape[0]
+        if not channels:
+            raise ValueError(f'{self.name} does not know its channels yet; give channels= to the block around it, '
+                             'or call that block once on data before the network is hybridized.')
+        inputs = (x, weight) if bias is None else (x, weight, bias)
+        return F.Convolution(*inputs, kernel=(1, 1), num_filter=channels, no_bias=bias is None, name='fwd')
+
+
+class ChannelBlock(HybridBlock):
+    """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or read off the first input.
+
+    Parameters
+    ----------
+    channels : int, default 0
+        C. With 0 it is taken from the first input, as in Gluon's layers; a network that is hybridized before its
+        first forward needs it given.
+    reduction : int, default 4
+        r: the contexts squeeze C channels to C / r.
+    norm_layer, norm_kwargs : the normalisation, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+
+    Raises
+    ------
+    ValueError
+        If C is smaller than r or not a multiple of it, or the inputs are not (N, C, H, W) of one shape.
+    """
+
+    squeezes = True     # False where reduction has nothing to act on
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        self.channels = channels if channels == 0 else positive('channels', channels)
+        self.reduction = positive('reduction', reduction)
+        self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
+        if self.channels:
+            self._check_reduction(self.channels)
+
+    def _norm(self, channels, **kwargs):
+        return self._settings['norm_layer'](in_channels=channels, **{**self._settings['norm_kwargs'], **kwargs})
+
+    def _check_reduction(self, channels):
+        if self.squeezes and (channels < self.reduction or channels % self.reduction):
+            raise ValueError(f'{type(self).__name__} cannot squeeze {channels} channels by reduction '
+                             f'{self.reduction}; choose a reduction that divides {channels}.')
+
+    def _set_channels(self, channels):
+        self._check_reduction(channels)
+        self.channels = channels
+        for child in self._children.values():
+            if isinstance(child, ChannelBlock):
+                child._set_channels(channels)
+
+    def forward(self, x, *args):
+        if isinstance(x, NDArray):
+            shapes = [tuple(array.shape) for array in (x, *args)]
+            if len(set(shapes)) > 1 or len(shapes[0]) != 4:
+                raise ValueError(f'{type(self).__name__} got {" and ".join(map(str, shapes))}, but takes feature maps '
+                                 '(N, C, H, W) of one shape; project the channels and resize first.')
+            if self.channels == 0:
+                self._set_channels(shapes[0][1])
+            elif self.channels != shapes[0][1]:
+                raise ValueError(f'{type(self).__name__} was made for {self.channels} channels, but its input '
+                                 f'{shapes[0]} has {shapes[0][1]}.')
+        return super().forward(x, *args)
+
+
+class ChannelContext(ChannelBlock, nn.HybridSequential):
+    """Channel context of one scale (section 3.1, eq. 1): a bottleneck of two 1x1 convolutions, each with BatchNorm.
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : as in the fusion blocks (4-D inputs, reduction 4 by default).
+    scale : {'local', 'global'}, default 'local'
+        'global' pools the map to 1x1 first. In training its BatchNorm then sees one value per image, so a batch
+        needs at least two images (MXNet returns beta for one, silently).
+    outputs : int, default 1
+        How many C-channel maps the second convolution gives, stacked along the channels.
+
+    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
+
+    Raises
+    ------
+    ValueError
+        For an unknown scale, or channels that `reduction` does not divide.
+    """
+
+    def __init__(self, channels=0, reduction=4, scale='local', outputs=1, norm_layer=nn.BatchNorm, norm_kwargs=None,
+                 prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        if scale not in SCALES:
+            raise ValueError(f'scale must be local or global, got {scale!r}.')
+        self.scale, self.outputs = scale, outputs
+        hidden, out = channels // reduction, channels * outputs
+        with self.name_scope():
+            if scale == 'global':
+                self.add(nn.GlobalAvgPool2D())
+            self.add(PointwiseConv(hidden, channels), self._norm(hidden), nn.Activation('relu'),
+                     PointwiseConv(out, hidden), self._norm(out))
+
+    def _set_channels(self, channels):
+        super()._set_channels(channels)
+        squeeze, expand = (child for child in self._children.values() if isinstance(child, PointwiseConv))
+        hidden, out = channels // self.reduction, channels * self.outputs
+        squeeze.weight.shape, squeeze.bias.shape = (hidden, channels, 1, 1), (hidden,)
+        expand.weight.shape, expand.bias.shape = (out, hidden, 1, 1), (out,)
+
+
+class MultiScale(ChannelBlock):
+    """Base of the blocks that weigh channels by M(X) = sigmoid(local(X) + global(X)) (section 3.1, eq. 2)."""
+
+    rounds = 1          # how many M with parameters of their own
+
+    def __init__(self, channels=0, reduction=4, scales=('local', 'global'), norm_layer=nn.BatchNorm, norm_kwargs=None,
+                 prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        if isinstance(scales, str) or len(scales) != 2:
+            raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
+        # The released files say local_att and global_att whatever the scales are, and append 2 in the second round.
+        with self.name_scope():
+            for suffix in ('', '2')[:self.rounds]:
+                for place, scale in zip(('local_att', 'global_att'), scales):
+                    setattr(self, place + suffix, ChannelContext(channels, scale=scale, **self._settings))
+
+    def weights(self, F, x, suffix=''):
+        """M(x): (N, C, H, W), or (N, C, 1, 1) if both scales are global."""
+        first, second = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
+        return F.sigmoid(F.broadcast_add(first(x), second(x)))
+
+
+class MSCAM(MultiScale):
+    """Multi-scale channel attention module, X' = X * M(X) (section 3.1, figure 1).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Input and output (N, C, H, W). A training batch needs at least two images.
+
+    Raises
+    ------
+    ValueError
+        As :class:`AFF` does.
+    """
+
+    def hybrid_forward(self, F, x):
+        return F.broadcast_mul(x, self.weights(F, x))

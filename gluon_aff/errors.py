@@ -1,0 +1,26 @@
+"""Wording that the errors of both packages share."""
+from __future__ import annotations
+
+import difflib
+import operator
+
+
+def unknown(kind, name, known):
+    """The ValueError for a name that is not in `known`: it suggests the nearest ones, or lists them all if few."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    hint = f'did you mean {" or ".join(near)}?' if near else ''
+    if len(known) <= 20:
+        hint = f'{hint} Known: {", ".join(known)}.'.strip()
+    return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
+
+
+def positive(name, value):
+    """`value` as an int of at least 1, or a ValueError that names the argument."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f'{name} must be a positive whole number, got {value!r}.')
+    return number

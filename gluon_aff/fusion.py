@@ -1,0 +1,248 @@
+"""Fusion blocks, (x, y) -> z: what stands where a network would add or concatenate two feature maps.
+
+Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from section 3.2 and 3.3,
+the other strategies from table 4, where each is built on MS-CAM. M(.) below is MS-CAM's weights.
+"""
+from __future__ import annotations
+
+from mxnet.gluon import nn
+
+from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv
+from .errors import unknown
+
+__all__ = ['AFF', 'IAFF', 'Add', 'Concat', 'FUSIONS', 'Highway', 'MSGAU', 'MSSA', 'MSSE', 'SK', 'get_fusion']
+
+
+def blend(F, weight, x, y):
+    """weight * x + (1 - weight) * y, in three operators rather than four."""
+    return F.broadcast_mul(x - y, weight) + y
+
+
+class Fusion(ChannelBlock):
+    """Base of the fusions. x and y are (N, C, H, W) of one shape, and so is z.
+
+    In the formulas x is the low-level map or the identity and y the map with the larger receptive field; `residual`
+    puts a residual block's two branches in these places.
+    """
+
+    def residual(self, body, identity):
+        """Fuse a residual block's learned branch with its shortcut."""
+        return self(identity, body)
+
+
+class AttentionalFusion(MultiScale, Fusion):
+    """Base of the fusions on MS-CAM."""
+
+
+class Add(Fusion):
+    """z = x + y: the fusion of ResNet, without parameters.
+
+    Takes, and has no use for, the reduction and the normalisation of the other fusions. Inputs and output
+    (N, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not (N, C, H, W) of one shape.
+    """
+
+    squeezes = False
+
+    def hybrid_forward(self, F, x, y):
+        return x + y
+
+
+class Concat(Fusion):
+    """z = 1x1 convolution of BatchNorm([x, y]) (table 4): concatenation, brought back to C channels.
+
+    Parameters
+    ----------
+    channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is taken and has nothing to act on.
+
+    Inputs and output (N, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not (N, C, H, W) of one shape.
+    """
+
+    squeezes = False
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.bn = self._norm(2 * channels)
+            self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
+
+    def _set_channels(self, channels):
+        super()._set_channels(channels)
+        self.conv.weight.shape = (channels, 2 * channels, 1, 1)
+
+    def hybrid_forward(self, F, x, y):
+        return self.conv(self.bn(F.concat(x, y, dim=1)))
+
+
+class AFF(AttentionalFusion):
+    """Attentional feature fusion, z = 2 * (M(x + y) * x + (1 - M(x + y)) * y) (section 3.2, eq. 3).
+
+    The factor 2, which the paper does not print and the released networks have, makes M = 1/2 a plain addition.
+
+    Parameters
+    ----------
+    channels : int, default 0
+        C of both inputs. With 0 it is taken from the first input, as in Gluon's layers; a network that is hybridized
+        before its first forward needs it given.
+    reduction : int, default 4
+        r: the contexts squeeze C channels to C / r. The paper uses 4 in basic blocks and 16 in bottlenecks.
+    scales : pair of {'local', 'global'}, default ('local', 'global')
+        The two contexts that M adds up (ablated in table 3); all choices have the same number of parameters.
+    norm_layer : block, default :class:`mxnet.gluon.nn.BatchNorm`
+        Normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+    norm_kwargs : dict, optional
+        More arguments for it.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
+    Raises
+    ------
+    ValueError
+        If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not (N, C, H, W) of one
+        shape.
+    """
+
+    def residual(self, body, identity):
+        # In the released networks M multiplies the learned branch.
+        return self(body, identity)
+
+    def hybrid_forward(self, F, x, y):
+        return 2 * blend(F, self.weights(F, x + y), x, y)
+
+
+class IAFF(AFF):
+    """Iterative AFF: u = M1(x + y) * x + (1 - M1(x + y)) * y, then z = M2(u) * x + (1 - M2(u)) * y (section 3.3, eq. 4).
+
+    M1 and M2 have their own parameters. There is no factor 2, as in the released networks.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`; the scales hold for both rounds.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
+    Raises
+    ------
+    ValueError
+        As :class:`AFF` does.
+    """
+
+    rounds = 2
+
+    def hybrid_forward(self, F, x, y):
+        u = blend(F, self.weights(F, x + y), x, y)
+        return blend(F, self.weights(F, u, '2'), x, y)
+
+
+class MSGAU(AttentionalFusion):
+    """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        return F.broadcast_mul(x, self.weights(F, y)) + y
+
+
+class MSSE(AttentionalFusion):
+    """z = x + M(y) * y: refinement by a partial context, as in squeeze-and-excitation (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        return x + F.broadcast_mul(y, self.weights(F, y))
+
+
+class MSSA(AttentionalFusion):
+    """z = M(x + y) * x + y: modulation by the full context, as in spatial attention (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        return F.broadcast_mul(x, self.weights(F, x + y)) + y
+
+
+class Highway(AttentionalFusion):
+    """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context, as in highway networks (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        return blend(F, self.weights(F, x), x, y)
+
+
+class SK(Fusion):
+    """z = 2 * (a * x + b * y), (a, b) the softmax over two outputs of the global context of x + y (table 4).
+
+    The selective kernel's fusion (Li et al., CVPR 2019); the factor 2 makes a = b = 1/2 a plain addition.
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
+
+    def hybrid_forward(self, F, x, y):
+        a, b = F.split(self.global_att(x + y), num_outputs=2, axis=1)
+        # Over two logits softmax is the sigmoid of their difference.
+        return 2 * blend(F, F.sigmoid(a - b), x, y)
+
+
+FUSIONS = {'add': Add, 'concat': Concat, 'aff': AFF, 'iaff': IAFF, 'ms_gau': MSGAU, 'ms_se': MSSE, 'ms_sa': MSSA,
+           'sk': SK, 'highway': Highway}
+
+
+def get_fusion(fusion):
+    """The class behind a name of the table, or `fusion` itself where it is a callable such as a class or a partial.
+
+    Parameters
+    ----------
+    fusion : str or callable
+        A key of `FUSIONS`, in any case, or what makes a :class:`Fusion` from ``channels``, ``reduction``,
+        ``norm_layer`` and ``norm_kwargs``, such as ``functools.partial(AFF, scales=('global', 'global'))``.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not in the table; it suggests the nearest ones.
+    """
+    if callable(fusion):
+        return fusion
+    name = str(fusion).lower()
+    if name not in FUSIONS:
+        raise unknown('fusion', fusion, FUSIONS)
+    return FUSIONS[name]

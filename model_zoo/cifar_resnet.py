@@ -1,0 +1,110 @@
+"""Pre-activation ResNets for 32x32 images with the addition of each block replaced by a fusion.
+
+References: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016; Dai et al., "Attentional Feature
+Fusion", WACV 2021 (ResNet-20-b: b blocks a stage, depth 6b + 2).
+"""
+from __future__ import annotations
+
+from functools import partial
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from gluon_aff.errors import positive
+
+from .network import FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm
+from .registry import CIFAR100, register_model
+
+__all__ = ['CifarResNet', 'PreActBlock']
+
+
+class PreActBlock(HybridBlock):
+    """Twice normalisation, ReLU and 3x3 convolution (the first with the stride), fused with the shortcut.
+
+    Parameters
+    ----------
+    channels, in_channels, stride : int
+    norm, fuse : callable
+        What makes a normalisation (from in_channels) and a fusion (from channels).
+
+    Input (N, in_channels, H, W); output (N, channels, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, channels, in_channels, stride, norm, fuse, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        with self.name_scope():
+            # The released files name the body so.
+            self.resfwd = nn.HybridSequential(prefix='')
+            self.resfwd.add(
+                norm(in_channels=in_channels), nn.Activation('relu'),
+                nn.Conv2D(channels, 3, stride, 1, use_bias=False, in_channels=in_channels),
+                norm(in_channels=channels), nn.Activation('relu'),
+                nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=channels))
+            changes = stride != 1 or channels != in_channels
+            self.downsample = make_downsample(channels, in_channels, stride) if changes else None
+            self.attention = fuse(channels)
+
+    def hybrid_forward(self, F, x):
+        identity = self.downsample(x) if self.downsample else x
+        return self.attention.residual(self.resfwd(x), identity)
+
+
+class CifarResNet(FeatureNetwork):
+    """Pre-activation ResNet for small images: a 3x3 stem, three stages of basic blocks, average pool, dense layer.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Number of blocks in each of the three stages.
+    classes : int, default 100
+    width : int, default 4
+        The stages have 16, 32, 64 x width channels, the stem as many as the first.
+    reduction : int, default 4
+    start_stage : int, default 1
+        The stage (1 to 3) from which on `fusion` fuses; before it blocks add.
+    fusion, norm_layer, norm_kwargs, use_global_stats, final_drop, in_channels : see
+        :class:`model_zoo.resnet.ResNet`.
+
+    Input (N, 3, H, W), any size; output (N, classes), logits.
+
+    Attributes
+    ----------
+    features, output : as in GluonCV's CIFARResNetV2.
+
+    Raises
+    ------
+    ValueError
+        For an unknown fusion, or a number out of its range.
+    """
+
+    def __init__(self, layers, classes=100, width=4, fusion='aff', reduction=4, start_stage=1,
+                 norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False, final_drop=0.0, in_channels=3,
+                 prefix=None, params=None):
+        super().__init__(classes, prefix=prefix, params=params)
+        check_start_stage(start_stage, layers)
+        channels = 16 * positive('width', width)
+        norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix='')
+            self.features.add(norm(in_channels=in_channels, scale=False, center=False),
+                              nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=in_channels))
+            for stage, blocks in enumerate(layers, start=1):
+                in_stage, channels = channels, 16 * width << (stage - 1)
+                fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
+                layer = nn.HybridSequential(prefix=f'stage{stage}_')
+                with layer.name_scope():
+                    layer.add(PreActBlock(channels, in_stage, 1 if stage == 1 else 2, norm, fuse))
+                    for _ in range(blocks - 1):
+                        layer.add(PreActBlock(channels, channels, 1, norm, fuse))
+                self.features.add(layer)
+            self.features.add(norm(in_channels=channels), nn.Activation('relu'), nn.GlobalAvgPool2D(), nn.Flatten())
+            if check_drop(final_drop):
+                self.features.add(nn.Dropout(final_drop))
+            self.output = nn.Dense(self.classes, in_units=channels)
+
+
+for _fusion in ('add', 'aff', 'iaff'):
+    for _blocks in (1, 2, 3, 4, 5):
+        register_model(f'cifar_{_fusion}_resnet{6 * _blocks + 2}', family='CIFAR ResNet', dataset=CIFAR100,
+                       source='AFF paper, section 4; depth 6b + 2 with b blocks a stage')(
+            partial(CifarResNet, (_blocks,) * 3, fusion=_fusion))

@@ -1,0 +1,174 @@
+"""What every network of the zoo has in common: its head, its stages by number, its shortcuts."""
+from __future__ import annotations
+
+from functools import partial
+
+import mxnet as mx
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from gluon_aff.errors import positive
+from gluon_aff.fusion import Add, get_fusion
+
+
+def make_norm(norm_layer, norm_kwargs, use_global_stats):
+    """One callable for the normalisation that a network's arguments ask for; the caller's dict stays as it is."""
+    kwargs = dict(norm_kwargs or {})
+    if use_global_stats:
+        kwargs['use_global_stats'] = True
+    return partial(norm_layer, **kwargs)
+
+
+def check_drop(final_drop):
+    """final_drop as it is, or a ValueError where it is no dropout ratio."""
+    if not isinstance(final_drop, (int, float)) or not 0 <= final_drop < 1:
+        raise ValueError(f'final_drop must be a ratio from 0 to below 1, got {final_drop!r}.')
+    return final_drop
+
+
+def check_start_stage(start_stage, layers, stages=None):
+    """Raise a ValueError where layers has no number of blocks for each stage, or start_stage is no stage's number."""
+    if stages and len(layers) != stages:
+        raise ValueError(f'layers must be {stages} numbers of blocks, got {layers!r}.')
+    for blocks in layers:
+        positive('A number of blocks', blocks)
+    if start_stage not in range(1, len(layers) + 1):
+        raise ValueError(f'start_stage must be 1 to {len(layers)}, the stage from which on attention fuses, '
+                         f'got {start_stage!r}.')
+
+
+def make_stem(deep_stem, stem_width, norm, in_channels):
+    """Layers of the first convolution, stride 2: three 3x3 (width w, w, 2w) or one 7x7, and how many channels they give.
+
+    The normalisation behind the last one is left to the network.
+    """
+    if not deep_stem:
+        return [nn.Conv2D(64, 7, 2, 3, use_bias=False, in_channels=in_channels)], 64
+    width = positive('stem_width', stem_width)
+    return [nn.Conv2D(width, 3, 2, 1, use_bias=False, in_channels=in_channels), norm(in_channels=width),
+            nn.Activation('relu'),
+            nn.Conv2D(width, 3, 1, 1, use_bias=False, in_channels=width), norm(in_channels=width),
+            nn.Activation('relu'),
+            nn.Conv2D(2 * width, 3, 1, 1, use_bias=False, in_channels=width)], 2 * width
+
+
+def stage_plan(dilated):
+    """(stride, dilation of the first block, dilation of the others) of the four stages of an ImageNet network.
+
+    Dilated, the last two keep the resolution of the second, 1/8 of the input's, as segmentation heads expect.
+    """
+    return [(1, 1, 1), (2, 1, 1), *([(1, 1, 2), (1, 2, 4)] if dilated else [(2, 1, 1), (2, 1, 1)])]
+
+
+def make_fusion(fusion, reduction, norm, stage, start_stage):
+    """What makes the fusion of a stage, called with its channels: addition before start_stage, `fusion` from it on."""
+    if stage < start_stage:
+        return Add
+    return partial(get_fusion(fusion), reduction=reduction, norm_layer=norm)
+
+
+def make_downsample(channels, in_channels, stride, norm=None, pool=True):
+    """The shortcut of a block that changes its shape: 1x1 convolution, behind an average pool or itself strided.
+
+    The pool rounds up, as the body's padded 3x3 convolution does, so both branches agree at odd sizes.
+    """
+    layers = nn.HybridSequential(prefix='down_')
+    with layers.name_scope():
+        if pool:
+            layers.add(nn.AvgPool2D(stride, stride, ceil_mode=True, count_include_pad=False))
+        layers.add(nn.Conv2D(channels, 1, 1 if pool else stride, use_bias=False, in_channels=in_channels))
+        if norm:
+            layers.add(norm(in_channels=channels))
+    return layers
+
+
+class Network(HybridBlock):
+    """Base of the classification networks.
+
+    A subclass has its head as the attribute `head_name` names, and says in `stages` which children make up the stem
+    (stage 0) and the stages 1, 2, ...
+
+    Attributes
+    ----------
+    classes : int
+        Number of outputs.
+    """
+
+    head_name = 'output'
+
+    def __init__(self, classes, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        self.classes = positive('classes', classes)
+
+    def stages(self):
+        """The children of each stage: a list of lists of blocks, the stem first."""
+        raise NotImplementedError
+
+    def stage_outputs(self, x, stages=None):
+        """Feature maps by stage number.
+
+        Parameters
+        ----------
+        x : NDArray or Symbol, (N, 3, H, W)
+        stages : sequence of int, default all
+            0 is the stem, 1 the first stage, and so on.
+
+        Returns
+        -------
+        list of NDArray or Symbol
+            One map (N, C, H', W') for each number, in the order asked for.
+
+        Raises
+        ------
+        ValueError
+            For a number that the network has no stage for.
+        """
+        layers = self.stages()
+        wanted = range(len(layers)) if stages is None else list(stages)
+        for stage in wanted:
+            if stage not in range(len(layers)):
+                raise ValueError(f'{type(self).__name__} has stages 0 to {len(layers) - 1}, not {stage!r}.')
+        outputs = []
+        for stage in layers[:max(wanted, default=-1) + 1]:
+            for layer in stage:
+                x = layer(x)
+            outputs.append(x)
+        return [outputs[stage] for stage in wanted]
+
+    def reset_classifier(self, classes):
+        """Put a fresh head with `classes` outputs in place of the present one; everything else stays.
+
+        Where the network is initialised the head is, too: on the same devices, in the same type (Xavier).
+
+        Raises
+        ------
+        ValueError
+            If classes is not a positive whole number.
+        """
+        classes = positive('classes', classes)
+        old = getattr(self, self.head_name)
+        with self.name_scope():
+            new = nn.Dense(classes, in_units=old.weight.shape[1], dtype=old.weight.dtype)
+        devices = old.weight.list_ctx() if old.weight._data is not None else (
+            old.weight._deferred_init[1] if old.weight._deferred_init else None)
+        if devices:
+            new.initialize(mx.init.Xavier(), ctx=devices)
+        setattr(self, self.head_name, new)
+        self.classes = classes
+
+
+class FeatureNetwork(Network):
+    """Base of the networks laid out as GluonCV's `features` and `output`."""
+
+    def stages(self):
+        # Every stage is the only HybridSequential inside features; what stands before the first one is the stem.
+        stem, stages = [], []
+        for layer in self.features:
+            if isinstance(layer, nn.HybridSequential):
+                stages.append([layer])
+            elif not stages:
+                stem.append(layer)
+        return [stem, *stages]
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))

@@ -1,0 +1,261 @@
+"""The registry of networks by name: register_model, get_model, list_models, model_info."""
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Callable, Tuple
+
+from gluon_aff.complexity import complexity
+from gluon_aff.data import labels
+from gluon_aff.errors import unknown
+
+from . import weights
+
+__all__ = ['CIFAR100', 'Dataset', 'IMAGENET', 'ModelCard', 'get_model', 'get_model_list', 'list_models', 'model_info',
+           'pretrained_model_list', 'purge', 'register_model']
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the networks of a data set take: input (C, H, W), mean and std of RGB values in 0..1, names of the classes.
+
+    Evaluation resizes the short side to H / crop_ratio and takes the centre H x W.
+    """
+
+    name: str
+    input_size: Tuple[int, int, int]
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
+    crop_ratio: float
+    labels: Callable[[], Tuple[str, ...]]
+
+
+# The recipe's figures (0..255), AFF paper's released training script.
+IMAGENET = Dataset('ImageNet-1k', (3, 224, 224), tuple(v / 255 for v in (123.68, 116.779, 103.939)),
+                   tuple(v / 255 for v in (58.393, 57.12, 57.375)), 0.875, labels.imagenet)
+CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 1.0,
+                   lambda: labels.CIFAR100)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Facts on a registered network, with its default options.
+
+    Attributes
+    ----------
+    name, family, fusion, source : str
+    dataset : str
+        What its default head and its normalisation are for.
+    input_size : tuple (C, H, W)
+    mean, std : tuple of float
+        Of RGB values in 0..1.
+    crop_ratio : float
+        Evaluation resizes the short side to H / crop_ratio and takes the centre H x W.
+    classes : int
+    labels : tuple of str
+        Name of each class.
+    parameters : int
+        Trainable ones.
+    multiply_adds : int
+        For one image of input_size.
+    weights : tuple of str
+        Tags of the parameter files that can be had; empty if there are none.
+    """
+
+    name: str
+    family: str
+    fusion: str
+    dataset: str
+    input_size: Tuple[int, int, int]
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
+    crop_ratio: float
+    classes: int
+    labels: Tuple[str, ...]
+    parameters: int
+    multiply_adds: int
+    source: str
+    weights: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Callable
+    family: str
+    dataset: Dataset
+    source: str
+
+
+_registry = {}
+
+
+def register_model(name=None, *, family, dataset, source):
+    """Register what builds a network; use it as a decorator, or call the result on a class or partial.
+
+    Parameters
+    ----------
+    name : str, default the function's name
+        Lower case letters, digits and underscores.
+    family : str
+        For listings, such as 'ResNet'.
+    dataset : Dataset
+        What the default head is for.
+    source : str
+        The publication the network is from.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the builder unchanged. The builder takes keyword options, `classes` among them, and
+        returns a :class:`model_zoo.network.Network`.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken or has other characters.
+    """
+    def register(build):
+        key = name or build.__name__
+        if not re.fullmatch('[a-z0-9_]+', key):
+            raise ValueError(f'A model name has lower case letters, digits and underscores only, got {key!r}.')
+        if key in _registry:
+            raise ValueError(f'A model named {key!r} is registered already.')
+        _registry[key] = _Entry(build, family, dataset, source)
+        return build
+    return register
+
+
+def _find(name):
+    try:
+        return _registry[str(name).lower()]
+    except KeyError:
+        raise unknown('model', name, _registry) from None
+
+
+def _options(entry):
+    parameters = inspect.signature(entry.build).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
+    """Build a network by name.
+
+    Parameters
+    ----------
+    name : str
+        As `list_models` gives it, in any case.
+    pretrained : bool or str, default False
+        True: the released parameters. A str: a tag of them, or the path of a parameter file.
+    ctx : mxnet.Context or list of it, default mxnet.cpu()
+        Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
+    root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
+        Folder in which released parameters are kept.
+    **options
+        The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats,
+        final_drop, ...; the class of the network documents them.
+
+    Returns
+    -------
+    mxnet.gluon.HybridBlock
+        Input (N, 3, H, W), output (N, classes).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or option (it suggests the nearest ones), an option out of its range, or a parameter file
+        that does not fit.
+    FileNotFoundError
+        If the parameter file does not exist.
+    """
+    entry = _find(name)
+    known = _options(entry)
+    for option in options:
+        if option not in known:
+            raise unknown(f'option of {str(name).lower()}', option, [*known, 'pretrained', 'ctx', 'root'])
+    net = entry.build(**options)
+    if pretrained:
+        path = weights.find(str(name).lower(), pretrained, root)
+        weights.load_parameters(net, path, ctx=ctx)
+    return net
+
+
+def list_models(pattern='*', exclude=(), pretrained=False):
+    """Names of the registered networks, in natural order.
+
+    Parameters
+    ----------
+    pattern : str or sequence of str, default '*'
+        Shell wildcards, such as 'iaff_*' or '*resnext*'; a name is listed if one of them fits.
+    exclude : str or sequence of str, default ()
+        Wildcards of names to leave out.
+    pretrained : bool, default False
+        Only those with released parameters.
+
+    Returns
+    -------
+    list of str
+    """
+    def fits(name, patterns):
+        return any(fnmatch.fnmatchcase(name, p.lower()) for p in ([patterns] if isinstance(patterns, str) else patterns))
+
+    def natural(name):
+        return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
+
+    return sorted((name for name in _registry if fits(name, pattern) and not fits(name, exclude)
+                   and (not pretrained or weights.tags(name))), key=natural)
+
+
+@lru_cache(maxsize=None)
+def _count(name):
+    """(trainable parameters, multiply-adds for one image) of a registered network with its default options."""
+    entry = _find(name)
+    return complexity(entry.build(), (1, *entry.dataset.input_size))[:2]
+
+
+def model_info(name):
+    """The card of a registered network.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    ModelCard
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    entry, name = _find(name), str(name).lower()
+    options, data = _options(entry), entry.dataset
+    parameters, multiply_adds = _count(name)
+    return ModelCard(name=name, family=entry.family, fusion=options.get('fusion', ''), dataset=data.name,
+                     input_size=data.input_size, mean=data.mean, std=data.std, crop_ratio=data.crop_ratio,
+                     classes=options['classes'], labels=data.labels(), parameters=parameters,
+                     multiply_adds=multiply_adds, source=entry.source, weights=weights.tags(name))
+
+
+def get_model_list():
+    """Names of all registered networks (GluonCV's name for `list_models()`)."""
+    return list_models()
+
+
+def pretrained_model_list():
+    """Names of the networks with released parameters (GluonCV's name for `list_models(pretrained=True)`)."""
+    return list_models(pretrained=True)
+
+
+def purge(root=weights.ROOT):
+    """Remove the parameter files of registered networks from the cache folder; others, such as GluonCV's, stay.
+
+    Parameters
+    ----------
+    root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
+    """
+    for name in _registry:
+        weights.remove(name, root)
