@@ -6,7 +6,7 @@ import inspect
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Tuple
+from typing import Callable
 
 from gluon_aff.complexity import complexity
 from gluon_aff.data import labels
@@ -26,11 +26,11 @@ class Dataset:
     """
 
     name: str
-    input_size: Tuple[int, int, int]
-    mean: Tuple[float, float, float]
-    std: Tuple[float, float, float]
+    input_size: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     crop_ratio: float
-    labels: Callable[[], Tuple[str, ...]]
+    labels: Callable[[], tuple[str, ...]]
 
 
 # The recipe's figures (0..255), AFF paper's released training script.
@@ -69,16 +69,16 @@ class ModelCard:
     family: str
     fusion: str
     dataset: str
-    input_size: Tuple[int, int, int]
-    mean: Tuple[float, float, float]
-    std: Tuple[float, float, float]
+    input_size: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     crop_ratio: float
     classes: int
-    labels: Tuple[str, ...]
+    labels: tuple[str, ...]
     parameters: int
     multiply_adds: int
     source: str
-    weights: Tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -158,5 +158,5 @@ LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 for _fusion in ('add', 'aff', 'iaff'):
     for _depth, _layers in LAYERS.items():
         register_model(f'{_fusion}_resnet{_depth}', family='ResNet', dataset=IMAGENET,
-                       source='AFF paper, section 4; host: resnet%d_v1d of GluonCV' % _depth)(
+                       source=f'AFF paper, section 4; host: resnet{_depth}_v1d of GluonCV')(
             partial(ResNet, _layers, fusion=_fusion))
