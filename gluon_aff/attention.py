@@ -34,6 +34,16 @@ class PointwiseConv(HybridBlock):
         return F.Convolution(*inputs, kernel=(1, 1), num_filter=channels, no_bias=bias is None, name='fwd')
 
 
+class GlobalAvgPool(HybridBlock):
+    """Mean over the map, (N, C, H, W) -> (N, C, 1, 1).
+
+    nn.GlobalAvgPool2D gives the same, but its backward is slow on the CPU (benchmarks/global_pool.py).
+    """
+
+    def hybrid_forward(self, F, x):
+        return F.contrib.AdaptiveAvgPooling2D(x, output_size=1)
+
+
 class ChannelBlock(HybridBlock):
     """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or read off the first input.
 
@@ -120,7 +130,7 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         hidden, out = channels // reduction, channels * outputs
         with self.name_scope():
             if scale == 'global':
-                self.add(nn.GlobalAvgPool2D())
+                self.add(GlobalAvgPool())
             self.add(PointwiseConv(hidden, channels), self._norm(hidden), nn.Activation('relu'),
                      PointwiseConv(out, hidden), self._norm(out))
 

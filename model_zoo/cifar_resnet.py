@@ -10,6 +10,7 @@ from functools import partial
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from gluon_aff.attention import GlobalAvgPool
 from gluon_aff.errors import positive
 
 from .network import FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm
@@ -97,7 +98,7 @@ class CifarResNet(FeatureNetwork):
                     for _ in range(blocks - 1):
                         layer.add(PreActBlock(channels, channels, 1, norm, fuse))
                 self.features.add(layer)
-            self.features.add(norm(in_channels=channels), nn.Activation('relu'), nn.GlobalAvgPool2D(), nn.Flatten())
+            self.features.add(norm(in_channels=channels), nn.Activation('relu'), GlobalAvgPool(), nn.Flatten())
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels)

@@ -9,6 +9,7 @@ from functools import partial
 
 from mxnet.gluon import nn
 
+from gluon_aff.attention import GlobalAvgPool
 from gluon_aff.errors import positive
 
 from .network import FeatureNetwork, check_drop, check_start_stage, make_fusion, make_norm
@@ -66,7 +67,7 @@ class CifarResNeXt(FeatureNetwork):
                 self.features.add(resnext_stage(stage, blocks, planes, channels, plan, cardinality, bottleneck_width,
                                                 norm, fuse, True, last_gamma))
                 planes, channels = 2 * planes, 4 * planes
-            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
+            self.features.add(GlobalAvgPool(), nn.Flatten())
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels)

@@ -1,0 +1,196 @@
+"""Small labelled images in memory, 32x32, and batches of them."""
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..errors import positive
+from . import labels
+from .images import normalise
+
+__all__ = ['Batches', 'ImageSet', 'digits', 'fashion_mnist']
+
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set: images uint8 (N, 32, 32, C) and labels int (N,), for training and held out.
+
+    Attributes
+    ----------
+    name : str
+    labels : tuple of str
+        Name of each class.
+    mean, std : tuple of float
+        Of RGB values in 0..1.
+    train, test : (images, labels)
+    flip : bool
+        Whether a mirrored image still belongs to its class.
+    """
+
+    name: str
+    labels: tuple
+    mean: tuple
+    std: tuple
+    train: tuple
+    test: tuple
+    flip: bool
+
+
+def _resize(images):
+    """uint8 images (N, H, W) as (N, 32, 32, 1), bilinear."""
+    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.BILINEAR)) for image in images]
+    return np.stack(resized)[..., None]
+
+
+def digits():
+    """scikit-learn's 1,797 handwritten digits (8x8, UCI), resized to 32x32; a fifth of each class is held out.
+
+    Returns
+    -------
+    ImageSet
+        1,437 images to train on and 360 held out, always the same ones.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is missing.
+    """
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError:
+        raise ImportError("The digits come with scikit-learn; run: pip install 'gluon_aff[train]'") from None
+    data = load_digits()
+    images = _resize((data.images * (255 / 16)).round().astype(np.uint8))
+    train, held_out = train_test_split(np.arange(len(images)), test_size=360, stratify=data.target, random_state=0)
+    target = data.target.astype(np.int32)
+    return ImageSet('digits', labels.DIGITS, (0.3057,) * 3, (0.3235,) * 3, (images[train], target[train]),
+                    (images[held_out], target[held_out]), flip=False)
+
+
+def _read_idx(path, dimensions):
+    """The array of an IDX file of bytes, gzipped or not."""
+    try:
+        with open(path, 'rb') as file:
+            content = file.read()
+        if content[:2] == b'\x1f\x8b':
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise ValueError(f'{path} cannot be read: {error}.') from None
+    header = 4 * (1 + dimensions)
+    if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
+        raise ValueError(f'{path} is not an IDX file of bytes with {dimensions} dimensions.')
+    shape = struct.unpack(f'>{dimensions}I', content[4:header])
+    if len(content) - header != np.prod(shape, dtype=np.int64):
+        raise ValueError(f'{path} says it holds {" x ".join(map(str, shape))} bytes, but has {len(content) - header}; '
+                         'fetch it again.')
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def fashion_mnist(data_dir):
+    """Fashion-MNIST (Xiao et al., 2017), 60,000 + 10,000 images of 28x28, resized to 32x32.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of the four IDX files (train-images-idx3-ubyte and so on), gzipped or not.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the files is missing.
+    ValueError
+        If one is damaged, or images and labels do not agree.
+    """
+    def split(prefix):
+        arrays = []
+        for kind, dimensions in (('images-idx3', 3), ('labels-idx1', 1)):
+            path = os.path.join(data_dir, f'{prefix}-{kind}-ubyte')
+            for candidate in (path, path + '.gz'):
+                if os.path.isfile(candidate):
+                    arrays.append(_read_idx(candidate, dimensions))
+                    break
+            else:
+                raise FileNotFoundError(f'Fashion-MNIST needs {path} (or .gz); get the four IDX files from the '
+                                        'data set\'s home page or your package manager and name their folder.')
+        images, target = arrays
+        if images.shape[1:] != (28, 28) or len(images) != len(target) or not len(target) or target.max() > 9:
+            raise ValueError(f'{prefix} of {data_dir} is not Fashion-MNIST: images {images.shape}, '
+                             f'labels {target.shape}.')
+        return _resize(images), target.astype(np.int32)
+
+    return ImageSet('fashion_mnist', labels.FASHION_MNIST, (0.2856,) * 3, (0.3385,) * 3, split('train'),
+                    split('t10k'), flip=True)
+
+
+class Batches:
+    """Batches (N, 3, H, W) float32 and (N,) float32 labels, as numpy arrays, of an image set.
+
+    What an epoch gives depends on seed, epoch and the images alone.
+
+    Parameters
+    ----------
+    images, target : (M, H, W, C) uint8, (M,) int
+    batch_size : int
+    mean, std : three floats each
+    train : bool, default False
+        Shuffle, crop at random out of a padding of 4 pixels, and leave out the last, smaller batch.
+    flip : bool, default False
+        In training, mirror half of the images.
+    seed : int, default 0
+
+    Raises
+    ------
+    ValueError
+        If there are fewer images than a training batch has, or it has one image: the global context's
+        normalisation then gives a constant.
+    """
+
+    PAD = 4
+
+    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, seed=0):
+        self.images, self.target, self.mean, self.std = images, target, mean, std
+        self.batch_size, self.train, self.flip, self.seed = positive('batch_size', batch_size), train, flip, seed
+        if train and not 2 <= batch_size <= len(images):
+            raise ValueError(f'batch_size must be 2 to {len(images)}, the number of training images, '
+                             f'got {batch_size}.')
+
+    def __len__(self):
+        full, rest = divmod(len(self.images), self.batch_size)
+        return full if self.train else full + bool(rest)
+
+    def epoch(self, number=0):
+        """Iterate over the batches of an epoch."""
+        total = len(self.images)
+        order = np.arange(total)
+        if self.train:
+            random = np.random.RandomState((self.seed * 100003 + number) % 2 ** 32)
+            order = random.permutation(total)
+            offsets = random.randint(0, 2 * self.PAD + 1, (total, 2))
+            mirrored = random.rand(total) < 0.5 * self.flip
+        for batch in range(len(self)):
+            chosen = order[batch * self.batch_size:(batch + 1) * self.batch_size]
+            images = self.images[chosen]
+            if self.train:
+                images = self._augment(images, offsets[chosen], mirrored[chosen])
+            yield normalise(images, self.mean, self.std), self.target[chosen].astype(np.float32)
+
+    def _augment(self, images, offsets, mirrored):
+        height, width = images.shape[1:3]
+        padded = np.pad(images, ((0, 0), (self.PAD, self.PAD), (self.PAD, self.PAD), (0, 0)))
+        out = np.empty_like(images)
+        for i, (top, left) in enumerate(offsets):
+            crop = padded[i, top:top + height, left:left + width]
+            out[i] = crop[:, ::-1] if mirrored[i] else crop
+        return out
