@@ -167,7 +167,9 @@ def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
     args = _parser().parse_args(argv)
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         # The reader, such as head, has seen enough; keep Python from flushing into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

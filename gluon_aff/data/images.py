@@ -70,8 +70,11 @@ def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
     numpy.ndarray, float32, (3, H, W)
     """
     _, height, width = input_size
-    scale = max(height / image.height, width / image.width) / crop_ratio
-    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    tall, wide = round(height / crop_ratio), round(width / crop_ratio)
+    if image.width * tall >= image.height * wide:
+        size = (image.width * tall // image.height, tall)
+    else:
+        size = (wide, image.height * wide // image.width)
     if size != image.size:
         image = image.resize(size, Image.BILINEAR)
     left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -1,0 +1,176 @@
+"""The command line, run as a user runs it."""
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import gluon
+from PIL import Image
+
+from gluon_aff.data.images import evaluation_array, read_image
+from model_zoo import get_model, list_models, model_info
+from model_zoo.__main__ import main
+
+OPTIONS = {'classes': 3, 'width': 1}
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """A run's folder, the same parameters alone, and a folder of pictures, one of which is broken."""
+    top = tmp_path_factory.mktemp('cli')
+    mx.random.seed(0)
+    net = get_model('cifar_aff_resnet8', **OPTIONS)
+    net.initialize(mx.init.Xavier())
+    card = model_info('cifar_aff_resnet8')
+    (top / 'run').mkdir()
+    net.save_parameters(str(top / 'run' / 'best.params'))
+    (top / 'run' / 'model.json').write_text(json.dumps({
+        'model': 'cifar_aff_resnet8', 'options': OPTIONS, 'labels': ['cat', 'dog', 'owl'], 'parameters': 'best.params',
+        'input_size': card.input_size, 'mean': card.mean, 'std': card.std, 'crop_ratio': 1.0}))
+    wide = get_model('cifar_add_resnet8', classes=7)
+    wide.initialize(mx.init.Xavier())
+    wide.save_parameters(str(top / 'seven.params'))
+
+    (top / 'pictures').mkdir()
+    random = np.random.RandomState(0)
+    for name, size in (('a.png', (32, 32)), ('b.jpg', (50, 41)), ('d.png', (7, 90))):
+        Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(top / 'pictures' / name)
+    (top / 'pictures' / 'c.png').write_text('not a picture')
+    return top
+
+
+def run(capsys, *args):
+    """Exit status, standard output and standard error of a command."""
+    status = main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *args):
+    """The one line on standard error of a command that is refused."""
+    status, out, err = run(capsys, *args)
+    assert status == 2 and out == '' and err.count('\n') == 1
+    return err
+
+
+def test_list_is_a_table_of_the_models_that_fit(capsys):
+    status, out, _ = run(capsys, 'list', 'cifar_*_resnet8')
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert status == 0 and [row[0] for row in rows] == list_models('cifar_*_resnet8')
+    assert '1.34' in out and '3x32x32' in out and head[0] == 'name'
+
+
+def test_list_without_a_fit_says_so(capsys):
+    assert 'No network fits' in refused(capsys, 'list', 'nothing*')
+
+
+def test_info_gives_the_card(capsys):
+    _, out, _ = run(capsys, 'info', 'IAFF_ResNet50')
+    for fact in ('35,170,120', '3x224x224', 'iaff', 'ImageNet', 'tench', 'resnet50_v1d'):
+        assert fact in out
+
+
+def test_an_unknown_name_suggests_the_nearest(capsys):
+    assert 'iaff_resnet50' in refused(capsys, 'info', 'iaff_resnet5')
+
+
+def predictions(files, path):
+    """What the network says of a picture, computed without the command line."""
+    net = get_model('cifar_aff_resnet8', pretrained=str(files / 'run' / 'best.params'), **OPTIONS)
+    card = model_info('cifar_aff_resnet8')
+    data = evaluation_array(read_image(path), card.input_size, card.mean, card.std, 1.0)
+    return mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy()
+
+
+def test_predict_reports_the_unreadable_picture_and_goes_on(capsys, files):
+    status, out, err = run(capsys, 'predict', files / 'run', files / 'pictures', '--format', 'jsonl', '--top-k', 2)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 1 and 'c.png is not an image' in err and '1 of 4' in err
+    assert [row['image'][-5:] for row in rows] == ['a.png', 'b.jpg', 'd.png']
+    for row in rows:
+        wanted = predictions(files, row['image'])
+        labels = [['cat', 'dog', 'owl'][i] for i in wanted.argsort()[::-1]]
+        assert [found['label'] for found in row['predictions']] == labels[:2]
+        assert [found['probability'] for found in row['predictions']] == pytest.approx(sorted(wanted)[::-1][:2],
+                                                                                       abs=2e-6)
+
+
+def test_predict_reports_a_missing_file_and_goes_on(capsys, files):
+    status, out, err = run(capsys, 'predict', files / 'run', files / 'no.png', files / 'pictures' / 'a.png')
+    assert status == 1 and 'There is no file' in err and 'a.png' in out
+
+
+def test_predict_writes_csv_that_reads_back(capsys, files):
+    status, out, _ = run(capsys, 'predict', files / 'run', files / 'pictures' / 'a.png', '--format', 'csv')
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and [row['rank'] for row in rows] == ['1', '2', '3']
+    assert sum(float(row['probability']) for row in rows) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_takes_a_parameter_file_and_what_stands_beside_it(capsys, files):
+    by_folder = run(capsys, 'predict', files / 'run', files / 'pictures' / 'a.png')
+    by_file = run(capsys, 'predict', 'cifar_aff_resnet8', files / 'pictures' / 'a.png', '--weights',
+                  files / 'run' / 'best.params')
+    assert by_folder == by_file and 'owl' in by_file[1]
+
+
+def test_predict_takes_the_number_of_classes_from_a_file_alone(capsys, files):
+    status, out, _ = run(capsys, 'predict', 'cifar_add_resnet8', files / 'pictures' / 'a.png', '--weights',
+                         files / 'seven.params', '--top-k', 99)
+    assert status == 0 and len(out.splitlines()) == 7 and 'class 6' in out
+
+
+def test_predict_refuses_parameters_of_another_network(capsys, files):
+    said = refused(capsys, 'predict', 'cifar_iaff_resnet8', files / 'pictures' / 'a.png', '--weights',
+                   files / 'seven.params')
+    assert 'another network' in said and 'att' in said
+
+
+@pytest.mark.parametrize('content, says', [
+    (None, 'no model.json'), ('{', 'cannot be read'), ('{}', 'lacks model'), ('[]', 'lacks model')])
+def test_predict_refuses_a_folder_that_is_no_run(capsys, files, tmp_path, content, says):
+    if content is not None:
+        (tmp_path / 'model.json').write_text(content)
+    assert says in refused(capsys, 'predict', tmp_path, files / 'pictures')
+
+
+def test_predict_without_parameters_says_where_they_would_go(capsys, files, tmp_path, monkeypatch):
+    said = refused(capsys, 'predict', 'iaff_resnet152', files / 'pictures' / 'a.png')
+    assert 'iaff_resnet152.params' in said
+
+
+def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
+    status, out, err = run(capsys, 'export', files / 'run', '-o', tmp_path / 'new' / 'folder')
+    symbol, params = sorted(out.split(), reverse=True)
+    assert status == 0 and err == '' and len(list((tmp_path / 'new' / 'folder').iterdir())) == 2
+    net = gluon.SymbolBlock.imports(symbol, ['data'], params)
+    card = model_info('cifar_aff_resnet8')
+    picture = files / 'pictures' / 'b.jpg'
+    data = evaluation_array(read_image(picture), card.input_size, card.mean, card.std, 1.0)
+    np.testing.assert_allclose(mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy(), predictions(files, picture),
+                               rtol=1e-5)
+
+
+def test_export_of_random_parameters_says_so(capsys, tmp_path):
+    status, out, err = run(capsys, 'export', 'cifar_add_resnet8', '-o', tmp_path)
+    assert status == 0 and 'random' in err and len(out.split()) == 2
+
+
+@pytest.mark.parametrize('args', [['predict', 'x', 'y', '--top-k', '0'], ['nothing'], [], ['export', 'x']])
+def test_wrong_arguments_exit_with_2(args, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 2 and 'usage' in capsys.readouterr().err
+
+
+def test_the_module_runs_and_a_closed_pipe_is_no_error():
+    command = subprocess.Popen([sys.executable, '-m', 'model_zoo', 'list', 'cifar_add*'], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    command.stdout.close()
+    said = command.stderr.read()
+    command.stderr.close()
+    assert command.wait() == 0 and said == b''

@@ -1,0 +1,145 @@
+"""Training: the schedule's values, files written whole, and a short run of the script."""
+import json
+import math
+import os
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import train_cifar
+from gluon_aff.data.cifar import Batches, digits
+from gluon_aff.train import RunFolder, evaluate, fit, warmup_cosine
+from gluon_aff.train.run import atomic
+from model_zoo import get_model, load_parameters
+from model_zoo.trained import open_trained
+
+
+@pytest.mark.parametrize('warmup', [0, 5])
+def test_schedule_is_a_linear_warmup_then_a_cosine_at_every_step(warmup):
+    lr, epochs, batches = 0.2, 30, 7
+    schedule = warmup_cosine(lr, epochs, batches, warmup)
+    rising, falling = warmup * batches, (epochs - warmup) * batches
+    for step in range(epochs * batches):
+        wanted = (lr * step / (rising - 1) if step < rising
+                  else lr * (1 + math.cos(math.pi * (step - rising) / (falling - 1))) / 2)
+        assert schedule(step) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize('warmup', [-1, 3, 4])
+def test_a_warmup_outside_the_run_is_refused(warmup):
+    with pytest.raises(ValueError, match='shorter than the run'):
+        warmup_cosine(0.1, 3, 10, warmup)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('old')
+    with pytest.raises(RuntimeError), atomic(path) as partial:
+        with open(partial, 'w') as file:
+            file.write('half')
+        raise RuntimeError
+    assert path.read_text() == 'old' and os.listdir(tmp_path) == ['file']
+    with atomic(path) as partial, open(partial, 'w') as file:
+        file.write('new')
+    assert path.read_text() == 'new' and os.listdir(tmp_path) == ['file']
+
+
+def small_digits(count=128):
+    data = digits()
+    return data, (data.train[0][:count], data.train[1][:count]), (data.test[0][:50], data.test[1][:50])
+
+
+def test_accuracy_counts_what_the_network_says():
+    data, _, test = small_digits()
+
+    def oracle(rows):
+        """Says the digit that the first pixels stand for, which the images below have been given."""
+        return mx.nd.one_hot((rows[:, 0, 0, 0] * 0.25 + 0.5) * 255, 10)
+    images = test[0].copy()
+    images[:, 0, 0, 0] = test[1]
+    images[:10, 0, 0, 0] = (test[1][:10] + 1) % 10
+    batches = Batches(images, test[1], 16, (0.5,) * 3, (0.25,) * 3)
+    assert evaluate(lambda x: oracle((x + 1e-6)), batches, [mx.cpu()]) == pytest.approx(0.8)
+
+
+def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):
+    best = train_cifar.main(['--width', '1', '--num-epochs', '2', '--batch-size', '256', '--save-dir',
+                             str(tmp_path / 'run'), '--fusion', 'ms_se', '--no-wd'])
+    said = json.loads((tmp_path / 'run' / 'model.json').read_text())
+    assert said['options'] == {'classes': 10, 'width': 1, 'final_drop': 0.0, 'fusion': 'ms_se'}
+    assert said['accuracy'] == best and '--fusion ms_se' in said['command']
+    log = (tmp_path / 'run' / 'log.txt').read_text().splitlines()
+    assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
+    assert log[-1] in capsys.readouterr().out
+
+    model, data = open_trained(str(tmp_path / 'run')), digits()
+    assert model.labels == data.labels
+    assert evaluate(model.net, Batches(*data.test, 60, model.mean, model.std), [mx.cpu()]) == best
+
+
+def short_run(folder, seed, **kwargs):
+    data, train, test = small_digits()
+    mx.random.seed(seed)
+    net = get_model('cifar_aff_resnet8', classes=10, width=1)
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    train = Batches(*train, 32, data.mean, data.std, train=True, seed=seed)
+    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}), kwargs.pop('epochs', 1),
+        warmup_cosine(kwargs.pop('lr', 0.05), 1, len(train)), **kwargs)
+    return net
+
+
+def values(net):
+    return {name: param.data().asnumpy() for name, param in net._collect_params_with_prefix().items()}
+
+
+def test_the_same_seed_gives_the_same_network(tmp_path):
+    first, again, other = (values(short_run(tmp_path / str(i), seed)) for i, seed in enumerate((1, 1, 2)))
+    for name, value in first.items():
+        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6)
+    assert any(not np.allclose(other[name], first[name]) for name in first)
+
+
+def test_no_wd_spares_biases_and_norms(tmp_path):
+    net = short_run(tmp_path / 'run', 0, no_wd=True)
+    for name, param in net.collect_params().items():
+        assert param.wd_mult == (0 if name.endswith(('bias', 'beta', 'gamma')) else 1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
+    data, train, test = small_digits()
+    net = short_run(tmp_path / 'run', 0)
+    before = values(net)
+    broken = next(iter(net.collect_params('.*dense.*weight').values()))
+    broken.set_data(broken.data() * float('nan'))
+    batches = Batches(*train, 32, data.mean, data.std, train=True)
+    with pytest.raises(FloatingPointError, match='no longer finite'):
+        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / 'run', {}), 1,
+            warmup_cosine(0.1, 1, len(batches)))
+    load_parameters(net, str(tmp_path / 'run' / 'best.params'))
+    for name, value in values(net).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize('flags, says', [
+    (['--dataset', 'fashion_mnist'], 'needs --data-dir'),
+    (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
+    (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
+    (['--fusion', 'af'], 'did you mean aff'),
+    (['--width', '0'], 'width must be a positive'),
+    (['--batch-size', '1'], 'batch_size must be 2'),
+    (['--num-epochs', '1'], 'warm-up must be shorter'),
+    (['--model', 'aff_resnet50'], 'option'),
+])
+def test_wrong_arguments_are_one_sentence(flags, says, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
+        train_cifar.main(['--save-dir', str(tmp_path / 'run'), *flags])
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match='cannot be saved'):
+        RunFolder(tmp_path / 'file' / 'run', {})
