@@ -172,8 +172,9 @@ def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
     """
     entry = _find(name)
     known = _options(entry)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
     for option in options:
-        if option not in known:
+        if option not in known and not takes_any:
             raise unknown(f'option of {str(name).lower()}', option, [*known, 'pretrained', 'ctx', 'root'])
     net = entry.build(**options)
     if pretrained:
