@@ -175,7 +175,7 @@ def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
     for option in options:
         if option not in known and not takes_any:
-            raise unknown(f'option of {str(name).lower()}', option, [*known, 'pretrained', 'ctx', 'root'])
+            raise unknown(f'{str(name).lower()} option', option, [*known, 'pretrained', 'ctx', 'root'])
     net = entry.build(**options)
     if pretrained:
         path = weights.find(str(name).lower(), pretrained, root)
