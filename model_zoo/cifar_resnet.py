@@ -66,7 +66,7 @@ class CifarResNet(FeatureNetwork):
     fusion, norm_layer, norm_kwargs, use_global_stats, final_drop, in_channels : see
         :class:`model_zoo.resnet.ResNet`.
 
-    Input (N, 3, H, W), any size; output (N, classes), logits.
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Attributes
     ----------
@@ -78,10 +78,12 @@ class CifarResNet(FeatureNetwork):
         For an unknown fusion, or a number out of its range.
     """
 
+    min_size = 3
+
     def __init__(self, layers, classes=100, width=4, fusion='aff', reduction=4, start_stage=1,
                  norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False, final_drop=0.0, in_channels=3,
                  prefix=None, params=None):
-        super().__init__(classes, prefix=prefix, params=params)
+        super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers)
         channels = 16 * positive('width', width)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)

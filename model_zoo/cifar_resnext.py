@@ -36,7 +36,7 @@ class CifarResNeXt(FeatureNetwork):
     fusion, reduction, norm_layer, norm_kwargs, use_global_stats, last_gamma, final_drop, in_channels : see
         :class:`model_zoo.resnet.ResNet`.
 
-    Input (N, 3, H, W), any size; output (N, classes), logits.
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Attributes
     ----------
@@ -48,10 +48,12 @@ class CifarResNeXt(FeatureNetwork):
         For an unknown fusion, or a number out of its range.
     """
 
+    min_size = 3
+
     def __init__(self, layers, classes=100, width=4, cardinality=32, bottleneck_width=4, fusion='aff', reduction=16,
                  start_stage=1, norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False, last_gamma=False,
                  final_drop=0.0, in_channels=3, prefix=None, params=None):
-        super().__init__(classes, prefix=prefix, params=params)
+        super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers)
         cardinality = positive('cardinality', cardinality)
         bottleneck_width = positive('bottleneck_width', bottleneck_width)

@@ -4,8 +4,10 @@ from __future__ import annotations
 from functools import partial
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray import NDArray
 
 from gluon_aff.errors import positive
 from gluon_aff.fusion import Add, get_fusion
@@ -92,13 +94,34 @@ class Network(HybridBlock):
     ----------
     classes : int
         Number of outputs.
+    in_channels : int
+        Channels of the input; 0 if they are taken from the first one.
+
+    Raises
+    ------
+    ValueError
+        When called on anything but images (N, in_channels, H, W) of the network's type, each side of at least
+        `min_size`.
     """
 
     head_name = 'output'
+    min_size = 1        # below it a map would vanish on the way
 
-    def __init__(self, classes, prefix=None, params=None):
+    def __init__(self, classes, in_channels, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
         self.classes = positive('classes', classes)
+        self.in_channels = in_channels if in_channels == 0 else positive('in_channels', in_channels)
+
+    def forward(self, x):
+        if isinstance(x, NDArray):
+            head = getattr(self, self.head_name)
+            wanted = np.dtype(head.weight.dtype if isinstance(head, nn.Dense) else x.dtype)
+            if (x.ndim != 4 or min(x.shape[2:]) < self.min_size or x.dtype != wanted
+                    or self.in_channels not in (0, x.shape[1])):
+                raise ValueError(
+                    f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {wanted}, H and W '
+                    f'at least {self.min_size}, got {x.shape} of {np.dtype(x.dtype)}.')
+        return super().forward(x)
 
     def stages(self):
         """The children of each stage: a list of lists of blocks, the stem first."""

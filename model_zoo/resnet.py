@@ -93,7 +93,7 @@ class ResNet(Network):
     in_channels : int, default 3
         Channels of the input; 0 takes them from the first one.
 
-    Input (N, 3, H, W) with H, W >= 32, odd sizes included; output (N, classes), logits.
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
 
     Attributes
     ----------
@@ -106,11 +106,12 @@ class ResNet(Network):
     """
 
     head_name = 'fc'
+    min_size = 17
 
     def __init__(self, layers, classes=1000, fusion='aff', reduction=16, start_stage=3, dilated=False,
                  norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False, last_gamma=False, deep_stem=True,
                  stem_width=32, avg_down=True, final_drop=0.0, in_channels=3, prefix=None, params=None):
-        super().__init__(classes, prefix=prefix, params=params)
+        super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers, stages=4)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():

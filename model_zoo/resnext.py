@@ -93,7 +93,7 @@ class ResNeXt(FeatureNetwork):
     stem_width, avg_down, final_drop, in_channels : see :class:`model_zoo.resnet.ResNet`; stem_width is 64 by default,
         and the first stage's shortcut, which is not strided, has no pool.
 
-    Input (N, 3, H, W) with H, W >= 32, odd sizes included; output (N, classes), logits.
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
 
     Attributes
     ----------
@@ -105,11 +105,13 @@ class ResNeXt(FeatureNetwork):
         For an unknown fusion, or a number out of its range.
     """
 
+    min_size = 17
+
     def __init__(self, layers, cardinality=32, bottleneck_width=4, classes=1000, fusion='aff', reduction=16,
                  start_stage=3, dilated=False, norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False,
                  last_gamma=False, deep_stem=True, stem_width=64, avg_down=True, final_drop=0.0, in_channels=3,
                  prefix=None, params=None):
-        super().__init__(classes, prefix=prefix, params=params)
+        super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers, stages=4)
         cardinality = positive('cardinality', cardinality)
         bottleneck_width = positive('bottleneck_width', bottleneck_width)
