@@ -19,10 +19,15 @@ def blend(F, weight, x, y):
 
 
 class Fusion(ChannelBlock):
-    """Base of the fusions. x and y are (N, C, H, W) of one shape, and so is z.
+    """Base of the fusions, to derive your own from: x and y are (N, C, H, W) of one shape, and so is z.
 
-    In the formulas x is the low-level map or the identity and y the map with the larger receptive field; `residual`
+    Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map or the identity and y the map with the larger receptive field; `residual`
     puts a residual block's two branches in these places.
+
+    Raises
+    ------
+    ValueError
+        As :class:`AFF` does.
     """
 
     def residual(self, body, identity):

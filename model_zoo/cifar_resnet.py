@@ -29,6 +29,11 @@ class PreActBlock(HybridBlock):
         What makes a normalisation (from in_channels) and a fusion (from channels).
 
     Input (N, in_channels, H, W); output (N, channels, ceil(H / stride), ceil(W / stride)).
+
+    Raises
+    ------
+    ValueError
+        If the fusion's reduction does not divide its channels.
     """
 
     def __init__(self, channels, in_channels, stride, norm, fuse, prefix=None, params=None):

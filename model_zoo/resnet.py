@@ -35,6 +35,11 @@ class Bottleneck(HybridBlock):
         Start the last normalisation's gamma at zero.
 
     Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
+
+    Raises
+    ------
+    ValueError
+        If the fusion's reduction does not divide its channels.
     """
 
     def __init__(self, planes, in_channels, stride, norm, fuse, dilation=1, downsample=None, last_gamma=False,

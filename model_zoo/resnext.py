@@ -38,6 +38,11 @@ class ResNeXtBlock(HybridBlock):
         Start the last normalisation's gamma at zero.
 
     Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
+
+    Raises
+    ------
+    ValueError
+        If the fusion's reduction does not divide its channels, or bottleneck_width leaves no channels.
     """
 
     def __init__(self, planes, in_channels, stride, cardinality, bottleneck_width, norm, fuse, dilation=1,

@@ -64,6 +64,14 @@ def remove(name, root=ROOT):
 def read_parameters(path):
     """Arrays by name of a file that Gluon's save_parameters or export wrote.
 
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict of str to NDArray
+
     Raises
     ------
     FileNotFoundError, ValueError

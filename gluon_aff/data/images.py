@@ -22,7 +22,7 @@ def find_images(paths):
 
 
 def read_image(path):
-    """An image file as an RGB PIL.Image, turned upright as its EXIF data says.
+    """The image file at `path` as an RGB PIL.Image, turned upright as its EXIF data says.
 
     Raises
     ------

@@ -1,0 +1,41 @@
+"""Every public name is documented: what goes in and out, what is raised, where it is from."""
+import importlib
+import inspect
+
+import pytest
+from mxnet.gluon import Block
+
+PACKAGES = ['gluon_aff', 'gluon_aff.attention', 'gluon_aff.complexity', 'gluon_aff.data.cifar',
+            'gluon_aff.data.images', 'gluon_aff.fusion', 'gluon_aff.train', 'model_zoo', 'model_zoo.cifar_resnet',
+            'model_zoo.cifar_resnext', 'model_zoo.registry', 'model_zoo.resnet', 'model_zoo.resnext',
+            'model_zoo.trained', 'model_zoo.weights']
+PUBLIC = {f'{package}.{name}': getattr(importlib.import_module(package), name)
+          for package in PACKAGES for name in importlib.import_module(package).__all__}
+CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]
+BLOCKS = [name for name in CALLABLE if inspect.isclass(PUBLIC[name]) and issubclass(PUBLIC[name], Block)]
+
+
+@pytest.mark.parametrize('name', CALLABLE)
+def test_public_names_have_docstrings(name):
+    said = PUBLIC[name].__doc__
+    assert said and len(said.strip()) > 30
+
+
+@pytest.mark.parametrize('name', BLOCKS)
+def test_blocks_say_their_shapes_and_errors(name):
+    said = PUBLIC[name].__doc__ + inspect.getmodule(PUBLIC[name]).__doc__
+    assert '(N, ' in said or '(N,' in said
+    assert 'Raises' in said or 'raise' in said
+
+
+@pytest.mark.parametrize('name', BLOCKS)
+def test_modules_of_blocks_name_their_source(name):
+    module = inspect.getmodule(PUBLIC[name])
+    assert 'Reference' in module.__doc__ or 'common' in module.__doc__
+
+
+@pytest.mark.parametrize('name', [name for name in CALLABLE if inspect.isfunction(PUBLIC[name])])
+def test_functions_document_every_parameter(name):
+    function = PUBLIC[name]
+    for parameter in inspect.signature(function).parameters:
+        assert parameter in function.__doc__, f'{name} does not document {parameter}'
