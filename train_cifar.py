@@ -1,7 +1,7 @@
 """Train a network of the zoo on small images.
 
     python train_cifar.py --dataset digits --model cifar_aff_resnet8 --width 1
-    python train_cifar.py --dataset fashion_mnist --data-dir /usr/share/datasets/fashion-mnist --model cifar_iaff_resnet8
+    python train_cifar.py --dataset fashion_mnist --data-dir DIR --model cifar_iaff_resnet8 --width 1
 
 Flags are named as in GluonCV's and the paper authors' scripts. The run's folder (--save-dir) gets best.params,
 model.json and log.txt; `python -m model_zoo predict RUN_FOLDER IMAGE...` uses it.

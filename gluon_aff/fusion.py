@@ -1,7 +1,7 @@
 """Fusion blocks, (x, y) -> z: what stands where a network would add or concatenate two feature maps.
 
-Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from section 3.2 and 3.3,
-the other strategies from table 4, where each is built on MS-CAM. M(.) below is MS-CAM's weights.
+Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from sections 3.2 and
+3.3, the other strategies from table 4, where each is built on MS-CAM. M(.) below is MS-CAM's weights.
 """
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def blend(F, weight, x, y):
 class Fusion(ChannelBlock):
     """Base of the fusions, to derive your own from: x and y are (N, C, H, W) of one shape, and so is z.
 
-    Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map or the identity and y the map with the larger receptive field; `residual`
-    puts a residual block's two branches in these places.
+    Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map
+    or the identity and y the map with the larger receptive field; `residual` puts a residual block's two branches in
+    these places.
 
     Raises
     ------
@@ -125,9 +126,9 @@ class AFF(AttentionalFusion):
 
 
 class IAFF(AFF):
-    """Iterative AFF: u = M1(x + y) * x + (1 - M1(x + y)) * y, then z = M2(u) * x + (1 - M2(u)) * y (section 3.3, eq. 4).
+    """Iterative AFF (section 3.3, eq. 4): z = M2(u) * x + (1 - M2(u)) * y with the paper's AFF as u.
 
-    M1 and M2 have their own parameters. There is no factor 2, as in the released networks.
+    u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the released networks.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def check_start_stage(start_stage, layers, stages=None):
 
 
 def make_stem(deep_stem, stem_width, norm, in_channels):
-    """Layers of the first convolution, stride 2: three 3x3 (width w, w, 2w) or one 7x7, and how many channels they give.
+    """Layers of the first convolution, stride 2: three 3x3 (width w, w, 2w) or one 7x7; and the channels they give.
 
     The normalisation behind the last one is left to the network.
     """

@@ -200,7 +200,8 @@ def list_models(pattern='*', exclude=(), pretrained=False):
     list of str
     """
     def fits(name, patterns):
-        return any(fnmatch.fnmatchcase(name, p.lower()) for p in ([patterns] if isinstance(patterns, str) else patterns))
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        return any(fnmatch.fnmatchcase(name, p.lower()) for p in patterns)
 
     def natural(name):
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]

@@ -72,7 +72,7 @@ def _read_description(path):
         missing = [key for key in ('model', 'options', 'labels', 'input_size', 'mean', 'std', 'crop_ratio',
                                    'parameters') if key not in said]
     except FileNotFoundError:
-        raise ValueError(f'{os.path.dirname(path)} is not the folder of a training run: it has no model.json.') from None
+        raise ValueError(f"{os.path.dirname(path)} is not a training run's folder: it has no model.json.") from None
     except (OSError, ValueError) as error:
         raise ValueError(f'{path} cannot be read as JSON: {error}.') from None
     if missing:

@@ -60,7 +60,7 @@ def test_accuracy_counts_what_the_network_says():
     images[:, 0, 0, 0] = test[1]
     images[:10, 0, 0, 0] = (test[1][:10] + 1) % 10
     batches = Batches(images, test[1], 16, (0.5,) * 3, (0.25,) * 3)
-    assert evaluate(lambda x: oracle((x + 1e-6)), batches, [mx.cpu()]) == pytest.approx(0.8)
+    assert evaluate(lambda x: oracle(x + 1e-6), batches, [mx.cpu()]) == pytest.approx(0.8)
 
 
 def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):

@@ -32,7 +32,7 @@ def _umask():
 
 
 class RunFolder:
-    """A run's folder: ``best.params``, ``model.json`` (what these are, enough to build and use the network), ``log.txt``.
+    """A run's folder: ``best.params``, ``model.json`` (enough to build and use the network), ``log.txt``.
 
     Parameters
     ----------
