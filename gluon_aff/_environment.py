@@ -22,3 +22,6 @@ def check_environment(python=sys.version_info, numpy_version=None):
             raise
         raise ImportError("gluon_aff needs MXNet 1.9; run: pip install 'gluon_aff[cpu]', or one of the "
                           'extras cu101, cu102, cu110, cu112, cu115, cu117 for a GPU.') from None
+    except OSError as error:
+        raise ImportError(f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
+                          'packages libgomp1 and libquadmath0 have those of its CPU build.') from None

@@ -1,0 +1,62 @@
+# make demo      train a small network on scikit-learn's digits
+# make test      run the tests
+# make test-all  run the tests on every Python from 3.8 to 3.11 that is installed
+# make lint      run the linter
+# make clean     remove the environments and what was built
+#
+# PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras of setup.py).
+
+VENV := .venv
+MXNET := cpu
+PY := $(VENV)/bin/python
+
+# Runs only where this Python is in range and can make an environment.
+PROBE := import ensurepip, sys; v = sys.version_info[:2]; (3, 8) <= v < (3, 12) or sys.exit(1); print('%d.%d' % v)
+find = for p in $(1); do "$$p" -c "$(PROBE)" >/dev/null 2>&1 && echo "$$p" && break; done
+
+ifndef PYTHON
+PYTHON := $(shell $(call find,python3.11 python3.10 python3.9 python3.8 python3))
+endif
+VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c "$(PROBE)" 2>/dev/null))
+# Named after what it was made for, so that another PYTHON or MXNET makes it anew.
+INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
+
+.PHONY: help demo test test-all lint clean
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+demo: $(INSTALLED)
+	$(PY) examples/digits.py
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+
+$(INSTALLED): setup.py constraints.txt
+	$(if $(VERSION),,$(error gluon_aff needs Python 3.8 to 3.11 with its venv module, and \
+	$(if $(PYTHON),$(PYTHON) is not that,none is on PATH); install one, or give its path as PYTHON=/path/to/python3.11))
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(PY) -m pip install -q -U -c constraints.txt pip setuptools
+	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[$(MXNET),train,dev]'
+	touch $@
+
+# pyenv's own commands refuse a version that is not active, so its folder is looked into as well.
+test-all:
+	@found=0; failed=0; table=; \
+	for v in 3.8 3.9 3.10 3.11; do \
+		p=$$($(call find,python$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python)); \
+		if [ -z "$$p" ]; then result='not installed'; \
+		elif $(MAKE) test PYTHON="$$p" VENV=.venv-$$v; then found=1; result=passed; \
+		else found=1; failed=1; result=FAILED; fi; \
+		table="$$table$$(printf 'Python %-5s %-14s %s' "$$v" "$$result" "$$p")|"; \
+	done; \
+	printf '%s' "$$table" | tr '|' '\n'; \
+	[ $$found = 1 ] || echo 'No Python from 3.8 to 3.11 was found.' >&2; \
+	[ $$found = 1 ] && [ $$failed = 0 ]
+
+clean:
+	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find gluon_aff model_zoo tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version():
+    # Read, not imported: importing gluon_aff needs MXNet.
+    text = (HERE / 'gluon_aff' / '__init__.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
+
+
+# An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
+MXNET = {'cpu': ['mxnet==1.9.1'],
+         **{cuda: [f'mxnet-{cuda}==1.9.1'] for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')}}
+TRAIN = ['scikit-learn']
+TEST = [*TRAIN, 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
+
+setup(
+    name='gluon_aff',
+    version=version(),
+    description='Attentional Feature Fusion for GluonCV and MXNet: the fusion blocks, and networks by name',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
+    package_data={'': ['*.csv', '*.json', '*.txt']},
+    python_requires='>=3.8,<3.12',
+    install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow', 'tqdm'],
+    extras_require={**MXNET, 'train': TRAIN, 'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
+    entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
+    classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
+                                                          for minor in range(8, 12)),
+                 'Topic :: Scientific/Engineering :: Artificial Intelligence',
+                 'Topic :: Scientific/Engineering :: Image Recognition'],
+)

@@ -1,0 +1,166 @@
+"""The wheel, what it asks for, and the environments that the package refuses."""
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+from shutil import copy, copytree, ignore_patterns
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from gluon_aff._environment import check_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ('gluon_aff', 'model_zoo')
+CUDA = ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')
+
+
+def run(*arguments, **options):
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def pip(*arguments, **options):
+    return run(sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments, **options)
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    # From a copy: a build leaves files behind, and one in the checkout would find those of earlier builds.
+    source = tmp_path_factory.mktemp('source')
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'):
+        copy(ROOT / name, source)
+    for name in PACKAGES:
+        copytree(ROOT / name, source / name, ignore=ignore_patterns('__pycache__'))
+    folder = tmp_path_factory.mktemp('wheel')
+    pip('wheel', '--no-index', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, source)
+    path, = folder.glob('*.whl')
+    return path
+
+
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('installed')
+    pip('install', '--no-index', '--no-deps', '--target', folder, wheel)
+    return folder
+
+
+@pytest.fixture
+def python(installed, tmp_path):
+    """Runs Python on the installed wheel, in an empty folder."""
+    # -S, as the checkout may itself be installed, by a .pth file.
+    others = [path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(installed), *others])}
+    return lambda *arguments: run(sys.executable, '-S', *arguments, cwd=tmp_path, env=environment)
+
+
+@pytest.fixture(scope='module')
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name, = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def requirements(metadata, extra=''):
+    """Requirements that hold with an extra and not without it, or those that always hold."""
+    found = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
+    if not extra:
+        return [each for each in found if each.marker is None]
+    return [each for each in found if each.marker and each.marker.evaluate({'extra': extra})]
+
+
+def test_wheel_holds_the_packages_and_their_data(wheel):
+    expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob('*')
+                if path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')}
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if '.dist-info/' not in name}
+    assert names == expected
+
+
+def test_installed_wheel_builds_a_network(python, installed):
+    out = python('-c', 'import gluon_aff, model_zoo; print(gluon_aff.__file__); print(model_zoo.__file__); '
+                       "print(type(model_zoo.get_model('cifar_aff_resnet8')).__name__)")
+    library, zoo, _ = out.splitlines()
+    assert Path(library) == installed / 'gluon_aff' / '__init__.py'
+    assert Path(zoo) == installed / 'model_zoo' / '__init__.py'
+
+
+def test_installed_wheel_has_its_command(python, installed):
+    entry_points, = installed.glob('gluon_aff-*.dist-info/entry_points.txt')
+    assert 'gluon-aff = model_zoo.__main__:main' in entry_points.read_text()
+    listed = python('-m', 'model_zoo', 'list')
+    assert 'cifar_aff_resnet8' in listed
+    assert python(installed / 'bin' / 'gluon-aff', 'list') == listed
+
+
+def test_metadata_names_the_release(metadata):
+    import gluon_aff
+    assert canonicalize_name(metadata['Name']) == 'gluon-aff'
+    assert metadata['Version'] == gluon_aff.__version__
+    assert metadata['License'] == 'Apache-2.0' or metadata['License-Expression'] == 'Apache-2.0'
+    assert metadata.get_payload().strip() == (ROOT / 'README.md').read_text(encoding='utf-8').strip()
+
+
+@pytest.mark.parametrize('python_version, accepted', [('3.7.17', False), ('3.8.0', True), ('3.9.18', True),
+                                                      ('3.10.13', True), ('3.11.9', True), ('3.12.0', False)])
+def test_metadata_refuses_other_pythons(metadata, python_version, accepted):
+    assert SpecifierSet(metadata['Requires-Python']).contains(python_version) is accepted
+
+
+def test_metadata_requires_no_particular_mxnet(metadata):
+    assert {each.name for each in requirements(metadata)} == {'numpy', 'gluoncv', 'Pillow', 'tqdm'}
+
+
+@pytest.mark.parametrize('extra, name', [('cpu', 'mxnet'), *((cuda, f'mxnet-{cuda}') for cuda in CUDA)])
+def test_each_build_of_mxnet_is_an_extra(metadata, extra, name):
+    assert [f'{each.name}{each.specifier}' for each in requirements(metadata, extra)] == [f'{name}==1.9.1']
+
+
+def test_constraints_satisfy_what_setup_asks_for(metadata):
+    lines = (ROOT / 'constraints.txt').read_text().splitlines()
+    pins = dict(line.split('==') for line in lines if line and not line.startswith('#'))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    asked = [each for extra in ('', 'cpu', 'train', 'test', 'dev') for each in requirements(metadata, extra)]
+    assert {'pytest', 'ruff', 'scikit-learn'} < {each.name for each in asked}
+    for each in asked:
+        assert each.specifier.contains(pins[canonicalize_name(each.name)]), each
+
+
+@pytest.mark.parametrize('python_version, numpy_version', [((3, 8, 0), '1.17.0'), ((3, 11, 9), '1.23.5')])
+def test_environment_in_range_passes(python_version, numpy_version):
+    check_environment(python=python_version, numpy_version=numpy_version)
+
+
+@pytest.mark.parametrize('options, sentence', [
+    ({'python': (3, 12, 1)}, r'Python 3\.8 to 3\.11.* Python 3\.12'),
+    ({'python': (3, 7, 0)}, r'Python 3\.8 to 3\.11.* Python 3\.7'),
+    ({'numpy_version': '1.24.0'}, r'numpy below 1\.24.* numpy 1\.24\.0 .*pip install'),
+    ({'numpy_version': '2.1.0'}, r'numpy below 1\.24.* numpy 2\.1\.0 .*pip install'),
+])
+def test_environment_out_of_range_is_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ImportError) as caught:
+        check_environment(**options)
+    assert re.fullmatch(f'.*{sentence}.*', str(caught.value)), 'one line, as . matches no newline'
+
+
+def test_missing_system_library_is_one_sentence(tmp_path):
+    (tmp_path / 'mxnet.py').write_text("raise OSError('libquadmath.so.0: cannot open shared object file')")
+    code = 'try:\n    import gluon_aff\nexcept ImportError as error:\n    print(error)'
+    out = run(sys.executable, '-c', code, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert re.fullmatch(r'.*libquadmath\.so\.0.*libquadmath0.*\n', out), out
+
+
+@pytest.mark.parametrize('package', PACKAGES)
+def test_missing_mxnet_is_one_sentence(package, tmp_path):
+    code = f"import sys; sys.modules['mxnet'] = None\ntry:\n    import {package}\nexcept ImportError as error:\n" \
+           '    print(error)'
+    out = run(sys.executable, '-c', code, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert re.fullmatch(r".*MXNet 1\.9.*pip install 'gluon_aff\[cpu\]'.*cu117.*\n", out), out
