@@ -1,4 +1,4 @@
-"""The command line: python -m model_zoo list | info | predict | export."""
+"""The command line: python -m model_zoo list | info | predict | export | download | verify | purge."""
 from __future__ import annotations
 
 import argparse
@@ -13,8 +13,11 @@ from tqdm import tqdm
 
 from gluon_aff.data.images import evaluation_array, find_images, read_image
 
-from .registry import get_model, list_models, model_info
+from .download import digest
+from .params_file import read_parameters
+from .registry import get_model, list_models, model_info, purge
 from .trained import open_trained
+from .weights import checkpoints
 
 # Every command returns its exit status: 0, or 1 where a part of the work could not be done.
 
@@ -59,7 +62,53 @@ def info_command(args):
                       f'centre crop of {card.crop_ratio:g}'),
             ('mean', ', '.join(f'{v:.4f}' for v in card.mean)), ('std', ', '.join(f'{v:.4f}' for v in card.std)),
             ('data set', card.dataset), ('classes', f'{card.classes}: {", ".join(card.labels[:4])}, ...'),
-            ('source', card.source), ('weights', ', '.join(card.weights) or 'none released here yet')], sys.stdout)
+            ('source', card.source), ('weights', ', '.join(card.weights) or 'none released')], sys.stdout)
+    for each in checkpoints(card.name):
+        print()
+        _table([('weights', each.tag), ('data set', f'{each.dataset}, labels {each.labels}, {each.outputs} outputs'),
+                ('figures', ', '.join(f'{what.replace("_", " ")} {value:.4f}' for what, value in each.figures.items())
+                 + f' ({each.figures_source})'),
+                ('recipe', each.recipe), ('from', each.source), ('licence', each.license), ('type', each.dtype),
+                (each.digest_kind, each.digest), ('file', f'{each.path(args.root)}: {each.state(args.root)}')],
+               sys.stdout)
+    return 0
+
+
+def download_command(args):
+    """Fetch the released parameters of networks into the cache folder, verified."""
+    wanted = [each for name in list_models(args.pattern) for each in checkpoints(name)]
+    if not wanted:
+        raise ValueError(f'No network with released parameters fits {args.pattern!r}; '
+                         f'there are: {", ".join(list_models(pretrained=True))}.')
+    failed = 0
+    for each in wanted:
+        try:
+            print(each.get(args.root), flush=True)
+        except (ValueError, OSError) as error:
+            print(f'gluon-aff: {error}', file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def verify_command(args):
+    """Check that a parameter file is whole, say which released one it is, and whether it fits a network."""
+    arrays = read_parameters(args.file)
+    values = sum(array.size for array in arrays.values())
+    print(f'{args.file}: {len(arrays)} arrays, {values:,} values, whole')
+    known = [each for each in checkpoints() if digest(args.file, each.digest_kind) == each.digest]
+    for each in known:
+        print(f'it is the released file of {each.model}, {each.tag}')
+    if not known:
+        print('it is none of the released files')
+    if args.model:
+        get_model(args.model, pretrained=args.file)
+        print(f'it fits {args.model}')
+    return 0
+
+
+def purge_command(args):
+    """Remove the released parameters of this zoo's networks from the cache folder."""
+    purge(args.root)
     return 0
 
 
@@ -136,15 +185,30 @@ def _parser():
         sub.set_defaults(run=run)
         return sub
 
+    def cache(sub):
+        sub.add_argument('--root', metavar='DIR', help='cache folder, default $MXNET_HOME/models or ~/.mxnet/models')
+
     sub = command('list', list_command)
     sub.add_argument('pattern', nargs='?', default='*', metavar='PATTERN', help="wildcards, such as 'iaff_*'")
 
-    command('info', info_command).add_argument('name', metavar='NAME')
+    sub = command('info', info_command)
+    sub.add_argument('name', metavar='NAME')
+    cache(sub)
+
+    sub = command('download', download_command)
+    sub.add_argument('pattern', metavar='PATTERN', help="a name, or wildcards such as 'iaff_*'")
+    cache(sub)
+
+    sub = command('verify', verify_command)
+    sub.add_argument('file', metavar='FILE')
+    sub.add_argument('--model', metavar='NAME', help='the network that it should fit')
+
+    cache(command('purge', purge_command))
 
     sub = command('predict', predict_command)
     sub.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     sub.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
-    sub.add_argument('--weights', metavar='FILE', help='parameter file, default: the released one')
+    sub.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
     sub.add_argument('--top-k', type=_count, default=5, metavar='K')
     sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), default='table')
     sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
@@ -152,7 +216,7 @@ def _parser():
     sub = command('export', export_command)
     sub.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     sub.add_argument('-o', '--output', required=True, metavar='DIR')
-    sub.add_argument('--weights', metavar='FILE', help='parameter file, default: the released one')
+    sub.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
     return parser
 
 

@@ -14,7 +14,7 @@ from gluon_aff.attention import GlobalAvgPool
 from gluon_aff.errors import positive
 
 from .network import FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm
-from .registry import CIFAR100, register_model
+from .registry import CIFAR100, FASHION_MNIST, register_model
 
 __all__ = ['CifarResNet', 'PreActBlock']
 
@@ -116,3 +116,8 @@ for _fusion in ('add', 'aff', 'iaff'):
         register_model(f'cifar_{_fusion}_resnet{6 * _blocks + 2}', family='CIFAR ResNet', dataset=CIFAR100,
                        source='AFF paper, section 4; depth 6b + 2 with b blocks a stage')(
             partial(CifarResNet, (_blocks,) * 3, fusion=_fusion))
+
+for _fusion in ('add', 'aff'):
+    register_model(f'fashion_mnist_{_fusion}_resnet8', family='CIFAR ResNet', dataset=FASHION_MNIST,
+                   source='the 8-layer CIFAR ResNet at width 1, trained with train_cifar.py')(
+        partial(CifarResNet, (1, 1, 1), classes=10, width=1, fusion=_fusion))

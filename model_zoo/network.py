@@ -94,6 +94,8 @@ class Network(HybridBlock):
     ----------
     classes : int
         Number of outputs.
+    labels : tuple of str or None
+        Name of each output, where loaded parameters say them.
     in_channels : int
         Channels of the input; 0 if they are taken from the first one.
 
@@ -110,6 +112,7 @@ class Network(HybridBlock):
     def __init__(self, classes, in_channels, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
         self.classes = positive('classes', classes)
+        self.labels = None
         self.in_channels = in_channels if in_channels == 0 else positive('in_channels', in_channels)
 
     def forward(self, x):
@@ -177,7 +180,7 @@ class Network(HybridBlock):
         if devices:
             new.initialize(mx.init.Xavier(), ctx=devices)
         setattr(self, self.head_name, new)
-        self.classes = classes
+        self.classes, self.labels = classes, None
 
 
 class FeatureNetwork(Network):

@@ -3,19 +3,22 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import logging
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Callable
 
 from gluon_aff.complexity import complexity
-from gluon_aff.data import labels
+from gluon_aff.data import cifar, labels
 from gluon_aff.errors import unknown
 
 from . import weights
 
-__all__ = ['CIFAR100', 'Dataset', 'IMAGENET', 'ModelCard', 'get_model', 'get_model_list', 'list_models', 'model_info',
-           'pretrained_model_list', 'purge', 'register_model']
+__all__ = ['CIFAR100', 'Dataset', 'FASHION_MNIST', 'IMAGENET', 'ModelCard', 'get_model', 'get_model_list',
+           'list_models', 'model_info', 'pretrained_model_list', 'purge', 'register_model']
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ IMAGENET = Dataset('ImageNet-1k', (3, 224, 224), tuple(v / 255 for v in (123.68,
                    tuple(v / 255 for v in (58.393, 57.12, 57.375)), 0.875, labels.imagenet)
 CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 1.0,
                    lambda: labels.CIFAR100)
+FASHION_MNIST = Dataset('Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0,
+                        lambda: labels.FASHION_MNIST)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class ModelCard:
     multiply_adds : int
         For one image of input_size.
     weights : tuple of str
-        Tags of the parameter files that can be had; empty if there are none.
+        Tags of the released parameter files, the default first; :func:`model_zoo.weights.checkpoints` tells more.
     """
 
     name: str
@@ -140,7 +145,7 @@ def _options(entry):
     return {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
-def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
+def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, ignore_extra=False, **options):
     """Build a network by name.
 
     Parameters
@@ -148,11 +153,16 @@ def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
     name : str
         As `list_models` gives it, in any case.
     pretrained : bool or str, default False
-        True: the released parameters. A str: a tag of them, or the path of a parameter file.
+        True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
+        eight digits of their digest, or the path of a parameter file. The number of classes is the file's; where
+        `classes` says another one, the head is fresh (Xavier) and a log line says so.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
         Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
         Folder in which released parameters are kept.
+    allow_missing, ignore_extra : bool, default False
+        As in Gluon's load_parameters. With allow_missing GluonCV's resnet50_v1d file, say, starts the backbone of
+        aff_resnet50; what it lacks is initialised (Xavier) and named in a log line.
     **options
         The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats,
         final_drop, ...; the class of the network documents them.
@@ -169,18 +179,40 @@ def get_model(name, pretrained=False, ctx=None, root=weights.ROOT, **options):
         that does not fit.
     FileNotFoundError
         If the parameter file does not exist.
+    DownloadError
+        If the released parameters cannot be had; an OSError that says how to put them in place by hand.
     """
     entry = _find(name)
     known = _options(entry)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
     for option in options:
         if option not in known and not takes_any:
-            raise unknown(f'{str(name).lower()} option', option, [*known, 'pretrained', 'ctx', 'root'])
+            raise unknown(f'{str(name).lower()} option', option,
+                          [*known, 'pretrained', 'ctx', 'root', 'allow_missing', 'ignore_extra'])
     net = entry.build(**options)
-    if pretrained:
-        path = weights.find(str(name).lower(), pretrained, root)
-        weights.load_parameters(net, path, ctx=ctx)
+    if not pretrained:
+        return net
+
+    path, record = weights.find(str(name).lower(), pretrained, root)
+    head = {f'{net.head_name}.weight', f'{net.head_name}.bias'}
+    in_file = weights.read_parameters(path).get(f'{net.head_name}.weight')
+    outputs = net.classes if in_file is None or in_file.ndim != 2 else len(in_file)
+    fresh = ()
+    if outputs != net.classes and 'classes' in options:
+        fresh = sorted(head)
+        log.warning('%s has %d outputs; the head of %s is fresh, with %d.', path, outputs, name, net.classes)
+    elif outputs != net.classes:
+        net.reset_classifier(outputs)
+    weights.load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)
+    if not fresh:
+        net.labels = labels.named(record.labels) if record else _labels(entry, outputs)
     return net
+
+
+def _labels(entry, outputs):
+    """Names of the outputs if there are as many as the network's own data set has classes."""
+    names = entry.dataset.labels()
+    return names if len(names) == outputs else None
 
 
 def list_models(pattern='*', exclude=(), pretrained=False):
@@ -207,7 +239,7 @@ def list_models(pattern='*', exclude=(), pretrained=False):
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
 
     return sorted((name for name in _registry if fits(name, pattern) and not fits(name, exclude)
-                   and (not pretrained or weights.tags(name))), key=natural)
+                   and (not pretrained or weights.checkpoints(name))), key=natural)
 
 
 @lru_cache(maxsize=None)
@@ -239,7 +271,8 @@ def model_info(name):
     return ModelCard(name=name, family=entry.family, fusion=options.get('fusion', ''), dataset=data.name,
                      input_size=data.input_size, mean=data.mean, std=data.std, crop_ratio=data.crop_ratio,
                      classes=options['classes'], labels=data.labels(), parameters=parameters,
-                     multiply_adds=multiply_adds, source=entry.source, weights=weights.tags(name))
+                     multiply_adds=multiply_adds, source=entry.source,
+                     weights=tuple(each.tag for each in weights.checkpoints(name)))
 
 
 def get_model_list():
@@ -252,8 +285,8 @@ def pretrained_model_list():
     return list_models(pretrained=True)
 
 
-def purge(root=weights.ROOT):
-    """Remove the parameter files of registered networks from the cache folder; others, such as GluonCV's, stay.
+def purge(root=None):
+    """Remove the downloaded files of registered networks from the cache folder; others, such as GluonCV's, stay.
 
     Parameters
     ----------

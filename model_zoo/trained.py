@@ -9,7 +9,7 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from .registry import get_model, model_info
-from .weights import load_parameters, read_parameters
+from .weights import load_parameters
 
 __all__ = ['Trained', 'open_trained']
 
@@ -35,8 +35,8 @@ def open_trained(name, weights=None, ctx=None):
     name : str
         A registered name, or the folder of a training run (with model.json).
     weights : str, optional
-        Parameter file. For a registered name without it the released parameters are taken; a model.json beside the
-        file says the network's options and labels, and without one the number of classes is the file's.
+        Parameter file, or tag of a released one (default: the first). A model.json beside a file says the network's
+        options and labels; without one the number of classes is the file's.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
 
     Returns
@@ -47,7 +47,7 @@ def open_trained(name, weights=None, ctx=None):
     ------
     ValueError
         For an unknown name, a folder that is no run's, or parameters that do not fit.
-    FileNotFoundError
+    FileNotFoundError, DownloadError
         If there are no parameters.
     """
     ctx = ctx or mx.cpu()
@@ -55,14 +55,14 @@ def open_trained(name, weights=None, ctx=None):
         said = _read_description(os.path.join(name, 'model.json'))
         return _described(said, weights or os.path.join(name, said['parameters']), ctx)
     card = model_info(name)
-    if weights is None:
-        return _from_card(card, get_model(name, pretrained=True, ctx=ctx), card.labels)
-    beside = os.path.join(os.path.dirname(os.path.abspath(weights)), 'model.json')
-    if os.path.isfile(beside):
+    beside = os.path.join(os.path.dirname(os.path.abspath(weights or '')), 'model.json')
+    if weights and os.path.isfile(weights) and os.path.isfile(beside):
         said = _read_description(beside)
         if said['model'] == card.name:
             return _described(said, weights, ctx)
-    return _from_file(card, weights, ctx)
+    net = get_model(card.name, pretrained=weights or True, ctx=ctx)
+    labels = net.labels or tuple(f'class {i}' for i in range(net.classes))
+    return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)
 
 
 def _read_description(path):
@@ -85,17 +85,3 @@ def _described(said, weights, ctx):
     load_parameters(net, weights, ctx=ctx)
     return Trained(said['model'], net, tuple(said['labels']), tuple(said['input_size']), tuple(said['mean']),
                    tuple(said['std']), said['crop_ratio'])
-
-
-def _from_file(card, weights, ctx):
-    net = get_model(card.name)
-    head = read_parameters(weights).get(f'{net.head_name}.weight')
-    classes = card.classes if head is None else head.shape[0]
-    net.reset_classifier(classes)
-    load_parameters(net, weights, ctx=ctx)
-    labels = card.labels if classes == card.classes else tuple(f'class {i}' for i in range(classes))
-    return _from_card(card, net, labels)
-
-
-def _from_card(card, net, labels):
-    return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)

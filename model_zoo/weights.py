@@ -1,125 +1,246 @@
-"""Where parameters come from: files on disk, checked before they reach a network."""
+"""Where parameters come from: the catalogue of released files, the cache folder, and the way into a network."""
 from __future__ import annotations
 
+import json
+import logging
 import os
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 
-__all__ = ['get_model_file', 'load_parameters', 'read_parameters']
+from gluon_aff.errors import unknown
 
-ROOT = os.path.join(os.environ.get('MXNET_HOME', os.path.join('~', '.mxnet')), 'models')
-# First eight bytes of a file that mx.nd.save wrote (kMXAPINDArrayListMagic).
-MAGIC = (0x112).to_bytes(8, 'little')
+from .download import digest, fetch
+from .params_file import read_parameters
+
+__all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
+
+HERE = Path(__file__).parent
+log = logging.getLogger(__name__)
 
 
-def tags(name):
-    """Tags of the released parameter files of a network; there are none yet."""
-    return ()
+@dataclass(frozen=True)
+class Checkpoint:
+    """A released parameter file, one record of catalog.json.
+
+    Attributes
+    ----------
+    model, tag : str
+        The registered network, and what tells its files apart; the first one of a network is its default.
+    dataset, labels : str
+        What it was trained on; `labels` names the set of class names.
+    outputs : int
+        Of the head in the file.
+    dtype : str
+        Of convolutions and dense layers in the file.
+    figures, figures_source : dict, str
+        Stated accuracy or error (0..1), and who states it.
+    recipe, source, license : str
+    url : str or None
+        None for a file that is shipped in this package.
+    size : int or None
+        Bytes, if known.
+    digest_kind, digest : str
+        See :func:`model_zoo.download.digest`.
+    """
+
+    model: str
+    tag: str
+    dataset: str
+    labels: str
+    outputs: int
+    dtype: str
+    figures: dict
+    figures_source: str
+    recipe: str
+    source: str
+    license: str
+    url: str | None
+    size: int | None
+    digest_kind: str
+    digest: str
+
+    @property
+    def file(self):
+        """Name in the cache folder, GluonCV's pattern: the model and eight digits of the digest."""
+        return f'{self.model}-{self.digest[:8]}.params'
+
+    def path(self, root=None):
+        """Where the file is, or would be after a download."""
+        if self.url is None:
+            return str(HERE / 'checkpoints' / self.file)
+        return str(Path(root or default_root()).expanduser() / self.file)
+
+    def state(self, root=None):
+        """'intact', 'damaged' or 'absent'."""
+        path = self.path(root)
+        if not os.path.isfile(path):
+            return 'absent'
+        return 'intact' if digest(path, self.digest_kind) == self.digest else 'damaged'
+
+    def get(self, root=None):
+        """The file's path, after a download where it is needed.
+
+        Raises
+        ------
+        DownloadError
+            If it cannot be had; says how to put it in place by hand.
+        ValueError
+            If a file shipped in this package is damaged.
+        """
+        path = self.path(root)
+        if self.url is None:
+            if self.state() != 'intact':
+                raise ValueError(f'{path} is {self.state()}; install the package again.')
+            return path
+        mirror = os.environ.get('MXNET_GLUON_REPO')
+        urls = [f'{mirror.rstrip("/")}/gluon/models/{self.file}'] if mirror else []
+        fetch([*urls, self.url], path, self.digest_kind, self.digest)
+        return path
 
 
-def get_model_file(name, tag=None, root=ROOT):
-    """Path of a network's parameter file in the cache folder (GluonCV's name for it).
+def default_root():
+    """The cache folder: $MXNET_HOME/models, or ~/.mxnet/models."""
+    return os.path.join(os.environ.get('MXNET_HOME', os.path.join('~', '.mxnet')), 'models')
+
+
+@lru_cache(maxsize=None)
+def _catalog():
+    rows = json.loads((HERE / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
+    return tuple(Checkpoint(**row) for row in rows)
+
+
+def checkpoints(name=None):
+    """The released files, of all networks or of one; a network's default comes first.
+
+    Parameters
+    ----------
+    name : str, optional
+
+    Returns
+    -------
+    tuple of Checkpoint
+    """
+    return tuple(each for each in _catalog() if name in (None, each.model))
+
+
+def choose(name, tag):
+    """The released file of a network by tag (True for the default) or by the first eight digits of its digest."""
+    found = checkpoints(name)
+    if not found:
+        raise ValueError(f'No parameters are released for {name}; give the path of a parameter file, or train it.')
+    if tag is True:
+        return found[0]
+    for each in found:
+        if tag in (each.tag, each.digest[:8]):
+            return each
+    raise unknown(f'parameters of {name}:', tag, [each.tag for each in found])
+
+
+def find(name, pretrained, root):
+    """What `get_model(..., pretrained=...)` asks for: the path of a file, and its record if it is a released one."""
+    if isinstance(pretrained, (str, os.PathLike)):
+        path = Path(pretrained).expanduser()
+        if path.is_file():
+            return str(path), None
+        if path.suffix or len(path.parts) > 1:
+            raise FileNotFoundError(f'There is no parameter file {path}.')
+        pretrained = str(pretrained)
+    chosen = choose(name, pretrained)
+    return chosen.get(root), chosen
+
+
+def get_model_file(name, tag=None, root=None):
+    """Path of a released parameter file, downloaded if needed (GluonCV's name for it).
 
     Parameters
     ----------
     name : str
         Of a registered network.
     tag : str or bool, optional
-        Finds ``<name>-<tag>.params``; without it (or with True) ``<name>.params``.
+        Which of its files: a tag, or eight digits of the digest; default the first.
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
 
     Raises
     ------
-    FileNotFoundError
+    ValueError
         If there is no such file.
+    DownloadError
+        If it cannot be had.
     """
-    file = f'{name}-{tag}.params' if isinstance(tag, str) else f'{name}.params'
-    path = Path(root).expanduser() / file
-    if not path.is_file():
-        raise FileNotFoundError(f'No parameters for {name}: none can be downloaded yet, and {path} does not exist; '
-                                'put the file there, or give its path as pretrained.')
-    return str(path)
+    return choose(name, tag or True).get(root)
 
 
-def find(name, pretrained, root):
-    """The parameter file that `get_model(..., pretrained=...)` asks for: a path, or a file of the cache folder."""
-    if isinstance(pretrained, (str, os.PathLike)):
-        path = Path(pretrained).expanduser()
-        if path.is_file():
-            return str(path)
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f'There is no parameter file {path}.')
-    return get_model_file(name, pretrained, root)
+def remove(name, root=None):
+    """Remove a network's downloaded files, and what interrupted or damaged downloads left, from the cache folder."""
+    for each in checkpoints(name):
+        if each.url:
+            for suffix in ('', '.part', '.corrupt', '.lock'):
+                path = each.path(root) + suffix
+                if os.path.isfile(path):
+                    os.remove(path)
 
 
-def remove(name, root=ROOT):
-    """Remove a network's parameter files from the cache folder."""
-    folder = Path(root).expanduser()
-    for path in [folder / f'{name}.params', *folder.glob(f'{name}-*.params')]:
-        if path.is_file():
-            path.unlink()
-
-
-def read_parameters(path):
-    """Arrays by name of a file that Gluon's save_parameters or export wrote.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    dict of str to NDArray
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or it is not a parameter file.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'There is no parameter file {path}.')
-    with open(path, 'rb') as file:
-        magic = file.read(len(MAGIC))
-    arrays = None
-    if magic == MAGIC:
-        try:
-            arrays = mx.nd.load(str(path))
-        except mx.MXNetError:
-            pass
-    if not isinstance(arrays, dict) or not arrays:
-        raise ValueError(f'{path} is not a parameter file that Gluon saved, or it is damaged; '
-                         'give a file that save_parameters wrote.')
-    return {name.split(':', 1)[-1] if name.startswith(('arg:', 'aux:')) else name: array
-            for name, array in arrays.items()}
-
-
-def load_parameters(net, path, ctx=None):
+def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False, fresh=()):
     """Load a parameter file into a network; the network's types stand.
+
+    The file is read by :func:`model_zoo.params_file.read_parameters`, never by MXNet, and compared with the network
+    before anything is changed.
 
     Parameters
     ----------
     net : mxnet.gluon.Block
     path : str
-    ctx : mxnet.Context or list of it, default mxnet.cpu()
+    ctx : mxnet.Context or list of it, default where the network is, or mxnet.cpu()
+    allow_missing : bool, default False
+        Parameters that the file lacks stay, or are initialised (Xavier) if they were not yet; a log line names them.
+    ignore_extra : bool, default False
+        Parameters that the network lacks are passed over.
+    fresh : sequence of str, default ()
+        Parameters to initialise (Xavier) whatever the file says.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a parameter file, or is another network's: names the first few parameters that differ.
+        If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
     found, wanted = read_parameters(path), net._collect_params_with_prefix()
-    differences = [f'{name} is missing' for name in wanted if name not in found]
-    differences += [f'{name} is unknown' for name in found if name not in wanted]
-    differences += [f'{name} has shape {found[name].shape}, not {tuple(param.shape)}'
-                    for name, param in wanted.items() if name in found and not _fits(found[name].shape, param.shape)]
+    missing = [name for name in wanted if name not in found and name not in fresh]
+    extra = [name for name in found if name not in wanted]
+    loaded = [name for name in wanted if name in found and name not in fresh]
+    differences = [] if allow_missing else [f'{name} is missing' for name in missing]
+    differences += [] if ignore_extra else [f'{name} is unknown' for name in extra]
+    differences += [f'{name} has shape {found[name].shape}, not {tuple(wanted[name].shape)}' for name in loaded
+                    if not _fits(found[name].shape, wanted[name].shape)]
+    differences += [f'{name} holds {found[name].dtype} values' for name in loaded if found[name].dtype.kind != 'f']
+    if allow_missing and not loaded:
+        differences = ['it has none of their names'] + differences
     if differences:
         more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
         raise ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}.')
-    net.load_parameters(str(path), ctx=ctx or mx.cpu(), cast_dtype=True, dtype_source='current')
+
+    for name in loaded:
+        value = mx.nd.array(found[name].astype(np.dtype(wanted[name].dtype)), dtype=wanted[name].dtype)
+        wanted[name]._load_init(value, ctx)
+    for name in [*missing, *fresh]:
+        if name in fresh or (wanted[name]._data is None and not wanted[name]._deferred_init):
+            wanted[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
+    if missing:
+        log.warning('%s lacks %d parameters, which are initialised or stay as they were: %s', path, len(missing),
+                    _summary(missing))
 
 
 def _fits(shape, wanted):
     return wanted is None or (len(shape) == len(wanted) and all(w in (0, s) for s, w in zip(shape, wanted)))
+
+
+def _summary(names):
+    """Names in one line, by the blocks they belong to."""
+    blocks = sorted({name.rsplit('.', 1)[0].split('.attention.')[0] + ('.attention' if '.attention.' in name else '')
+                     for name in names})
+    return ', '.join(blocks[:6]) + (f', ... ({len(blocks)} blocks)' if len(blocks) > 6 else '')

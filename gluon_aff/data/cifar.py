@@ -16,6 +16,7 @@ from .images import normalise
 __all__ = ['Batches', 'ImageSet', 'digits', 'fashion_mnist']
 
 SIZE = 32
+FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3      # of the training images, resized
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ def fashion_mnist(data_dir):
                              f'labels {target.shape}.')
         return _resize(images), target.astype(np.int32)
 
-    return ImageSet('fashion_mnist', labels.FASHION_MNIST, (0.2856,) * 3, (0.3385,) * 3, split('train'),
-                    split('t10k'), flip=True)
+    return ImageSet('fashion_mnist', labels.FASHION_MNIST, FASHION_MNIST_MEAN, FASHION_MNIST_STD,
+                    split('train'), split('t10k'), flip=True)
 
 
 class Batches:

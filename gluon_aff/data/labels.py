@@ -16,7 +16,21 @@ CIFAR100 = tuple('''
     wardrobe whale willow_tree wolf woman worm'''.split())
 
 
+CIFAR100_COARSE = tuple('''
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
+    insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2'''.split())
+
+
 def imagenet():
     """The 1000 classes of ImageNet-1k, as GluonCV words them."""
     from gluoncv.data import ImageNet1kAttr
     return tuple(ImageNet1kAttr().classes)
+
+
+def named(labels):
+    """The class names that a checkpoint's `labels` stands for, one for each of its outputs."""
+    if labels == 'cifar100_coarse':
+        # The released networks were given 100 outputs and trained on 20 superclasses.
+        return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
+    return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()

@@ -1,0 +1,135 @@
+"""Reads MXNet's parameter files in Python, so that a broken or hostile one never reaches MXNet's own reader.
+
+The format (ndarray.cc of MXNet 1.x, little-endian): a list magic and a reserved word, the number of arrays, the arrays,
+the number of names, the names. An array is a magic, its storage type, its shape, a device, a type, the values.
+"""
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+import numpy as np
+
+__all__ = ['read_parameters']
+
+LIST_MAGIC = 0x112
+ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+TYPES = dict(enumerate(('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool')))
+MAX_DIMENSIONS = 32
+MAX_NAME = 1024
+DENSE = 0
+
+
+class _DamagedError(Exception):
+    """What is wrong with the file."""
+
+
+class _Reader:
+    """Takes values off a buffer, never past its end."""
+
+    def __init__(self, buffer):
+        self.buffer, self.position = buffer, 0
+
+    def bytes(self, size):
+        if size > len(self.buffer) - self.position:
+            raise _DamagedError(f'it ends at byte {len(self.buffer)}, within a value')
+        start, self.position = self.position, self.position + size
+        return self.buffer[start:self.position]
+
+    def numbers(self, layout):
+        return struct.unpack('<' + layout, self.bytes(struct.calcsize('<' + layout)))
+
+    def number(self, layout):
+        return self.numbers(layout)[0]
+
+    def count(self, smallest, what):
+        """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
+        count = self.number('Q')
+        if count > (len(self.buffer) - self.position) // smallest:
+            raise _DamagedError(f'it says it holds {count} {what}, more than fit in it')
+        return count
+
+    def array(self):
+        magic = self.number('I')
+        if magic not in (ARRAY_V1, ARRAY_V2, ARRAY_V3):
+            raise _DamagedError(f'there is no array at byte {self.position - 4}')
+        if magic != ARRAY_V1 and self.number('i') != DENSE:
+            raise _DamagedError('it holds a sparse array')
+        dimensions = self.number('i')
+        if not 1 <= dimensions <= MAX_DIMENSIONS:
+            raise _DamagedError(f'it holds an array of {dimensions} dimensions')
+        shape = self.numbers(f'{dimensions}q')
+        self.numbers('ii')
+        flag = self.number('i')
+        if flag not in TYPES:
+            raise _DamagedError(f'it holds values of an unknown type ({flag})')
+        if min(shape) < 1:
+            raise _DamagedError(f'it holds an array of shape {shape}')
+        dtype, size = np.dtype(TYPES[flag]), 1
+        for length in shape:
+            size *= length
+        start = self.position
+        self.bytes(size * dtype.itemsize)
+        return np.frombuffer(self.buffer, dtype, size, start).reshape(shape)
+
+    def name(self):
+        size = self.number('Q')
+        if size > MAX_NAME:
+            raise _DamagedError(f'it holds a name of {size} bytes')
+        try:
+            return bytes(self.bytes(size)).decode()
+        except UnicodeDecodeError:
+            raise _DamagedError('it holds a name that is not UTF-8') from None
+
+
+def _read(buffer):
+    reader = _Reader(buffer)
+    if len(buffer) < 8 or reader.number('Q') != LIST_MAGIC:
+        raise _DamagedError('it does not begin as one')
+    reader.number('Q')
+    arrays = [reader.array() for _ in range(reader.count(4 + 4 + 8 + 8 + 4 + 1, 'arrays'))]
+    names = [reader.name() for _ in range(reader.count(8, 'names'))]
+    if reader.position != len(buffer):
+        raise _DamagedError(f'{len(buffer) - reader.position} bytes follow its end')
+    if len(names) != len(arrays):
+        raise _DamagedError(f'it holds {len(arrays)} arrays and {len(names)} names')
+    # Gluon's export marks parameters so.
+    names = [name.split(':', 1)[1] if name.startswith(('arg:', 'aux:')) else name for name in names]
+    if len(set(names)) < len(names):
+        raise _DamagedError('it holds two arrays of one name')
+    if not names:
+        raise _DamagedError('it is empty')
+    return dict(zip(names, arrays))
+
+
+def read_parameters(path):
+    """Arrays by name of a file that Gluon's save_parameters or export wrote; nothing in it is executed.
+
+    The arrays are read-only views of the file, so memory is taken for what is used only.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a parameter file, or one that is damaged or holds what a network's parameters never are (sparse
+        arrays, arrays without values).
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'There is no parameter file {path}.')
+    try:
+        with open(path, 'rb') as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise _DamagedError('it is empty')
+            return _read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except _DamagedError as damage:
+        raise ValueError(f'{path} is no parameter file that Gluon saved, or is damaged: {damage}.') from None
