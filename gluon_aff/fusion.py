@@ -128,7 +128,8 @@ class AFF(AttentionalFusion):
 class IAFF(AFF):
     """Iterative AFF (section 3.3, eq. 4): z = M2(u) * x + (1 - M2(u)) * y with the paper's AFF as u.
 
-    u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the released networks.
+    u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the
+    released networks.
 
     Parameters
     ----------
