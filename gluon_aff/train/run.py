@@ -52,13 +52,17 @@ class RunFolder:
         self.path, self.description = str(path), dict(description)
         try:
             os.makedirs(self.path, exist_ok=True)
-            self._log = open(os.path.join(self.path, 'log.txt'), 'a', encoding='utf-8')
+            self._open_log().close()
         except OSError as error:
             raise ValueError(f'The run cannot be saved in {path}: {error.strerror}.') from None
 
     def log(self, line):
         """Append a line to log.txt."""
-        print(line, file=self._log, flush=True)
+        with self._open_log() as file:
+            print(line, file=file)
+
+    def _open_log(self):
+        return open(os.path.join(self.path, 'log.txt'), 'a', encoding='utf-8')
 
     def save_best(self, net, epoch, accuracy):
         """Write the parameters of the best epoch so far, then what they are."""
