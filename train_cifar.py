@@ -25,7 +25,10 @@ def parse_args(argv=None):
     parser.add_argument('--dataset', choices=['digits', 'fashion_mnist'], default='digits')
     parser.add_argument('--data-dir', help='folder of the data files; digits need none')
     parser.add_argument('--model', default='cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
-    parser.add_argument('--width', type=int, default=4, help='channels of the first stage are 16 x width')
+    parser.add_argument('--width', type=int, help="channels of the first stage are 16 x width, default the model's")
+    parser.add_argument('--use-pretrained', metavar='WEIGHTS', nargs='?', const=True, default=False,
+                        help='start from the released parameters, or from this tag or file; the head is fresh where '
+                             'the classes are others')
     parser.add_argument('--fusion', help="a fusion other than the model's, such as ms_se")
     parser.add_argument('--drop-rate', type=float, default=0.0, help='dropout in front of the classifier')
     parser.add_argument('--num-epochs', type=int, default=15)
@@ -59,11 +62,15 @@ def main(argv=None):
     train = Batches(*data.train, batch_size, data.mean, data.std, train=True, flip=data.flip, seed=args.seed)
     test = Batches(*data.test, batch_size, data.mean, data.std)
 
-    options = {'classes': len(data.labels), 'width': args.width, 'final_drop': args.drop_rate}
-    if args.fusion:
-        options['fusion'] = args.fusion
-    net = get_model(args.model, **options)
-    net.initialize(mx.init.Xavier(), ctx=ctx)
+    options = {'classes': len(data.labels), 'final_drop': args.drop_rate}
+    asked = {'width': args.width, 'fusion': args.fusion}
+    options.update({name: value for name, value in asked.items() if value is not None})
+    net = get_model(args.model, pretrained=args.use_pretrained, ctx=ctx, **options)
+    if args.use_pretrained:
+        if net.labels != data.labels:
+            net.reset_classifier(len(data.labels))
+    else:
+        net.initialize(mx.init.Xavier(), ctx=ctx)
     if args.mode == 'hybrid':
         net.hybridize(static_alloc=True, static_shape=True)
 

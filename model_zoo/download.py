@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 __all__ = ['DownloadError', 'digest', 'fetch']
 
-ATTEMPTS = 6
+ATTEMPTS = 6            # in a row without a byte more
 TIMEOUT = (10, 30)      # seconds to connect, and between two pieces
-PIECE = 1 << 16
+PIECE = 1 << 14         # at most what a dropped line loses
 
 
 class DownloadError(OSError):
@@ -85,7 +85,7 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
     if right(path):     # a folder that cannot be written will do
         return
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with portalocker.Lock(path + '.lock', timeout=lock_timeout, check_interval=0.1):
             if right(path):
                 return
@@ -95,12 +95,14 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
                 _download(urls, path, kind, wanted)
             os.replace(path + '.part', path)
     except portalocker.exceptions.LockException:
-        raise DownloadError(f'Another process has held {path}.lock for {lock_timeout:g} s; end it, or remove the lock '
-                            'if there is none.') from None
+        raise DownloadError(f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
+                            's, then end that one, or its file system has no locks, then give another folder.'
+                            ) from None
     except DownloadError:
         raise
     except OSError as error:
-        raise DownloadError(f'{path} cannot be written: {error.strerror or error}.') from None
+        raise DownloadError(f'{path} cannot be written ({error.strerror or error}); make room for it, or give another '
+                            'folder.') from None
 
 
 def _download(urls, path, kind, wanted):
@@ -125,33 +127,38 @@ def _download(urls, path, kind, wanted):
 
 
 def _from(url, part):
-    """Fill `part` from one address, going on after each interruption."""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(min(2 ** attempt / 4, 8))
+    """Fill `part` from one address, going on after each interruption while that gains something."""
+    most, failed = _size(part), 0
+    while True:
         try:
             return _piece_by_piece(url, part)
-        except _InterruptedError as reason:
-            last = reason
-    raise last
+        except _InterruptedError:
+            failed = 1 if _size(part) > most else failed + 1
+            if failed == ATTEMPTS:
+                raise
+        most = max(most, _size(part))
+        time.sleep(min(2 ** failed / 4, 8))
+
+
+def _size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _piece_by_piece(url, part):
-    start = os.path.getsize(part) if os.path.exists(part) else 0
+    start = _size(part)
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={start}-'} if start else {})}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:     # the part is as long as the file, or longer: begin anew
-                os.remove(part)
-                raise _InterruptedError('the server has nothing beyond the part at hand')
-            if response.status_code >= 500 or response.status_code in (408, 429):
-                raise _InterruptedError(f'status {response.status_code}')
-            if response.status_code not in (200, 206):
-                raise _RefusedError(f'status {response.status_code}')
-            if response.status_code == 200:
+            status, sent = response.status_code, response.headers.get('Content-Range', '')
+            if start and (status == 416 or status == 206 and not sent.startswith(f'bytes {start}-')):
+                os.remove(part)     # as long as the file, or longer, or the server cannot go on where it was told to
+                raise _InterruptedError('the server sent another part than was asked for')
+            if status >= 500 or status in (408, 429):
+                raise _InterruptedError(f'status {status}')
+            if status not in (200, 206):
+                raise _RefusedError(f'status {status}')
+            if status == 200:
                 start = 0
-            elif not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
-                raise _RefusedError('the server sent another part than was asked for')
             length = response.headers.get('Content-Length')
             total = start + int(length) if length else None
             with open(part, 'r+b' if start else 'wb') as file, \
@@ -163,8 +170,7 @@ def _piece_by_piece(url, part):
                     bar.update(len(piece))
                 if total is not None and file.tell() < total:
                     raise _InterruptedError(f'ended after {file.tell()} of {total} bytes')
-    except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema,
-            requests.exceptions.InvalidURL) as error:
+    except (ValueError, requests.exceptions.TooManyRedirects) as error:     # no address, or no HTTP answer
         raise _RefusedError(str(error)) from None
     except requests.exceptions.RequestException as error:
-        raise _InterruptedError(type(error).__name__) from None
+        raise _InterruptedError(f'the connection failed ({type(error).__name__})') from None

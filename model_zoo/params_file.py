@@ -29,7 +29,7 @@ class _Reader:
     """Takes values off a buffer, never past its end."""
 
     def __init__(self, buffer):
-        self.buffer, self.position = buffer, 0
+        self.buffer, self.position, self.magics = buffer, 0, set()
 
     def bytes(self, size):
         if size > len(self.buffer) - self.position:
@@ -54,6 +54,7 @@ class _Reader:
         magic = self.number('I')
         if magic not in (ARRAY_V1, ARRAY_V2, ARRAY_V3):
             raise _DamagedError(f'there is no array at byte {self.position - 4}')
+        self.magics.add(magic)
         if magic != ARRAY_V1 and self.number('i') != DENSE:
             raise _DamagedError('it holds a sparse array')
         dimensions = self.number('i')
@@ -71,16 +72,19 @@ class _Reader:
             size *= length
         start = self.position
         self.bytes(size * dtype.itemsize)
-        return np.frombuffer(self.buffer, dtype, size, start).reshape(shape)
+        return np.ndarray(shape, dtype, self.buffer, start)
 
     def name(self):
         size = self.number('Q')
         if size > MAX_NAME:
             raise _DamagedError(f'it holds a name of {size} bytes')
         try:
-            return bytes(self.bytes(size)).decode()
+            name = bytes(self.bytes(size)).decode()
         except UnicodeDecodeError:
             raise _DamagedError('it holds a name that is not UTF-8') from None
+        if not name.isprintable():      # MXNet cuts names at a zero byte
+            raise _DamagedError(f'it holds a name with control characters, {name!r}')
+        return name
 
 
 def _read(buffer):
@@ -92,6 +96,8 @@ def _read(buffer):
     names = [reader.name() for _ in range(reader.count(8, 'names'))]
     if reader.position != len(buffer):
         raise _DamagedError(f'{len(buffer) - reader.position} bytes follow its end')
+    if ARRAY_V3 in reader.magics and len(reader.magics) > 1:
+        raise _DamagedError('it holds arrays saved with and without NumPy semantics, which MXNet never mixes')
     if len(names) != len(arrays):
         raise _DamagedError(f'it holds {len(arrays)} arrays and {len(names)} names')
     # Gluon's export marks parameters so.

@@ -72,7 +72,7 @@ class Checkpoint:
         """Where the file is, or would be after a download."""
         if self.url is None:
             return str(HERE / 'checkpoints' / self.file)
-        return str(Path(root or default_root()).expanduser() / self.file)
+        return os.path.join(os.path.expanduser(root or default_root()), self.file)
 
     def state(self, root=None):
         """'intact', 'damaged' or 'absent'."""
@@ -143,12 +143,11 @@ def choose(name, tag):
 def find(name, pretrained, root):
     """What `get_model(..., pretrained=...)` asks for: the path of a file, and its record if it is a released one."""
     if isinstance(pretrained, (str, os.PathLike)):
-        path = Path(pretrained).expanduser()
-        if path.is_file():
-            return str(path), None
-        if path.suffix or len(path.parts) > 1:
+        path = os.path.expanduser(pretrained)
+        if os.path.isfile(path):
+            return path, None
+        if isinstance(pretrained, os.PathLike) or os.path.dirname(path) or os.path.splitext(path)[1]:
             raise FileNotFoundError(f'There is no parameter file {path}.')
-        pretrained = str(pretrained)
     chosen = choose(name, pretrained)
     return chosen.get(root), chosen
 

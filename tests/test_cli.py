@@ -138,9 +138,9 @@ def test_predict_refuses_a_folder_that_is_no_run(capsys, files, tmp_path, conten
     assert says in refused(capsys, 'predict', tmp_path, files / 'pictures')
 
 
-def test_predict_without_parameters_says_where_they_would_go(capsys, files, tmp_path, monkeypatch):
+def test_predict_without_parameters_says_what_to_do(capsys, files):
     said = refused(capsys, 'predict', 'iaff_resnet152', files / 'pictures' / 'a.png')
-    assert 'iaff_resnet152.params' in said
+    assert 'No parameters are released for iaff_resnet152' in said and 'path of a parameter file' in said
 
 
 def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):

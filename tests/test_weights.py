@@ -1,0 +1,478 @@
+"""Released parameters: the catalogue's facts, what `pretrained` takes, and the way of a file into a network."""
+import collections
+import hashlib
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote, unquote, urlsplit
+
+import mxnet as mx
+import numpy as np
+import pytest
+from gluoncv.model_zoo import resnet50_v1d
+from loopback import Server, content, status
+from mxnet.gluon import nn
+
+from gluon_aff.data.labels import FASHION_MNIST, named
+from model_zoo import download, get_model, get_model_file, list_models, model_info, weights
+from model_zoo.__main__ import main
+from model_zoo.download import DownloadError, digest
+from model_zoo.weights import Checkpoint, checkpoints, load_parameters
+
+NAME = 'fashion_mnist_aff_resnet8'
+
+# (network, tag, git's blob id of the file), as the authors' repository has them at commit 0bcfd8a.
+RELEASED = [
+    ('aff_resnet50', 'imagenet', 'aedcb94bc954b03fccedaace6ae33a85c0831eb3'),
+    ('aff_resnext50_32x4d', 'imagenet', '2dbc5a055fabfb2d37e451b02ef6cad8b04bb709'),
+    ('iaff_resnet50', 'imagenet', '8f0e020af632bb0f83e19b667894a783cbec4450'),
+    ('iaff_resnext50_32x4d', 'imagenet', '769c70323f536e7cb89eaf246631f36515249e36'),
+    ('cifar_aff_resnet32', 'fine', 'e5f9164dd45269fa776b65c4eb95308ff7465e80'),
+    ('cifar_aff_resnet32', 'coarse', '296ae7f3672ba26378122a05ed8ca3c332e60e8e'),
+    ('cifar_aff_resnext38_32x4d', 'coarse', '95e0478d1e66f3c65bf88e440e30631aaec08ced'),
+    ('cifar_aff_resnext47_32x4d', 'fine', 'e8a6230d2fe602857292aba3b942f192d41af286'),
+    ('cifar_aff_resnext47_32x4d', 'coarse', '764e2ec951bf7e4fb3738b381f7c204b528db333'),
+]
+
+
+# The catalogue
+
+def test_the_authors_nine_files_are_in_the_catalogue():
+    found = {(each.model, each.tag, each.digest) for each in checkpoints() if each.digest_kind == 'git_blob'}
+    assert set(RELEASED) <= found
+
+
+@pytest.mark.parametrize('each', checkpoints(), ids=lambda each: f'{each.model}-{each.tag}')
+def test_a_record_is_complete_and_true_to_its_network(each):
+    assert each.model in list_models()
+    assert get_model(each.model).classes == each.outputs == len(named(each.labels))
+    assert re.fullmatch('[0-9a-f]+', each.digest)
+    assert len(each.digest) == {'git_blob': 40, 'sha256': 64}[each.digest_kind]
+    assert each.dtype in ('float16', 'float32')
+    assert each.size is None or each.size > 0
+    assert each.figures and all(0 < figure < 1 for figure in each.figures.values())
+    assert all(text.strip() for text in (each.dataset, each.figures_source, each.recipe, each.source, each.license))
+    if each.url is None:
+        assert each.state() == 'intact'
+    else:
+        url = urlsplit(each.url)
+        assert url.scheme == 'https' and url.netloc and quote(unquote(url.path)) == url.path
+
+
+def test_tags_and_files_tell_the_checkpoints_apart():
+    for what in ('tag', 'file'):
+        assert max(collections.Counter((each.model, getattr(each, what)) for each in checkpoints()).values()) == 1
+
+
+def test_fine_labels_are_the_default():
+    assert [each.tag for each in checkpoints('cifar_aff_resnet32')] == ['fine', 'coarse']
+    assert model_info('cifar_aff_resnext47_32x4d').weights == ('fine', 'coarse')
+
+
+# A catalogue of small files
+
+def network(name=NAME, seed=0, **options):
+    """A network with arbitrary parameters, running statistics included."""
+    net = get_model(name, **options)
+    net.initialize()
+    random = np.random.RandomState(seed)
+    for parameter in net._collect_params_with_prefix().values():
+        values = random.randn(*parameter.shape) / np.sqrt(np.prod(parameter.shape[1:]) or 1)
+        parameter.set_data(mx.nd.array(np.abs(values) + 0.5 if parameter.name.endswith('var') else values))
+    return net
+
+
+def values(net):
+    return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+
+
+def released(values):
+    """Values as the authors' float16 files have them: those of convolutions and dense layers in float16."""
+    return {name: value.astype('float32' if re.search('gamma|beta|running', name) else 'float16')
+            for name, value in values.items()}
+
+
+def write(path, values):
+    mx.nd.save(str(path), {name: mx.nd.array(value, dtype=value.dtype) for name, value in values.items()})
+    return str(path)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """Files of the small network: the authors' layout in float16, and in float32 with 4 outputs."""
+    top = tmp_path_factory.mktemp('files')
+    return SimpleNamespace(half=write(top / 'half.params', released(values(network()))),
+                           four=write(top / 'four.params', values(network(seed=1, classes=4))))
+
+
+@pytest.fixture()
+def server(files, monkeypatch, tmp_path):
+    """A server with these files, the catalogue that lists them, and an empty cache."""
+    for name in ('http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv('MXNET_GLUON_REPO', raising=False)
+    monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'home'))
+    monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=lambda seconds: None))
+
+    def answer(request):
+        path = {'/half': files.half, '/four': files.four}.get(request.path)
+        (content(Path(path).read_bytes()) if path else status(404))(request)
+
+    with Server(answer) as server:
+        facts = {'model': NAME, 'dataset': 'Fashion-MNIST', 'figures': {'accuracy': 0.9}, 'figures_source': 'a test',
+                 'recipe': 'none', 'source': 'a test', 'license': 'none', 'size': None}
+        records = (
+            Checkpoint(tag='half', labels='fashion_mnist', outputs=10, dtype='float16', url=server.address + '/half',
+                       digest_kind='git_blob', digest=digest(files.half), **facts),
+            Checkpoint(tag='four', labels='fashion_mnist', outputs=4, dtype='float32', url=server.address + '/four',
+                       digest_kind='sha256', digest=digest(files.four, 'sha256'), **facts))
+        monkeypatch.setattr(weights, '_catalog', lambda: records)
+        server.records = records
+        yield server
+
+
+def test_pretrained_downloads_the_default_once(server, files, tmp_path):
+    for _ in range(2):
+        net = get_model(NAME, pretrained=True)
+        same(values(net), {name: value.astype('float32') for name, value in released(values(network())).items()})
+        assert net.labels == FASHION_MNIST
+    assert server.paths == ['/half']
+    cached = tmp_path / 'home' / 'models' / f'{NAME}-{digest(files.half)[:8]}.params'
+    assert cached.read_bytes() == Path(files.half).read_bytes()
+
+
+def test_a_checkpoint_is_had_by_tag_and_by_the_beginning_of_its_digest(server, files):
+    short = digest(files.four, 'sha256')[:8]
+    for tag in ('four', short):
+        same(values(get_model(NAME, pretrained=tag)), values(network(seed=1, classes=4)))
+    assert get_model(NAME, pretrained=digest(files.half)[:8]).classes == 10
+    assert get_model_file(NAME, tag='four') == get_model_file(NAME, tag=short)
+    assert get_model_file(NAME) == get_model_file(NAME, tag='half')
+    assert sorted(server.paths) == ['/four', '/half']
+
+
+def test_root_is_where_the_files_are_kept(server, tmp_path):
+    path = Path(get_model_file(NAME, root=tmp_path / 'mine'))
+    assert path.parent == tmp_path / 'mine' and path.is_file() and not (tmp_path / 'home').exists()
+
+
+def test_a_file_put_there_by_hand_needs_no_server(server, files):
+    server.answers = [status(500)]
+    path = Path(checkpoints(NAME)[0].path())
+    path.parent.mkdir(parents=True)
+    shutil.copy(files.half, path)
+    get_model(NAME, pretrained=True)
+    assert server.paths == []
+
+
+def test_a_damaged_cached_file_is_fetched_again(server, files):
+    path = Path(get_model_file(NAME))
+    path.write_bytes(path.read_bytes()[:-1])
+    get_model(NAME, pretrained=True)
+    assert path.read_bytes() == Path(files.half).read_bytes()
+    assert Path(f'{path}.corrupt').stat().st_size == path.stat().st_size - 1
+
+
+def test_without_the_server_the_sentence_says_what_to_put_where(server, tmp_path):
+    server.answers = [status(404)]
+    wanted = server.records[0].digest
+    with pytest.raises(DownloadError, match=f'git_blob {wanted} .* {tmp_path}/home/models/{NAME}-{wanted[:8]}.params'):
+        get_model(NAME, pretrained=True)
+
+
+def test_a_mirror_is_asked_first_and_the_authors_next(server, files, monkeypatch):
+    file = checkpoints(NAME)[0].file
+    with Server(content(Path(files.half).read_bytes())) as mirror:
+        monkeypatch.setenv('MXNET_GLUON_REPO', mirror.address + '/zoo/')
+        get_model_file(NAME)
+        assert mirror.paths == [f'/zoo/gluon/models/{file}'] and server.paths == []
+        mirror.answers = [status(404)]
+        get_model_file(NAME, 'four')
+        assert len(mirror.paths) == 2 and server.paths == ['/four']
+
+
+@pytest.mark.parametrize('mirror', ['nonsense', 'file:///tmp', 'http://'])
+def test_a_mirror_that_is_none_is_passed_over(server, monkeypatch, mirror):
+    monkeypatch.setenv('MXNET_GLUON_REPO', mirror)
+    get_model_file(NAME)
+    assert server.paths == ['/half']
+
+
+def test_an_unknown_tag_says_which_there_are(server):
+    with pytest.raises(ValueError, match="'fuor'; did you mean four. Known: four, half") as caught:
+        get_model(NAME, pretrained='fuor')
+    assert '\n' not in str(caught.value)
+
+
+def test_a_network_without_released_parameters_says_so(server):
+    with pytest.raises(ValueError, match='No parameters are released for aff_resnet50'):
+        get_model('aff_resnet50', pretrained=True)
+
+
+PATHS = ['no.params', './fine', Path('fine'), '~nobody_of_this_name/x', 'a' * 5000 + '.params']
+
+
+@pytest.mark.parametrize('path', PATHS, ids=lambda path: str(path)[:20])
+def test_a_file_that_is_not_there_says_so(path):
+    with pytest.raises(FileNotFoundError, match='There is no parameter file'):
+        get_model(NAME, pretrained=path)
+
+
+# Heads
+
+def test_other_classes_get_a_fresh_head_and_a_log_line(server, caplog):
+    net = get_model(NAME, pretrained=True, classes=37)
+    found, whole = values(net), values(get_model(NAME, pretrained=True))
+    assert net.classes == 37 and net.labels is None and found['output.weight'].shape == (37, 64)
+    assert found['output.weight'].std() > 0 and not found['output.bias'].any()
+    for each in (found, whole):
+        del each['output.weight'], each['output.bias']
+    same(found, whole)
+    line, = caplog.messages
+    assert 'has 10 outputs; the head of' in line and 'is fresh, with 37' in line and '\n' not in line
+    assert net(mx.nd.ones((2, 3, 32, 32))).shape == (2, 37)
+
+
+def test_the_files_own_number_of_classes_is_no_news(server, caplog):
+    assert get_model(NAME, pretrained='four').classes == 4
+    assert get_model(NAME, pretrained='four', classes=4).classes == 4
+    assert caplog.messages == []
+
+
+# Files
+
+def test_a_path_will_do(files, tmp_path, monkeypatch):
+    wanted = values(network(seed=1, classes=4))
+    same(values(get_model(NAME, pretrained=files.four)), wanted)
+    same(values(get_model(NAME, pretrained=Path(files.four))), wanted)
+    shutil.copy(files.four, tmp_path / 'plain')
+    monkeypatch.chdir(tmp_path)
+    same(values(get_model(NAME, pretrained='plain')), wanted)
+
+
+def test_float16_in_the_file_is_float32_in_the_network(files):
+    full, half = network(), get_model(NAME, pretrained=files.half)
+    same(values(half), {name: value.astype('float32') for name, value in released(values(full)).items()})
+    x = mx.nd.array(np.random.RandomState(0).randn(4, 3, 32, 32))
+    np.testing.assert_allclose(half(x).asnumpy(), full(x).asnumpy(), rtol=0.02, atol=0.02)
+
+
+def test_float32_in_the_file_is_what_the_network_has(files):
+    net = get_model(NAME, classes=4)
+    net.cast('float16')
+    load_parameters(net, files.four)
+    same(values(net), released(values(network(seed=1, classes=4))))
+
+
+def test_a_missing_parameter_is_an_error_unless_told(tmp_path, caplog):
+    plain = network('fashion_mnist_add_resnet8')
+    path = write(tmp_path / 'plain.params', values(plain))
+    with pytest.raises(ValueError, match='another network: .* is missing; .* and [0-9]+ more') as caught:
+        get_model(NAME, pretrained=path)
+    assert '\n' not in str(caught.value)
+    found, wanted = values(get_model(NAME, pretrained=path, allow_missing=True)), values(plain)
+    same({name: found[name] for name in wanted}, wanted)
+    line, = caplog.messages
+    assert f'lacks {len(found) - len(wanted)} parameters' in line and 'features.2.0.attention' in line
+    assert '\n' not in line
+    assert all(np.isfinite(value).all() for value in found.values())
+
+
+def test_missing_parameters_of_an_initialised_network_stay(tmp_path):
+    net, before = network(seed=2), values(network(seed=2))
+    wanted = values(network('fashion_mnist_add_resnet8'))
+    load_parameters(net, write(tmp_path / 'plain.params', wanted), allow_missing=True)
+    same(values(net), {**before, **wanted})
+
+
+def test_an_extra_parameter_is_an_error_unless_told(tmp_path):
+    fused = values(network())
+    path = write(tmp_path / 'fused.params', fused)
+    with pytest.raises(ValueError, match='another network: .* is unknown'):
+        get_model('fashion_mnist_add_resnet8', pretrained=path)
+    found = values(get_model('fashion_mnist_add_resnet8', pretrained=path, ignore_extra=True))
+    same(found, {name: fused[name] for name in found})
+
+
+def test_names_in_common_are_needed_even_where_all_may_be_missing(tmp_path):
+    path = write(tmp_path / 'other.params', {'a.weight': np.ones(3, 'float32')})
+    with pytest.raises(ValueError, match='none of their names'):
+        get_model(NAME, pretrained=path, allow_missing=True, ignore_extra=True)
+
+
+@pytest.mark.parametrize('change, says', [
+    ({'features.1.weight': np.ones((16, 3, 5, 5), 'float32')}, r'features.1.weight has shape \(16, 3, 5, 5\), not'),
+    ({'features.1.weight': np.ones((16, 3, 3), 'float32')}, r'has shape \(16, 3, 3\), not \(16, 3, 3, 3\)'),
+    ({'features.1.weight': np.ones((16, 3, 3, 3), 'int32')}, 'holds int32 values'),
+    ({'output.weight': np.ones((10, 63), 'float32')}, r'output.weight has shape \(10, 63\), not \(10, 64\)'),
+    ({'output.weight': np.ones((7, 64), 'float32')}, r'output.bias has shape \(10,\), not \(7,\)'),
+    ({'output.weight': np.ones(10, 'float32')}, r'output.weight has shape \(10,\), not \(10, 64\)')])
+def test_a_parameter_that_does_not_fit_leaves_the_network_as_it_was(tmp_path, change, says):
+    path = write(tmp_path / 'x.params', {**values(network(seed=1)), **change})
+    net = network()
+    for given in (lambda: get_model(NAME, pretrained=path), lambda: load_parameters(net, path)):
+        with pytest.raises(ValueError, match='another network') as caught:
+            given()
+        assert '\n' not in str(caught.value)
+    with pytest.raises(ValueError, match=says):
+        get_model(NAME, pretrained=path)
+    same(values(net), values(network()))
+
+
+@pytest.mark.parametrize('semantics', [False, True])
+def test_what_gluon_saves_loads_and_what_is_loaded_gluon_reads(tmp_path, semantics):
+    path, net = str(tmp_path / 'x.params'), network()
+    with mx.util.np_shape(semantics):
+        net.save_parameters(path)
+    found = get_model(NAME, pretrained=path)
+    same(values(found), values(net))
+    found.save_parameters(path)
+    again = get_model(NAME)
+    again.load_parameters(path)
+    same(values(again), values(net))
+
+
+def test_a_dense_layer_without_its_inputs_takes_them_from_the_file(tmp_path):
+    given, net = nn.Dense(3, in_units=5), nn.Dense(3)
+    given.initialize()
+    given.save_parameters(str(tmp_path / 'x.params'))
+    net.initialize()
+    load_parameters(net, str(tmp_path / 'x.params'))
+    same(values(net), values(given))
+
+
+# GluonCV's files
+
+@pytest.fixture(scope='module')
+def gluoncv(tmp_path_factory):
+    """GluonCV's resnet50_v1d, and its file."""
+    net = resnet50_v1d()
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 33, 33)))
+    path = tmp_path_factory.mktemp('gluoncv') / 'resnet50_v1d.params'
+    net.save_parameters(str(path))
+    yield net, str(path)
+    path.unlink()
+
+
+def test_gluoncvs_resnet_file_is_add_resnets(gluoncv):
+    net, path = gluoncv
+    x = mx.nd.array(np.random.RandomState(0).randn(1, 3, 65, 65))
+    np.testing.assert_allclose(get_model('add_resnet50', pretrained=path)(x).asnumpy(), net(x).asnumpy(), rtol=1e-4,
+                               atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['aff_resnet50', 'iaff_resnet50'])
+def test_gluoncvs_resnet_file_starts_a_fused_network(gluoncv, caplog, name):
+    net, path = gluoncv
+    with pytest.raises(ValueError, match='attention.* is missing'):
+        get_model(name, pretrained=path)
+    fused = get_model(name, pretrained=path, allow_missing=True)
+    found, wanted = fused._collect_params_with_prefix(), net._collect_params_with_prefix()
+    for each in wanted:
+        assert np.array_equal(found[each].data().asnumpy(), wanted[each].data().asnumpy()), each
+    assert all('attention' in each for each in set(found) - set(wanted))
+    line, = caplog.messages
+    assert 'layer3.0.attention' in line and '(9 blocks)' in line and '\n' not in line
+    assert np.isfinite(fused(mx.nd.ones((1, 3, 33, 33))).asnumpy()).all()
+
+
+# The command line
+
+def run(capsys, *args):
+    """Exit status, standard output and standard error of a command."""
+    status = main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_download_says_where_the_files_are(server, capsys, tmp_path):
+    status, out, err = run(capsys, 'download', NAME.upper(), '--root', tmp_path / 'mine')
+    assert status == 0 and err == '' and out.splitlines() == [each.path(tmp_path / 'mine') for each in server.records]
+    assert sorted(server.paths) == ['/four', '/half']
+
+
+def test_download_goes_on_after_a_file_that_cannot_be_had(server, capsys, files):
+    server.answers = [status(404), content(Path(files.four).read_bytes())]
+    code, out, err = run(capsys, 'download', 'fashion*')
+    assert code == 1 and out.splitlines() == [server.records[1].path()] and err.count('\n') == 1 and '404' in err
+
+
+def test_download_of_nothing_says_what_there_is(server, capsys):
+    code, out, err = run(capsys, 'download', 'aff_resnet50')
+    assert code == 2 and out == '' and f'there are: {NAME}' in err and err.count('\n') == 1
+
+
+def test_verify_names_the_released_file_and_the_network(server, capsys, files):
+    code, out, err = run(capsys, 'verify', files.half, '--model', NAME)
+    assert code == 0 and err == '' and 'whole' in out and f'{NAME}, half' in out and f'it fits {NAME}' in out
+
+
+def test_verify_of_anothers_file(server, capsys, tmp_path):
+    path = write(tmp_path / 'mine.params', {'a.weight': np.ones((2, 3), 'float32')})
+    code, out, err = run(capsys, 'verify', path)
+    assert code == 0 and '1 arrays, 6 values' in out and 'none of the released files' in out
+    code, out, err = run(capsys, 'verify', path, '--model', NAME)
+    assert code == 2 and 'another network' in err and err.count('\n') == 1
+
+
+def test_verify_of_a_damaged_file(server, capsys, files, tmp_path):
+    (tmp_path / 'cut.params').write_bytes(Path(files.half).read_bytes()[:-1])
+    code, out, err = run(capsys, 'verify', tmp_path / 'cut.params')
+    assert code == 2 and out == '' and 'damaged' in err and err.count('\n') == 1
+
+
+def test_info_says_whether_the_files_are_there_and_right(server, capsys):
+    states = []
+    path = Path(server.records[0].path())
+    for change in (lambda: None, lambda: get_model_file(NAME), lambda: path.write_bytes(b'cut')):
+        change()
+        _, out, _ = run(capsys, 'info', NAME)
+        assert digest_lines(out) == [each.digest for each in server.records]
+        states.append(re.findall(rf'^file .*{NAME}-\w+\.params: (\w+)$', out, re.MULTILINE))
+    assert states == [['absent', 'absent'], ['intact', 'absent'], ['damaged', 'absent']]
+
+
+def digest_lines(out):
+    return re.findall(r'^(?:git_blob|sha256) +(\w+)$', out, re.MULTILINE)
+
+
+def test_purge_removes_what_was_downloaded_and_nothing_else(server, capsys):
+    path = Path(get_model_file(NAME))
+    foreign = [path.with_name(name) for name in ('resnet50_v1d-117a384e.params', f'{NAME}-00000000.params', 'notes')]
+    for file in (*foreign, Path(f'{path}.part'), Path(f'{path}.corrupt')):
+        file.write_bytes(b'')
+    for _ in range(2):
+        assert run(capsys, 'purge') == (0, '', '')
+        assert sorted(path.parent.iterdir()) == sorted(foreign)
+
+
+def test_a_shipped_file_that_is_damaged_says_to_install_again(monkeypatch, tmp_path):
+    record = Checkpoint(NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256', '0' * 64)
+    monkeypatch.setattr(weights, 'HERE', tmp_path)
+    for state, data in (('absent', None), ('damaged', b'x')):
+        if data:
+            (tmp_path / 'checkpoints').mkdir()
+            (tmp_path / 'checkpoints' / record.file).write_bytes(data)
+        with pytest.raises(ValueError, match=f'is {state}; install the package again'):
+            record.get()
+
+
+def test_a_shipped_file_is_neither_downloaded_nor_purged(monkeypatch, tmp_path):
+    data = b'parameters'
+    record = Checkpoint(NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256',
+                        hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(weights, 'HERE', tmp_path)
+    monkeypatch.setattr(weights, '_catalog', lambda: (record,))
+    (tmp_path / 'checkpoints').mkdir()
+    (tmp_path / 'checkpoints' / record.file).write_bytes(data)
+    weights.remove(NAME, str(tmp_path / 'checkpoints'))
+    assert Path(get_model_file(NAME, root=tmp_path / 'elsewhere')).read_bytes() == data
