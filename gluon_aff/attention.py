@@ -25,6 +25,15 @@ class PointwiseConv(HybridBlock):
             self.bias = self.params.get('bias', shape=(channels,), init='zeros',
                                         allow_deferred_init=True) if use_bias else None
 
+    def set_widths(self, channels, in_channels):
+        """Settle the widths that were left unknown; a ValueError where loaded parameters have others."""
+        if not all(known in (0, wanted) for known, wanted in zip(self.weight.shape, (channels, in_channels))):
+            raise ValueError(f'{self.name} has parameters of shape {self.weight.shape}, but its input asks for '
+                             f'{(channels, in_channels, 1, 1)}.')
+        self.weight.shape = (channels, in_channels, 1, 1)
+        if self.bias is not None:
+            self.bias.shape = (channels,)
+
     def hybrid_forward(self, F, x, weight, bias=None):
         channels = self.weight.shape[0]
         if not channels:
@@ -82,10 +91,10 @@ class ChannelBlock(HybridBlock):
 
     def _set_channels(self, channels):
         self._check_reduction(channels)
-        self.channels = channels
         for child in self._children.values():
             if isinstance(child, ChannelBlock):
                 child._set_channels(channels)
+        self.channels = channels
 
     def forward(self, x, *args):
         if isinstance(x, NDArray):
@@ -135,11 +144,12 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
                      PointwiseConv(out, hidden), self._norm(out))
 
     def _set_channels(self, channels):
-        super()._set_channels(channels)
         squeeze, expand = (child for child in self._children.values() if isinstance(child, PointwiseConv))
         hidden, out = channels // self.reduction, channels * self.outputs
-        squeeze.weight.shape, squeeze.bias.shape = (hidden, channels, 1, 1), (hidden,)
-        expand.weight.shape, expand.bias.shape = (out, hidden, 1, 1), (out,)
+        self._check_reduction(channels)
+        squeeze.set_widths(hidden, channels)
+        expand.set_widths(out, hidden)
+        super()._set_channels(channels)
 
 
 class MultiScale(ChannelBlock):
@@ -150,7 +160,7 @@ class MultiScale(ChannelBlock):
     def __init__(self, channels=0, reduction=4, scales=('local', 'global'), norm_layer=nn.BatchNorm, norm_kwargs=None,
                  prefix=None, params=None):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        if isinstance(scales, str) or len(scales) != 2:
+        if not isinstance(scales, (tuple, list)) or len(scales) != 2:
             raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
         # The released files say local_att and global_att whatever the scales are, and append 2 in the second round.
         with self.name_scope():

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import json
 import math
 from typing import NamedTuple
@@ -76,17 +78,27 @@ def complexity(net, *input_shapes, elementwise=False):
     ValueError
         If the network cannot take inputs of these shapes.
     """
+    said = ', '.join(map(str, input_shapes)) or 'no shape'
+    for shape in input_shapes:
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise ValueError(f'An input shape is a tuple of positive whole numbers, got {said}.')
     names = ['data'] if len(input_shapes) == 1 else [f'data{i}' for i in range(len(input_shapes))]
-    out = net(*map(mx.sym.var, names))
-    if isinstance(out, (list, tuple)):
-        out = mx.sym.Group(list(out))
-    internals = out.get_internals()
+    untraced = [param for param in net.collect_params().values() if param._var is None]
     try:
-        _, shapes, _ = internals.infer_shape(**dict(zip(names, input_shapes)))
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f'The network cannot take inputs of shape {", ".join(map(str, input_shapes))}: '
-                         f'{reason}') from None
+        out = net(*map(mx.sym.var, names))
+        if isinstance(out, (list, tuple)):
+            out = mx.sym.Group(list(out))
+        internals = out.get_internals()
+        with contextlib.redirect_stdout(io.StringIO()):     # MXNet prints the arguments of an inference that fails
+            _, shapes, _ = internals.infer_shape(**dict(zip(names, input_shapes)))
+    except (TypeError, mx.MXNetError) as error:
+        reason = str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
+        raise ValueError(f'The network cannot take inputs of shape {said}: {reason}') from None
+    finally:
+        # A parameter keeps the symbol, and with it the type, that it was first traced with.
+        for param in untraced:
+            param._var = None
+
     graph = json.loads(internals.tojson())
     nodes = graph['nodes']
     # By place, not by name: a block that is called twice gives two nodes one name.

@@ -82,8 +82,8 @@ class Concat(Fusion):
             self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
 
     def _set_channels(self, channels):
+        self.conv.set_widths(channels, 2 * channels)
         super()._set_channels(channels)
-        self.conv.weight.shape = (channels, 2 * channels, 1, 1)
 
     def hybrid_forward(self, F, x, y):
         return self.conv(self.bn(F.concat(x, y, dim=1)))

@@ -94,6 +94,8 @@ class CifarResNet(FeatureNetwork):
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')
+            # As in the released networks. MXNet moves a norm's running statistics in its backward pass, which never
+            # reaches this one, so in inference it passes the images on: normalise them beforehand.
             self.features.add(norm(in_channels=in_channels, scale=False, center=False),
                               nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=in_channels))
             for stage, blocks in enumerate(layers, start=1):

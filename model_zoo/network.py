@@ -34,7 +34,7 @@ def check_start_stage(start_stage, layers, stages=None):
         raise ValueError(f'layers must be {stages} numbers of blocks, got {layers!r}.')
     for blocks in layers:
         positive('A number of blocks', blocks)
-    if start_stage not in range(1, len(layers) + 1):
+    if isinstance(start_stage, bool) or start_stage not in range(1, len(layers) + 1):
         raise ValueError(f'start_stage must be 1 to {len(layers)}, the stage from which on attention fuses, '
                          f'got {start_stage!r}.')
 
@@ -117,6 +117,8 @@ class Network(HybridBlock):
 
     def forward(self, x):
         if isinstance(x, NDArray):
+            if not self.in_channels:
+                self.in_channels = next(p.shape[1] for p in self.collect_params().values() if len(p.shape) == 4)
             head = getattr(self, self.head_name)
             wanted = np.dtype(head.weight.dtype if isinstance(head, nn.Dense) else x.dtype)
             if (x.ndim != 4 or min(x.shape[2:]) < self.min_size or x.dtype != wanted

@@ -10,8 +10,6 @@ from functools import partial
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from gluon_aff.attention import GlobalAvgPool
-
 from .network import (Network, check_drop, check_start_stage, make_downsample, make_fusion, make_norm, make_stem,
                       stage_plan)
 from .registry import IMAGENET, register_model
@@ -144,7 +142,8 @@ class ResNet(Network):
                             last_gamma))
                         channels = 4 * planes
                 setattr(self, f'layer{stage}', layer)
-            self.avgpool = GlobalAvgPool()
+            # Not gluon_aff's GlobalAvgPool, for outputs that are GluonCV's to the last bit.
+            self.avgpool = nn.GlobalAvgPool2D()
             self.flat = nn.Flatten()
             self.drop = nn.Dropout(final_drop) if check_drop(final_drop) else None
             self.fc = nn.Dense(self.classes, in_units=channels)

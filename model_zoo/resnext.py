@@ -10,7 +10,6 @@ from functools import partial
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from gluon_aff.attention import GlobalAvgPool
 from gluon_aff.errors import positive
 
 from .network import (FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm, make_stem,
@@ -131,7 +130,7 @@ class ResNeXt(FeatureNetwork):
                 self.features.add(resnext_stage(stage, blocks, planes, channels, plan, cardinality, bottleneck_width,
                                                 norm, fuse, avg_down and stage > 1, last_gamma))
                 channels = 4 * planes
-            self.features.add(GlobalAvgPool(), nn.Flatten())
+            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels)

@@ -1,0 +1,487 @@
+"""Every registered network, and every option of every host on a small representative of it."""
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mxnet import autograd
+from mxnet.gluon import nn
+from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
+
+from gluon_aff import FUSIONS, Add, Fusion
+from model_zoo import get_model, list_models, model_info
+from model_zoo.cifar_resnet import CifarResNet
+from model_zoo.cifar_resnext import CifarResNeXt
+from model_zoo.resnet import ResNet
+from model_zoo.resnext import ResNeXt
+
+# Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
+GAIN = {'add': 1, 'aff': .7, 'iaff': 2}
+
+SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
+         'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
+         'CIFAR ResNet': partial(CifarResNet, (1, 1, 1), classes=5),
+         'CIFAR ResNeXt': partial(CifarResNeXt, (1, 1, 1), classes=5)}
+IMAGENET = ['ResNet', 'ResNeXt']
+CIFAR = ['CIFAR ResNet', 'CIFAR ResNeXt']
+
+# Channels of the stages, the stem first, and the factors that their maps are smaller by.
+STAGES = {'ResNet': ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+          'ResNeXt': ((128, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+          'CIFAR ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
+          'CIFAR ResNeXt': ((64, 256, 512, 1024), (1, 1, 2, 4))}
+
+every_model = pytest.mark.parametrize('name', list_models())
+every_host = pytest.mark.parametrize('host', SMALL)
+with_stem = pytest.mark.parametrize('host', IMAGENET)
+
+
+def size_of(name):
+    return 64 if model_info(name).input_size[1] > 100 else 32
+
+
+def blocks(net, kind):
+    found = []
+    net.apply(lambda block: found.append(block) if isinstance(block, kind) else None)
+    return found
+
+
+def initialised(net, init=None):
+    net.initialize(init or mx.init.Xavier())
+    return net
+
+
+def gradients(net, x):
+    """Make the gradients of a training step, and return its logits."""
+    with autograd.record():
+        logits = net(x)
+        loss = (logits * tensor(logits.shape, 1)).sum()
+    loss.backward()
+    return logits
+
+
+def test_every_family_has_a_small_representative_here():
+    assert {model_info(name).family for name in list_models()} == SMALL.keys() == STAGES.keys()
+
+
+# Every registered network
+
+@pytest.fixture(scope='module', params=list_models())
+def model(request):
+    """A registered network's name, its file of parameters, inputs of two sizes, and its outputs in every form."""
+    name, size = request.param, size_of(request.param)
+    net = filled(get_model(name), GAIN[model_info(name).fusion], np.random.default_rng)
+    inputs = [tensor((1, 3, size, size)), tensor((2, 3, size - 15, size // 2 + 1))]
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / 'net.params')
+        net.save_parameters(path)
+        # Each graph is made on the first size, and must serve the other one as well.
+        yield name, path, inputs, in_every_form(net, Path(folder), *((x,) for x in inputs))
+
+
+def test_network_is_one_function_eager_hybridized_and_exported(model):
+    name, _, _, outputs = model
+    classes = model_info(name).classes
+    assert [y.shape for y in outputs['eager']] == [(1, classes), (2, classes)]
+    first, second = outputs['eager'][1]
+    assert 1e-3 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
+    for form, found in outputs.items():
+        for y, expected in zip(found, outputs['eager']):
+            assert error(y, expected) <= 1e-5, form
+
+
+def test_saved_network_loads_into_one_of_unknown_input_channels_whose_parameters_a_training_step_changes(model):
+    name, path, inputs, outputs = model
+    net = get_model(name, in_channels=0)
+    net.load_parameters(path)
+    assert [error(net(x), y) for x, y in zip(inputs, outputs['eager'])] == [0, 0]
+
+    before = {key: p.data().asnumpy() for key, p in parameters(net).items()}
+    # Steps by the gradient's sign alone are as large for small gradients.
+    trainer = mx.gluon.Trainer(net.collect_params(), 'signum', {'learning_rate': .01, 'momentum': 0, 'wd': 0})
+    gradients(net, tensor((6, 3, size_of(name) // 2, size_of(name) // 2)))
+    trainer.step(1)
+    for key, parameter in parameters(net).items():
+        # A bias in front of a norm is subtracted again, so its gradient is rounding only.
+        if parameter.grad_req != 'null' and not ('_att' in key and key.endswith('bias')):
+            after = parameter.data().asnumpy()
+            assert np.isfinite(after).all() and (after != before[key]).any(), key
+
+
+@every_model
+def test_float16_network_has_float16_outputs_and_float32_norms(name):
+    net = get_model(name)
+    net.cast('float16')
+    y = net(mx.sym.var('data'))
+    arguments, outputs, statistics = y.infer_type(data='float16')
+    assert outputs == [np.float16] and set(statistics) == {np.float32}
+    for key, kind in zip(y.list_arguments(), arguments):
+        assert kind == (np.float32 if key.endswith(('gamma', 'beta')) else np.float16), key
+
+
+# Every host: parameters
+
+@every_host
+@pytest.mark.parametrize('init, in_channels', [(mx.init.Uniform(), 3), (mx.init.Xavier(), 0), (mx.init.Xavier(), 1),
+                                               (mx.init.MSRAPrelu(), 4)])
+def test_initialised_network_takes_images_of_any_number_of_channels(host, init, in_channels):
+    net = initialised(SMALL[host](in_channels=in_channels), init)
+    net.hybridize()
+    y = net(tensor((2, in_channels or 2, 32, 32)))
+    assert y.shape == (2, 5) and np.isfinite(y.asnumpy()).all()
+
+
+@every_host
+def test_running_statistics_follow_the_images_in_training(host):
+    net = initialised(SMALL[host]())
+    gradients(net, tensor((4, 3, 32, 32)) + 5)
+    statistics = [key for key in parameters(net) if key.endswith('running_mean')]
+    still = [key for key in statistics if not parameters(net)[key].data().abs().sum().asscalar()]
+    # MXNet moves them in the backward pass, which does not reach a norm without gamma and beta on the images.
+    assert still == (['features.0.running_mean'] if host == 'CIFAR ResNet' else [])
+
+
+@every_host
+def test_float16_parameters_save_and_load(host, tmp_path):
+    net, path = filled(SMALL[host](fusion='iaff')), str(tmp_path / 'net.params')
+    net.cast('float16')
+    net.save_parameters(path)
+    other = SMALL[host](fusion='iaff')
+    other.cast('float16')
+    other.load_parameters(path)
+    for (key, p), q in zip(parameters(net).items(), parameters(other).values()):
+        assert p.data().dtype == q.data().dtype and error(q.data(), p.data()) == 0, key
+
+
+@pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
+@every_host
+def test_float16_forward(host):
+    net, x = filled(SMALL[host](fusion='iaff')), tensor((2, 3, 64, 64)).as_in_context(mx.gpu())
+    net.collect_params().reset_ctx(mx.gpu())
+    expected = net(x)
+    net.cast('float16')
+    y = net(x.astype('float16'))
+    assert y.dtype == np.float16 and error(y, expected) <= 2e-2
+
+
+# Every host: the head
+
+def check_fresh_head(net, classes, x):
+    head = getattr(net, net.head_name)
+    assert net.classes == classes and head.weight.shape[0] == classes
+    assert net(x).shape == (len(x), classes)
+
+
+@every_host
+@pytest.mark.parametrize('hybridize', [False, True])
+def test_reset_classifier_replaces_the_head_of_an_initialised_network_and_nothing_else(host, hybridize):
+    net, x = initialised(SMALL[host]()), tensor((2, 3, 32, 32))
+    if hybridize:
+        net.hybridize()
+    assert net(x).shape == (2, 5)
+    before = {key: p.data() for key, p in parameters(net).items() if not key.startswith(net.head_name)}
+    net.reset_classifier(7)
+    check_fresh_head(net, 7, x)
+    assert all(parameters(net)[key].data() is data for key, data in before.items())
+    assert len(parameters(net)) == len(before) + 2
+    net.reset_classifier(1)
+    check_fresh_head(net, 1, x)
+
+
+@every_host
+def test_reset_classifier_of_an_uninitialised_network_leaves_it_so(host):
+    net = SMALL[host]()
+    net.reset_classifier(7)
+    with pytest.raises(RuntimeError, match='has not been initialized'):
+        net(tensor((1, 3, 32, 32)))
+    check_fresh_head(initialised(net), 7, tensor((1, 3, 32, 32)))
+
+
+@every_host
+def test_reset_classifier_keeps_devices_and_type(host):
+    net, devices = SMALL[host](in_channels=0), [mx.cpu(0), mx.cpu(1)]
+    net.initialize(ctx=devices)
+    net.cast('float16')
+    net.reset_classifier(7)
+    for parameter in getattr(net, net.head_name).collect_params().values():
+        assert parameter.list_ctx() == devices and parameter.data(devices[1]).dtype == np.float16
+
+
+@every_host
+@pytest.mark.parametrize('classes', [0, -1, True, 'a', None, 2.0])
+def test_a_number_of_classes_that_is_none_is_refused(host, classes):
+    with refused('classes must be a positive whole number'):
+        SMALL[host](classes=classes)
+    net = SMALL[host]()
+    with refused('classes must be a positive whole number'):
+        net.reset_classifier(classes)
+    assert net.classes == 5
+
+
+@every_host
+def test_final_drop_drops_features_in_training_only(host):
+    # With the running statistics in training, too, dropout is all that differs there.
+    net, x, seen = filled(SMALL[host](final_drop=.5, use_global_stats=True)), tensor((2, 3, 32, 32)), []
+    assert error(net(x), filled(SMALL[host](use_global_stats=True))(x)) == 0
+    getattr(net, net.head_name).register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].asnumpy()))
+    net(x)
+    with autograd.train_mode():
+        net(x)
+    inference, training = seen
+    dropped = training[inference > 0] == 0
+    assert .3 < dropped.mean() < .7
+    np.testing.assert_allclose(training[training > 0], 2 * inference[training > 0], rtol=1e-4, atol=1e-4)
+
+
+# Every host: the stages
+
+@every_host
+def test_stage_outputs_are_the_maps_by_number_the_stem_first(host):
+    net, x = filled(SMALL[host]()), tensor((2, 3, 64, 96))
+    channels, factors = STAGES[host]
+    maps = net.stage_outputs(x)
+    assert [m.shape for m in maps] == [(2, c, 64 // f, 96 // f) for c, f in zip(channels, factors)]
+    chosen = net.stage_outputs(x, [2, 0, 2])
+    assert [error(m, maps[i]) for m, i in zip(chosen, (2, 0, 2))] == [0, 0, 0]
+    assert net.stage_outputs(x, []) == []
+
+
+@every_host
+def test_the_head_is_on_the_last_stage(host):
+    net, x = filled(SMALL[host]()), tensor((2, 3, 32, 32))
+    pooled = []
+    getattr(net, net.head_name).register_forward_pre_hook(lambda block, inputs: pooled.append(inputs[0]))
+    net(x)
+    last = net.stage_outputs(x)[-1]
+    if host == 'CIFAR ResNet':      # a pre-activation network has one norm and ReLU more behind its stages
+        last = mx.nd.relu(net.features[-4](last))
+    assert error(last.mean((2, 3)), pooled[0]) <= 1e-5
+
+
+@every_host
+def test_stage_outputs_of_a_hybridized_network_and_of_a_symbol(host):
+    net, x = filled(SMALL[host]()), tensor((1, 3, 32, 32))
+    expected = net.stage_outputs(x, [1, 2])
+    net.hybridize()
+    net(x)
+    assert all(error(found, e) <= 1e-5 for found, e in zip(net.stage_outputs(x, [1, 2]), expected))
+    symbols = mx.sym.Group(net.stage_outputs(mx.sym.var('data'), [1, 2]))
+    assert symbols.infer_shape(data=x.shape)[1] == [e.shape for e in expected]
+
+
+@every_host
+@pytest.mark.parametrize('stage', [-1, 9, 'last', None, 1.5])
+def test_a_stage_that_is_none_is_refused(host, stage):
+    net = initialised(SMALL[host]())
+    with refused(f'has stages 0 to {len(STAGES[host][0]) - 1}, not {stage!r}'):
+        net.stage_outputs(tensor((1, 3, 32, 32)), [0, stage])
+
+
+@pytest.fixture(scope='module', params=IMAGENET)
+def imagenet_network(request):
+    return filled(SMALL[request.param]())
+
+
+@settings(max_examples=15)
+@given(height=st.integers(17, 97), width=st.integers(17, 97))
+def test_imagenet_network_takes_every_size_and_halves_it_rounding_up(imagenet_network, height, width):
+    x = tensor((1, 3, height, width))
+    assert [m.shape[2:] for m in imagenet_network.stage_outputs(x)] == [
+        (-(-height // factor), -(-width // factor)) for factor in (4, 4, 8, 16, 32)]
+    y = imagenet_network(x)
+    assert y.shape == (1, 5) and np.isfinite(y.asnumpy()).all()
+
+
+@settings(max_examples=15)
+@given(host=st.sampled_from(CIFAR), height=st.integers(3, 40), width=st.integers(3, 40))
+def test_cifar_network_takes_every_size_and_halves_it_rounding_up(host, height, width):
+    net, x = filled(SMALL[host](width=1)), tensor((1, 3, height, width))
+    assert [m.shape[2:] for m in net.stage_outputs(x)] == [
+        (-(-height // factor), -(-width // factor)) for factor in (1, 1, 2, 4)]
+    y = net(x)
+    assert y.shape == (1, 5) and np.isfinite(y.asnumpy()).all()
+
+
+# Every host: the images
+
+@every_host
+@pytest.mark.parametrize('hybridize', [False, True])
+def test_what_is_no_image_for_the_network_is_refused(host, hybridize):
+    net = initialised(SMALL[host]())
+    if hybridize:
+        net.hybridize()
+    for x in (tensor((3, 32, 32)), tensor((1, 1, 32, 32)), tensor((1, 3, 32, 32)).astype('uint8'),
+              tensor((1, 3, 32, 32)).astype('float16'), tensor((1, 3, net.min_size - 1, 32)), tensor((1, 32, 32, 3))):
+        with refused('takes images'):
+            net(x)
+    assert net(tensor((1, 3, net.min_size, net.min_size))).shape == (1, 5)
+
+
+@every_host
+def test_channels_other_than_those_of_the_first_images_are_refused(host):
+    net = initialised(SMALL[host](in_channels=0))
+    net(tensor((1, 1, 32, 32)))
+    with refused('takes images'):
+        net(tensor((1, 3, 32, 32)))
+
+
+# Every host: the options
+
+@every_host
+@pytest.mark.parametrize('fusion', FUSIONS)
+def test_host_takes_every_fusion(host, fusion):
+    net = initialised(SMALL[host](fusion=fusion, start_stage=2, reduction=8))
+    assert net(tensor((1, 3, 32, 32))).shape == (1, 5)
+    stages = len(STAGES[host][0]) - 1
+    assert [type(block) for block in blocks(net, Fusion)] == [Add] + [FUSIONS[fusion]] * (stages - 1)
+
+
+@every_host
+def test_attention_fuses_from_start_stage_on(host):
+    stages = len(STAGES[host][0]) - 1
+    for start in range(1, stages + 1):
+        found = [type(block) for block in blocks(SMALL[host](fusion='iaff', start_stage=start), Fusion)]
+        assert found == [Add] * (start - 1) + [FUSIONS['iaff']] * (stages - start + 1)
+    start = 3 if host in IMAGENET else 1
+    assert parameters(SMALL[host]()).keys() == parameters(SMALL[host](start_stage=start)).keys(), 'the default'
+
+
+@every_host
+@pytest.mark.parametrize('reduction', [1, 4, 16])
+def test_reduction_sets_the_squeezed_channels(host, reduction):
+    channels = STAGES[host][0][-1]
+    squeezed = channels // reduction
+    context = 2 * channels * squeezed + squeezed + channels + 2 * squeezed + 2 * channels
+    last = {'fusion': 'aff', 'start_stage': len(STAGES[host][0]) - 1, 'reduction': reduction}
+    assert trainable(SMALL[host](**last)) == trainable(SMALL[host](fusion='add')) + 2 * context
+
+
+@pytest.mark.parametrize('host', CIFAR)
+def test_width_multiplies_the_channels_of_every_stage(host):
+    channels = STAGES[host][0]
+    for width in (1, 8):
+        maps = initialised(SMALL[host](width=width)).stage_outputs(tensor((1, 3, 8, 8)))
+        assert [m.shape[1] for m in maps] == [c * width // 4 for c in channels]
+
+
+@with_stem
+def test_stem_is_three_convolutions_of_the_stem_width_or_one_of_seven_by_seven(host):
+    stem = [p.shape for key, p in parameters(SMALL[host](stem_width=24)).items() if p.shape[2:] == (3, 3)][:3]
+    assert stem == [(24, 3, 3, 3), (24, 24, 3, 3), (48, 24, 3, 3)]
+    net = initialised(SMALL[host](deep_stem=False))
+    assert [p.shape for p in parameters(net).values() if p.shape[2:] == (7, 7)] == [(64, 3, 7, 7)]
+    assert net(tensor((1, 3, 33, 33))).shape == (1, 5)
+
+
+@with_stem
+def test_dilated_network_keeps_the_resolution_of_stage_2_with_the_same_parameters(host):
+    net, plain = filled(SMALL[host](dilated=True)), filled(SMALL[host]())
+    assert {k: p.shape for k, p in parameters(net).items()} == {k: p.shape for k, p in parameters(plain).items()}
+    x = tensor((1, 3, 65, 96))
+    assert [m.shape[2:] for m in net.stage_outputs(x)] == [(17, 24), (17, 24), (9, 12), (9, 12), (9, 12)]
+    assert error(net(x), plain(x)) > 0
+
+
+@with_stem
+def test_without_avg_down_the_shortcut_convolution_is_strided(host):
+    net = SMALL[host](avg_down=False)
+    assert not blocks(net, nn.AvgPool2D)
+    x = tensor((1, 3, 33, 47))
+    assert [m.shape for m in initialised(net).stage_outputs(x)] == [
+        m.shape for m in initialised(SMALL[host]()).stage_outputs(x)]
+
+
+@pytest.mark.parametrize('host', [host for host in SMALL if host != 'CIFAR ResNet'])
+def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
+    def zeros(net):
+        net = initialised(net)
+        return [key for key, p in parameters(net).items() if key.endswith('gamma') and not p.data().asnumpy().any()]
+
+    assert zeros(SMALL[host]()) == []
+    found = zeros(SMALL[host](last_gamma=True))
+    assert len(found) == len(STAGES[host][0]) - 1
+    assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in found)
+
+
+@every_host
+def test_norm_kwargs_reach_every_norm_and_stay_as_they_are(host):
+    kwargs = {'epsilon': 1e-3, 'momentum': .7}
+    net = SMALL[host](norm_kwargs=kwargs, use_global_stats=True, fusion='iaff')
+    norms = blocks(net, nn.BatchNorm)
+    assert len(norms) == sum(key.endswith('running_mean') for key in parameters(net))
+    for norm in norms:
+        assert norm._kwargs['eps'] == 1e-3 and norm._kwargs['momentum'] == .7 and norm._kwargs['use_global_stats']
+    assert kwargs == {'epsilon': 1e-3, 'momentum': .7}
+
+
+@every_host
+def test_with_use_global_stats_training_normalises_as_inference_does(host):
+    net, x = filled(SMALL[host](use_global_stats=True)), tensor((2, 3, 32, 32))
+    with autograd.train_mode():
+        training = net(x)
+    assert error(training, net(x)) <= 1e-5
+
+
+# What is refused
+
+REFUSED = [({'start_stage': 0}, 'start_stage must be 1 to'), ({'start_stage': 5}, 'start_stage must be 1 to'),
+           ({'start_stage': 'a'}, 'start_stage must be 1 to'), ({'start_stage': True}, 'start_stage must be 1 to'),
+           ({'final_drop': 1}, 'final_drop must be a ratio'), ({'final_drop': -.1}, 'final_drop must be a ratio'),
+           ({'final_drop': 'a'}, 'final_drop must be a ratio'), ({'final_drop': None}, 'final_drop must be a ratio'),
+           ({'reduction': 0}, 'reduction must be'), ({'reduction': 'a'}, 'reduction must be'),
+           ({'reduction': 3}, 'reduction 3'), ({'reduction': 4096}, 'reduction 4096'),
+           ({'in_channels': -1}, 'in_channels must be'), ({'in_channels': 'a'}, 'in_channels must be'),
+           ({'in_channels': 1.5}, 'in_channels must be'), ({'fusion': 'afff'}, 'did you mean aff'),
+           ({'fusion': None}, 'Unknown fusion None')]
+
+
+@every_host
+@pytest.mark.parametrize('options, message', REFUSED)
+def test_options_out_of_their_range_are_refused(host, options, message):
+    with refused(message):
+        SMALL[host](**options)
+
+
+@with_stem
+@pytest.mark.parametrize('stem_width', [0, -32, 'a', 1.5])
+def test_a_stem_width_that_is_no_positive_whole_number_is_refused(host, stem_width):
+    with refused('stem_width must be a positive whole number'):
+        SMALL[host](stem_width=stem_width)
+
+
+@pytest.mark.parametrize('host', CIFAR)
+@pytest.mark.parametrize('width', [0, -4, 'a', 1.5, True])
+def test_a_width_that_is_no_positive_whole_number_is_refused(host, width):
+    with refused('width must be a positive whole number'):
+        SMALL[host](width=width)
+
+
+@pytest.mark.parametrize('host', ['ResNeXt', 'CIFAR ResNeXt'])
+@pytest.mark.parametrize('option', ['cardinality', 'bottleneck_width'])
+def test_groups_that_are_no_positive_whole_number_are_refused(host, option):
+    with refused(f'{option} must be a positive whole number'):
+        SMALL[host](**{option: 0})
+
+
+@every_host
+def test_layers_that_are_no_numbers_of_blocks_are_refused(host):
+    kind = SMALL[host].func
+    for layers in ((1, 1, 0, 1), (1, 'a', 1, 1), (1, -1, 1, 1)):
+        with refused('number of blocks'):
+            kind(layers)
+    if host in IMAGENET:
+        with refused('layers must be 4 numbers of blocks'):
+            kind((1, 1, 1))
+
+
+@pytest.mark.parametrize('name', ['aff_resnet50', 'iaff_resnext50_32x4d', 'cifar_aff_resnet8',
+                                  'cifar_add_resnext38_32x4d'])
+def test_unknown_option_is_refused_with_the_nearest_ones(name):
+    with refused('did you mean reduction'):
+        get_model(name, reductoin=4)
+    with refused('option'):
+        get_model(name, layers=(1, 1, 1, 1))
