@@ -4,6 +4,7 @@ Reference: Dai et al., "Attentional Feature Fusion", WACV 2021, section 3.1 (arX
 """
 from __future__ import annotations
 
+import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
@@ -75,7 +76,7 @@ class ChannelBlock(HybridBlock):
 
     def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self.channels = channels if channels == 0 else positive('channels', channels)
+        self.channels = positive('channels', channels, or_zero=True)
         self.reduction = positive('reduction', reduction)
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
         if self.channels:
@@ -99,7 +100,10 @@ class ChannelBlock(HybridBlock):
     def forward(self, x, *args):
         if isinstance(x, NDArray):
             shapes = [tuple(array.shape) for array in (x, *args)]
-            if len(set(shapes)) > 1 or len(shapes[0]) != 4:
+            types = {np.dtype(array.dtype).name for array in (x, *args)}
+            if len(types) > 1:
+                raise ValueError(f'{type(self).__name__} got inputs of {" and ".join(sorted(types))}; cast one.')
+            if len(set(shapes)) > 1 or len(shapes[0]) != 4 or 0 in shapes[0]:
                 raise ValueError(f'{type(self).__name__} got {" and ".join(map(str, shapes))}, but takes feature maps '
                                  '(N, C, H, W) of one shape; project the channels and resize first.')
             if self.channels == 0:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import mxnet as mx
 
+from .errors import positive
+
 __all__ = ['Complexity', 'complexity']
 
 
@@ -46,7 +48,7 @@ def _dot(attrs, inputs, output):
 
 
 MULTIPLY_ADDS = {'Convolution': _convolution, 'Deconvolution': _deconvolution, 'FullyConnected': _dense,
-                 'batch_dot': _batch_dot, 'dot': _dot}
+                 'batch_dot': _batch_dot, '_linalg_gemm2': _batch_dot, 'dot': _dot}
 MOVES = {'Reshape', 'Flatten', 'transpose', 'SwapAxis', 'Concat', 'SliceChannel', 'slice', 'slice_axis', 'slice_like',
          'expand_dims', 'squeeze', 'Cast', 'BlockGrad', 'identity', '_copy', 'Dropout', 'broadcast_like',
          'broadcast_to', 'shape_array', 'ones_like', 'zeros_like', 'Pad', 'stack', 'tile', 'repeat'}
@@ -55,8 +57,9 @@ MOVES = {'Reshape', 'Flatten', 'transpose', 'SwapAxis', 'Concat', 'SliceChannel'
 def complexity(net, *input_shapes, elementwise=False):
     """Count the trainable parameters and the multiply-adds of one forward pass, exactly, without running it.
 
-    Counted are convolutions with their groups, transposed convolutions, dense layers and matrix products; biases are
-    not multiplications and do not count. 2 FLOPs make a multiply-add.
+    Counted are convolutions with their groups, transposed convolutions, dense layers and the matrix products dot,
+    batch_dot and linalg.gemm2; biases are not multiplications and do not count, fused recurrent layers are not known.
+    2 FLOPs make a multiply-add.
 
     Parameters
     ----------
@@ -79,9 +82,10 @@ def complexity(net, *input_shapes, elementwise=False):
         If the network cannot take inputs of these shapes.
     """
     said = ', '.join(map(str, input_shapes)) or 'no shape'
-    for shape in input_shapes:
-        if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise ValueError(f'An input shape is a tuple of positive whole numbers, got {said}.')
+    try:
+        input_shapes = [tuple(positive('A dimension', n) for n in shape) for shape in input_shapes]
+    except (TypeError, ValueError):
+        raise ValueError(f'An input shape is a tuple of positive whole numbers, got {said}.') from None
     names = ['data'] if len(input_shapes) == 1 else [f'data{i}' for i in range(len(input_shapes))]
     untraced = [param for param in net.collect_params().values() if param._var is None]
     try:

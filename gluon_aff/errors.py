@@ -15,12 +15,12 @@ def unknown(kind, name, known):
     return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
 
 
-def positive(name, value):
-    """`value` as an int of at least 1, or a ValueError that names the argument."""
+def positive(name, value, or_zero=False):
+    """`value` as an int of at least 1 (or 0), or a ValueError that names the argument."""
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f'{name} must be a positive whole number, got {value!r}.')
+        number = -1
+    if isinstance(value, bool) or number < (0 if or_zero else 1):
+        raise ValueError(f'{name} must be a positive whole number{" or 0" if or_zero else ""}, got {value!r}.')
     return number

@@ -34,7 +34,7 @@ def check_start_stage(start_stage, layers, stages=None):
         raise ValueError(f'layers must be {stages} numbers of blocks, got {layers!r}.')
     for blocks in layers:
         positive('A number of blocks', blocks)
-    if isinstance(start_stage, bool) or start_stage not in range(1, len(layers) + 1):
+    if type(start_stage) is not int or start_stage not in range(1, len(layers) + 1):
         raise ValueError(f'start_stage must be 1 to {len(layers)}, the stage from which on attention fuses, '
                          f'got {start_stage!r}.')
 
@@ -113,7 +113,7 @@ class Network(HybridBlock):
         super().__init__(prefix=prefix, params=params)
         self.classes = positive('classes', classes)
         self.labels = None
-        self.in_channels = in_channels if in_channels == 0 else positive('in_channels', in_channels)
+        self.in_channels = positive('in_channels', in_channels, or_zero=True)
 
     def forward(self, x):
         if isinstance(x, NDArray):

@@ -123,7 +123,7 @@ def register_model(name=None, *, family, dataset, source):
         If the name is taken or has other characters.
     """
     def register(build):
-        key = name or build.__name__
+        key = name or getattr(build, '__name__', '')
         if not re.fullmatch('[a-z0-9_]+', key):
             raise ValueError(f'A model name has lower case letters, digits and underscores only, got {key!r}.')
         if key in _registry:

@@ -170,7 +170,7 @@ def get_model_file(name, tag=None, root=None):
     DownloadError
         If it cannot be had.
     """
-    return choose(name, tag or True).get(root)
+    return choose(str(name).lower(), tag or True).get(root)
 
 
 def remove(name, root=None):

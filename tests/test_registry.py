@@ -1,8 +1,6 @@
 """The registry and the parameter files: names, cards, and what is loaded from where."""
 import os
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import numpy as np
 import pytest
 from reference import error, filled, parameters, refused, tensor, trainable
 
-from model_zoo import (CIFAR100, IMAGENET, get_model, get_model_file, get_model_list, list_models, load_parameters,
-                       model_info, pretrained_model_list, purge, register_model, registry)
+from model_zoo import (CIFAR100, FASHION_MNIST, IMAGENET, get_model, get_model_file, get_model_list, list_models,
+                       load_parameters, model_info, pretrained_model_list, register_model, registry)
 from model_zoo.cifar_resnet import CifarResNet
 
 NAME = 'cifar_aff_resnet8'
@@ -105,7 +103,7 @@ def test_card_says_what_the_network_is(name):
     assert card.name == name and card.fusion in name and card.family and card.source
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
     assert card.classes == net.classes == len(card.labels)
-    data = CIFAR100 if name.startswith('cifar') else IMAGENET
+    data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST}.get(name.split('_')[0], IMAGENET)
     assert (card.dataset, card.input_size, card.mean, card.std, card.crop_ratio) == (
         data.name, data.input_size, data.mean, data.std, data.crop_ratio)
     _, output, _ = net(mx.sym.var('data')).infer_shape(data=(1, *card.input_size))
@@ -179,45 +177,19 @@ def test_a_file_name_without_a_suffix_is_a_path_if_there_is_such_a_file(saved, m
     assert same(get_model(NAME, pretrained='mine'), net)
 
 
-def test_a_hand_placed_file_is_loaded_by_name_and_by_tag(saved, tmp_path):
-    net, path = saved
-    os.rename(path, tmp_path / f'{NAME}.params')
-    assert same(get_model(NAME.upper(), pretrained=True, root=str(tmp_path)), net)
-    assert get_model_file(NAME, root=str(tmp_path)) == str(tmp_path / f'{NAME}.params')
-    os.rename(tmp_path / f'{NAME}.params', tmp_path / f'{NAME}-0a1b2c3d.params')
-    assert same(get_model(NAME, pretrained='0a1b2c3d', root=str(tmp_path)), net)
-    assert get_model_file(NAME, tag='0a1b2c3d', root=str(tmp_path)) == str(tmp_path / f'{NAME}-0a1b2c3d.params')
-
-
 def test_a_file_that_does_not_exist_is_file_not_found(tmp_path):
     for pretrained, message in (('missing.params', 'missing.params'), (str(tmp_path), str(tmp_path)),
-                                (str(tmp_path / 'a' / 'b'), 'b'), ('0a1b2c3d', f'{NAME}-0a1b2c3d.params'),
-                                (True, f'{NAME}.params')):
+                                (str(tmp_path / 'a' / 'b'), 'b')):
         with refused(re.escape(message), FileNotFoundError):
             get_model(NAME, pretrained=pretrained, root=str(tmp_path))
-    with refused(f'{NAME}.params', FileNotFoundError):
+
+
+def test_a_network_without_released_parameters_says_so(tmp_path):
+    for pretrained in (True, '0a1b2c3d'):
+        with refused(f'No parameters are released for {NAME}'):
+            get_model(NAME, pretrained=pretrained, root=str(tmp_path))
+    with refused(f'No parameters are released for {NAME}'):
         get_model_file(NAME, root=str(tmp_path))
-
-
-def test_mxnet_home_holds_the_cache(saved, tmp_path):
-    (tmp_path / 'models').mkdir()
-    os.rename(saved[1], tmp_path / 'models' / f'{NAME}.params')
-    code = f'from model_zoo import *; print(get_model_file({NAME!r})); get_model({NAME!r}, pretrained=True); purge()'
-    done = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'MXNET_HOME': str(tmp_path)},
-                          cwd=Path(__file__).parent.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / 'models' / f'{NAME}.params')
-    assert list((tmp_path / 'models').iterdir()) == []
-
-
-def test_purge_removes_the_files_of_registered_networks_only(tmp_path):
-    others = ['resnet50_v1d-117a384e.params', f'{NAME}0.params', f'{NAME}-notes.txt', f'my_{NAME}.params']
-    for file in (*others, f'{NAME}.params', f'{NAME}-0a1b2c3d.params', 'iaff_resnet50.params'):
-        (tmp_path / file).write_bytes(b'')
-    (tmp_path / 'aff_resnet50.params').mkdir()
-    purge(str(tmp_path))
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*others, 'aff_resnet50.params'])
-    purge(str(tmp_path / 'no_such_folder'))
 
 
 # Parameter files: what is in them
@@ -282,7 +254,7 @@ def test_another_networks_file_is_refused_with_the_first_parameters_that_differ(
     with refused(r'attention\.local_att\.0\.weight is unknown'):
         get_model('cifar_add_resnet8', pretrained=path)
     with refused(r'output\.weight has shape \(100, 256\), not \(10, 256\); output\.bias has shape'):
-        get_model(NAME, pretrained=path, classes=10)
+        load_parameters(get_model(NAME, classes=10), path)
 
 
 def test_a_refused_file_leaves_the_network_as_it_was(saved, tmp_path):

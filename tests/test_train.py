@@ -122,6 +122,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
+    def check(net, *args, **kwargs):
+        released = values(get_model('fashion_mnist_aff_resnet8', pretrained=True))
+        for name, value in values(net).items():
+            assert name.startswith('output') != np.array_equal(value, released[name]), name
+    monkeypatch.setattr(train_cifar, 'fit', lambda *args, **kwargs: check(*args, **kwargs) or 0.5)
+    train_cifar.main(['--dataset', 'digits', '--model', 'fashion_mnist_aff_resnet8', '--use-pretrained', '--save-dir',
+                      str(tmp_path / 'run')])
+
+
 @pytest.mark.parametrize('flags, says', [
     (['--dataset', 'fashion_mnist'], 'needs --data-dir'),
     (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
@@ -130,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
     (['--width', '0'], 'width must be a positive'),
     (['--batch-size', '1'], 'batch_size must be 2'),
     (['--num-epochs', '1'], 'warm-up must be shorter'),
-    (['--model', 'aff_resnet50'], 'option'),
+    (['--model', 'aff_resnet50', '--width', '1'], 'option'),
 ])
 def test_wrong_arguments_are_one_sentence(flags, says, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:

@@ -1,6 +1,7 @@
 """Released parameters: the catalogue's facts, what `pretrained` takes, and the way of a file into a network."""
 import collections
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,9 @@ from gluoncv.model_zoo import resnet50_v1d
 from loopback import Server, content, status
 from mxnet.gluon import nn
 
+from gluon_aff.data.cifar import Batches, fashion_mnist, resize
 from gluon_aff.data.labels import FASHION_MNIST, named
+from gluon_aff.train import evaluate
 from model_zoo import download, get_model, get_model_file, list_models, model_info, weights
 from model_zoo.__main__ import main
 from model_zoo.download import DownloadError, digest
@@ -476,3 +479,37 @@ def test_a_shipped_file_is_neither_downloaded_nor_purged(monkeypatch, tmp_path):
     (tmp_path / 'checkpoints' / record.file).write_bytes(data)
     weights.remove(NAME, str(tmp_path / 'checkpoints'))
     assert Path(get_model_file(NAME, root=tmp_path / 'elsewhere')).read_bytes() == data
+
+
+# The files that are shipped
+
+SHIPPED = ['fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8']
+FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist')
+
+
+def accuracy_of(name, images, target):
+    card = model_info(name)
+    return evaluate(get_model(name, pretrained=True), Batches(images, target, 100, card.mean, card.std), [mx.cpu()])
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_file_is_small_and_what_its_record_says(name):
+    record, = checkpoints(name)
+    assert os.path.getsize(record.path()) == record.size < 1_000_000
+    assert record.state() == 'intact'
+    log = Path(record.path()).with_name(f'{name}.txt').read_text().splitlines()
+    assert f'val={record.figures["accuracy"]:.4f}' in log[-1]
+    assert get_model(name, pretrained=True).labels == model_info(name).labels
+
+
+@pytest.mark.parametrize('name, right', list(zip(SHIPPED, (472, 467))))
+def test_shipped_network_names_500_test_images_as_well_as_it_did(name, right):
+    data = np.load(Path(__file__).parent / 'data' / 'fashion_mnist_test.npz')
+    assert accuracy_of(name, resize(data['images']), data['labels']) == pytest.approx(right / 500, abs=1e-9)
+
+
+@pytest.mark.skipif(not os.path.isdir(FASHION_MNIST_DIR), reason='Fashion-MNIST is not in FASHION_MNIST_DIR')
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_network_has_its_stated_accuracy(name):
+    stated = checkpoints(name)[0].figures['accuracy']
+    assert round(accuracy_of(name, *fashion_mnist(FASHION_MNIST_DIR).test), 4) == stated

@@ -13,7 +13,7 @@ from ..errors import positive
 from . import labels
 from .images import normalise
 
-__all__ = ['Batches', 'ImageSet', 'digits', 'fashion_mnist']
+__all__ = ['Batches', 'ImageSet', 'digits', 'fashion_mnist', 'resize']
 
 SIZE = 32
 FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3      # of the training images, resized
@@ -44,8 +44,8 @@ class ImageSet:
     flip: bool
 
 
-def _resize(images):
-    """uint8 images (N, H, W) as (N, 32, 32, 1), bilinear."""
+def resize(images):
+    """Grey images, uint8 (N, H, W), as (N, 32, 32, 1), bilinear."""
     resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.BILINEAR)) for image in images]
     return np.stack(resized)[..., None]
 
@@ -69,7 +69,7 @@ def digits():
     except ModuleNotFoundError:
         raise ImportError("The digits come with scikit-learn; run: pip install 'gluon_aff[train]'") from None
     data = load_digits()
-    images = _resize((data.images * (255 / 16)).round().astype(np.uint8))
+    images = resize((data.images * (255 / 16)).round().astype(np.uint8))
     train, held_out = train_test_split(np.arange(len(images)), test_size=360, stratify=data.target, random_state=0)
     target = data.target.astype(np.int32)
     return ImageSet('digits', labels.DIGITS, (0.3057,) * 3, (0.3235,) * 3, (images[train], target[train]),
@@ -129,7 +129,7 @@ def fashion_mnist(data_dir):
         if images.shape[1:] != (28, 28) or len(images) != len(target) or not len(target) or target.max() > 9:
             raise ValueError(f'{prefix} of {data_dir} is not Fashion-MNIST: images {images.shape}, '
                              f'labels {target.shape}.')
-        return _resize(images), target.astype(np.int32)
+        return resize(images), target.astype(np.int32)
 
     return ImageSet('fashion_mnist', labels.FASHION_MNIST, FASHION_MNIST_MEAN, FASHION_MNIST_STD,
                     split('train'), split('t10k'), flip=True)
