@@ -26,7 +26,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
-    package_data={'': ['*.json', '*.params', '*.txt']},
+    package_data={'model_zoo': ['*.json', 'checkpoints/*']},
     python_requires='>=3.8,<3.12',
     install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow', 'tqdm'],
     extras_require={**MXNET, 'train': TRAIN, 'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
