@@ -39,7 +39,7 @@ class Dataset:
 # The recipe's figures (0..255), AFF paper's released training script.
 IMAGENET = Dataset('ImageNet-1k', (3, 224, 224), tuple(v / 255 for v in (123.68, 116.779, 103.939)),
                    tuple(v / 255 for v in (58.393, 57.12, 57.375)), 0.875, labels.imagenet)
-CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 1.0,
+CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0,
                    lambda: labels.CIFAR100)
 FASHION_MNIST = Dataset('Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0,
                         lambda: labels.FASHION_MNIST)

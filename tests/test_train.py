@@ -6,30 +6,86 @@ import os
 import mxnet as mx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import train_cifar
 from gluon_aff.data.cifar import Batches, digits
-from gluon_aff.train import RunFolder, evaluate, fit, warmup_cosine
+from gluon_aff.train import SCHEDULES, RunFolder, evaluate, fit, learning_rate, loop, mixup, smooth
 from gluon_aff.train.run import atomic
 from model_zoo import get_model, load_parameters
 from model_zoo.trained import open_trained
 
 
-@pytest.mark.parametrize('warmup', [0, 5])
-def test_schedule_is_a_linear_warmup_then_a_cosine_at_every_step(warmup):
+@pytest.mark.parametrize('warmup, warmup_lr', [(0, 0), (5, 0), (5, 0.02)])
+@pytest.mark.parametrize('mode', SCHEDULES)
+def test_schedule_is_a_linear_warmup_then_its_formula_at_every_step(mode, warmup, warmup_lr):
     lr, epochs, batches = 0.2, 30, 7
-    schedule = warmup_cosine(lr, epochs, batches, warmup)
+    schedule = learning_rate(mode, lr, epochs, batches, warmup, warmup_lr, decay_epochs=(15, 20), decay=0.1, power=2)
     rising, falling = warmup * batches, (epochs - warmup) * batches
     for step in range(epochs * batches):
-        wanted = (lr * step / (rising - 1) if step < rising
-                  else lr * (1 + math.cos(math.pi * (step - rising) / (falling - 1))) / 2)
+        done = (step - rising) / (falling - 1)
+        wanted = {'cosine': lr * (1 + math.cos(math.pi * done)) / 2, 'poly': lr * (1 - done) ** 2, 'constant': lr,
+                  'step': lr * 0.1 ** ((step >= 15 * batches) + (step >= 20 * batches))}[mode]
+        if step < rising:
+            wanted = warmup_lr + (lr - warmup_lr) * step / (rising - 1)
         assert schedule(step) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_imagenet_recipe_at_its_turning_points():
+    """240 epochs, 5 of warm-up from 0 to 0.075, then a cosine to 0 (paper's released runs)."""
+    batches = 2503
+    schedule = learning_rate('cosine', 0.075, 240, batches, 5)
+    assert schedule(0) == 0 and schedule(5 * batches - 1) == pytest.approx(0.075)
+    assert schedule(5 * batches) == pytest.approx(0.075) and schedule(240 * batches - 1) == pytest.approx(0, abs=1e-12)
+    assert schedule(5 * batches + 235 * batches // 2) == pytest.approx(0.0375, rel=1e-4)
 
 
 @pytest.mark.parametrize('warmup', [-1, 3, 4])
 def test_a_warmup_outside_the_run_is_refused(warmup):
     with pytest.raises(ValueError, match='shorter than the run'):
-        warmup_cosine(0.1, 3, 10, warmup)
+        learning_rate('cosine', 0.1, 3, 10, warmup)
+
+
+@pytest.mark.parametrize('epochs, warmup', [(1, 0), (2, 1)])
+def test_a_schedule_of_a_single_batch_is_refused(epochs, warmup):
+    with pytest.raises(ValueError, match='two batches'):
+        learning_rate('cosine', 0.1, epochs, 1, warmup)
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="one of cosine, step, poly, constant, got 'cosin'"):
+        learning_rate('cosin', 0.1, 3, 10)
+
+
+@given(label=st.lists(st.integers(0, 6), min_size=1, max_size=20), smoothing=st.floats(0, 0.9))
+def test_smoothed_labels_are_distributions_as_gluoncv_makes_them(label, smoothing):
+    """Against the definition in GluonCV's script: 1 - eta + eta / classes on the class, eta / classes elsewhere."""
+    target = smooth(np.array(label, np.float32), 7, smoothing)
+    wanted = mx.nd.one_hot(mx.nd.array(label), 7, on_value=1 - smoothing + smoothing / 7, off_value=smoothing / 7)
+    np.testing.assert_allclose(target, wanted.asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(target.sum(axis=1), 1, atol=1e-5)
+
+
+@given(count=st.integers(1, 9), share=st.floats(0, 1))
+def test_mixup_mixes_images_and_targets_by_the_same_share(count, share):
+    data = np.random.RandomState(count).rand(count, 3, 4, 4).astype(np.float32)
+    target = smooth(np.arange(count), 9)
+    mixed, mixed_target = mixup(data, target, share)
+    for i in range(count):
+        np.testing.assert_allclose(mixed[i], share * data[i] + (1 - share) * data[count - 1 - i], atol=1e-6)
+        np.testing.assert_allclose(mixed_target[i], share * target[i] + (1 - share) * target[count - 1 - i], atol=1e-6)
+    assert mixed.dtype == mixed_target.dtype == np.float32
+
+
+def test_mixup_is_off_in_the_last_epochs_and_its_shares_follow_the_seed(tmp_path, monkeypatch):
+    shares = []
+    monkeypatch.setattr(loop, 'mixup', lambda data, target, share: shares.append(share) or (data, target))
+    for folder in 'ab':
+        short_run(tmp_path / folder, 3, epochs=3, mixup_alpha=0.2, mixup_off_epochs=1)
+    first, again = np.array(shares).reshape(2, -1)
+    assert len(first) == 2 * 4 and (first == again).all() and len(set(first)) == len(first)
+    assert ((first >= 0) & (first <= 1)).all()
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -85,8 +141,9 @@ def short_run(folder, seed, **kwargs):
     net.initialize(mx.init.Xavier())
     net.hybridize()
     train = Batches(*train, 32, data.mean, data.std, train=True, seed=seed)
-    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}), kwargs.pop('epochs', 1),
-        warmup_cosine(kwargs.pop('lr', 0.05), 1, len(train)), **kwargs)
+    epochs = kwargs.pop('epochs', 1)
+    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}), epochs,
+        learning_rate('cosine', 0.05, epochs, len(train)), **kwargs)
     return net
 
 
@@ -116,7 +173,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
     batches = Batches(*train, 32, data.mean, data.std, train=True)
     with pytest.raises(FloatingPointError, match='no longer finite'):
         fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / 'run', {}), 1,
-            warmup_cosine(0.1, 1, len(batches)))
+            learning_rate('cosine', 0.1, 1, len(batches)))
     load_parameters(net, str(tmp_path / 'run' / 'best.params'))
     for name, value in values(net).items():
         np.testing.assert_array_equal(value, before[name])

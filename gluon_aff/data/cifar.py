@@ -4,6 +4,8 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import tarfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +15,10 @@ from ..errors import positive
 from . import labels
 from .images import normalise
 
-__all__ = ['Batches', 'ImageSet', 'digits', 'fashion_mnist', 'resize']
+__all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'resize']
 
 SIZE = 32
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)       # the released recipe's
 FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3      # of the training images, resized
 
 
@@ -135,6 +138,89 @@ def fashion_mnist(data_dir):
                     split('train'), split('t10k'), flip=True)
 
 
+def _read_records(data_dir, archive, folder, file, label_bytes, column, classes):
+    """Images and labels of one file of CIFAR's binary version: label bytes, then 1,024 of red, of green, of blue."""
+    loose = [os.path.join(data_dir, folder, file), os.path.join(data_dir, file)]
+    packed = os.path.join(data_dir, archive)
+    for path in loose:
+        if os.path.isfile(path):
+            with open(path, 'rb') as opened:
+                content = opened.read()
+            break
+    else:
+        path = packed
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'CIFAR needs {packed}, or {loose[0]} out of it; get the binary version from the '
+                                    "data set's home page and name its folder.")
+        try:
+            with tarfile.open(path) as opened:
+                content = opened.extractfile(f'{folder}/{file}').read()
+        except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error):
+            raise ValueError(f'{path} is damaged, or holds no {folder}/{file}; fetch it again.') from None
+    record = label_bytes + 3 * SIZE * SIZE
+    if not content or len(content) % record:
+        raise ValueError(f"{path}: {file} has {len(content)} bytes, no whole number of CIFAR's {record}.")
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    target = records[:, column].astype(np.int32)
+    if target.max() >= classes:
+        raise ValueError(f'{path}: {file} has label {target.max()}, of {classes} classes.')
+    return records[:, label_bytes:].reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1), target
+
+
+def cifar10(data_dir):
+    """CIFAR-10 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32, from its official binary version.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of cifar-10-binary.tar.gz, or of what is in it.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither is there.
+    ValueError
+        If a file is damaged.
+    """
+    def read(*files):
+        parts = [_read_records(data_dir, 'cifar-10-binary.tar.gz', 'cifar-10-batches-bin', file, 1, 0, 10)
+                 for file in files]
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts))
+    return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD,
+                    read(*(f'data_batch_{i}.bin' for i in range(1, 6))), read('test_batch.bin'), flip=True)
+
+
+def cifar100(data_dir, fine=True):
+    """CIFAR-100 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32, from its official binary version.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of cifar-100-binary.tar.gz, or of what is in it.
+    fine : bool, default True
+        The 100 classes; else the 20 superclasses, which the paper's tables are on.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither is there.
+    ValueError
+        If a file is damaged.
+    """
+    names = labels.CIFAR100 if fine else labels.CIFAR100_COARSE
+    train, test = (_read_records(data_dir, 'cifar-100-binary.tar.gz', 'cifar-100-binary', file, 2, int(fine),
+                                 len(names)) for file in ('train.bin', 'test.bin'))
+    return ImageSet(f'cifar100 {"fine" if fine else "coarse"}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
+
+
 class Batches:
     """Batches (N, 3, H, W) float32 and (N,) float32 labels, as numpy arrays, of an image set.
 
@@ -149,6 +235,9 @@ class Batches:
         Shuffle, crop at random out of a padding of 4 pixels, and leave out the last, smaller batch.
     flip : bool, default False
         In training, mirror half of the images.
+    augment : callable, optional
+        In training, what makes another RGB PIL.Image of one, given a numpy.random.RandomState, such as
+        :class:`gluon_aff.data.autoaugment.AutoAugment`; before the crop.
     seed : int, default 0
 
     Raises
@@ -160,9 +249,10 @@ class Batches:
 
     PAD = 4
 
-    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, seed=0):
+    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0):
         self.images, self.target, self.mean, self.std = images, target, mean, std
-        self.batch_size, self.train, self.flip, self.seed = positive('batch_size', batch_size), train, flip, seed
+        self.batch_size, self.train, self.flip = positive('batch_size', batch_size), train, flip
+        self.augment, self.seed = augment, seed
         if train and not 2 <= batch_size <= len(images):
             raise ValueError(f'batch_size must be 2 to {len(images)}, the number of training images, '
                              f'got {batch_size}.')
@@ -184,10 +274,17 @@ class Batches:
             chosen = order[batch * self.batch_size:(batch + 1) * self.batch_size]
             images = self.images[chosen]
             if self.train:
-                images = self._augment(images, offsets[chosen], mirrored[chosen])
+                if self.augment:
+                    images = np.stack([self._augmented(image, number, i) for image, i in zip(images, chosen)])
+                images = self._crop(images, offsets[chosen], mirrored[chosen])
             yield normalise(images, self.mean, self.std), self.target[chosen].astype(np.float32)
 
-    def _augment(self, images, offsets, mirrored):
+    def _augmented(self, image, number, index):
+        # A generator for each image, so that neither the batch size nor who makes the batch matters.
+        rgb = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
+        return np.asarray(self.augment(rgb, np.random.RandomState([self.seed, number, index])))
+
+    def _crop(self, images, offsets, mirrored):
         height, width = images.shape[1:3]
         padded = np.pad(images, ((0, 0), (self.PAD, self.PAD), (self.PAD, self.PAD), (0, 0)))
         out = np.empty_like(images)

@@ -11,6 +11,7 @@ from mxnet import autograd, gluon
 from tqdm import tqdm
 
 from ..errors import positive
+from .targets import mixup, smooth
 
 __all__ = ['evaluate', 'fit']
 
@@ -38,14 +39,15 @@ def _split(array, ctx):
     return gluon.utils.split_and_load(mx.nd.array(array), ctx, even_split=False)
 
 
-def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4, no_wd=False):
-    """Train a classifier by Nesterov's momentum on softmax cross-entropy; keep the epoch that is best on `test`.
+def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4, no_wd=False, smoothing=0.0,
+        mixup_alpha=0.0, mixup_off_epochs=0):
+    """Train a classifier by Nesterov's momentum on softmax cross entropy; keep the epoch that is best on `test`.
 
     A progress bar goes to standard error, one line for each epoch to standard output and the run's log.
 
     Parameters
     ----------
-    net : mxnet.gluon.HybridBlock
+    net : model_zoo.Network or a HybridBlock with `classes`
         Initialised; (N, 3, H, W) -> (N, classes).
     train, test : gluon_aff.data.Batches
     run : RunFolder
@@ -57,6 +59,13 @@ def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4
     momentum, wd : float, default 0.9, 1e-4
     no_wd : bool, default False
         No weight decay on biases, beta and gamma.
+    smoothing : float, default 0
+        Of the labels, see :func:`smooth`.
+    mixup_alpha : float, default 0
+        Batches are mixed with a share drawn from Beta(alpha, alpha), see :func:`mixup`; 0 mixes none. The training
+        accuracy is then that of naming the larger share.
+    mixup_off_epochs : int, default 0
+        How many of the last epochs are not mixed.
 
     Returns
     -------
@@ -73,15 +82,19 @@ def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4
     if no_wd:
         for parameter in net.collect_params('.*(beta|gamma|bias)').values():
             parameter.wd_mult = 0
-    loss_of = gluon.loss.SoftmaxCrossEntropyLoss()
+    loss_of = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
     trainer = gluon.Trainer(net.collect_params(), 'nag',
                             {'lr_scheduler': schedule, 'momentum': momentum, 'wd': wd})
     best = 0.0
     for epoch in range(1, epochs + 1):
         start, total, loss, right = time.time(), 0, 0.0, 0
+        random = np.random.RandomState([train.seed, epoch])
         with tqdm(total=len(train), desc=f'epoch {epoch}/{epochs}', file=sys.stderr, leave=False, disable=None) as bar:
             for data, label in train.epoch(epoch):
-                parts, targets = _split(data, ctx), _split(label, ctx)
+                target = smooth(label, net.classes, smoothing)
+                if mixup_alpha and epoch <= epochs - mixup_off_epochs:
+                    data, target = mixup(data, target, random.beta(mixup_alpha, mixup_alpha))
+                parts, targets = _split(data, ctx), _split(target, ctx)
                 with autograd.record():
                     outputs = [net(part) for part in parts]
                     losses = [loss_of(output, target) for output, target in zip(outputs, targets)]
@@ -89,7 +102,7 @@ def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4
                 trainer.step(len(data))
                 total += len(data)
                 loss += sum(part.sum().asscalar() for part in losses)
-                right += sum(int((output.argmax(axis=1) == target).sum().asscalar())
+                right += sum(int((output.argmax(axis=1) == target.argmax(axis=1)).sum().asscalar())
                              for output, target in zip(outputs, targets))
                 bar.update()
                 bar.set_postfix(loss=f'{loss / total:.3f}')
