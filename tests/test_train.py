@@ -58,7 +58,7 @@ def test_an_unknown_schedule_is_refused():
         learning_rate('cosin', 0.1, 3, 10)
 
 
-@given(label=st.lists(st.integers(0, 6), min_size=1, max_size=20), smoothing=st.floats(0, 0.9))
+@given(label=st.lists(st.integers(0, 6), min_size=1, max_size=20), smoothing=st.sampled_from([0, 0.05, 0.1, 0.5, 0.9]))
 def test_smoothed_labels_are_distributions_as_gluoncv_makes_them(label, smoothing):
     """Against the definition in GluonCV's script: 1 - eta + eta / classes on the class, eta / classes elsewhere."""
     target = smooth(np.array(label, np.float32), 7, smoothing)
