@@ -1,4 +1,4 @@
-# make demo      train a small network on scikit-learn's digits
+# make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
 # make test-all  run the tests on every Python from 3.8 to 3.11 that is installed
 # make lint      run the linter

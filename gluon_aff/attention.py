@@ -90,8 +90,12 @@ class ChannelBlock(HybridBlock):
             raise ValueError(f'{type(self).__name__} cannot squeeze {channels} channels by reduction '
                              f'{self.reduction}; choose a reduction that divides {channels}.')
 
+    def _set_widths(self, channels):
+        """Settle what of the block's own layers depends on C."""
+
     def _set_channels(self, channels):
         self._check_reduction(channels)
+        self._set_widths(channels)
         for child in self._children.values():
             if isinstance(child, ChannelBlock):
                 child._set_channels(channels)
@@ -147,13 +151,11 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
             self.add(PointwiseConv(hidden, channels), self._norm(hidden), nn.Activation('relu'),
                      PointwiseConv(out, hidden), self._norm(out))
 
-    def _set_channels(self, channels):
+    def _set_widths(self, channels):
         squeeze, expand = (child for child in self._children.values() if isinstance(child, PointwiseConv))
         hidden, out = channels // self.reduction, channels * self.outputs
-        self._check_reduction(channels)
         squeeze.set_widths(hidden, channels)
         expand.set_widths(out, hidden)
-        super()._set_channels(channels)
 
 
 class MultiScale(ChannelBlock):

@@ -81,9 +81,8 @@ class Concat(Fusion):
             self.bn = self._norm(2 * channels)
             self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
 
-    def _set_channels(self, channels):
+    def _set_widths(self, channels):
         self.conv.set_widths(channels, 2 * channels)
-        super()._set_channels(channels)
 
     def hybrid_forward(self, F, x, y):
         return self.conv(self.bn(F.concat(x, y, dim=1)))

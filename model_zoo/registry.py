@@ -194,12 +194,11 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
         return net
 
     path, record = weights.find(str(name).lower(), pretrained, root)
-    head = {f'{net.head_name}.weight', f'{net.head_name}.bias'}
     in_file = weights.read_parameters(path).get(f'{net.head_name}.weight')
     outputs = net.classes if in_file is None or in_file.ndim != 2 else len(in_file)
     fresh = ()
     if outputs != net.classes and 'classes' in options:
-        fresh = sorted(head)
+        fresh = (f'{net.head_name}.weight', f'{net.head_name}.bias')
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', path, outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
