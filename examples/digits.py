@@ -18,7 +18,7 @@ from PIL import Image
 
 from gluon_aff.data import labels
 from gluon_aff.data.cifar import Batches, digits
-from gluon_aff.train import evaluate
+from gluon_aff.train import Classification, evaluate
 
 TOP = Path(__file__).resolve().parent.parent
 RUN = Path('runs/digits')
@@ -40,21 +40,21 @@ clothing = np.load(TOP / 'tests/data/fashion_mnist_test.npz')
 save_pictures(RUN / 'clothing', clothing['images'], [labels.FASHION_MNIST[i] for i in clothing['labels'][:5]])
 command(f'-m model_zoo predict fashion_mnist_aff_resnet8 {RUN}/clothing --top-k 1')
 
-command(f'train_cifar.py --dataset digits --model fashion_mnist_aff_resnet8 --use-pretrained --save-dir {RUN}')
+command(f'train_cifar.py --model fashion_mnist_aff_resnet8 --use-pretrained --save-dir {RUN} --overwrite')
 command(f'-m model_zoo export {RUN} -o {RUN}/export')
 
 data = digits()
 symbol, parameters = (str(TOP / RUN / 'export' / f'fashion_mnist_aff_resnet8-{end}')
                       for end in ('symbol.json', '0000.params'))
 net = gluon.SymbolBlock.imports(symbol, ['data'], parameters)
-accuracy = evaluate(net, Batches(*data.test, 60, data.mean, data.std), [mx.cpu()])
+accuracy = evaluate(net, Batches(*data.test, 60, data.mean, data.std), [mx.cpu()], Classification(10))['accuracy']
 
 save_pictures(RUN / 'held-out', data.test[0][..., 0], [str(label) for label in data.test[1]])
 command(f'-m model_zoo predict {RUN} {RUN}/held-out --top-k 1')
 
 print(f'''
 The exported symbol, re-imported, names {accuracy:.2%} of {len(data.test[1])} held-out digits rightly.
-  {RUN}/best.params, model.json, log.txt    the best epoch, what it is, how it got there
+  {RUN}/best.params, model.json, log.txt    the best epoch, what it is, how it got there; curves.png shows it
   {RUN}/export/                             symbol and parameters, for SymbolBlock.imports or any MXNet binding
   {RUN}/clothing/, {RUN}/held-out/  the pictures; try your own:
   .venv/bin/python -m model_zoo predict {RUN} IMAGE''')

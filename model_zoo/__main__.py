@@ -12,8 +12,8 @@ import mxnet as mx
 from tqdm import tqdm
 
 from gluon_aff.data.images import evaluation_array, find_images, read_image
+from gluon_aff.download import digest
 
-from .download import digest
 from .params_file import read_parameters
 from .registry import get_model, list_models, model_info, purge
 from .trained import open_trained

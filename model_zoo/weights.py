@@ -11,9 +11,9 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
 
-from .download import digest, fetch
 from .params_file import read_parameters
 
 __all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
@@ -44,7 +44,7 @@ class Checkpoint:
     size : int or None
         Bytes, if known.
     digest_kind, digest : str
-        See :func:`model_zoo.download.digest`.
+        See :func:`gluon_aff.download.digest`.
     """
 
     model: str

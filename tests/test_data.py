@@ -1,8 +1,6 @@
 """Images and data sets: what is read is what was there, and what is broken is refused by name."""
 import gzip
-import shutil
 import struct
-import tarfile
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist
+from gluon_aff.data.cifar import Batches, digits, fashion_mnist
 from gluon_aff.data.images import evaluation_array, find_images, normalise, read_image
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
@@ -51,6 +49,13 @@ def test_fashion_mnist_reads_gzipped_and_plain_files(fashion_dir):
     assert len(data.labels) == 10
 
 
+def test_fashion_mnist_is_looked_for_where_mxnet_puts_it(fashion_dir, monkeypatch):
+    (fashion_dir / 'datasets').mkdir()
+    (fashion_dir / 'datasets' / 'fashion-mnist').symlink_to(fashion_dir)
+    monkeypatch.setenv('MXNET_HOME', str(fashion_dir))
+    np.testing.assert_array_equal(fashion_mnist().test[0], fashion_mnist(str(fashion_dir)).test[0])
+
+
 @pytest.mark.parametrize('file, content, says', [
     ('train-labels-idx1-ubyte', None, 'needs'),
     ('train-labels-idx1-ubyte', b'', 'not an IDX file'),
@@ -61,6 +66,7 @@ def test_fashion_mnist_reads_gzipped_and_plain_files(fashion_dir):
     ('train-labels-idx1-ubyte', idx(np.full(12, 10)), 'is not Fashion-MNIST'),
     ('train-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((12, 28, 28))))[:-20], 'cannot be read'),
     ('train-images-idx3-ubyte.gz', b'\x1f\x8b' + b'x' * 40, 'cannot be read'),
+    ('train-images-idx3-ubyte.gz', gzip.compress(b'')[:10] + b'x' * 40, 'cannot be read'),
     ('t10k-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((5, 27, 28)))), 'is not Fashion-MNIST'),
 ])
 def test_broken_fashion_mnist_is_refused_in_one_sentence(fashion_dir, file, content, says):
@@ -70,58 +76,6 @@ def test_broken_fashion_mnist_is_refused_in_one_sentence(fashion_dir, file, cont
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
         fashion_mnist(str(fashion_dir))
     assert '\n' not in str(caught.value) and str(fashion_dir) in str(caught.value)
-
-
-@pytest.fixture
-def cifar_dir(tmp_path):
-    """A few made-up images in the official binary layouts: CIFAR-10 loose, CIFAR-100 as its archive."""
-    random = np.random.RandomState(0)
-    (tmp_path / 'cifar-10-batches-bin').mkdir()
-    for file in (*(f'data_batch_{i}.bin' for i in range(1, 6)), 'test_batch.bin'):
-        records = np.column_stack([random.randint(0, 10, 4), random.randint(0, 256, (4, 3072))])
-        (tmp_path / 'cifar-10-batches-bin' / file).write_bytes(records.astype(np.uint8).tobytes())
-    (tmp_path / 'cifar-100-binary').mkdir()
-    for file in ('train.bin', 'test.bin'):
-        records = np.column_stack([[3, 19], [99, 20], np.arange(2 * 3072).reshape(2, -1) // 1024])
-        (tmp_path / 'cifar-100-binary' / file).write_bytes(records.astype(np.uint8).tobytes())
-    with tarfile.open(tmp_path / 'cifar-100-binary.tar.gz', 'w:gz') as archive:
-        archive.add(tmp_path / 'cifar-100-binary', 'cifar-100-binary')
-    shutil.rmtree(tmp_path / 'cifar-100-binary')
-    return tmp_path
-
-
-def test_cifar10_reads_all_batches_in_order(cifar_dir):
-    data = cifar10(str(cifar_dir))
-    assert data.train[0].shape == (20, 32, 32, 3) and data.test[0].shape == (4, 32, 32, 3) and len(data.labels) == 10
-    raw = np.fromfile(cifar_dir / 'cifar-10-batches-bin' / 'data_batch_2.bin', np.uint8).reshape(4, 3073)
-    assert (data.train[1][4:8] == raw[:, 0]).all()
-    assert (data.train[0][4, 2, 5] == raw[0, 1:].reshape(3, 32, 32)[:, 2, 5]).all()
-
-
-@pytest.mark.parametrize('fine, target, names', [(True, [99, 20], 100), (False, [3, 19], 20)])
-def test_cifar100_reads_fine_or_coarse_labels_from_its_archive(cifar_dir, fine, target, names):
-    data = cifar100(str(cifar_dir), fine)
-    assert data.train[1].tolist() == target and len(data.labels) == names
-    assert data.test[0][1].reshape(-1, 3).tolist() == [[3, 4, 5]] * 1024, 'red, green and blue stand one after another'
-
-
-def test_broken_cifar_is_refused_in_one_sentence(cifar_dir):
-    archive = cifar_dir / 'cifar-100-binary.tar.gz'
-    whole = archive.read_bytes()
-    for content, says in ((whole[:len(whole) // 2], 'damaged'), (b'<html>', 'damaged'), (None, 'home page')):
-        if content is None:
-            archive.unlink()
-        else:
-            archive.write_bytes(content)
-        with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
-            cifar100(str(cifar_dir))
-        assert '\n' not in str(caught.value)
-    batch = cifar_dir / 'cifar-10-batches-bin' / 'test_batch.bin'
-    content = batch.read_bytes()
-    for broken, says in ((content[:-1], 'whole number'), (b'', 'whole number'), (b'\x0a' + content[1:], 'label 10')):
-        batch.write_bytes(broken)
-        with pytest.raises(ValueError, match=says):
-            cifar10(str(cifar_dir))
 
 
 def numbered(count, channels=1):

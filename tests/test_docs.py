@@ -6,9 +6,13 @@ import pytest
 from mxnet.gluon import Block
 
 PACKAGES = ['gluon_aff', 'gluon_aff.attention', 'gluon_aff.complexity', 'gluon_aff.data.autoaugment',
-            'gluon_aff.data.cifar', 'gluon_aff.data.images', 'gluon_aff.fusion', 'gluon_aff.train', 'model_zoo',
-            'model_zoo.cifar_resnet', 'model_zoo.cifar_resnext', 'model_zoo.download', 'model_zoo.params_file',
-            'model_zoo.registry', 'model_zoo.resnet', 'model_zoo.resnext', 'model_zoo.trained', 'model_zoo.weights']
+            'gluon_aff.data.cifar', 'gluon_aff.data.cifar_files', 'gluon_aff.data.images',
+            'gluon_aff.data.plain_pickle', 'gluon_aff.download', 'gluon_aff.files', 'gluon_aff.fusion',
+            'gluon_aff.train', 'gluon_aff.train.checkpoint', 'gluon_aff.train.curves', 'gluon_aff.train.loop',
+            'gluon_aff.train.optimizer', 'gluon_aff.train.recipe', 'gluon_aff.train.run', 'gluon_aff.train.stop',
+            'gluon_aff.train.workers', 'model_zoo', 'model_zoo.cifar_resnet', 'model_zoo.cifar_resnext',
+            'model_zoo.params_file', 'model_zoo.registry', 'model_zoo.resnet', 'model_zoo.resnext', 'model_zoo.trained',
+            'model_zoo.weights']
 PUBLIC = {f'{package}.{name}': getattr(importlib.import_module(package), name)
           for package in PACKAGES for name in importlib.import_module(package).__all__}
 CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]

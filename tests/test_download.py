@@ -1,4 +1,5 @@
 """Downloads, from a server that does everything wrong that servers do: the file is there and right, or absent."""
+import contextlib
 import hashlib
 import os
 import re
@@ -19,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Server, content, redirect, status
 
-from model_zoo import download
-from model_zoo.download import DownloadError, digest, fetch
+from gluon_aff import download
+from gluon_aff.download import DownloadError, digest, fetch
 
 DATA = np.random.RandomState(0).bytes(100_000)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -92,7 +93,8 @@ def test_digests_of_any_content(size, seed):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, 'file')
         file.write_bytes(data)
-        assert digest(file, 'sha256') == hashlib.sha256(data).hexdigest()
+        for kind in ('sha256', 'sha1', 'md5'):
+            assert digest(file, kind) == hashlib.new(kind, data).hexdigest()
         assert digest(file, 'git_blob') == hashlib.sha1(b'blob %d\0' % size + data).hexdigest()
         try:
             said = subprocess.run(['git', 'hash-object', '--no-filters', str(file)], stdout=subprocess.PIPE, check=True)
@@ -104,7 +106,8 @@ def test_digests_of_any_content(size, seed):
 # The plain way
 
 @pytest.mark.parametrize('kind, wanted', [
-    ('sha256', SHA), ('git_blob', hashlib.sha1(b'blob 100000\0' + DATA).hexdigest())])
+    ('sha256', SHA), ('git_blob', hashlib.sha1(b'blob 100000\0' + DATA).hexdigest()),
+    ('sha1', hashlib.sha1(DATA).hexdigest()), ('md5', hashlib.md5(DATA).hexdigest())])
 def test_a_file_is_fetched_once(path, kind, wanted):
     with Server(content(DATA)) as server:
         for _ in range(2):
@@ -387,6 +390,52 @@ def test_an_endless_redirect_ends(path):
         server.answers = [redirect(server.url)]
         assert 'redirects' in refused(path, server.url)
         assert len(server.paths) < 50
+
+
+def test_an_address_where_nobody_answers_is_asked_once_more_and_left(path, monkeypatch):
+    naps = []
+    monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=naps.append))
+    with Server(lambda request: request.connection.close()) as silent, Server(content(DATA)) as server:
+        get(path, silent.url, server.url)
+        assert len(silent.paths) == 2
+    assert len(naps) == 1
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others do not drop the connections that a full queue cannot take')
+def test_an_address_that_swallows_connections_is_asked_once(path, monkeypatch):
+    naps = []
+    monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=naps.append))
+    monkeypatch.setattr(download, 'TIMEOUT', (0.3, 30))
+    with socket.socket() as full, contextlib.ExitStack() as waiting, Server(content(DATA)) as server:
+        full.bind(('127.0.0.1', 0))
+        full.listen(0)
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        hole = f'http://127.0.0.1:{full.getsockname()[1]}/net.params'
+        assert 'ConnectTimeout' in refused(path, hole)
+        get(path, hole, server.url)
+    assert naps == []
+
+
+def test_a_server_that_was_heard_of_is_not_left_for_a_few_silent_tries(path):
+    with Server(content(DATA, until=60_000), *[lambda request: request.connection.close()] * (download.ATTEMPTS - 2),
+                content(DATA)) as server:
+        get(path, server.url)
+        assert len(server.paths) == download.ATTEMPTS
+
+
+@pytest.mark.parametrize('given', [DATA, OTHER], ids=['the file', 'the other one'])
+def test_another_file_that_will_do_is_taken(path, tmp_path, given):
+    target = tmp_path / 'elsewhere' / 'net.params'
+    accepted = [('sha1', 'f' * 40), ('md5', hashlib.md5(OTHER).hexdigest())]
+    with Server(content(given)) as server:
+        for _ in range(2):
+            fetch([server.url], str(target), 'sha256', SHA, also=accepted)
+            assert target.read_bytes() == given
+        assert len(server.paths) == 1
+    assert sorted(os.listdir(target.parent)) == ['net.params', 'net.params.lock']
 
 
 # Proxies

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import train_cifar
 from gluon_aff.data.cifar import Batches, digits
-from gluon_aff.train import SCHEDULES, RunFolder, evaluate, fit, learning_rate, loop, mixup, smooth
-from gluon_aff.train.run import atomic
+from gluon_aff.files import atomic
+from gluon_aff.train import (SCHEDULES, Classification, RunFolder, evaluate, fit, learning_rate, mixup,
+                             no_weight_decay, recipe, smooth, task, tune_backbone)
+from gluon_aff.train.optimizer import Nesterov
 from model_zoo import get_model, load_parameters
 from model_zoo.trained import open_trained
 
@@ -80,9 +82,9 @@ def test_mixup_mixes_images_and_targets_by_the_same_share(count, share):
 
 def test_mixup_is_off_in_the_last_epochs_and_its_shares_follow_the_seed(tmp_path, monkeypatch):
     shares = []
-    monkeypatch.setattr(loop, 'mixup', lambda data, target, share: shares.append(share) or (data, target))
+    monkeypatch.setattr(task, 'mixup', lambda data, target, share: shares.append(share) or (data, target))
     for folder in 'ab':
-        short_run(tmp_path / folder, 3, epochs=3, mixup_alpha=0.2, mixup_off_epochs=1)
+        short_run(tmp_path / folder, 3, epochs=3, task=Classification(10, mixup_alpha=0.2, mixup_epochs=2))
     first, again = np.array(shares).reshape(2, -1)
     assert len(first) == 2 * 4 and (first == again).all() and len(set(first)) == len(first)
     assert ((first >= 0) & (first <= 1)).all()
@@ -116,7 +118,7 @@ def test_accuracy_counts_what_the_network_says():
     images[:, 0, 0, 0] = test[1]
     images[:10, 0, 0, 0] = (test[1][:10] + 1) % 10
     batches = Batches(images, test[1], 16, (0.5,) * 3, (0.25,) * 3)
-    assert evaluate(lambda x: oracle(x + 1e-6), batches, [mx.cpu()]) == pytest.approx(0.8)
+    assert evaluate(lambda x: oracle(x + 1e-6), batches, [mx.cpu()], Classification(10))['accuracy'] == 0.8
 
 
 def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):
@@ -124,26 +126,30 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
                              str(tmp_path / 'run'), '--fusion', 'ms_se', '--no-wd'])
     said = json.loads((tmp_path / 'run' / 'model.json').read_text())
     assert said['options'] == {'classes': 10, 'width': 1, 'final_drop': 0.0, 'fusion': 'ms_se'}
-    assert said['accuracy'] == best and '--fusion ms_se' in said['command']
+    assert said['accuracy'] == best['accuracy'] and '--fusion ms_se' in said['command']
     log = (tmp_path / 'run' / 'log.txt').read_text().splitlines()
     assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
     assert log[-1] in capsys.readouterr().out
 
     model, data = open_trained(str(tmp_path / 'run')), digits()
     assert model.labels == data.labels
-    assert evaluate(model.net, Batches(*data.test, 60, model.mean, model.std), [mx.cpu()]) == best
+    found = evaluate(model.net, Batches(*data.test, 60, model.mean, model.std), [mx.cpu()], Classification(10))
+    assert found == pytest.approx({name: best[name] for name in found}, rel=1e-6)
+    assert found['accuracy'] == best['accuracy']
 
 
-def short_run(folder, seed, **kwargs):
+def short_run(folder, seed, epochs=1, prepare=None, **kwargs):
     data, train, test = small_digits()
     mx.random.seed(seed)
     net = get_model('cifar_aff_resnet8', classes=10, width=1)
     net.initialize(mx.init.Xavier())
+    if prepare:
+        prepare(net)
     net.hybridize()
     train = Batches(*train, 32, data.mean, data.std, train=True, seed=seed)
-    epochs = kwargs.pop('epochs', 1)
-    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}), epochs,
-        learning_rate('cosine', 0.05, epochs, len(train)), **kwargs)
+    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}),
+        kwargs.pop('task', Classification(10)), epochs,
+        kwargs.pop('schedule', learning_rate('cosine', 0.05, epochs, len(train))), seed=seed, **kwargs)
     return net
 
 
@@ -151,46 +157,217 @@ def values(net):
     return {name: param.data().asnumpy() for name, param in net._collect_params_with_prefix().items()}
 
 
-def test_the_same_seed_gives_the_same_network(tmp_path):
-    first, again, other = (values(short_run(tmp_path / str(i), seed)) for i, seed in enumerate((1, 1, 2)))
+def test_the_same_seed_gives_the_same_network_to_the_last_bit(tmp_path):
+    first, again, other = (values(short_run(tmp_path / str(i), seed, 2)) for i, seed in enumerate((1, 1, 2)))
     for name, value in first.items():
-        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(again[name], value)
     assert any(not np.allclose(other[name], first[name]) for name in first)
 
 
-def test_no_wd_spares_biases_and_norms(tmp_path):
-    net = short_run(tmp_path / 'run', 0, no_wd=True)
-    for name, param in net.collect_params().items():
-        assert param.wd_mult == (0 if name.endswith(('bias', 'beta', 'gamma')) else 1)
+def test_a_run_updates_at_the_rates_and_decays_of_its_schedule(tmp_path, monkeypatch):
+    seen = []
+    update = Nesterov.update
+
+    def record(self, index, weight, grad, state):
+        update(self, index, weight, grad, state)
+        seen.append((self.num_update, self._get_lr(index), self._get_wd(index), self.param_dict[index].name))
+    monkeypatch.setattr(Nesterov, 'update', record)
+    schedule = learning_rate('cosine', 0.05, 3, 4, 1, 0.01)
+    net = short_run(tmp_path / 'run', 0, 3, schedule=schedule, prepare=no_weight_decay)
+    names = sorted(name for name, parameter in net.collect_params().items() if parameter.grad_req != 'null')
+    assert [(number, name) for number, *_, name in seen] == [(n, name) for n in range(1, 13) for name in names]
+    for number, lr, wd, name in seen:
+        assert lr == schedule(number)
+        assert wd == (0 if name.endswith(('bias', 'beta', 'gamma')) else 1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(tmp_path):
+def nesterov(weight, velocity, grad, lr, wd, momentum):
+    velocity = momentum * velocity - lr * (grad + wd * weight)
+    return weight + momentum * velocity - lr * (grad + wd * weight), velocity
+
+
+def test_nesterov_follows_its_formula_where_mxnets_own_does_not():
+    random = np.random.RandomState(0)
+    weight, wanted = mx.nd.array(random.randn(20)), None
+    optimizer = mx.optimizer.create('nesterov', learning_rate=0.3, momentum=0.9, wd=0.1, rescale_grad=0.5)
+    state = optimizer.create_state(0, weight)
+    wanted, velocity = weight.asnumpy().astype(float), np.zeros(20)
+    for _ in range(5):
+        grad = random.randn(20)
+        optimizer.update(0, weight, mx.nd.array(grad), state)
+        wanted, velocity = nesterov(wanted, velocity, grad / 2, 0.3, 0.1, 0.9)
+    np.testing.assert_allclose(weight.asnumpy(), wanted, rtol=1e-5)
+    np.testing.assert_allclose(state.asnumpy(), velocity, rtol=1e-4)
+
+
+def test_accumulated_batches_update_as_one_large_batch(tmp_path):
+    """Without batch statistics, which differ: 2 x 32 images give the update of 64."""
+    data, train, test = small_digits()
+    found = []
+    for size, accumulate in ((64, 1), (32, 2)):
+        mx.random.seed(0)
+        net = get_model('cifar_add_resnet8', classes=10, width=1, use_global_stats=True)
+        net.initialize(mx.init.Xavier())
+        batches = Batches(*train, size, data.mean, data.std, train=True)
+        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / str(size), {}),
+            Classification(10), 1, learning_rate('constant', 0.01, 1, 2), accumulate=accumulate)
+        found.append(values(net))
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_several_devices_train_as_one(tmp_path):
+    """Without batch statistics: a batch split over two contexts gives the same updates."""
+    data, train, test = small_digits(64)
+    found = []
+    for ctx in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        mx.random.seed(0)
+        net = get_model('cifar_add_resnet8', classes=10, width=1, use_global_stats=True)
+        net.initialize(mx.init.Xavier(), ctx=mx.cpu())
+        net.collect_params().reset_ctx(ctx)
+        batches = Batches(*train, 32, data.mean, data.std, train=True)
+        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / str(len(ctx)), {}),
+            Classification(10), 1, learning_rate('constant', 0.01, 1, 2), ctx=ctx)
+        found.append({name: parameter.data(ctx[-1]).asnumpy()
+                      for name, parameter in net._collect_params_with_prefix().items()})
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_a_distilled_network_is_hintons():
+    random = np.random.RandomState(0)
+    student, teacher = random.randn(2, 4, 7)
+    target = smooth(np.array([1, 2, 3, 6]), 7, 0.1)
+
+    def cross_entropy(p, logits):
+        return -(p * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1)
+    soft = np.exp(teacher / 5) / np.exp(teacher / 5).sum(1, keepdims=True)
+    wanted = 0.3 * cross_entropy(target, student) + 0.7 * 25 * cross_entropy(soft, student / 5)
+    distilled = Classification(7, 0.1, teacher=lambda data: mx.nd.array(teacher), temperature=5, hard_weight=0.3)
+    loss = distilled.loss(mx.nd.array(student), mx.nd.array(target), None)
+    np.testing.assert_allclose(loss.asnumpy(), wanted, rtol=1e-5)
+
+
+def test_figures_agree_with_mxnets_metrics():
+    random = np.random.RandomState(0)
+    output, label = random.randn(30, 8).astype(np.float32), random.randint(0, 8, 30).astype(np.float32)
+    learnt, mixed = Classification(8), Classification(8, mixup_alpha=1.0)
+    counters = sum(learnt.counters(mx.nd.array(output[i:i + 7]), label[i:i + 7]) for i in range(0, 30, 7))
+    metrics = {'accuracy': mx.metric.Accuracy(), 'top5_accuracy': mx.metric.TopKAccuracy(5)}
+    figures = learnt.figures(counters)
+    probabilities = mx.nd.softmax(mx.nd.array(output))
+    for name, metric in metrics.items():
+        metric.update([mx.nd.array(label)], [probabilities])
+        assert figures[name] == pytest.approx(metric.get()[1])
+    loss = mx.metric.CrossEntropy()
+    loss.update([mx.nd.array(label)], [probabilities])
+    assert figures['val_loss'] == pytest.approx(loss.get()[1], rel=1e-5)
+    rmse, target = mx.metric.RMSE(), mx.nd.array(smooth(label, 8, 0.1))
+    rmse.update([target], [probabilities])
+    score, number = mixed.score(mx.nd.array(output), target)
+    assert score.asscalar() / number == pytest.approx(rmse.get()[1], rel=1e-5)
+
+
+class Scale(mx.gluon.HybridBlock):
+    """A classifier without convolutions, which MXNet can compute in float16 on a CPU, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = self.params.get('scale', shape=(1, 30), init=mx.init.Uniform(0.5))
+
+    def hybrid_forward(self, F, x, scale):
+        x = F.slice_axis(F.reshape(x, (0, -1)), axis=1, begin=300, end=330)
+        return F.slice_axis(F.broadcast_mul(x, scale), axis=1, begin=0, end=10)
+
+
+def test_float16_trains_with_float32_copies_of_the_weights(tmp_path):
+    data, train, test = small_digits()
+    net = Scale()
+    net.initialize()
+    seen = []
+    create = mx.optimizer.NAG.create_state_multi_precision
+
+    class Watched(Nesterov):
+        def create_state_multi_precision(self, index, weight):
+            seen.append(create(self, index, weight))
+            return seen[-1]
+    mx.optimizer.register(Watched)
+    best = fit(net, Batches(*train, 32, data.mean, data.std, train=True), Batches(*test, 50, data.mean, data.std),
+               RunFolder(tmp_path / 'run', {}), Classification(10), 2, learning_rate('constant', 0.1, 2, 4),
+               optimizer='watched', optimizer_options={'momentum': 0.9}, dtype='float16')
+    momentum, copy = seen[0]
+    assert net.scale.data().dtype == np.float16 and copy.dtype == momentum.dtype == np.float32
+    np.testing.assert_array_equal(copy.asnumpy().astype(np.float16), net.scale.data().asnumpy())
+    assert np.abs(momentum.asnumpy()).max() > 0 and os.environ['MXNET_SAFE_ACCUMULATION'] == '1'
+    assert math.isfinite(best['loss'])
+
+
+def test_adagrad_trains(tmp_path):
+    first, last = (values(short_run(tmp_path / str(epochs), 0, epochs, optimizer='adagrad',
+                                    schedule=learning_rate('poly', 0.01, 2, 4)))['output.weight'] for epochs in (1, 2))
+    assert not np.allclose(first, last)
+
+
+def test_a_frozen_backbone_stays_to_the_last_bit_and_the_head_learns(tmp_path):
+    before = {}
+
+    def freeze(net):
+        tune_backbone(net, net.output, 0)
+        before.update(values(net))
+    after = values(short_run(tmp_path / 'run', 0, prepare=freeze))
+    for name, value in after.items():
+        assert np.array_equal(value, before[name]) == (not name.startswith('output.')), name
+
+
+def test_a_backbones_learning_rate_is_scaled(tmp_path):
+    rates = {}
+
+    def scale(net):
+        tune_backbone(net, net.output, 0.1)
+        rates.update({name: parameter.lr_mult for name, parameter in net._collect_params_with_prefix().items()})
+    short_run(tmp_path / 'run', 0, prepare=scale)
+    assert all(rate == (1 if name.startswith('output.') else 0.1) for name, rate in rates.items())
+
+
+@pytest.mark.parametrize('kind, fan_in_gain', [('xavier', None), ('kaiming', 2)])
+def test_weights_begin_with_the_spread_that_is_asked_for(kind, fan_in_gain):
+    layer = mx.gluon.nn.Conv2D(200, 3, in_channels=100)
+    recipe.initialize(layer, kind, [mx.cpu()])
+    weight = layer.weight.data().asnumpy()
+    wanted = 2 / (100 * 9) if fan_in_gain else 3 / ((100 + 200) * 9 / 2) / 3
+    assert weight.var() == pytest.approx(wanted, rel=0.02)
+    assert (layer.bias.data().asnumpy() == 0).all()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_path):
     data, train, test = small_digits()
     net = short_run(tmp_path / 'run', 0)
     before = values(net)
     broken = next(iter(net.collect_params('.*dense.*weight').values()))
     broken.set_data(broken.data() * float('nan'))
+    files = {path: path.read_bytes() for path in (tmp_path / 'run').glob('*.npz')}
     batches = Batches(*train, 32, data.mean, data.std, train=True)
     with pytest.raises(FloatingPointError, match='no longer finite'):
-        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / 'run', {}), 1,
-            learning_rate('cosine', 0.1, 1, len(batches)))
+        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / 'run', {}),
+            Classification(10), 1, learning_rate('cosine', 0.1, 1, len(batches)))
+    assert files and {path: path.read_bytes() for path in (tmp_path / 'run').glob('*.npz')} == files
     load_parameters(net, str(tmp_path / 'run' / 'best.params'))
     for name, value in values(net).items():
         np.testing.assert_array_equal(value, before[name])
 
 
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
-    def check(net, *args, **kwargs):
-        released = values(get_model('fashion_mnist_aff_resnet8', pretrained=True))
-        for name, value in values(net).items():
-            assert name.startswith('output') != np.array_equal(value, released[name]), name
-    monkeypatch.setattr(train_cifar, 'fit', lambda *args, **kwargs: check(*args, **kwargs) or 0.5)
+    seen = []
+    monkeypatch.setattr(recipe, 'fit', lambda net, *args: seen.append(values(net)) or {'accuracy': 0.5, 'epoch': 1})
     train_cifar.main(['--dataset', 'digits', '--model', 'fashion_mnist_aff_resnet8', '--use-pretrained', '--save-dir',
                       str(tmp_path / 'run')])
+    released = values(get_model('fashion_mnist_aff_resnet8', pretrained=True))
+    for name, value in seen[0].items():
+        assert name.startswith('output') != np.array_equal(value, released[name]), name
 
 
 @pytest.mark.parametrize('flags, says', [
-    (['--dataset', 'fashion_mnist'], 'needs --data-dir'),
+    (['--dataset', 'fashion_mnist'], 'home/datasets/fashion-mnist/train-images'),
     (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
     (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
     (['--fusion', 'af'], 'did you mean aff'),
@@ -199,7 +376,8 @@ def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path
     (['--num-epochs', '1'], 'warm-up must be shorter'),
     (['--model', 'aff_resnet50', '--width', '1'], 'option'),
 ])
-def test_wrong_arguments_are_one_sentence(flags, says, tmp_path):
+def test_wrong_arguments_are_one_sentence(flags, says, tmp_path, monkeypatch):
+    monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'home'))
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
         train_cifar.main(['--save-dir', str(tmp_path / 'run'), *flags])
     assert '\n' not in str(caught.value)

@@ -15,12 +15,13 @@ from gluoncv.model_zoo import resnet50_v1d
 from loopback import Server, content, status
 from mxnet.gluon import nn
 
+from gluon_aff import download
 from gluon_aff.data.cifar import Batches, fashion_mnist, resize
 from gluon_aff.data.labels import FASHION_MNIST, named
-from gluon_aff.train import evaluate
-from model_zoo import download, get_model, get_model_file, list_models, model_info, weights
+from gluon_aff.download import DownloadError, digest
+from gluon_aff.train import Classification, evaluate
+from model_zoo import get_model, get_model_file, list_models, model_info, weights
 from model_zoo.__main__ import main
-from model_zoo.download import DownloadError, digest
 from model_zoo.weights import Checkpoint, checkpoints, load_parameters
 
 NAME = 'fashion_mnist_aff_resnet8'
@@ -489,7 +490,8 @@ FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fas
 
 def accuracy_of(name, images, target):
     card = model_info(name)
-    return evaluate(get_model(name, pretrained=True), Batches(images, target, 100, card.mean, card.std), [mx.cpu()])
+    batches = Batches(images, target, 100, card.mean, card.std)
+    return evaluate(get_model(name, pretrained=True), batches, [mx.cpu()], Classification(card.classes))['accuracy']
 
 
 @pytest.mark.parametrize('name', SHIPPED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import tarfile
 import zlib
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ..errors import positive
 from . import labels
+from .cifar_files import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
 
 __all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'resize']
@@ -86,7 +86,7 @@ def _read_idx(path, dimensions):
             content = file.read()
         if content[:2] == b'\x1f\x8b':
             content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f'{path} cannot be read: {error}.') from None
     header = 4 * (1 + dimensions)
     if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
@@ -98,13 +98,14 @@ def _read_idx(path, dimensions):
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def fashion_mnist(data_dir):
+def fashion_mnist(data_dir=None):
     """Fashion-MNIST (Xiao et al., 2017), 60,000 + 10,000 images of 28x28, resized to 32x32.
 
     Parameters
     ----------
-    data_dir : str
-        Folder of the four IDX files (train-images-idx3-ubyte and so on), gzipped or not.
+    data_dir : str, optional
+        Folder of the four IDX files (train-images-idx3-ubyte and so on), gzipped or not. Default
+        $MXNET_HOME/datasets/fashion-mnist, where MXNet's own data set puts them.
 
     Returns
     -------
@@ -117,6 +118,8 @@ def fashion_mnist(data_dir):
     ValueError
         If one is damaged, or images and labels do not agree.
     """
+    data_dir = os.path.expanduser(data_dir or default_folder('fashion-mnist'))
+
     def split(prefix):
         arrays = []
         for kind, dimensions in (('images-idx3', 3), ('labels-idx1', 1)):
@@ -138,42 +141,14 @@ def fashion_mnist(data_dir):
                     split('train'), split('t10k'), flip=True)
 
 
-def _read_records(data_dir, archive, folder, file, label_bytes, column, classes):
-    """Images and labels of one file of CIFAR's binary version: label bytes, then 1,024 of red, of green, of blue."""
-    loose = [os.path.join(data_dir, folder, file), os.path.join(data_dir, file)]
-    packed = os.path.join(data_dir, archive)
-    for path in loose:
-        if os.path.isfile(path):
-            with open(path, 'rb') as opened:
-                content = opened.read()
-            break
-    else:
-        path = packed
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'CIFAR needs {packed}, or {loose[0]} out of it; get the binary version from the '
-                                    "data set's home page and name its folder.")
-        try:
-            with tarfile.open(path) as opened:
-                content = opened.extractfile(f'{folder}/{file}').read()
-        except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error):
-            raise ValueError(f'{path} is damaged, or holds no {folder}/{file}; fetch it again.') from None
-    record = label_bytes + 3 * SIZE * SIZE
-    if not content or len(content) % record:
-        raise ValueError(f"{path}: {file} has {len(content)} bytes, no whole number of CIFAR's {record}.")
-    records = np.frombuffer(content, np.uint8).reshape(-1, record)
-    target = records[:, column].astype(np.int32)
-    if target.max() >= classes:
-        raise ValueError(f'{path}: {file} has label {target.max()}, of {classes} classes.')
-    return records[:, label_bytes:].reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1), target
-
-
-def cifar10(data_dir):
-    """CIFAR-10 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32, from its official binary version.
+def cifar10(data_dir=None):
+    """CIFAR-10 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32.
 
     Parameters
     ----------
-    data_dir : str
-        Folder of cifar-10-binary.tar.gz, or of what is in it.
+    data_dir : str, optional
+        Folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or of what is in one; where there is neither, the
+        first is downloaded into it. Default $MXNET_HOME/datasets/cifar10.
 
     Returns
     -------
@@ -181,26 +156,30 @@ def cifar10(data_dir):
 
     Raises
     ------
+    DownloadError
+        If it cannot be downloaded; says which file to put where.
     FileNotFoundError
-        If neither is there.
+        If some of its unpacked files are missing.
     ValueError
-        If a file is damaged.
+        If an archive is not the published one, or a file is damaged.
     """
-    def read(*files):
-        parts = [_read_records(data_dir, 'cifar-10-binary.tar.gz', 'cifar-10-batches-bin', file, 1, 0, 10)
-                 for file in files]
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts))
-    return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD,
-                    read(*(f'data_batch_{i}.bin' for i in range(1, 6))), read('test_batch.bin'), flip=True)
+    files = [f'data_batch_{i}' for i in range(1, 6)]
+    train, test = load_cifar('cifar10', labels.CIFAR10, (
+        BinaryVersion('cifar-10-binary.tar.gz', 'cifar-10-batches-bin', tuple(file + '.bin' for file in files),
+                      ('test_batch.bin',), label_bytes=1, column=0),
+        PythonVersion('cifar-10-python.tar.gz', 'cifar-10-batches-py', tuple(files), ('test_batch',), 'batches.meta',
+                      key='label')), data_dir)
+    return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
-def cifar100(data_dir, fine=True):
-    """CIFAR-100 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32, from its official binary version.
+def cifar100(data_dir=None, fine=True):
+    """CIFAR-100 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32.
 
     Parameters
     ----------
-    data_dir : str
-        Folder of cifar-100-binary.tar.gz, or of what is in it.
+    data_dir : str, optional
+        Folder of cifar-100-binary.tar.gz or cifar-100-python.tar.gz, or of what is in one; where there is neither, the
+        first is downloaded into it. Default $MXNET_HOME/datasets/cifar100.
     fine : bool, default True
         The 100 classes; else the 20 superclasses, which the paper's tables are on.
 
@@ -210,15 +189,16 @@ def cifar100(data_dir, fine=True):
 
     Raises
     ------
-    FileNotFoundError
-        If neither is there.
-    ValueError
-        If a file is damaged.
+    DownloadError, FileNotFoundError, ValueError
+        As :func:`cifar10`.
     """
-    names = labels.CIFAR100 if fine else labels.CIFAR100_COARSE
-    train, test = (_read_records(data_dir, 'cifar-100-binary.tar.gz', 'cifar-100-binary', file, 2, int(fine),
-                                 len(names)) for file in ('train.bin', 'test.bin'))
-    return ImageSet(f'cifar100 {"fine" if fine else "coarse"}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
+    kind, names = ('fine', labels.CIFAR100) if fine else ('coarse', labels.CIFAR100_COARSE)
+    train, test = load_cifar('cifar100', names, (
+        BinaryVersion('cifar-100-binary.tar.gz', 'cifar-100-binary', ('train.bin',), ('test.bin',), label_bytes=2,
+                      column=int(fine)),
+        PythonVersion('cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta',
+                      key=f'{kind}_label')), data_dir)
+    return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
 class Batches:
@@ -230,6 +210,7 @@ class Batches:
     ----------
     images, target : (M, H, W, C) uint8, (M,) int
     batch_size : int
+        Of each worker.
     mean, std : three floats each
     train : bool, default False
         Shuffle, crop at random out of a padding of 4 pixels, and leave out the last, smaller batch.
@@ -239,6 +220,9 @@ class Batches:
         In training, what makes another RGB PIL.Image of one, given a numpy.random.RandomState, such as
         :class:`gluon_aff.data.autoaugment.AutoAugment`; before the crop.
     seed : int, default 0
+    part : (rank, size), default (0, 1)
+        Which of how many workers this is. In training, the batches of all of them make up what one worker would get
+        with a batch of size x batch_size; else the images are dealt out in turn.
 
     Raises
     ------
@@ -249,29 +233,32 @@ class Batches:
 
     PAD = 4
 
-    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0):
+    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0,
+                 part=(0, 1)):
         self.images, self.target, self.mean, self.std = images, target, mean, std
         self.batch_size, self.train, self.flip = positive('batch_size', batch_size), train, flip
-        self.augment, self.seed = augment, seed
-        if train and not 2 <= batch_size <= len(images):
-            raise ValueError(f'batch_size must be 2 to {len(images)}, the number of training images, '
-                             f'got {batch_size}.')
+        self.augment, self.seed, (self.rank, self.size) = augment, seed, part
+        if train and not 2 <= batch_size <= len(images) // self.size:
+            raise ValueError(f'batch_size must be 2 to {len(images) // self.size}, the number of training images'
+                             f'{" of a worker" if self.size > 1 else ""}, got {batch_size}.')
 
     def __len__(self):
-        full, rest = divmod(len(self.images), self.batch_size)
-        return full if self.train else full + bool(rest)
+        if self.train:
+            return len(self.images) // (self.batch_size * self.size)
+        return -(-len(range(self.rank, len(self.images), self.size)) // self.batch_size)
 
-    def epoch(self, number=0):
-        """Iterate over the batches of an epoch."""
+    def epoch(self, number=0, start=0):
+        """Iterate over the batches of an epoch, from batch `start` on."""
         total = len(self.images)
-        order = np.arange(total)
+        order, step = np.arange(self.rank, total, self.size), self.batch_size
         if self.train:
             random = np.random.RandomState((self.seed * 100003 + number) % 2 ** 32)
-            order = random.permutation(total)
+            order, step = random.permutation(total), self.batch_size * self.size
             offsets = random.randint(0, 2 * self.PAD + 1, (total, 2))
             mirrored = random.rand(total) < 0.5 * self.flip
-        for batch in range(len(self)):
-            chosen = order[batch * self.batch_size:(batch + 1) * self.batch_size]
+        for batch in range(start, len(self)):
+            first = batch * step + self.train * self.rank * self.batch_size
+            chosen = order[first:first + self.batch_size]
             images = self.images[chosen]
             if self.train:
                 if self.augment:

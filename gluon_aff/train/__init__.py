@@ -1,7 +1,14 @@
-"""Training: schedules, files written whole, and the loop."""
-from .loop import evaluate, fit
+"""Training: schedules, what is learnt, the loop, checkpoints, workers, and the flags of the scripts."""
+from .checkpoint import Progress, checkpoints, read_checkpoint
+from .loop import evaluate, fit, no_weight_decay
+from .recipe import add_flags, devices, initialize, run_script, train, tune_backbone
 from .run import RunFolder
 from .schedule import SCHEDULES, learning_rate
+from .stop import Stopped
 from .targets import mixup, smooth
+from .task import Classification
+from .workers import KVSTORES, Workers, get_workers
 
-__all__ = ['RunFolder', 'SCHEDULES', 'evaluate', 'fit', 'learning_rate', 'mixup', 'smooth']
+__all__ = ['Classification', 'KVSTORES', 'Progress', 'RunFolder', 'SCHEDULES', 'Stopped', 'Workers', 'add_flags',
+           'checkpoints', 'devices', 'evaluate', 'fit', 'get_workers', 'initialize', 'learning_rate', 'mixup',
+           'no_weight_decay', 'read_checkpoint', 'run_script', 'smooth', 'train', 'tune_backbone']

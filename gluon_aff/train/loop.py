@@ -1,9 +1,13 @@
-"""The training loop of the classification recipes."""
+"""The training loop of all recipes."""
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
@@ -11,110 +15,314 @@ from mxnet import autograd, gluon
 from tqdm import tqdm
 
 from ..errors import positive
-from .targets import mixup, smooth
+from .checkpoint import Progress, read_checkpoint, restore_optimizer, restore_parameters
+from .optimizer import Nesterov  # noqa: F401 - registers its name
+from .stop import Stopped, StopSignals, Watchdog
+from .workers import Workers
 
-__all__ = ['evaluate', 'fit']
+__all__ = ['check_arguments', 'evaluate', 'fit', 'no_weight_decay']
 
 
-def evaluate(net, batches, ctx):
-    """Top-1 accuracy, 0..1, of a network on batches.
+def _split(array, ctx):
+    """A batch (numpy or NDArray) in parts for the devices; no part where there are more devices than images."""
+    array = array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
+    return gluon.utils.split_and_load(array, ctx[:len(array)], even_split=False)
+
+
+def evaluate(net, batches, ctx, task, workers=None, dtype='float32', alive=None):
+    """A network's figures on images it was not trained on.
 
     Parameters
     ----------
     net : callable
-        (N, 3, H, W) -> (N, classes).
-    batches : gluon_aff.data.Batches
+        (N, 3, H, W) -> outputs.
+    batches : loader
+        The worker's share of the images.
     ctx : list of mxnet.Context
-    """
-    right = total = 0
-    for data, label in batches.epoch():
-        outputs = [net(part) for part in _split(data, ctx)]
-        predicted = np.concatenate([output.argmax(axis=1).asnumpy() for output in outputs])
-        right += int((predicted == label).sum())
-        total += len(label)
-    return right / total
-
-
-def _split(array, ctx):
-    return gluon.utils.split_and_load(mx.nd.array(array), ctx, even_split=False)
-
-
-def fit(net, train, test, run, epochs, schedule, ctx=None, momentum=0.9, wd=1e-4, no_wd=False, smoothing=0.0,
-        mixup_alpha=0.0, mixup_off_epochs=0):
-    """Train a classifier by Nesterov's momentum on softmax cross entropy; keep the epoch that is best on `test`.
-
-    A progress bar goes to standard error, one line for each epoch to standard output and the run's log.
-
-    Parameters
-    ----------
-    net : model_zoo.Network or a HybridBlock with `classes`
-        Initialised; (N, 3, H, W) -> (N, classes).
-    train, test : gluon_aff.data.Batches
-    run : RunFolder
-        Where the parameters of the best epoch go.
-    epochs : int
-    schedule : mxnet.lr_scheduler.LRScheduler
-    ctx : list of mxnet.Context, default [mxnet.cpu()]
-        A batch is split among them.
-    momentum, wd : float, default 0.9, 1e-4
-    no_wd : bool, default False
-        No weight decay on biases, beta and gamma.
-    smoothing : float, default 0
-        Of the labels, see :func:`smooth`.
-    mixup_alpha : float, default 0
-        Batches are mixed with a share drawn from Beta(alpha, alpha), see :func:`mixup`; 0 mixes none. The training
-        accuracy is then that of naming the larger share.
-    mixup_off_epochs : int, default 0
-        How many of the last epochs are not mixed.
+    task : Classification or the like
+    workers : Workers, default one
+    dtype : str, default 'float32'
+    alive : callable, optional
+        Called after each batch.
 
     Returns
     -------
-    float
-        The best accuracy on `test`, 0..1.
+    dict of str to float
+        `task.figures`, over all workers' images.
+    """
+    counters = 0
+    for data, label in batches.epoch():
+        parts = _split(data, ctx)
+        outputs = [net(part.astype(dtype, copy=False)) for part in parts]
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        for output, truth in zip(outputs, np.split(label, ends)):
+            counters = counters + task.counters(output, truth)
+        if alive:
+            alive()
+    return task.figures((workers or Workers()).total(counters))
+
+
+def no_weight_decay(net):
+    """Spare biases, beta and gamma the weight decay (He et al., "Bag of Tricks", CVPR 2019).
+
+    Parameters
+    ----------
+    net : HybridBlock
+    """
+    for parameter in net.collect_params('.*(beta|gamma|bias)').values():
+        parameter.wd_mult = 0
+
+
+def check_arguments(saved, given, path):
+    """Raise a ValueError that names the arguments in which a checkpoint's run differs from this one.
+
+    Parameters
+    ----------
+    saved, given : dict
+    path : str
+        Of the checkpoint.
+    """
+    unlike = [name for name in sorted({*saved, *given}) if saved.get(name) != given.get(name)]
+    if unlike:
+        said = '; '.join(f'{name} was {saved.get(name)!r} and is {given.get(name)!r}' for name in unlike)
+        raise ValueError(f'{path} is of a run with other arguments ({said}); resume with the same, or start another '
+                         'run in another folder.')
+
+
+def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nesterov', optimizer_options=None,
+        accumulate=1, dtype='float32', workers=None, seed=0, resume=None, arguments=None, patience=600.0,
+        save_seconds=600.0):
+    """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
+
+    A progress bar goes to standard error, one line for each epoch to standard output and the run's log. Where the data
+    loaders keep to it, everything random in an epoch is a function of the seed, the epoch and the image or batch, so a
+    resumed run ends as one that was never stopped.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised; (N, 3, H, W) -> outputs.
+    train, test : loader
+        The worker's share of the images: :class:`gluon_aff.data.cifar.Batches` or another with `batch_size`, `len` and
+        `epoch(number, start)`.
+    run : RunFolder
+        Written to by the first worker.
+    task : Classification or the like
+        Loss and figures.
+    epochs : int
+    schedule : mxnet.lr_scheduler.LRScheduler
+        By the number of updates.
+    ctx : list of mxnet.Context, default [mxnet.cpu()]
+        A batch is split among them.
+    optimizer : str, default 'nesterov'
+        A name of MXNet's or :class:`Nesterov`'s; StopSign's is 'adagrad'.
+    optimizer_options : dict, default {'momentum': 0.9, 'wd': 1e-4} for nesterov
+    accumulate : int, default 1
+        Batches whose gradients are averaged for an update; the last ones of an epoch that do not make up one are left
+        out.
+    dtype : {'float32', 'float16'}, default 'float32'
+        Of the network, which is cast; with float16 the optimizer keeps float32 copies.
+    workers : Workers, default one
+    seed : int, default 0
+        Of dropout.
+    resume : str, optional
+        A checkpoint to go on from.
+    arguments : dict, optional
+        What the run's results depend on: kept in the checkpoints, and a checkpoint with others is refused.
+    patience : float, default 600
+        Seconds that a worker waits for the others.
+    save_seconds : float, default 600
+        How often a checkpoint is written within an epoch; one is always written at its end.
+
+    Returns
+    -------
+    dict
+        The record of the best epoch: 'epoch' and figures.
 
     Raises
     ------
+    ValueError
+        If a checkpoint does not belong to this network or these arguments, or an epoch has no update.
     FloatingPointError
-        If the loss is no longer a finite number.
+        If the loss or a parameter is no longer finite; the last checkpoint is from before.
+    Stopped
+        On SIGTERM or Ctrl-C, with a checkpoint written.
     """
-    ctx = ctx or [mx.cpu()]
+    ctx, workers, arguments = ctx or [mx.cpu()], workers or Workers(), dict(arguments or {})
     positive('epochs', epochs)
-    if no_wd:
-        for parameter in net.collect_params('.*(beta|gamma|bias)').values():
-            parameter.wd_mult = 0
-    loss_of = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
-    trainer = gluon.Trainer(net.collect_params(), 'nag',
-                            {'lr_scheduler': schedule, 'momentum': momentum, 'wd': wd})
-    best = 0.0
-    for epoch in range(1, epochs + 1):
-        start, total, loss, right = time.time(), 0, 0.0, 0
-        random = np.random.RandomState([train.seed, epoch])
-        with tqdm(total=len(train), desc=f'epoch {epoch}/{epochs}', file=sys.stderr, leave=False, disable=None) as bar:
-            for data, label in train.epoch(epoch):
-                target = smooth(label, net.classes, smoothing)
-                if mixup_alpha and epoch <= epochs - mixup_off_epochs:
-                    data, target = mixup(data, target, random.beta(mixup_alpha, mixup_alpha))
-                parts, targets = _split(data, ctx), _split(target, ctx)
-                with autograd.record():
-                    outputs = [net(part) for part in parts]
-                    losses = [loss_of(output, target) for output, target in zip(outputs, targets)]
-                autograd.backward(losses)
-                trainer.step(len(data))
-                total += len(data)
-                loss += sum(part.sum().asscalar() for part in losses)
-                right += sum(int((output.argmax(axis=1) == target.argmax(axis=1)).sum().asscalar())
-                             for output, target in zip(outputs, targets))
+    positive('seed', seed, or_zero=True)
+    batches = len(train) // positive('accumulate', accumulate) * accumulate
+    if not batches:
+        raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates.')
+    if dtype == 'float16':
+        os.environ['MXNET_SAFE_ACCUMULATION'] = '1'     # or long sums in float16 lose their small terms
+        net.cast(dtype)
+    arrays, progress = read_checkpoint(resume) if resume else ({}, Progress(arguments=arguments))
+    if resume:
+        check_arguments(progress.arguments, arguments, resume)
+        restore_parameters(net, arrays, resume)
+    parameters = net.collect_params()
+    for parameter in parameters.values():
+        if accumulate > 1 and parameter.grad_req == 'write':
+            parameter.grad_req = 'add'
+    if optimizer_options is None:
+        optimizer_options = {'momentum': 0.9, 'wd': 1e-4} if optimizer == 'nesterov' else {}
+    trainer = workers.trainer(parameters, mx.optimizer.create(
+        optimizer, lr_scheduler=schedule, begin_num_update=progress.updates, multi_precision=dtype == 'float16',
+        **optimizer_options))
+    restore_optimizer(net, trainer, arrays)
+    loop = _Loop(net, trainer, task, run, progress, ctx, workers, StopSignals(), epochs, batches, accumulate, dtype,
+                 seed, save_seconds)
+    with ExitStack() as stack:
+        stack.enter_context(loop.signals)
+        if workers.size > 1:
+            loop.alive = stack.enter_context(Watchdog(patience, loop.last_words)).alive
+        if loop.first:
+            run.remove_partial_files()
+        for epoch in range(progress.epoch, epochs + 1):
+            loop.train_epoch(train, epoch)
+            loop.end_epoch(test, epoch)
+    return progress.best
+
+
+@dataclass
+class _Loop:
+    """What the epochs of a run share."""
+
+    net: gluon.Block
+    trainer: gluon.Trainer
+    task: object
+    run: object
+    progress: Progress
+    ctx: list
+    workers: Workers
+    signals: StopSignals
+    epochs: int
+    batches: int
+    accumulate: int
+    dtype: str
+    seed: int
+    save_seconds: float
+
+    def alive(self):
+        pass
+
+    def last_words(self):
+        return (f'Worker {self.workers.rank} has waited too long for the others, or was told to stop while it waited: '
+                f'one of them is lost. Start all of them again with --resume; the checkpoints are in {self.run.path}.')
+
+    @property
+    def first(self):
+        return self.workers.rank == 0
+
+    def save(self, epoch, batch):
+        """Write a checkpoint from which the next batch is `batch` of `epoch`."""
+        self.progress.epoch, self.progress.batch = epoch, batch
+        if self.first:
+            self.run.save_checkpoint(self.net, self.trainer, self.progress)
+
+    def stop_if_told(self, save=None):
+        """Raise Stopped, after `save`, where any worker has been sent a signal."""
+        number = self.signals.number
+        if self.workers.size > 1:       # all of them have to stop after the same update
+            told = self.workers.total([number]).item()
+            number = number or (told and signal.SIGTERM)
+        if number:
+            if save:
+                save()
+            raise Stopped(f'Stopped after {self.progress.updates} updates, in epoch {self.progress.epoch} of '
+                          f'{self.epochs}; a checkpoint is in {self.run.path}.', number)
+
+    def train_epoch(self, train, epoch):
+        progress = self.progress
+        sums = progress.sums = progress.sums or {'images': 0, 'loss': 0.0, 'score': 0.0, 'scores': 0, 'time': 0.0,
+                                                 'waiting': 0.0}
+        computed = []       # figures of a batch, not yet waited for
+        began = saved = time.time()
+
+        def account():
+            while computed:
+                images, losses, scores = computed.pop()
+                sums['images'] += images
+                sums['loss'] += sum(float(loss.asscalar()) for loss in losses)
+                for score, number in scores:
+                    sums['score'] += float(score.asscalar())
+                    sums['scores'] += number
+            if not math.isfinite(sums['loss']):
+                raise FloatingPointError(
+                    f'The loss is no longer finite in epoch {epoch}; the best parameters and a checkpoint of before '
+                    f'are in {self.run.path}. Try a lower --lr, or a longer warm-up.')
+
+        def save_here():
+            nonlocal began, saved
+            account()
+            saved = time.time()
+            sums['time'] += saved - began
+            began = saved
+            self.save(epoch, batch + 1)
+
+        with closing(train.epoch(epoch, progress.batch)) as source, tqdm(
+                total=self.batches, initial=progress.batch, desc=f'epoch {epoch}/{self.epochs}', file=sys.stderr,
+                leave=False, disable=None if self.first else True) as bar:
+            for batch in range(progress.batch, self.batches):
+                asked = time.time()
+                data, label = next(source)
+                sums['waiting'] += time.time() - asked
+                figures = self.step(data, label, epoch, batch)
+                # The figures of the batch before are waited for now, so that this one's data were made meanwhile.
+                account()
+                computed.append(figures)
                 bar.update()
-                bar.set_postfix(loss=f'{loss / total:.3f}')
-        if not math.isfinite(loss):
-            raise FloatingPointError(f'The loss is no longer finite in epoch {epoch}; the best parameters so far '
-                                     f'are in {run.path}. Try a lower --lr.')
-        accuracy = evaluate(net, test, ctx)
-        line = (f'[Epoch {epoch}] train={right / total:.4f} val={accuracy:.4f} loss={loss / total:.4f} '
-                f'lr: {trainer.learning_rate:.5f} time: {time.time() - start:.1f}')
-        print(line, flush=True)
-        run.log(line)
-        if accuracy > best or epoch == 1:
-            best = accuracy
-            run.save_best(net, epoch, accuracy)
-    return best
+                bar.set_postfix(loss=f'{sums["loss"] / max(sums["images"], 1):.3f}')
+                self.alive()
+                if (batch + 1) % self.accumulate == 0:
+                    self.stop_if_told(save_here)
+                    if time.time() - saved > self.save_seconds:
+                        save_here()
+        account()
+        sums['time'] += time.time() - began
+
+    def step(self, data, label, epoch, batch):
+        """Train on a batch; the figures are (images, losses, scores), still being computed."""
+        random = np.random.RandomState([self.seed, epoch, batch])
+        mx.random.seed(int(np.random.RandomState([self.seed, epoch, batch, self.workers.rank]).randint(2 ** 31)))
+        parts = [self.task.mix(part.astype(self.dtype, copy=False), target, epoch, random) for part, target
+                 in zip(_split(data, self.ctx), _split(self.task.targets(label), self.ctx))]
+        with autograd.record():
+            outputs = [self.net(part) for part, _ in parts]
+            losses = [self.task.loss(output, target, part) for output, (part, target) in zip(outputs, parts)]
+        autograd.backward(losses)
+        if (batch + 1) % self.accumulate == 0:
+            self.trainer.step(self.workers.images(len(data) * self.accumulate))
+            self.progress.updates += 1
+            if self.accumulate > 1:
+                self.net.collect_params().zero_grad()
+        return (len(data), [loss.sum() for loss in losses],
+                [self.task.score(output, target) for output, (_, target) in zip(outputs, parts)])
+
+    def end_epoch(self, test, epoch):
+        progress, task = self.progress, self.task
+        self.workers.average(list(self.net.collect_params('.*running_').values()))
+        sums = dict(zip(progress.sums, self.workers.total(list(progress.sums.values())).tolist()))
+        found = evaluate(self.net, test, self.ctx, task, self.workers, self.dtype, self.alive)
+        record = {'epoch': epoch, 'lr': self.trainer.learning_rate, 'loss': sums['loss'] / sums['images'],
+                  task.train_score: sums['score'] / sums['scores'], **found,
+                  'time': sums['time'] / self.workers.size, 'waiting': sums['waiting'] / sums['time']}
+        record['images_per_second'] = sums['images'] / record['time']
+        progress.history.append(record)
+        progress.sums = {}
+        better = not progress.best or record[task.headline] > progress.best[task.headline]
+        if better:
+            progress.best = record
+        if self.first:
+            self.run.log(
+                f'[Epoch {epoch}] {task.train_score.replace("_accuracy", "")}={record[task.train_score]:.4f} '
+                f'val={record[task.headline]:.4f} loss={record["loss"]:.4f} lr: {record["lr"]:.5f} '
+                f'time: {record["time"]:.1f} ({record["images_per_second"]:.0f} images/s, {record["waiting"]:.0%} of '
+                'the time waiting for data)')
+            self.run.save_epoch(progress.history)
+            if better:
+                self.run.save_best(self.net, record)
+        self.save(epoch + 1, 0)
+        if epoch < self.epochs:
+            self.stop_if_told()

@@ -3,71 +3,100 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from contextlib import contextmanager
 
-__all__ = ['RunFolder', 'atomic']
+from ..files import atomic
+from .checkpoint import checkpoints, write_checkpoint
+from .curves import plot_curves
 
-
-@contextmanager
-def atomic(path):
-    """A name to write to instead of `path`, which takes its place when the block ends without an error."""
-    folder, name = os.path.split(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f'.{name}.', suffix='.part', dir=folder)
-    os.close(descriptor)
-    try:
-        yield partial
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+__all__ = ['RunFolder']
 
 
 class RunFolder:
-    """A run's folder: ``best.params``, ``model.json`` (enough to build and use the network), ``log.txt``.
+    """A run's folder.
+
+    ``best.params`` and ``model.json`` (enough to build and use the network), ``checkpoint-<updates>.npz``, ``log.txt``,
+    ``log.jsonl`` (a record for each epoch), ``curves.png`` and, on request, ``tensorboard/``.
 
     Parameters
     ----------
     path : str
         Made if missing.
     description : dict
-        What `model.json` says beside the epoch and the accuracy: model, options, labels, input_size, mean, std,
+        What `model.json` says beside the epoch and the figures: model, options, labels, input_size, mean, std,
         crop_ratio, ...
+    keep : int, default 3
+        How many checkpoints are kept.
+    tensorboard : bool, default False
+        Write the figures as TensorBoard's scalars as well.
 
     Raises
     ------
     ValueError
         If the folder cannot be made or written to.
+    ImportError
+        If tensorboard is asked for and tensorboardX is missing.
     """
 
-    def __init__(self, path, description):
-        self.path, self.description = str(path), dict(description)
+    def __init__(self, path, description, keep=3, tensorboard=False):
+        self.path, self.description, self.keep, self._board = str(path), dict(description), keep, None
+        if tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError:
+                raise ImportError('--tensorboard needs tensorboardX; run: pip install tensorboardX') from None
         try:
             os.makedirs(self.path, exist_ok=True)
             self._open_log().close()
         except OSError as error:
             raise ValueError(f'The run cannot be saved in {path}: {error.strerror}.') from None
+        if tensorboard:
+            self._board = SummaryWriter(os.path.join(self.path, 'tensorboard'))
+
+    def file(self, name):
+        """The path of a file in the folder."""
+        return os.path.join(self.path, name)
 
     def log(self, line):
-        """Append a line to log.txt."""
+        """Print a line and append it to log.txt."""
+        print(line, flush=True)
         with self._open_log() as file:
             print(line, file=file)
 
     def _open_log(self):
-        return open(os.path.join(self.path, 'log.txt'), 'a', encoding='utf-8')
+        return open(self.file('log.txt'), 'a', encoding='utf-8')
 
-    def save_best(self, net, epoch, accuracy):
+    def remove_partial_files(self):
+        """Remove what a run that was killed while it wrote has left."""
+        for name in os.listdir(self.path):
+            if name.startswith('.') and name.endswith('.part'):
+                os.remove(self.file(name))
+
+    def save_epoch(self, history):
+        """Write what the epochs so far gave: records of figures, each with 'epoch'."""
+        with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
+            file.writelines(json.dumps(record) + '\n' for record in history)
+        plot_curves(history, self.file('curves.png'))
+        if self._board:
+            for name, value in history[-1].items():
+                if name != 'epoch' and value is not None:
+                    self._board.add_scalar(name, value, history[-1]['epoch'])
+            self._board.flush()
+
+    def save_best(self, net, record):
         """Write the parameters of the best epoch so far, then what they are."""
-        with atomic(os.path.join(self.path, 'best.params')) as path:
+        with atomic(self.file('best.params')) as path:
             net.save_parameters(path)
-        with atomic(os.path.join(self.path, 'model.json')) as path, open(path, 'w', encoding='utf-8') as file:
-            json.dump({**self.description, 'parameters': 'best.params', 'epoch': epoch, 'accuracy': accuracy}, file,
-                      indent=1)
+        with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
+            json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
+
+    def save_checkpoint(self, net, trainer, progress):
+        """Write a checkpoint, and remove the oldest ones beyond `keep`.
+
+        Raises
+        ------
+        FloatingPointError
+            If a parameter is no longer finite.
+        """
+        write_checkpoint(self.file(f'checkpoint-{progress.updates:08d}.npz'), net, trainer, progress)
+        for path in checkpoints(self.path)[self.keep:]:
+            os.remove(path)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 __all__ = ['DownloadError', 'digest', 'fetch']
 
 ATTEMPTS = 6            # in a row without a byte more
-TIMEOUT = (10, 30)      # seconds to connect, and between two pieces
+TIMEOUT = (5, 30)       # seconds to connect, and between two pieces
 PIECE = 1 << 14         # at most what a dropped line loses
 
 
@@ -29,7 +29,14 @@ class _RefusedError(Exception):
 
 
 class _InterruptedError(Exception):
-    """The line dropped, or the server is not well; the next attempt may go further."""
+    """The line dropped, or the server is not well; the next attempt may go further.
+
+    `attempts` is how many such ones in a row end it where nothing has been gained; None for ATTEMPTS.
+    """
+
+    def __init__(self, reason, attempts=None):
+        super().__init__(reason)
+        self.attempts = attempts
 
 
 def digest(path, kind='git_blob'):
@@ -38,8 +45,8 @@ def digest(path, kind='git_blob'):
     Parameters
     ----------
     path : str
-    kind : {'git_blob', 'sha256'}, default 'git_blob'
-        git's object id, the SHA-1 of 'blob ', the size, a zero byte and the content; or SHA-256.
+    kind : {'git_blob', 'sha256', 'sha1', 'md5'}, default 'git_blob'
+        git's object id, the SHA-1 of 'blob ', the size, a zero byte and the content; or that digest of the content.
 
     Returns
     -------
@@ -47,16 +54,16 @@ def digest(path, kind='git_blob'):
         Hexadecimal.
     """
     if kind == 'git_blob':
-        sha = hashlib.sha1(b'blob %d\0' % os.path.getsize(path))
+        running = hashlib.sha1(b'blob %d\0' % os.path.getsize(path))
     else:
-        sha = hashlib.sha256()
+        running = hashlib.new(kind)
     with open(path, 'rb') as file:
         for piece in iter(lambda: file.read(1 << 20), b''):
-            sha.update(piece)
-    return sha.hexdigest()
+            running.update(piece)
+    return running.hexdigest()
 
 
-def fetch(urls, path, kind, wanted, lock_timeout=3600):
+def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600):
     """Download a file unless it is there already, and right.
 
     It is written beside its place as ``<path>.part``, resumed from there where the server allows it, verified, and
@@ -71,6 +78,8 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
         Where the file goes; folders are made.
     kind, wanted : str
         The digest it must have, see :func:`digest`.
+    also : sequence of (kind, wanted), default ()
+        Digests of other files that will do in its place, such as a mirror's own.
     lock_timeout : float, default 3600
         Seconds to wait for another process.
 
@@ -80,7 +89,7 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
         If no address gives the file with this digest, or it cannot be written.
     """
     def right(file):
-        return os.path.isfile(file) and digest(file, kind) == wanted
+        return os.path.isfile(file) and any(digest(file, each) == it for each, it in ((kind, wanted), *also))
 
     if right(path):     # a folder that cannot be written will do
         return
@@ -92,7 +101,7 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
             if os.path.exists(path):
                 os.replace(path, path + '.corrupt')
             if not right(path + '.part'):
-                _download(urls, path, kind, wanted)
+                _download(urls, path, kind, wanted, right)
             os.replace(path + '.part', path)
     except portalocker.exceptions.LockException:
         raise DownloadError(f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
@@ -105,7 +114,7 @@ def fetch(urls, path, kind, wanted, lock_timeout=3600):
                             'folder.') from None
 
 
-def _download(urls, path, kind, wanted):
+def _download(urls, path, kind, wanted, right):
     """Leave the right file as `path`.part."""
     part, reasons = path + '.part', []
     for url in urls:
@@ -116,9 +125,9 @@ def _download(urls, path, kind, wanted):
             except (_RefusedError, _InterruptedError) as reason:
                 reasons.append(f'{url}: {reason}')
                 break
-            found = digest(part, kind)
-            if found == wanted:
+            if right(part):
                 return
+            found = digest(part, kind)
             os.remove(part)
             if not resumed:
                 reasons.append(f'{url} gave a file with {kind} {found}')
@@ -128,15 +137,16 @@ def _download(urls, path, kind, wanted):
 
 def _from(url, part):
     """Fill `part` from one address, going on after each interruption while that gains something."""
-    most, failed = _size(part), 0
+    begun = most = _size(part)
+    failed = 0
     while True:
         try:
             return _piece_by_piece(url, part)
-        except _InterruptedError:
+        except _InterruptedError as interrupted:
             failed = 1 if _size(part) > most else failed + 1
-            if failed == ATTEMPTS:
+            most = max(most, _size(part))
+            if failed >= (interrupted.attempts if interrupted.attempts and most == begun else ATTEMPTS):
                 raise
-        most = max(most, _size(part))
         time.sleep(min(2 ** failed / 4, 8))
 
 
@@ -147,6 +157,7 @@ def _size(path):
 def _piece_by_piece(url, part):
     start = _size(part)
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={start}-'} if start else {})}
+    response = None
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             status, sent = response.status_code, response.headers.get('Content-Range', '')
@@ -173,4 +184,7 @@ def _piece_by_piece(url, part):
     except (ValueError, requests.exceptions.TooManyRedirects) as error:     # no address, or no HTTP answer
         raise _RefusedError(str(error)) from None
     except requests.exceptions.RequestException as error:
-        raise _InterruptedError(f'the connection failed ({type(error).__name__})') from None
+        # A machine without a network shall be told so soon. While it waited to connect, the system asked three times.
+        unheard = 1 if isinstance(error, requests.exceptions.ConnectTimeout) else 2
+        raise _InterruptedError(f'the connection failed ({type(error).__name__})',
+                                None if response is not None else unheard) from None

@@ -1,0 +1,41 @@
+"""A run's curves as a picture."""
+from __future__ import annotations
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..files import atomic
+
+__all__ = ['plot_curves']
+
+
+def plot_curves(history, path):
+    """Draw the losses, the scores and the learning rate of a run over its epochs.
+
+    Parameters
+    ----------
+    history : list of dict
+        One record for each epoch: 'epoch', 'lr' and other figures; those named '...loss' share a panel, and 'time' and
+        'images_per_second' are left out.
+    path : str
+        Of the PNG, written whole or not at all.
+    """
+    figure = Figure(figsize=(12, 3.6), layout='constrained')
+    FigureCanvasAgg(figure)
+    names = [name for name in history[0] if name not in ('epoch', 'time', 'images_per_second', 'waiting')]
+    panels = {'loss': [name for name in names if name.endswith('loss')],
+              'score': [name for name in names if not name.endswith('loss') and name != 'lr'],
+              'learning rate': ['lr']}
+    epochs = [record['epoch'] for record in history]
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items()):
+        for name in lines:
+            values = [float('nan') if record[name] is None else record[name] for record in history]
+            axes.plot(epochs, values, label=name, marker='.' if len(epochs) < 30 else None)
+        axes.set(title=title, xlabel='epoch')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if len(lines) > 1:
+            axes.legend()
+    with atomic(path) as partial:
+        figure.savefig(partial, format='png', dpi=100)
