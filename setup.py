@@ -15,8 +15,11 @@ def version():
 # An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
 MXNET = {'cpu': ['mxnet==1.9.1'],
          **{cuda: [f'mxnet-{cuda}==1.9.1'] for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')}}
-TRAIN = ['scikit-learn']
-TEST = [*TRAIN, 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
+COCO = ['pycocotools']
+TRAIN = ['scikit-learn', *COCO]
+TENSORBOARD = ['tensorboardX']
+# gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
+TEST = [*TRAIN, *TENSORBOARD, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
 
 setup(
     name='gluon_aff',
@@ -28,8 +31,9 @@ setup(
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
     package_data={'model_zoo': ['*.json', 'checkpoints/*']},
     python_requires='>=3.8,<3.12',
-    install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow', 'tqdm'],
-    extras_require={**MXNET, 'train': TRAIN, 'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
+    install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
+    extras_require={**MXNET, 'coco': COCO, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
+                    'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
                                                           for minor in range(8, 12)),

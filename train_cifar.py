@@ -12,8 +12,9 @@ import shlex
 import mxnet as mx
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist
-from gluon_aff.train import Classification, add_flags, devices, get_workers, initialize, run_script, train
+from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
+from gluon_aff.train import (Classification, RunFolder, add_flags, devices, get_workers, initialize, run_script,
+                             train)
 from model_zoo import get_model
 
 
@@ -23,6 +24,8 @@ def parse_args(argv):
     parser.add_argument('--dataset', choices=['digits', 'fashion_mnist', 'cifar10', 'cifar100'], default='digits')
     parser.add_argument('--labels', choices=['fine', 'coarse'], default='fine', help="CIFAR-100's 100 or 20 classes")
     parser.add_argument('--data-dir', help="folder of the data files, default MXNet's; CIFAR is downloaded there")
+    parser.add_argument('--train-images', type=int, metavar='N', help='train on so many, each class in its share')
+    parser.add_argument('--test-images', type=int, metavar='N', help='evaluate on so many, likewise')
     parser.add_argument('--model', default='cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
     parser.add_argument('--width', type=int, help="channels of the first stage are 16 x width, default the model's")
     parser.add_argument('--use-pretrained', metavar='WEIGHTS', nargs='?', const=True, default=False,
@@ -53,9 +56,10 @@ def main(argv):
             'cifar10': lambda: cifar10(args.data_dir),
             'cifar100': lambda: cifar100(args.data_dir, args.labels == 'fine')}[args.dataset]()
     batch_size, part = args.batch_size * len(ctx), (workers.rank, workers.size)
-    train_data = Batches(*data.train, batch_size, data.mean, data.std, train=True, flip=data.flip,
+    train_set, test_set = fewer(*data.train, args.train_images), fewer(*data.test, args.test_images)
+    train_data = Batches(*train_set, batch_size, data.mean, data.std, train=True, flip=data.flip,
                          augment=AutoAugment('cifar10') if args.auto_aug else None, seed=args.seed, part=part)
-    test_data = Batches(*data.test, batch_size, data.mean, data.std, part=part)
+    test_data = Batches(*test_set, batch_size, data.mean, data.std, part=part)
 
     asked = {'width': args.width, 'fusion': args.fusion, 'reduction': args.reduction, 'start_stage': args.start_layer}
     options = {'classes': len(data.labels), 'final_drop': args.drop_rate,
@@ -68,9 +72,11 @@ def main(argv):
 
     task = Classification(net.classes, 0.1 * args.label_smoothing, args.mixup_alpha * args.mixup,
                           args.num_epochs - args.mixup_off_epoch)
-    return train(args, net, task, train_data, test_data, {
+    run = RunFolder(args.save_dir, {
         'model': args.model, 'options': options, 'labels': data.labels, 'input_size': [3, 32, 32], 'mean': data.mean,
-        'std': data.std, 'crop_ratio': 1.0, 'dataset': data.name}, ctx, workers)
+        'std': data.std, 'crop_ratio': 1.0, 'dataset': data.name, 'train_images': len(train_set[1]),
+        'test_images': len(test_set[1]), 'command': args.command}, args.keep, args.tensorboard)
+    return train(args, net, task, train_data, test_data, run, ctx, workers)
 
 
 if __name__ == '__main__':

@@ -54,6 +54,14 @@ class GlobalAvgPool(HybridBlock):
         return F.contrib.AdaptiveAvgPooling2D(x, output_size=1)
 
 
+def check_size(block, x, size, stride=1):
+    """Raise a ValueError where x is an array from which this stride does not lead to a map of the block's size."""
+    if isinstance(x, NDArray) and (x.ndim != 4 or tuple(-(-side // stride) for side in x.shape[2:]) != size):
+        height, width = (stride * side for side in size)
+        raise ValueError(f'{type(block).__name__} has parameters for maps (N, C, {height}, {width}) only, got '
+                         f'{x.shape}; build it, or the network around it, for that size.')
+
+
 class ChannelBlock(HybridBlock):
     """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or read off the first input.
 
@@ -158,6 +166,13 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         expand.set_widths(out, hidden)
 
 
+def make_contexts(channels, scales, **settings):
+    """The two contexts of a pair of scales; a ValueError where it is none."""
+    if not isinstance(scales, (tuple, list)) or len(scales) != 2:
+        raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
+    return [ChannelContext(channels, scale=scale, **settings) for scale in scales]
+
+
 class MultiScale(ChannelBlock):
     """Base of the blocks that weigh channels by M(X) = sigmoid(local(X) + global(X)) (section 3.1, eq. 2)."""
 
@@ -166,18 +181,21 @@ class MultiScale(ChannelBlock):
     def __init__(self, channels=0, reduction=4, scales=('local', 'global'), norm_layer=nn.BatchNorm, norm_kwargs=None,
                  prefix=None, params=None):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        if not isinstance(scales, (tuple, list)) or len(scales) != 2:
-            raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
         # The released files say local_att and global_att whatever the scales are, and append 2 in the second round.
         with self.name_scope():
             for suffix in ('', '2')[:self.rounds]:
-                for place, scale in zip(('local_att', 'global_att'), scales):
-                    setattr(self, place + suffix, ChannelContext(channels, scale=scale, **self._settings))
+                pair = make_contexts(channels, scales, **self._settings)
+                setattr(self, 'local_att' + suffix, pair[0])
+                setattr(self, 'global_att' + suffix, pair[1])
+
+    def mix(self, F, first, second):
+        """What M is the sigmoid of, out of the two contexts; a global one is (N, C, 1, 1)."""
+        return F.broadcast_add(first, second)
 
     def weights(self, F, x, suffix=''):
         """M(x): (N, C, H, W), or (N, C, 1, 1) if both scales are global."""
         first, second = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
-        return F.sigmoid(F.broadcast_add(first(x), second(x)))
+        return F.sigmoid(self.mix(F, first(x), second(x)))
 
 
 class MSCAM(MultiScale):

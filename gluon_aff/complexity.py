@@ -58,8 +58,8 @@ def complexity(net, *input_shapes, elementwise=False):
     """Count the trainable parameters and the multiply-adds of one forward pass, exactly, without running it.
 
     Counted are convolutions with their groups, transposed convolutions, dense layers and the matrix products dot,
-    batch_dot and linalg.gemm2; biases are not multiplications and do not count, fused recurrent layers are not known.
-    2 FLOPs make a multiply-add.
+    batch_dot and linalg.gemm2; biases are not multiplications and do not count, nor does bilinear resizing; fused
+    recurrent layers are not known. 2 FLOPs make a multiply-add.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def complexity(net, *input_shapes, elementwise=False):
         Shape of each input, the batch included, such as (1, 3, 224, 224).
     elementwise : bool, default False
         Also count element-wise work: one operation for each value read by a pooling window, normalised, activated,
-        added or multiplied.
+        added, multiplied or resized.
 
     Returns
     -------

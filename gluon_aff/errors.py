@@ -24,3 +24,11 @@ def positive(name, value, or_zero=False):
     if isinstance(value, bool) or number < (0 if or_zero else 1):
         raise ValueError(f'{name} must be a positive whole number{" or 0" if or_zero else ""}, got {value!r}.')
     return number
+
+
+def pair(name, value):
+    """(height, width) of one positive whole number or two, or a ValueError that names the argument."""
+    sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(sides) != 2:
+        raise ValueError(f'{name} must be a positive whole number or a pair (height, width) of them, got {value!r}.')
+    return tuple(positive(name, side) for side in sides)

@@ -1,7 +1,8 @@
 """Fusion blocks, (x, y) -> z: what stands where a network would add or concatenate two feature maps.
 
 Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from sections 3.2 and
-3.3, the other strategies from table 4, where each is built on MS-CAM. M(.) below is MS-CAM's weights.
+3.3, the other strategies from table 4, where each is built on MS-CAM, and the other ways to mix the contexts from table
+6, in the supplement. M(.) below is MS-CAM's weights.
 """
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from mxnet.gluon import nn
 from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv
 from .errors import unknown
 
-__all__ = ['AFF', 'IAFF', 'Add', 'Concat', 'FUSIONS', 'Highway', 'MSGAU', 'MSSA', 'MSSE', 'SK', 'get_fusion']
+__all__ = ['AFF', 'Add', 'Concat', 'ConcatAFF', 'FUSIONS', 'GlobalAFF', 'HalfAFF', 'Highway', 'IAFF', 'LocalAFF',
+           'MSGAU', 'MSSA', 'MSSE', 'RecursiveAFF', 'SK', 'get_fusion']
 
 
 def blend(F, weight, x, y):
@@ -149,6 +151,102 @@ class IAFF(AFF):
         return blend(F, self.weights(F, u, '2'), x, y)
 
 
+class GlobalAFF(AFF):
+    """AFF with two global contexts: M weighs whole channels (table 3, "Global + Global").
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, ('global', 'global'), norm_layer, norm_kwargs, prefix, params)
+
+
+class LocalAFF(AFF):
+    """AFF with two local contexts: M sees each place alone (table 3, "Local + Local").
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, ('local', 'local'), norm_layer, norm_kwargs, prefix, params)
+
+
+class HalfAFF(AFF):
+    """AFF with the mean of the two contexts in place of their sum: M = sigmoid(local / 2 + global / 2) (table 6).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def mix(self, F, first, second):
+        return F.broadcast_add(first, second) / 2
+
+
+class ConcatAFF(AFF):
+    """AFF whose contexts are mixed by a learned 1x1 convolution: M = sigmoid(conv([local, global])) (table 6).
+
+    The convolution has no bias, and 2 C^2 parameters more than :class:`AFF`.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, scales=('local', 'global'), norm_layer=nn.BatchNorm, norm_kwargs=None,
+                 prefix=None, params=None):
+        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        # The convolution's two halves, so that the global context is convolved at 1x1 instead of all over the map.
+        with self.name_scope():
+            self.local_conv = PointwiseConv(channels, channels, use_bias=False)
+            self.global_conv = PointwiseConv(channels, channels, use_bias=False)
+
+    def _set_widths(self, channels):
+        self.local_conv.set_widths(channels, channels)
+        self.global_conv.set_widths(channels, channels)
+
+    def mix(self, F, first, second):
+        return F.broadcast_add(self.local_conv(first), self.global_conv(second))
+
+
+class RecursiveAFF(AFF):
+    """AFF whose contexts are themselves fused by AFF: M = sigmoid(AFF'(local, global)) (table 6).
+
+    AFF'(l, g) = 2 * (M'(l + g) * l + (1 - M'(l + g)) * g), with the global context repeated over the map: a second
+    MS-CAM decides between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
+    reading of the table's words.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they hold for
+        both levels, which makes twice its parameters.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, scales=('local', 'global'), norm_layer=nn.BatchNorm, norm_kwargs=None,
+                 prefix=None, params=None):
+        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.fuse = AFF(channels, scales=scales, **self._settings)
+
+    def mix(self, F, first, second):
+        like = F.broadcast_add(first, second)
+        return self.fuse(F.broadcast_like(first, like), F.broadcast_like(second, like))
+
+
 class MSGAU(AttentionalFusion):
     """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
 
@@ -229,7 +327,8 @@ class SK(Fusion):
 
 
 FUSIONS = {'add': Add, 'concat': Concat, 'aff': AFF, 'iaff': IAFF, 'ms_gau': MSGAU, 'ms_se': MSSE, 'ms_sa': MSSA,
-           'sk': SK, 'highway': Highway}
+           'sk': SK, 'highway': Highway, 'global_aff': GlobalAFF, 'local_aff': LocalAFF, 'half_aff': HalfAFF,
+           'concat_aff': ConcatAFF, 'recursive_aff': RecursiveAFF}
 
 
 def get_fusion(fusion):

@@ -1,12 +1,14 @@
 """Networks by name, around Attentional Feature Fusion: ``get_model('iaff_resnet50')``."""
 import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in)
 
-from . import cifar_resnet, cifar_resnext, resnet, resnext  # noqa: F401
+from . import cifar_resnet, cifar_resnext, comparators, inception, resnet, resnext, unet  # noqa: F401
+from .fpn import FeaturePyramid
 from .network import Network
-from .registry import (CIFAR100, FASHION_MNIST, IMAGENET, Dataset, ModelCard, get_model, get_model_list, list_models,
-                       model_info, pretrained_model_list, purge, register_model)
+from .published import Published
+from .registry import (CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN, Dataset, ModelCard, get_model, get_model_list,
+                       list_models, model_info, pretrained_model_list, purge, register_model)
 from .weights import Checkpoint, checkpoints, get_model_file, load_parameters
 
-__all__ = ['CIFAR100', 'Checkpoint', 'Dataset', 'FASHION_MNIST', 'IMAGENET', 'ModelCard', 'Network', 'checkpoints',
-           'get_model', 'get_model_file', 'get_model_list', 'list_models', 'load_parameters', 'model_info',
-           'pretrained_model_list', 'purge', 'register_model']
+__all__ = ['CIFAR100', 'Checkpoint', 'Dataset', 'FASHION_MNIST', 'FeaturePyramid', 'IMAGENET', 'ModelCard', 'Network',
+           'Published', 'STOP_SIGN', 'checkpoints', 'get_model', 'get_model_file', 'get_model_list', 'list_models',
+           'load_parameters', 'model_info', 'pretrained_model_list', 'purge', 'register_model']

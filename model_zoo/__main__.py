@@ -1,4 +1,4 @@
-"""The command line: python -m model_zoo list | info | predict | export | download | verify | purge."""
+"""The command line: python -m model_zoo list | info | compare | predict | export | records | download | ..."""
 from __future__ import annotations
 
 import argparse
@@ -12,8 +12,13 @@ import mxnet as mx
 from tqdm import tqdm
 
 from gluon_aff.data.images import evaluation_array, find_images, read_image
+from gluon_aff.data.packing import write_records
+from gluon_aff.data.records import RecordFile
+from gluon_aff.data.segmentation import overlay
 from gluon_aff.download import digest
+from gluon_aff.files import atomic
 
+from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
 from .params_file import read_parameters
 from .registry import get_model, list_models, model_info, purge
 from .trained import open_trained
@@ -53,16 +58,25 @@ def list_command(args):
     return 0
 
 
+def _published(said):
+    if not said:
+        return 'nothing'
+    error = 'no error' if said.top1_error is None else f'top-1 error {said.top1_error:g} %'
+    parameters = '' if said.parameters is None else f', {said.parameters:g} M parameters ({said.counted})'
+    return f'{error}{parameters}; {said.source}'
+
+
 def info_command(args):
     """Print the card of a network."""
     card = model_info(args.name)
-    _table([('name', card.name), ('family', card.family), ('fusion', card.fusion),
+    _table([('name', card.name), ('family', card.family), ('task', card.task), ('fusion', card.fusion),
             ('params', f'{card.parameters:,} trainable'), ('multiply-adds', f'{card.multiply_adds:,} for one image'),
             ('input', f'{_size(card.input_size)}, RGB in 0..1 less mean, by std; '
                       f'centre crop of {card.crop_ratio:g}'),
             ('mean', ', '.join(f'{v:.4f}' for v in card.mean)), ('std', ', '.join(f'{v:.4f}' for v in card.std)),
             ('data set', card.dataset), ('classes', f'{card.classes}: {", ".join(card.labels[:4])}, ...'),
-            ('source', card.source), ('weights', ', '.join(card.weights) or 'none released')], sys.stdout)
+            ('source', card.source), ('published', _published(card.published)),
+            ('weights', ', '.join(card.weights) or 'none released')], sys.stdout)
     for each in checkpoints(card.name):
         print()
         _table([('weights', each.tag), ('data set', f'{each.dataset}, labels {each.labels}, {each.outputs} outputs'),
@@ -71,6 +85,20 @@ def info_command(args):
                 ('recipe', each.recipe), ('from', each.source), ('licence', each.license), ('type', each.dtype),
                 (each.digest_kind, each.digest), ('file', f'{each.path(args.root)}: {each.state(args.root)}')],
                sys.stdout)
+    return 0
+
+
+def compare_command(args):
+    """Set networks side by side: published figures, parameters, multiply-adds and speed."""
+    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    rows = compare(args.names or TABLE, None if args.no_speed else args.batch, ctx)
+    if args.format == 'csv':
+        write_csv(rows, sys.stdout)
+    else:
+        write_markdown(rows, sys.stdout, '' if args.no_speed else
+                       f'inference in float32 at batch {args.batch} on {ctx}, median of {RUNS} runs in turns')
+    if args.plot:
+        figure(rows).savefig(args.plot, dpi=150)
     return 0
 
 
@@ -127,27 +155,64 @@ def _write_predictions(form, out):
         [(path if rank == 0 else '', f'{p:7.2%}', label) for rank, (label, p) in enumerate(found)], out)
 
 
-def predict_command(args):
-    """Classify images: the most probable classes of each, by name."""
-    images = find_images(args.images)
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
-    model = open_trained(args.name, args.weights, ctx)
-    model.net.hybridize()
+def _classify(model, args, ctx):
+    """A function (path, image) that writes the most probable classes of an image to standard output."""
     write = _write_predictions(args.format, sys.stdout)
     top_k = min(args.top_k, len(model.labels))
-    unreadable = 0
-    for path in tqdm(images, unit='image', file=sys.stderr, leave=False, disable=None):
-        try:
-            image = read_image(path)
-        except ValueError as error:
-            tqdm.write(f'gluon-aff: {error}', file=sys.stderr)
-            unreadable += 1
-            continue
+
+    def classify(path, image):
         data = evaluation_array(image, model.input_size, model.mean, model.std, model.crop_ratio)
         scores = mx.nd.softmax(model.net(mx.nd.array(data[None], ctx=ctx)))[0].asnumpy()
         best = scores.argsort()[::-1][:top_k]
         with tqdm.external_write_mode():
             write(path, [(model.labels[i], float(scores[i])) for i in best])
+    return classify
+
+
+def _segment(model, images, folder):
+    """A function (path, image) that writes the image with its mask laid over it into a folder, and names the file."""
+    if folder is None:
+        raise ValueError(f'{model.name} is a segmentation network: give -o, the folder for the images with their masks '
+                         'laid over them.')
+    names = {}
+    for path in images:
+        stem = os.path.splitext(os.path.basename(path))[0]
+        other = names.setdefault(f'{stem}-overlay.png', path)
+        if other != path:
+            raise ValueError(f'{other} and {path} would have the same overlay, {stem}-overlay.png; give them in two '
+                             'calls, with other folders.')
+    files = {path: os.path.join(folder, name) for name, path in names.items()}
+
+    def segment(path, image):
+        if min(image.size) < model.net.min_size:
+            raise ValueError(f'{path} is {image.width} x {image.height}, smaller than the {model.net.min_size} pixels '
+                             f'that {model.name} needs.')
+        with atomic(files[path]) as partial:
+            overlay(image, model.segment(image)).save(partial, format='png')
+        with tqdm.external_write_mode():
+            print(files[path])
+    return segment
+
+
+def predict_command(args):
+    """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
+    images = find_images(args.images)
+    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    model = open_trained(args.name, args.weights, ctx)
+    model.net.hybridize()
+    if model_info(model.name).task == 'segmentation':
+        show = _segment(model, images, args.output)
+    elif args.output is None:
+        show = _classify(model, args, ctx)
+    else:
+        raise ValueError(f'-o is for segmentation networks; what {model.name} says goes to standard output.')
+    unreadable = 0
+    for path in tqdm(images, unit='image', file=sys.stderr, leave=False, disable=None):
+        try:
+            show(path, read_image(path))
+        except ValueError as error:
+            tqdm.write(f'gluon-aff: {error}', file=sys.stderr)
+            unreadable += 1
     if unreadable:
         print(f'gluon-aff: {unreadable} of {len(images)} images could not be read.', file=sys.stderr)
     return 1 if unreadable else 0
@@ -175,6 +240,19 @@ def export_command(args):
     return 0
 
 
+def records_command(args):
+    """Pack folders of images, one for each class, into train.rec and val.rec, with their .idx and classes.txt."""
+    skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
+    for name in ('train.rec', 'val.rec'):
+        packed = RecordFile(os.path.join(args.output, name))
+        print(f'{packed.path}: {len(packed)} images of {len(packed.labels)} classes')
+    for sentence in skipped.values():
+        print(f'gluon-aff: {sentence}', file=sys.stderr)
+    if skipped:
+        print(f'gluon-aff: {len(skipped)} files were left out.', file=sys.stderr)
+    return 1 if skipped else 0
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog='gluon-aff', description='Networks with attentional feature fusion.',
                                      allow_abbrev=False)
@@ -195,6 +273,16 @@ def _parser():
     sub.add_argument('name', metavar='NAME')
     cache(sub)
 
+    sub = command('compare', compare_command)
+    sub.add_argument('names', nargs='*', metavar='NAME',
+                     help="networks, a fusion added as in 'se_resnet50+aff'; default: the AFF slides' table, and more")
+    sub.add_argument('--batch', type=_count, default=1, metavar='N', help='images in a batch, for the speed')
+    sub.add_argument('--no-speed', action='store_true', help='leave the speed out')
+    sub.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU rather than the CPU')
+    sub.add_argument('--format', choices=('markdown', 'csv'), default='markdown')
+    sub.add_argument('--plot', metavar='FILE.png',
+                     help='draw the published error against parameters and multiply-adds')
+
     sub = command('download', download_command)
     sub.add_argument('pattern', metavar='PATTERN', help="a name, or wildcards such as 'iaff_*'")
     cache(sub)
@@ -212,11 +300,20 @@ def _parser():
     sub.add_argument('--top-k', type=_count, default=5, metavar='K')
     sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), default='table')
     sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+    sub.add_argument('-o', '--output', metavar='DIR', help="folder for a segmentation network's overlays")
 
     sub = command('export', export_command)
     sub.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     sub.add_argument('-o', '--output', required=True, metavar='DIR')
     sub.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
+
+    sub = command('records', records_command)
+    sub.add_argument('tree', metavar='TREE', help='folder of train/ and val/, or of the classes')
+    sub.add_argument('-o', '--output', required=True, metavar='DIR')
+    sub.add_argument('--val-fraction', type=float, metavar='F', help='share of one tree that is held out')
+    sub.add_argument('--resize', type=int, default=256, metavar='N', help='pixels of the short side; 0 leaves them')
+    sub.add_argument('--quality', type=_count, default=95, metavar='Q', help='of the JPEG, 1 to 100')
+    sub.add_argument('--workers', type=_count, default=4, metavar='N')
     return parser
 
 

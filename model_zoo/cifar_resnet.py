@@ -19,6 +19,11 @@ from .registry import CIFAR100, FASHION_MNIST, register_model
 __all__ = ['CifarResNet', 'PreActBlock']
 
 
+def conv3x3(channels, in_channels, stride=1):
+    """3x3 convolution without bias that keeps the size but for the stride."""
+    return nn.Conv2D(channels, 3, stride, 1, use_bias=False, in_channels=in_channels)
+
+
 class PreActBlock(HybridBlock):
     """Twice normalisation, ReLU and 3x3 convolution (the first with the stride), fused with the shortcut.
 
@@ -27,6 +32,8 @@ class PreActBlock(HybridBlock):
     channels, in_channels, stride : int
     norm, fuse : callable
         What makes a normalisation (from in_channels) and a fusion (from channels).
+    second : callable, optional
+        What makes the second convolution (from channels and in_channels).
 
     Input (N, in_channels, H, W); output (N, channels, ceil(H / stride), ceil(W / stride)).
 
@@ -36,16 +43,14 @@ class PreActBlock(HybridBlock):
         If the fusion's reduction does not divide its channels.
     """
 
-    def __init__(self, channels, in_channels, stride, norm, fuse, prefix=None, params=None):
+    def __init__(self, channels, in_channels, stride, norm, fuse, second=conv3x3, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
         with self.name_scope():
             # The released files name the body so.
             self.resfwd = nn.HybridSequential(prefix='')
             self.resfwd.add(
-                norm(in_channels=in_channels), nn.Activation('relu'),
-                nn.Conv2D(channels, 3, stride, 1, use_bias=False, in_channels=in_channels),
-                norm(in_channels=channels), nn.Activation('relu'),
-                nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=channels))
+                norm(in_channels=in_channels), nn.Activation('relu'), conv3x3(channels, in_channels, stride),
+                norm(in_channels=channels), nn.Activation('relu'), second(channels, channels))
             changes = stride != 1 or channels != in_channels
             self.downsample = make_downsample(channels, in_channels, stride) if changes else None
             self.attention = fuse(channels)
@@ -53,6 +58,29 @@ class PreActBlock(HybridBlock):
     def hybrid_forward(self, F, x):
         identity = self.downsample(x) if self.downsample else x
         return self.attention.residual(self.resfwd(x), identity)
+
+
+def make_trunk(layers, width, norm, fusion, reduction=4, start_stage=1, in_channels=3, block=PreActBlock):
+    """Layers of the stem and of the stages, 16, 32, 64, ... x width channels; and the channels of each stage.
+
+    `block` makes a block as :class:`PreActBlock` does.
+    """
+    check_start_stage(start_stage, layers)
+    channels = [16 * positive('width', width) << stage for stage in range(len(layers))]
+    # The input's norm as in the released networks. MXNet moves a norm's running statistics in its backward pass, which
+    # never reaches this one, so in inference it passes the images on: normalise them beforehand.
+    trunk = [norm(in_channels=in_channels, scale=False, center=False), conv3x3(channels[0], in_channels)]
+    before = channels[0]
+    for stage, (blocks, here) in enumerate(zip(layers, channels), start=1):
+        fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
+        layer = nn.HybridSequential(prefix=f'stage{stage}_')
+        with layer.name_scope():
+            layer.add(block(here, before, 1 if stage == 1 else 2, norm, fuse))
+            for _ in range(blocks - 1):
+                layer.add(block(here, here, 1, norm, fuse))
+        trunk.append(layer)
+        before = here
+    return trunk, channels
 
 
 class CifarResNet(FeatureNetwork):
@@ -70,6 +98,8 @@ class CifarResNet(FeatureNetwork):
         The stage (1 to 3) from which on `fusion` fuses; before it blocks add.
     fusion, norm_layer, norm_kwargs, use_global_stats, final_drop, in_channels : see
         :class:`model_zoo.resnet.ResNet`.
+    block : callable, default PreActBlock
+        What makes a block, with the arguments of :class:`PreActBlock`.
 
     Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
@@ -87,30 +117,17 @@ class CifarResNet(FeatureNetwork):
 
     def __init__(self, layers, classes=100, width=4, fusion='aff', reduction=4, start_stage=1,
                  norm_layer=nn.BatchNorm, norm_kwargs=None, use_global_stats=False, final_drop=0.0, in_channels=3,
-                 prefix=None, params=None):
+                 block=PreActBlock, prefix=None, params=None):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
-        check_start_stage(start_stage, layers)
-        channels = 16 * positive('width', width)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')
-            # As in the released networks. MXNet moves a norm's running statistics in its backward pass, which never
-            # reaches this one, so in inference it passes the images on: normalise them beforehand.
-            self.features.add(norm(in_channels=in_channels, scale=False, center=False),
-                              nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=in_channels))
-            for stage, blocks in enumerate(layers, start=1):
-                in_stage, channels = channels, 16 * width << (stage - 1)
-                fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
-                layer = nn.HybridSequential(prefix=f'stage{stage}_')
-                with layer.name_scope():
-                    layer.add(PreActBlock(channels, in_stage, 1 if stage == 1 else 2, norm, fuse))
-                    for _ in range(blocks - 1):
-                        layer.add(PreActBlock(channels, channels, 1, norm, fuse))
-                self.features.add(layer)
-            self.features.add(norm(in_channels=channels), nn.Activation('relu'), GlobalAvgPool(), nn.Flatten())
+            trunk, channels = make_trunk(layers, width, norm, fusion, reduction, start_stage, in_channels, block)
+            self.features.add(*trunk, norm(in_channels=channels[-1]), nn.Activation('relu'), GlobalAvgPool(),
+                              nn.Flatten())
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
-            self.output = nn.Dense(self.classes, in_units=channels)
+            self.output = nn.Dense(self.classes, in_units=channels[-1])
 
 
 for _fusion in ('add', 'aff', 'iaff'):

@@ -1,4 +1,4 @@
-"""What every network of the zoo has in common: its head, its stages by number, its shortcuts."""
+"""What every network of the zoo has in common: its stages by number, its head, its shortcuts."""
 from __future__ import annotations
 
 from functools import partial
@@ -84,49 +84,51 @@ def make_downsample(channels, in_channels, stride, norm=None, pool=True):
     return layers
 
 
-class Network(HybridBlock):
-    """Base of the classification networks.
+class StagedNetwork(HybridBlock):
+    """Base of what takes images and answers feature maps by stage.
 
-    A subclass has its head as the attribute `head_name` names, and says in `stages` which children make up the stem
-    (stage 0) and the stages 1, 2, ...
+    A subclass says in `stages` which children make up the stem (stage 0) and the stages 1, 2, ..., and in `head_name`
+    which child stands behind them.
 
     Attributes
     ----------
-    classes : int
-        Number of outputs.
-    labels : tuple of str or None
-        Name of each output, where loaded parameters say them.
     in_channels : int
         Channels of the input; 0 if they are taken from the first one.
+    input_size : (int, int) or None
+        The only (H, W) that the network takes; None if it takes any.
 
     Raises
     ------
     ValueError
         When called on anything but images (N, in_channels, H, W) of the network's type, each side of at least
-        `min_size`.
+        `min_size`, or of another size than `input_size`.
     """
 
     head_name = 'output'
     min_size = 1        # below it a map would vanish on the way
+    input_size = None
 
-    def __init__(self, classes, in_channels, prefix=None, params=None):
+    def __init__(self, in_channels, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
-        self.classes = positive('classes', classes)
-        self.labels = None
         self.in_channels = positive('in_channels', in_channels, or_zero=True)
 
     def forward(self, x):
-        if isinstance(x, NDArray):
-            if not self.in_channels:
-                self.in_channels = next(p.shape[1] for p in self.collect_params().values() if len(p.shape) == 4)
-            head = getattr(self, self.head_name)
-            wanted = np.dtype(head.weight.dtype if isinstance(head, nn.Dense) else x.dtype)
-            if (x.ndim != 4 or min(x.shape[2:]) < self.min_size or x.dtype != wanted
-                    or self.in_channels not in (0, x.shape[1])):
-                raise ValueError(
-                    f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {wanted}, H and W '
-                    f'at least {self.min_size}, got {x.shape} of {np.dtype(x.dtype)}.')
+        self._check_images(x)
         return super().forward(x)
+
+    def _check_images(self, x):
+        if not isinstance(x, NDArray):
+            return
+        if not self.in_channels:
+            self.in_channels = next(p.shape[1] for p in self.collect_params().values() if len(p.shape) == 4)
+        head = getattr(self, self.head_name)
+        wanted = np.dtype(head.weight.dtype if isinstance(head, (nn.Dense, nn.Conv2D)) else x.dtype)
+        if (x.ndim != 4 or min(x.shape[2:]) < self.min_size or x.dtype != wanted
+                or self.in_channels not in (0, x.shape[1]) or self.input_size not in (None, x.shape[2:])):
+            sides = (f'H and W at least {self.min_size}' if self.input_size is None else
+                     'H and W {} and {}, the input_size that it was built for'.format(*self.input_size))
+            raise ValueError(f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {wanted}, '
+                             f'{sides}, got {x.shape} of {np.dtype(x.dtype)}.')
 
     def stages(self):
         """The children of each stage: a list of lists of blocks, the stem first."""
@@ -149,8 +151,9 @@ class Network(HybridBlock):
         Raises
         ------
         ValueError
-            For a number that the network has no stage for.
+            For a number that the network has no stage for, or images that it does not take.
         """
+        self._check_images(x)
         layers = self.stages()
         wanted = range(len(layers)) if stages is None else list(stages)
         for stage in wanted:
@@ -162,6 +165,32 @@ class Network(HybridBlock):
                 x = layer(x)
             outputs.append(x)
         return [outputs[stage] for stage in wanted]
+
+
+class Network(StagedNetwork):
+    """Base of the networks that name classes: of images by a dense layer, of their pixels by a 1x1 convolution.
+
+    The layer is the attribute `head_name`. Input (N, 3, H, W); output (N, classes) or (N, classes, H, W).
+
+    Attributes
+    ----------
+    classes : int
+        Number of outputs.
+    labels : tuple of str or None
+        Name of each output, where loaded parameters say them.
+    in_channels : int
+        Channels of the input; 0 if they are taken from the first one.
+
+    Raises
+    ------
+    ValueError
+        As :class:`StagedNetwork` does.
+    """
+
+    def __init__(self, classes, in_channels, prefix=None, params=None):
+        super().__init__(in_channels, prefix=prefix, params=params)
+        self.classes = positive('classes', classes)
+        self.labels = None
 
     def reset_classifier(self, classes):
         """Put a fresh head with `classes` outputs in place of the present one; everything else stays.
@@ -176,7 +205,9 @@ class Network(HybridBlock):
         classes = positive('classes', classes)
         old = getattr(self, self.head_name)
         with self.name_scope():
-            new = nn.Dense(classes, in_units=old.weight.shape[1], dtype=old.weight.dtype)
+            new = (nn.Conv2D(classes, 1, in_channels=old.weight.shape[1]) if isinstance(old, nn.Conv2D)
+                   else nn.Dense(classes, in_units=old.weight.shape[1]))
+            new.cast(old.weight.dtype)
         devices = old.weight.list_ctx() if old.weight._data is not None else (
             old.weight._deferred_init[1] if old.weight._deferred_init else None)
         if devices:

@@ -14,9 +14,10 @@ from gluon_aff.data import cifar, labels
 from gluon_aff.errors import unknown
 
 from . import weights
+from .published import PUBLISHED, Published
 
-__all__ = ['CIFAR100', 'Dataset', 'FASHION_MNIST', 'IMAGENET', 'ModelCard', 'get_model', 'get_model_list',
-           'list_models', 'model_info', 'pretrained_model_list', 'purge', 'register_model']
+__all__ = ['CIFAR100', 'Dataset', 'FASHION_MNIST', 'IMAGENET', 'ModelCard', 'STOP_SIGN', 'get_model',
+           'get_model_list', 'list_models', 'model_info', 'pretrained_model_list', 'purge', 'register_model']
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 class Dataset:
     """What the networks of a data set take: input (C, H, W), mean and std of RGB values in 0..1, names of the classes.
 
-    Evaluation resizes the short side to H / crop_ratio and takes the centre H x W.
+    Evaluation resizes the short side to H / crop_ratio and takes the centre H x W; in segmentation it takes whole
+    images. The task is what has a class: an image ('classification') or each of its pixels ('segmentation').
     """
 
     name: str
@@ -34,6 +36,7 @@ class Dataset:
     std: tuple[float, float, float]
     crop_ratio: float
     labels: Callable[[], tuple[str, ...]]
+    task: str = 'classification'
 
 
 # The recipe's figures (0..255), AFF paper's released training script.
@@ -43,6 +46,8 @@ CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cif
                    lambda: labels.CIFAR100)
 FASHION_MNIST = Dataset('Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0,
                         lambda: labels.FASHION_MNIST)
+STOP_SIGN = Dataset('COCO, images with a stop sign', (3, 224, 224), IMAGENET.mean, IMAGENET.std, 1.0,
+                    lambda: labels.STOP_SIGN, 'segmentation')
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class ModelCard:
     Attributes
     ----------
     name, family, fusion, source : str
+    task : str
+        'classification' or 'segmentation'.
     dataset : str
         What its default head and its normalisation are for.
     input_size : tuple (C, H, W)
@@ -68,10 +75,13 @@ class ModelCard:
         For one image of input_size.
     weights : tuple of str
         Tags of the released parameter files, the default first; :func:`model_zoo.weights.checkpoints` tells more.
+    published : Published or None
+        What others state of it.
     """
 
     name: str
     family: str
+    task: str
     fusion: str
     dataset: str
     input_size: tuple[int, int, int]
@@ -84,6 +94,7 @@ class ModelCard:
     multiply_adds: int
     source: str
     weights: tuple[str, ...] = ()
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
     Returns
     -------
     mxnet.gluon.HybridBlock
-        Input (N, 3, H, W), output (N, classes).
+        Input (N, 3, H, W), output (N, classes), or in segmentation (N, classes, H, W).
 
     Raises
     ------
@@ -195,7 +206,8 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
 
     path, record = weights.find(str(name).lower(), pretrained, root)
     in_file = weights.read_parameters(path).get(f'{net.head_name}.weight')
-    outputs = net.classes if in_file is None or in_file.ndim != 2 else len(in_file)
+    head = getattr(net, net.head_name)
+    outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
     if outputs != net.classes and 'classes' in options:
         fresh = (f'{net.head_name}.weight', f'{net.head_name}.bias')
@@ -267,11 +279,11 @@ def model_info(name):
     entry, name = _find(name), str(name).lower()
     options, data = _options(entry), entry.dataset
     parameters, multiply_adds = _count(name)
-    return ModelCard(name=name, family=entry.family, fusion=options.get('fusion', ''), dataset=data.name,
-                     input_size=data.input_size, mean=data.mean, std=data.std, crop_ratio=data.crop_ratio,
-                     classes=options['classes'], labels=data.labels(), parameters=parameters,
-                     multiply_adds=multiply_adds, source=entry.source,
-                     weights=tuple(each.tag for each in weights.checkpoints(name)))
+    return ModelCard(name=name, family=entry.family, task=data.task, fusion=options.get('fusion', ''),
+                     dataset=data.name, input_size=data.input_size, mean=data.mean, std=data.std,
+                     crop_ratio=data.crop_ratio, classes=options['classes'], labels=data.labels(),
+                     parameters=parameters, multiply_adds=multiply_adds, source=entry.source,
+                     weights=tuple(each.tag for each in weights.checkpoints(name)), published=PUBLISHED.get(name))
 
 
 def get_model_list():

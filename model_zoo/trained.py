@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon.block import HybridBlock
+
+from gluon_aff.data.images import normalise
 
 from .registry import get_model, model_info
 from .weights import load_parameters
@@ -25,6 +28,31 @@ class Trained:
     mean: tuple
     std: tuple
     crop_ratio: float
+
+    def segment(self, image):
+        """The class of each pixel of a photograph, by a segmentation network.
+
+        Parameters
+        ----------
+        image : PIL.Image or numpy.ndarray
+            RGB, (H, W, 3) uint8, of any size that the network takes; :func:`gluon_aff.data.images.read_image`
+            reads one.
+
+        Returns
+        -------
+        numpy.ndarray, int32, (H, W)
+            Numbers of `labels`; :func:`gluon_aff.data.segmentation.overlay` shows them.
+
+        Raises
+        ------
+        ValueError
+            If the network classifies whole images.
+        """
+        if model_info(self.name).task != 'segmentation':
+            raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
+        ctx = next(iter(self.net.collect_params().values())).list_ctx()[0]
+        data = normalise(np.asarray(image)[None], self.mean, self.std)
+        return self.net(mx.nd.array(data, ctx=ctx)).argmax(axis=1)[0].asnumpy().astype(np.int32)
 
 
 def open_trained(name, weights=None, ctx=None):

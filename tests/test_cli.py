@@ -12,8 +12,10 @@ from mxnet import gluon
 from PIL import Image
 
 from gluon_aff.data.images import evaluation_array, read_image
+from gluon_aff.data.segmentation import overlay
 from model_zoo import get_model, list_models, model_info
 from model_zoo.__main__ import main
+from model_zoo.trained import open_trained
 
 OPTIONS = {'classes': 3, 'width': 1}
 
@@ -72,6 +74,50 @@ def test_info_gives_the_card(capsys):
     _, out, _ = run(capsys, 'info', 'IAFF_ResNet50')
     for fact in ('35,170,120', '3x224x224', 'iaff', 'ImageNet', 'tench', 'resnet50_v1d'):
         assert fact in out
+
+
+@pytest.fixture(scope='module')
+def pyramid(tmp_path_factory):
+    """The parameters of a segmentation network."""
+    net = get_model('fpn_add_resnet8')
+    net.initialize(mx.init.Xavier())
+    path = tmp_path_factory.mktemp('fpn') / 'fpn.params'
+    net.save_parameters(str(path))
+    return path
+
+
+def test_predict_with_a_segmentation_network_writes_overlays(files, pyramid, capsys, tmp_path):
+    status, out, err = run(capsys, 'predict', 'fpn_add_resnet8', files / 'pictures', '--weights', pyramid,
+                           '-o', tmp_path)
+    written = [str(tmp_path / f'{name}-overlay.png') for name in 'abd']
+    assert status == 1 and out.split() == written and 'c.png is not an image' in err
+    model = open_trained('fpn_add_resnet8', str(pyramid))
+    for name, path in zip(('a.png', 'b.jpg', 'd.png'), written):
+        image = read_image(files / 'pictures' / name)
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), overlay(image, model.segment(image)))
+        assert model.segment(image).shape == image.size[::-1]
+
+
+def test_an_image_too_small_for_a_network_is_named_and_passed_over(pyramid, capsys, tmp_path):
+    for side in (2, 3):
+        Image.new('RGB', (9, side)).save(tmp_path / f'{side}.png')
+    status, out, err = run(capsys, 'predict', 'fpn_add_resnet8', tmp_path, '--weights', pyramid, '-o', tmp_path / 'o')
+    assert status == 1 and out.split() == [str(tmp_path / 'o' / '3-overlay.png')]
+    assert '2.png is 9 x 2, smaller than the 3 pixels that fpn_add_resnet8 needs.' in err
+
+
+def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, capsys, tmp_path):
+    picture = files / 'pictures' / 'a.png'
+    assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
+    assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
+    (tmp_path / 'a.jpg').write_bytes(picture.read_bytes())
+    said = refused(capsys, 'predict', 'fpn_add_resnet8', picture, tmp_path / 'a.jpg', '--weights', pyramid,
+                   '-o', tmp_path)
+    assert 'would have the same overlay, a-overlay.png' in said and not list(tmp_path.glob('*.png'))
+    with pytest.raises(ValueError, match='names what a whole image shows'):
+        open_trained(str(files / 'run')).segment(read_image(picture))
+    _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
+    assert 'segmentation' in out and 'stop sign' in out
 
 
 def test_an_unknown_name_suggests_the_nearest(capsys):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mxnet.gluon import nn
 from reference import error, parameters, refused, tensor
 
-from gluon_aff import AFF, IAFF, Add, complexity
+from gluon_aff import AFF, IAFF, Add, AlignedFusion, complexity
 from model_zoo import get_model
 from model_zoo.cifar_resnet import CifarResNet
 
@@ -90,6 +90,14 @@ def test_fusion_block_of_two_inputs(block, rounds):
     products = 2 * channels * squeezed * (size + 1)     # the local context at every place, the global one once
     found = complexity(block(channels, reduction=4), *2 * [(batch, channels, 8, 6)])
     assert found == (rounds * 2 * context, rounds * batch * products, 0)
+
+
+def test_resizing_multiplies_nothing_and_works_on_each_value():
+    block, shapes = AlignedFusion(6, 4, fusion='add'), [(2, 4, 9, 7), (2, 6, 5, 4)]
+    products, values = 4 * 6 * 2 * 9 * 7, 2 * 6 * 9 * 7
+    assert complexity(block, *shapes) == (4 * 6, products, 0)
+    # One operation for each value resized, one for each addition.
+    assert complexity(block, *shapes, elementwise=True).elementwise == values + values
 
 
 def test_a_layer_called_twice_works_twice_with_one_set_of_parameters():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gluon_aff.data.cifar import Batches, digits, fashion_mnist
+from gluon_aff.data.cifar import Batches, digits, fashion_mnist, fewer
 from gluon_aff.data.images import evaluation_array, find_images, normalise, read_image
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
@@ -137,6 +137,29 @@ def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_o
     assert max(colours(12, 1, train=False).values()) < 0, 'the images are dark, and stay so'
 
 
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=6), data=st.data())
+def test_fewer_images_are_some_of_all_with_each_class_in_its_share(counts, data):
+    target = np.random.RandomState(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    images = np.arange(len(target))
+    number = data.draw(st.integers(1, len(target)))
+    chosen, labels = fewer(images, target, number)
+    assert len(set(chosen)) == number and (target[chosen] == labels).all()
+    for label, count in enumerate(counts):
+        assert abs((labels == label).sum() - number * count / len(target)) <= len(counts) / 2 + 1
+    assert set(fewer(images, target, number - 1 or 1)[0]) <= set(chosen)
+    np.testing.assert_array_equal(fewer(images, target, number)[0], chosen)
+
+
+def test_fewer_images_of_uneven_classes_keep_the_proportions():
+    target = np.repeat([0, 1, 2], [600, 300, 100])
+    assert np.bincount(fewer(target, target, 100)[1]).tolist() == [60, 30, 10]
+
+
+def test_more_images_than_there_are_are_refused():
+    with pytest.raises(ValueError, match='has 5 images, fewer than the 6'):
+        fewer(np.zeros(5), np.zeros(5), 6)
+
+
 def test_a_training_batch_of_one_image_is_refused():
     with pytest.raises(ValueError, match='batch_size'):
         Batches(*numbered(5), 1, *HALF, train=True)
@@ -201,6 +224,18 @@ def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
     picture.save(tmp_path / 'turned.jpg', exif=exif)
     image = read_image(tmp_path / 'turned.jpg')
     assert image.size == (10, 20) and image.mode == 'RGB'
+
+
+@pytest.mark.parametrize('file', ['photo.jpg', 'photo.png'])
+def test_a_truncated_picture_is_refused_whatever_gluoncv_tells_pillow(tmp_path, file):
+    import gluoncv.data  # noqa: F401  (sets ImageFile.LOAD_TRUNCATED_IMAGES)
+    pixels = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / file)
+    whole = (tmp_path / file).read_bytes()
+    read_image(tmp_path / file)
+    (tmp_path / file).write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match='not an image that can be read'):
+        read_image(tmp_path / file)
 
 
 def test_folders_are_searched_for_images_and_files_taken_as_they_are(tmp_path):

@@ -10,7 +10,8 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from reference import DATA, error, filled, in_every_form, parameters, refused, tensor, trainable
 
-from gluon_aff import AFF, FUSIONS, IAFF, MSCAM, Add, ChannelContext, Concat, Fusion, get_fusion
+from gluon_aff import (AFF, FUSIONS, IAFF, MSCAM, Add, ChannelContext, Concat, Fusion, HalfAFF, RecursiveAFF,
+                       get_fusion)
 from model_zoo.cifar_resnet import CifarResNet
 from model_zoo.cifar_resnext import CifarResNeXt
 from model_zoo.resnet import ResNet
@@ -97,6 +98,27 @@ def sk(p, x, y):
     return 2 * (a * x + b * y) / (a + b)
 
 
+def contexts(p, x):
+    """The local and the global context of x, as maps of its shape."""
+    return context(p, 'local_att', x, False), np.broadcast_to(context(p, 'global_att', x, True), x.shape)
+
+
+def half(p, x):
+    local, pooled = contexts(p, x)
+    return sigmoid(local / 2 + pooled / 2)
+
+
+def concatenated(p, x):
+    weight = np.concatenate([p['local_conv.weight'], p['global_conv.weight']], 1)[..., 0, 0]
+    return sigmoid(np.einsum('oi,nihw->nohw', weight, np.concatenate(contexts(p, x), 1)))
+
+
+def recursive(p, x):
+    local, pooled = contexts(p, x)
+    inner = {name[len('fuse.'):]: value for name, value in p.items() if name.startswith('fuse.')}
+    return sigmoid(2 * select(weights(inner, local + pooled), local, pooled))
+
+
 FORMULAS = {
     'add': lambda p, x, y: x + y,
     'concat': lambda p, x, y: np.einsum('oi,nihw->nohw', p['conv.weight'][..., 0, 0],
@@ -108,6 +130,11 @@ FORMULAS = {
     'ms_sa': lambda p, x, y: weights(p, x + y) * x + y,
     'highway': lambda p, x, y: select(weights(p, x), x, y),
     'sk': sk,
+    'global_aff': lambda p, x, y: 2 * select(weights(p, x + y, scales=('global', 'global')), x, y),
+    'local_aff': lambda p, x, y: 2 * select(weights(p, x + y, scales=('local', 'local')), x, y),
+    'half_aff': lambda p, x, y: 2 * select(half(p, x + y), x, y),
+    'concat_aff': lambda p, x, y: 2 * select(concatenated(p, x + y), x, y),
+    'recursive_aff': lambda p, x, y: 2 * select(recursive(p, x + y), x, y),
 }
 
 
@@ -136,9 +163,9 @@ def test_mscam_multiplies_its_input_by_its_weights(scales):
 
 
 @by_name
-def test_residual_gives_the_learned_branch_to_m_in_aff_and_iaff_and_the_identity_to_x_elsewhere(name):
+def test_residual_gives_the_learned_branch_to_m_in_aff_and_its_variants_and_the_identity_to_x_elsewhere(name):
     block, body, identity = filled(FUSIONS[name](16)), X, Y
-    expected = block(body, identity) if name in ('aff', 'iaff') else block(identity, body)
+    expected = block(body, identity) if name.endswith('aff') else block(identity, body)
     assert error(block.residual(body, identity), expected) == 0
 
 
@@ -159,16 +186,17 @@ def test_weights_lie_strictly_between_0_and_1(size, scales):
     assert (0 < m).all() and (m < 1).all()
 
 
-@given(size=sizes(), block=st.sampled_from([AFF, IAFF, MSCAM]))
+@given(size=sizes(), block=st.sampled_from([AFF, IAFF, MSCAM, HalfAFF, RecursiveAFF]))
 def test_context_scales_have_equal_parameter_counts(size, block):
     reduction, (_, channels, _, _) = size
     squeezed = channels // reduction
     context = 2 * channels * squeezed + squeezed + channels + 2 * squeezed + 2 * channels
-    expected = 2 * context * (2 if block is IAFF else 1)
+    expected = 2 * context * (2 if block in (IAFF, RecursiveAFF) else 1)
     assert [trainable(block(channels, reduction=reduction, scales=scales)) for scales in SCALES] == [expected] * 4
 
 
-@given(name=st.sampled_from(['aff', 'sk']), size=sizes())
+@given(size=sizes(), name=st.sampled_from(['aff', 'sk', 'global_aff', 'local_aff', 'half_aff', 'concat_aff',
+                                           'recursive_aff']))
 def test_with_even_weights_the_fusion_is_an_addition(name, size):
     reduction, shape = size
     block = filled(FUSIONS[name](shape[1], reduction=reduction))

@@ -25,9 +25,13 @@ def share_parameters(theirs, ours, folder, load=load_parameters):
     load(ours, path)
 
 
-@pytest.mark.parametrize('depth, size', [(50, (224, 224)), (101, (64, 64)), (152, (65, 97))])
-def test_add_resnet_is_resnet_v1d_with_the_same_files_in_both_directions(depth, size, tmp_path):
-    theirs, ours = gluoncv_model(f'resnet{depth}_v1d'), get_model(f'add_resnet{depth}')
+@pytest.mark.parametrize('name, their_name, size', [
+    ('add_resnet50', 'resnet50_v1d', (224, 224)), ('add_resnet101', 'resnet101_v1d', (64, 64)),
+    ('add_resnet152', 'resnet152_v1d', (65, 97)), ('resnet50', 'resnet50_v1b', (224, 224)),
+    ('resnet101', 'resnet101_v1b', (65, 97))])
+def test_resnet_is_gluoncvs_with_the_same_names_and_the_same_files_in_both_directions(name, their_name, size, tmp_path):
+    theirs, ours = gluoncv_model(their_name), get_model(name)
+    assert list(parameters(ours)) == list(parameters(theirs))
     share_parameters(theirs, ours, tmp_path)
     x = tensor((2, 3, *size))
     expected = theirs(x).asnumpy()

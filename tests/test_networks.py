@@ -12,36 +12,70 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
 
-from gluon_aff import FUSIONS, Add, Fusion
+from gluon_aff import AFF, FUSIONS, Add, Fusion
 from model_zoo import get_model, list_models, model_info
 from model_zoo.cifar_resnet import CifarResNet
 from model_zoo.cifar_resnext import CifarResNeXt
+from model_zoo.comparators import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
+from model_zoo.fpn import FPN
+from model_zoo.inception import InceptionResNet
 from model_zoo.resnet import ResNet
 from model_zoo.resnext import ResNeXt
+from model_zoo.unet import UNet
+
+SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
 GAIN = {'add': 1, 'aff': .7, 'iaff': 2}
 
 SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
          'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
+         'SE-ResNet': partial(SEResNet, (1, 1, 1, 1), classes=5),
+         'ECA-Net': partial(ECAResNet, (1, 1, 1, 1), classes=5),
+         'GE-ResNet': partial(GEResNet, (1, 1, 1, 1), classes=5, input_size=32),
+         'AA-ResNet': partial(AAResNet, (1, 1, 1, 1), classes=5, input_size=32),
+         'LIP-ResNet': partial(LIPResNet, (1, 1, 1, 1), classes=5),
+         'SKNet': partial(SKResNet, (1, 1, 1, 1), classes=5),
          'CIFAR ResNet': partial(CifarResNet, (1, 1, 1), classes=5),
-         'CIFAR ResNeXt': partial(CifarResNeXt, (1, 1, 1), classes=5)}
-IMAGENET = ['ResNet', 'ResNeXt']
-CIFAR = ['CIFAR ResNet', 'CIFAR ResNeXt']
+         'CIFAR ResNeXt': partial(CifarResNeXt, (1, 1, 1), classes=5),
+         'Inception-ResNet': partial(InceptionResNet, (1, 1, 1), classes=5),
+         'FPN': partial(FPN, (1, 1, 1), classes=5),
+         'U-Net': partial(UNet, (1, 1, 1), classes=5)}
+COMPARATORS = ['SE-ResNet', 'ECA-Net', 'GE-ResNet', 'AA-ResNet', 'LIP-ResNet', 'SKNet']
+IMAGENET = ['ResNet', 'ResNeXt', *COMPARATORS]
+ONE_SIZE = ['GE-ResNet', 'AA-ResNet']       # their parameters depend on the size of the images
+CIFAR = ['CIFAR ResNet', 'CIFAR ResNeXt', 'Inception-ResNet']
+SEGMENTATION = ['FPN', 'U-Net']
+PRE_ACTIVATION = ['CIFAR ResNet', 'Inception-ResNet', *SEGMENTATION]
 
 # Channels of the stages, the stem first, and the factors that their maps are smaller by.
 STAGES = {'ResNet': ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
           'ResNeXt': ((128, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+          **dict.fromkeys(COMPARATORS, ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32))),
           'CIFAR ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
-          'CIFAR ResNeXt': ((64, 256, 512, 1024), (1, 1, 2, 4))}
+          'CIFAR ResNeXt': ((64, 256, 512, 1024), (1, 1, 2, 4)),
+          'Inception-ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
+          'FPN': ((16, 16, 32, 64), (1, 1, 2, 4)),
+          'U-Net': ((16, 16, 32, 64), (1, 1, 2, 4))}
 
 every_model = pytest.mark.parametrize('name', list_models())
 every_host = pytest.mark.parametrize('host', SMALL)
+every_classifier = pytest.mark.parametrize('host', IMAGENET + CIFAR)
 with_stem = pytest.mark.parametrize('host', IMAGENET)
 
 
 def size_of(name):
     return 64 if model_info(name).input_size[1] > 100 else 32
+
+
+def shape_of(classes, x, segments):
+    """Of the outputs for images x."""
+    return (len(x), classes, *(x.shape[2:] if segments else ()))
+
+
+def sized(host, size, **options):
+    """A small representative for images of this size."""
+    return SMALL[host](**options, **({'input_size': size} if host in ONE_SIZE else {}))
 
 
 def blocks(net, kind):
@@ -73,20 +107,24 @@ def test_every_family_has_a_small_representative_here():
 @pytest.fixture(scope='module', params=list_models())
 def model(request):
     """A registered network's name, its file of parameters, inputs of two sizes, and its outputs in every form."""
-    name, size = request.param, size_of(request.param)
-    net = filled(get_model(name), GAIN[model_info(name).fusion], np.random.default_rng)
-    inputs = [tensor((1, 3, size, size)), tensor((2, 3, size - 15, size // 2 + 1))]
+    name, card, size = request.param, model_info(request.param), size_of(request.param)
+    options = {'input_size': size} if card.family in ONE_SIZE else {}
+    # Where only few fusions are and the shortcuts are added, nothing doubles or halves.
+    gain = 1 if card.family in ('Inception-ResNet', *SEGMENTATION) else GAIN[card.fusion]
+    net = filled(get_model(name, **options), gain, np.random.default_rng)
+    inputs = [tensor((1, 3, size, size)), tensor((2, 3, *((size, size) if options else (size - 15, size // 2 + 1))))]
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / 'net.params')
         net.save_parameters(path)
         # Each graph is made on the first size, and must serve the other one as well.
-        yield name, path, inputs, in_every_form(net, Path(folder), *((x,) for x in inputs))
+        yield name, options, path, inputs, in_every_form(net, Path(folder), *((x,) for x in inputs))
 
 
 def test_network_is_one_function_eager_hybridized_and_exported(model):
-    name, _, _, outputs = model
-    classes = model_info(name).classes
-    assert [y.shape for y in outputs['eager']] == [(1, classes), (2, classes)]
+    name, _, _, inputs, outputs = model
+    card = model_info(name)
+    assert [y.shape for y in outputs['eager']] == [shape_of(card.classes, x, card.task == 'segmentation')
+                                                   for x in inputs]
     first, second = outputs['eager'][1]
     assert 1e-3 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
     for form, found in outputs.items():
@@ -95,15 +133,16 @@ def test_network_is_one_function_eager_hybridized_and_exported(model):
 
 
 def test_saved_network_loads_into_one_of_unknown_input_channels_whose_parameters_a_training_step_changes(model):
-    name, path, inputs, outputs = model
-    net = get_model(name, in_channels=0)
+    name, options, path, inputs, outputs = model
+    net = get_model(name, in_channels=0, **options)
     net.load_parameters(path)
     assert [error(net(x), y) for x, y in zip(inputs, outputs['eager'])] == [0, 0]
 
     before = {key: p.data().asnumpy() for key, p in parameters(net).items()}
     # Steps by the gradient's sign alone are as large for small gradients.
     trainer = mx.gluon.Trainer(net.collect_params(), 'signum', {'learning_rate': .01, 'momentum': 0, 'wd': 0})
-    gradients(net, tensor((6, 3, size_of(name) // 2, size_of(name) // 2)))
+    side = options.get('input_size', size_of(name) // 2)
+    gradients(net, tensor((6, 3, side, side)))
     trainer.step(1)
     for key, parameter in parameters(net).items():
         # A bias in front of a norm is subtracted again, so its gradient is rounding only.
@@ -132,7 +171,7 @@ def test_initialised_network_takes_images_of_any_number_of_channels(host, init, 
     net = initialised(SMALL[host](in_channels=in_channels), init)
     net.hybridize()
     y = net(tensor((2, in_channels or 2, 32, 32)))
-    assert y.shape == (2, 5) and np.isfinite(y.asnumpy()).all()
+    assert y.shape == shape_of(5, y, host in SEGMENTATION) and np.isfinite(y.asnumpy()).all()
 
 
 @every_host
@@ -142,7 +181,7 @@ def test_running_statistics_follow_the_images_in_training(host):
     statistics = [key for key in parameters(net) if key.endswith('running_mean')]
     still = [key for key in statistics if not parameters(net)[key].data().abs().sum().asscalar()]
     # MXNet moves them in the backward pass, which does not reach a norm without gamma and beta on the images.
-    assert still == (['features.0.running_mean'] if host == 'CIFAR ResNet' else [])
+    assert still == (['features.0.running_mean'] if host in PRE_ACTIVATION else [])
 
 
 @every_host
@@ -160,7 +199,7 @@ def test_float16_parameters_save_and_load(host, tmp_path):
 @pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
 @every_host
 def test_float16_forward(host):
-    net, x = filled(SMALL[host](fusion='iaff')), tensor((2, 3, 64, 64)).as_in_context(mx.gpu())
+    net, x = filled(sized(host, 64, fusion='iaff')), tensor((2, 3, 64, 64)).as_in_context(mx.gpu())
     net.collect_params().reset_ctx(mx.gpu())
     expected = net(x)
     net.cast('float16')
@@ -173,7 +212,7 @@ def test_float16_forward(host):
 def check_fresh_head(net, classes, x):
     head = getattr(net, net.head_name)
     assert net.classes == classes and head.weight.shape[0] == classes
-    assert net(x).shape == (len(x), classes)
+    assert net(x).shape[:2] == (len(x), classes)
 
 
 @every_host
@@ -182,7 +221,7 @@ def test_reset_classifier_replaces_the_head_of_an_initialised_network_and_nothin
     net, x = initialised(SMALL[host]()), tensor((2, 3, 32, 32))
     if hybridize:
         net.hybridize()
-    assert net(x).shape == (2, 5)
+    assert net(x).shape[:2] == (2, 5)
     before = {key: p.data() for key, p in parameters(net).items() if not key.startswith(net.head_name)}
     net.reset_classifier(7)
     check_fresh_head(net, 7, x)
@@ -241,7 +280,7 @@ def test_final_drop_drops_features_in_training_only(host):
 
 @every_host
 def test_stage_outputs_are_the_maps_by_number_the_stem_first(host):
-    net, x = filled(SMALL[host]()), tensor((2, 3, 64, 96))
+    net, x = filled(sized(host, (64, 96))), tensor((2, 3, 64, 96))
     channels, factors = STAGES[host]
     maps = net.stage_outputs(x)
     assert [m.shape for m in maps] == [(2, c, 64 // f, 96 // f) for c, f in zip(channels, factors)]
@@ -250,14 +289,14 @@ def test_stage_outputs_are_the_maps_by_number_the_stem_first(host):
     assert net.stage_outputs(x, []) == []
 
 
-@every_host
+@every_classifier
 def test_the_head_is_on_the_last_stage(host):
     net, x = filled(SMALL[host]()), tensor((2, 3, 32, 32))
     pooled = []
     getattr(net, net.head_name).register_forward_pre_hook(lambda block, inputs: pooled.append(inputs[0]))
     net(x)
     last = net.stage_outputs(x)[-1]
-    if host == 'CIFAR ResNet':      # a pre-activation network has one norm and ReLU more behind its stages
+    if host in PRE_ACTIVATION:      # a pre-activation network has one norm and ReLU more behind its stages
         last = mx.nd.relu(net.features[-4](last))
     assert error(last.mean((2, 3)), pooled[0]) <= 1e-5
 
@@ -281,7 +320,7 @@ def test_a_stage_that_is_none_is_refused(host, stage):
         net.stage_outputs(tensor((1, 3, 32, 32)), [0, stage])
 
 
-@pytest.fixture(scope='module', params=IMAGENET)
+@pytest.fixture(scope='module', params=[host for host in IMAGENET if host not in ONE_SIZE])
 def imagenet_network(request):
     return filled(SMALL[request.param]())
 
@@ -297,13 +336,13 @@ def test_imagenet_network_takes_every_size_and_halves_it_rounding_up(imagenet_ne
 
 
 @settings(max_examples=15)
-@given(host=st.sampled_from(CIFAR), height=st.integers(3, 40), width=st.integers(3, 40))
-def test_cifar_network_takes_every_size_and_halves_it_rounding_up(host, height, width):
+@given(host=st.sampled_from(CIFAR + SEGMENTATION), height=st.integers(3, 40), width=st.integers(3, 40))
+def test_network_for_small_images_takes_every_size_and_halves_it_rounding_up(host, height, width):
     net, x = filled(SMALL[host](width=1)), tensor((1, 3, height, width))
     assert [m.shape[2:] for m in net.stage_outputs(x)] == [
         (-(-height // factor), -(-width // factor)) for factor in (1, 1, 2, 4)]
     y = net(x)
-    assert y.shape == (1, 5) and np.isfinite(y.asnumpy()).all()
+    assert y.shape == shape_of(5, x, host in SEGMENTATION) and np.isfinite(y.asnumpy()).all()
 
 
 # Every host: the images
@@ -318,7 +357,8 @@ def test_what_is_no_image_for_the_network_is_refused(host, hybridize):
               tensor((1, 3, 32, 32)).astype('float16'), tensor((1, 3, net.min_size - 1, 32)), tensor((1, 32, 32, 3))):
         with refused('takes images'):
             net(x)
-    assert net(tensor((1, 3, net.min_size, net.min_size))).shape == (1, 5)
+    size = net.input_size or (net.min_size, net.min_size)
+    assert net(tensor((1, 3, *size))).shape[:2] == (1, 5)
 
 
 @every_host
@@ -334,23 +374,27 @@ def test_channels_other_than_those_of_the_first_images_are_refused(host):
 @every_host
 @pytest.mark.parametrize('fusion', FUSIONS)
 def test_host_takes_every_fusion(host, fusion):
-    net = initialised(SMALL[host](fusion=fusion, start_stage=2, reduction=8))
-    assert net(tensor((1, 3, 32, 32))).shape == (1, 5)
-    stages = len(STAGES[host][0]) - 1
-    assert [type(block) for block in blocks(net, Fusion)] == [Add] + [FUSIONS[fusion]] * (stages - 1)
+    net = initialised(SMALL[host](fusion=fusion, reduction=8, **({} if host in SEGMENTATION else {'start_stage': 2})))
+    assert net(tensor((1, 3, 32, 32))).shape[:2] == (1, 5)
+    stages, found = len(STAGES[host][0]) - 1, [type(block) for block in blocks(net, Fusion)]
+    assert found.count(FUSIONS[fusion]) == (len(found) if fusion == 'add' else stages - 1)
+    assert set(found) <= {Add, AFF if fusion == 'recursive_aff' else Add, FUSIONS[fusion]}
 
 
-@every_host
+@every_classifier
 def test_attention_fuses_from_start_stage_on(host):
     stages = len(STAGES[host][0]) - 1
     for start in range(1, stages + 1):
         found = [type(block) for block in blocks(SMALL[host](fusion='iaff', start_stage=start), Fusion)]
+        if host == 'Inception-ResNet':      # behind the fusion of its branches, each block has an added shortcut
+            assert found[1::2] == [Add] * stages
+            found = found[::2]
         assert found == [Add] * (start - 1) + [FUSIONS['iaff']] * (stages - start + 1)
     start = 3 if host in IMAGENET else 1
     assert parameters(SMALL[host]()).keys() == parameters(SMALL[host](start_stage=start)).keys(), 'the default'
 
 
-@every_host
+@every_classifier
 @pytest.mark.parametrize('reduction', [1, 4, 16])
 def test_reduction_sets_the_squeezed_channels(host, reduction):
     channels = STAGES[host][0][-1]
@@ -360,27 +404,28 @@ def test_reduction_sets_the_squeezed_channels(host, reduction):
     assert trainable(SMALL[host](**last)) == trainable(SMALL[host](fusion='add')) + 2 * context
 
 
-@pytest.mark.parametrize('host', CIFAR)
+@pytest.mark.parametrize('host', CIFAR + SEGMENTATION)
 def test_width_multiplies_the_channels_of_every_stage(host):
-    channels = STAGES[host][0]
+    default = 1 if host in SEGMENTATION else 4
     for width in (1, 8):
         maps = initialised(SMALL[host](width=width)).stage_outputs(tensor((1, 3, 8, 8)))
-        assert [m.shape[1] for m in maps] == [c * width // 4 for c in channels]
+        assert [m.shape[1] for m in maps] == [c * width // default for c in STAGES[host][0]]
 
 
 @with_stem
 def test_stem_is_three_convolutions_of_the_stem_width_or_one_of_seven_by_seven(host):
     stem = [p.shape for key, p in parameters(SMALL[host](stem_width=24)).items() if p.shape[2:] == (3, 3)][:3]
     assert stem == [(24, 3, 3, 3), (24, 24, 3, 3), (48, 24, 3, 3)]
-    net = initialised(SMALL[host](deep_stem=False))
+    net = initialised(sized(host, 33, deep_stem=False))
     assert [p.shape for p in parameters(net).values() if p.shape[2:] == (7, 7)] == [(64, 3, 7, 7)]
     assert net(tensor((1, 3, 33, 33))).shape == (1, 5)
 
 
 @with_stem
 def test_dilated_network_keeps_the_resolution_of_stage_2_with_the_same_parameters(host):
-    net, plain = filled(SMALL[host](dilated=True)), filled(SMALL[host]())
-    assert {k: p.shape for k, p in parameters(net).items()} == {k: p.shape for k, p in parameters(plain).items()}
+    net, plain = (filled(sized(host, (65, 96), dilated=dilated)) for dilated in (True, False))
+    shapes = [{k: p.shape for k, p in parameters(each).items()} for each in (net, plain)]
+    assert shapes[0] == shapes[1] or host in ONE_SIZE
     x = tensor((1, 3, 65, 96))
     assert [m.shape[2:] for m in net.stage_outputs(x)] == [(17, 24), (17, 24), (9, 12), (9, 12), (9, 12)]
     assert error(net(x), plain(x)) > 0
@@ -388,14 +433,13 @@ def test_dilated_network_keeps_the_resolution_of_stage_2_with_the_same_parameter
 
 @with_stem
 def test_without_avg_down_the_shortcut_convolution_is_strided(host):
-    net = SMALL[host](avg_down=False)
+    net, pooled = (initialised(sized(host, (33, 47), avg_down=avg_down)) for avg_down in (False, True))
     assert not blocks(net, nn.AvgPool2D)
     x = tensor((1, 3, 33, 47))
-    assert [m.shape for m in initialised(net).stage_outputs(x)] == [
-        m.shape for m in initialised(SMALL[host]()).stage_outputs(x)]
+    assert [m.shape for m in net.stage_outputs(x)] == [m.shape for m in pooled.stage_outputs(x)]
 
 
-@pytest.mark.parametrize('host', [host for host in SMALL if host != 'CIFAR ResNet'])
+@pytest.mark.parametrize('host', [host for host in SMALL if host not in PRE_ACTIVATION])
 def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     def zeros(net):
         net = initialised(net)
@@ -426,11 +470,38 @@ def test_with_use_global_stats_training_normalises_as_inference_does(host):
     assert error(training, net(x)) <= 1e-5
 
 
+# Every host: one fusion for another
+
+def outside(net):
+    """Shapes of the parameters that belong to no fusion."""
+    inside = {id(p) for block in blocks(net, Fusion) for p in block.collect_params().values()}
+    return {name: p.shape for name, p in parameters(net).items() if id(p) not in inside}
+
+
+@every_host
+def test_trading_the_fusion_changes_nothing_else(host):
+    plain = SMALL[host](fusion='add')
+    expected = {name: p.shape for name, p in parameters(plain).items()}
+    for fusion in FUSIONS:
+        assert outside(SMALL[host](fusion=fusion)) == expected, fusion
+
+
+@every_host
+@settings(max_examples=5)
+@given(data=st.data())
+def test_context_scales_have_equal_parameter_counts(host, data):
+    options = {'reduction': data.draw(st.sampled_from([1, 2, 4, 16]))}
+    if host not in IMAGENET:
+        options['width'] = data.draw(st.integers(1, 3))
+    if host in ONE_SIZE:
+        options['input_size'] = 64
+    kind, layers = SMALL[host].func, (data.draw(st.integers(1, 2)),) * (len(STAGES[host][0]) - 1)
+    assert len({trainable(kind(layers, fusion=partial(AFF, scales=scales), **options)) for scales in SCALES}) == 1
+
+
 # What is refused
 
-REFUSED = [({'start_stage': 0}, 'start_stage must be 1 to'), ({'start_stage': 5}, 'start_stage must be 1 to'),
-           ({'start_stage': 'a'}, 'start_stage must be 1 to'), ({'start_stage': True}, 'start_stage must be 1 to'),
-           ({'final_drop': 1}, 'final_drop must be a ratio'), ({'final_drop': -.1}, 'final_drop must be a ratio'),
+REFUSED = [({'final_drop': 1}, 'final_drop must be a ratio'), ({'final_drop': -.1}, 'final_drop must be a ratio'),
            ({'final_drop': 'a'}, 'final_drop must be a ratio'), ({'final_drop': None}, 'final_drop must be a ratio'),
            ({'reduction': 0}, 'reduction must be'), ({'reduction': 'a'}, 'reduction must be'),
            ({'reduction': 3}, 'reduction 3'), ({'reduction': 4096}, 'reduction 4096'),
@@ -446,6 +517,13 @@ def test_options_out_of_their_range_are_refused(host, options, message):
         SMALL[host](**options)
 
 
+@every_classifier
+@pytest.mark.parametrize('start_stage', [0, 5, 'a', True])
+def test_a_start_stage_that_is_none_is_refused(host, start_stage):
+    with refused('start_stage must be 1 to'):
+        SMALL[host](start_stage=start_stage)
+
+
 @with_stem
 @pytest.mark.parametrize('stem_width', [0, -32, 'a', 1.5])
 def test_a_stem_width_that_is_no_positive_whole_number_is_refused(host, stem_width):
@@ -453,7 +531,7 @@ def test_a_stem_width_that_is_no_positive_whole_number_is_refused(host, stem_wid
         SMALL[host](stem_width=stem_width)
 
 
-@pytest.mark.parametrize('host', CIFAR)
+@pytest.mark.parametrize('host', CIFAR + SEGMENTATION)
 @pytest.mark.parametrize('width', [0, -4, 'a', 1.5, True])
 def test_a_width_that_is_no_positive_whole_number_is_refused(host, width):
     with refused('width must be a positive whole number'):
@@ -478,8 +556,9 @@ def test_layers_that_are_no_numbers_of_blocks_are_refused(host):
             kind((1, 1, 1))
 
 
-@pytest.mark.parametrize('name', ['aff_resnet50', 'iaff_resnext50_32x4d', 'cifar_aff_resnet8',
-                                  'cifar_add_resnext38_32x4d'])
+@pytest.mark.parametrize('name', ['aff_resnet50', 'aa_resnet101', 'iaff_resnext50_32x4d', 'cifar_aff_resnet8',
+                                  'cifar_add_resnext38_32x4d', 'cifar_concat_inception_resnet8', 'fpn_aff_resnet8',
+                                  'unet_aff_resnet8'])
 def test_unknown_option_is_refused_with_the_nearest_ones(name):
     with refused('did you mean reduction'):
         get_model(name, reductoin=4)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from reference import error, filled, parameters, refused, tensor, trainable
 
-from model_zoo import (CIFAR100, FASHION_MNIST, IMAGENET, get_model, get_model_file, get_model_list, list_models,
-                       load_parameters, model_info, pretrained_model_list, register_model, registry)
+from model_zoo import (CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN, get_model, get_model_file, get_model_list,
+                       list_models, load_parameters, model_info, pretrained_model_list, register_model, registry)
 from model_zoo.cifar_resnet import CifarResNet
 
 NAME = 'cifar_aff_resnet8'
@@ -41,8 +41,14 @@ def same(net, other):
 def test_the_networks_of_the_readme_are_registered():
     hosts = ['{}_resnet50', '{}_resnet101', '{}_resnet152', '{}_resnext50_32x4d', '{}_resnext101_32x4d',
              *(f'cifar_{{}}_resnet{depth}' for depth in (8, 14, 20, 26, 32)), 'cifar_{}_resnext38_32x4d',
-             'cifar_{}_resnext47_32x4d']
-    assert {host.format(fusion) for host in hosts for fusion in FUSIONS} <= set(list_models())
+             'cifar_{}_resnext47_32x4d', *(f'cifar_{{}}_inception_resnet{depth}' for depth in (8, 14, 20, 26)),
+             *(f'fpn_{{}}_resnet{depth}' for depth in (8, 14, 20, 26))]
+    names = {host.format(fusion) for host in hosts for fusion in FUSIONS}
+    names |= {f'cifar_concat_inception_resnet{depth}' for depth in (8, 14, 20, 26)}
+    names |= {f'unet_{fusion}_resnet{depth}' for fusion in ('concat', 'aff', 'iaff') for depth in (8, 14, 20, 26)}
+    names |= {'resnet50', 'resnet101', 'se_resnet50', 'se_resnet101', 'eca_resnet101', 'aa_resnet101',
+              'ge_theta_plus_resnet101', 'lip_resnet101', 'sk_resnet50'}
+    assert names <= set(list_models())
 
 
 def test_list_models_is_in_natural_order_without_doubles():
@@ -56,8 +62,8 @@ def test_list_models_takes_wildcards_and_sequences_of_them_in_any_case():
     assert list_models('IAFF_ResNet*') == ['iaff_resnet50', 'iaff_resnet101', 'iaff_resnet152']
     assert list_models('aff_resne?t50_*') == ['aff_resnext50_32x4d']
     assert list_models(['add_resnet50', 'aff_resnet5?']) == ['add_resnet50', 'aff_resnet50']
-    assert list_models('*resnet50', exclude=('a*', 'cifar*')) == ['iaff_resnet50']
-    assert list_models('aff_resnet50', exclude='*') == list_models('resnet50') == []
+    assert list_models('*ff_resnet50', exclude=('a*', 'cifar*')) == ['iaff_resnet50']
+    assert list_models('aff_resnet50', exclude='*') == list_models('resnet5') == []
 
 
 def test_list_models_pretrained_agrees_with_the_cards():
@@ -100,14 +106,17 @@ PUBLISHED = {'add_resnet50': 25_576_264, 'aff_resnet50': 30_373_192, 'iaff_resne
 @pytest.mark.parametrize('name', list_models())
 def test_card_says_what_the_network_is(name):
     card, net = model_info(name.upper()), get_model(name)
-    assert card.name == name and card.fusion in name and card.family and card.source
+    assert card.name == name and card.family and card.source
+    assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
     assert card.classes == net.classes == len(card.labels)
-    data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST}.get(name.split('_')[0], IMAGENET)
+    data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(name.split('_')[0],
+                                                                                                  IMAGENET)
+    assert card.task == ('segmentation' if data is STOP_SIGN else 'classification')
     assert (card.dataset, card.input_size, card.mean, card.std, card.crop_ratio) == (
         data.name, data.input_size, data.mean, data.std, data.crop_ratio)
     _, output, _ = net(mx.sym.var('data')).infer_shape(data=(1, *card.input_size))
-    assert output == [(1, card.classes)]
+    assert output == [(1, card.classes, *(card.input_size[1:] if data is STOP_SIGN else ()))]
 
 
 @pytest.mark.parametrize('host', ['resnet50', 'resnext101_32x4d', 'cifar_resnet20', 'cifar_resnext38_32x4d'])
@@ -175,6 +184,15 @@ def test_a_file_name_without_a_suffix_is_a_path_if_there_is_such_a_file(saved, m
     monkeypatch.chdir(os.path.dirname(path))
     os.rename('saved.params', 'mine')
     assert same(get_model(NAME, pretrained='mine'), net)
+
+
+def test_the_head_of_a_segmentation_network_has_the_files_classes_or_is_fresh(tmp_path, caplog):
+    net, path, x = filled(get_model('fpn_add_resnet8', classes=3)), str(tmp_path / 'saved.params'), tensor((1, 3, 9, 9))
+    net.save_parameters(path)
+    loaded = get_model('fpn_add_resnet8', pretrained=path)
+    assert loaded.classes == 3 and error(loaded(x), net(x)) == 0
+    fresh = get_model('fpn_add_resnet8', pretrained=path, classes=7)
+    assert fresh(x).shape == (1, 7, 9, 9) and 'head of fpn_add_resnet8 is fresh' in caplog.text
 
 
 def test_a_file_that_does_not_exist_is_file_not_found(tmp_path):

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import struct
 
 import mxnet as mx
 import numpy as np
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 import train_cifar
 from gluon_aff.data.cifar import Batches, digits
 from gluon_aff.files import atomic
-from gluon_aff.train import (SCHEDULES, Classification, RunFolder, evaluate, fit, learning_rate, mixup,
-                             no_weight_decay, recipe, smooth, task, tune_backbone)
+from gluon_aff.train import (SCHEDULES, Classification, RunFolder, checkpoints, evaluate, fit, learning_rate, mixup,
+                             no_weight_decay, read_checkpoint, recipe, smooth, task, tune_backbone)
 from gluon_aff.train.optimizer import Nesterov
-from model_zoo import get_model, load_parameters
+from model_zoo import get_model
 from model_zoo.trained import open_trained
 
 
@@ -34,13 +35,14 @@ def test_schedule_is_a_linear_warmup_then_its_formula_at_every_step(mode, warmup
         assert schedule(step) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_the_imagenet_recipe_at_its_turning_points():
-    """240 epochs, 5 of warm-up from 0 to 0.075, then a cosine to 0 (paper's released runs)."""
-    batches = 2503
+def test_the_imagenet_recipe_at_every_step_of_its_240_epochs():
+    """4 x 128 images a batch; 5 epochs from 0 to 0.075, then half a cosine to 0 (the released runs)."""
+    batches = 1281167 // 512
     schedule = learning_rate('cosine', 0.075, 240, batches, 5)
-    assert schedule(0) == 0 and schedule(5 * batches - 1) == pytest.approx(0.075)
-    assert schedule(5 * batches) == pytest.approx(0.075) and schedule(240 * batches - 1) == pytest.approx(0, abs=1e-12)
-    assert schedule(5 * batches + 235 * batches // 2) == pytest.approx(0.0375, rel=1e-4)
+    rising, falling = np.arange(5 * batches), np.arange(235 * batches)
+    wanted = np.concatenate([0.075 * rising / rising[-1], 0.0375 * (1 + np.cos(np.pi * falling / falling[-1]))])
+    assert len(wanted) == 240 * batches
+    np.testing.assert_allclose([schedule(step) for step in range(len(wanted))], wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('warmup', [-1, 3, 4])
@@ -308,6 +310,25 @@ def test_adagrad_trains(tmp_path):
     assert not np.allclose(first, last)
 
 
+def test_tensorboard_gets_the_figures_of_the_log(tmp_path):
+    """Read with tensorboardX's own message type; a record is its length, a checksum, the message, a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+    data, train, test = small_digits(64)
+    net = get_model('cifar_add_resnet8', classes=10, width=1)
+    net.initialize()
+    fit(net, Batches(*train, 32, data.mean, data.std, train=True), Batches(*test, 50, data.mean, data.std),
+        RunFolder(tmp_path, {}, tensorboard=True), Classification(10), 2, learning_rate('constant', 0.1, 2, 2))
+    content, found = next((tmp_path / 'tensorboard').iterdir()).read_bytes(), {}
+    while content:
+        length, = struct.unpack('<Q', content[:8])
+        event = Event.FromString(content[12:12 + length])
+        found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+        content = content[16 + length:]
+    records = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert found == pytest.approx({(name, record['epoch']): value for record in records
+                                   for name, value in record.items() if name != 'epoch'}, rel=1e-6)
+
+
 def test_a_frozen_backbone_stays_to_the_last_bit_and_the_head_learns(tmp_path):
     before = {}
 
@@ -339,21 +360,22 @@ def test_weights_begin_with_the_spread_that_is_asked_for(kind, fan_in_gain):
     assert (layer.bias.data().asnumpy() == 0).all()
 
 
+class Exploding(mx.lr_scheduler.LRScheduler):
+    """Good for an epoch of four updates."""
+
+    def __call__(self, update):
+        return 0.01 if update <= 4 else 1e38
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_path):
-    data, train, test = small_digits()
-    net = short_run(tmp_path / 'run', 0)
-    before = values(net)
-    broken = next(iter(net.collect_params('.*dense.*weight').values()))
-    broken.set_data(broken.data() * float('nan'))
-    files = {path: path.read_bytes() for path in (tmp_path / 'run').glob('*.npz')}
-    batches = Batches(*train, 32, data.mean, data.std, train=True)
-    with pytest.raises(FloatingPointError, match='no longer finite'):
-        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / 'run', {}),
-            Classification(10), 1, learning_rate('cosine', 0.1, 1, len(batches)))
-    assert files and {path: path.read_bytes() for path in (tmp_path / 'run').glob('*.npz')} == files
-    load_parameters(net, str(tmp_path / 'run' / 'best.params'))
+    with pytest.raises(FloatingPointError, match='no longer finite in epoch 2'):
+        short_run(tmp_path / 'run', 0, 3, schedule=Exploding())
+    found = checkpoints(str(tmp_path / 'run'))
+    assert len(found) == 1 and read_checkpoint(found[0])[1].updates == 4
+    net = get_model('cifar_aff_resnet8', classes=10, width=1, pretrained=str(tmp_path / 'run' / 'best.params'))
+    arrays, _ = read_checkpoint(found[0])
     for name, value in values(net).items():
-        np.testing.assert_array_equal(value, before[name])
+        np.testing.assert_array_equal(value, arrays[f'parameters/{name}'])
 
 
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
@@ -372,7 +394,8 @@ def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path
     (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
     (['--fusion', 'af'], 'did you mean aff'),
     (['--width', '0'], 'width must be a positive'),
-    (['--batch-size', '1'], 'batch_size must be 2'),
+    (['--batch-size', '1'], '--batch-size must be 2'),
+    (['--batch-size', '2000'], 'batch_size must be 2 to 1437'),
     (['--num-epochs', '1'], 'warm-up must be shorter'),
     (['--model', 'aff_resnet50', '--width', '1'], 'option'),
 ])
@@ -387,4 +410,4 @@ def test_wrong_arguments_are_one_sentence(flags, says, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ValueError, match='cannot be saved'):
-        RunFolder(tmp_path / 'file' / 'run', {})
+        RunFolder(tmp_path / 'file' / 'run', {}).begin(fresh=True)

@@ -15,7 +15,7 @@ from . import labels
 from .cifar_files import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
 
-__all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'resize']
+__all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'fewer', 'resize']
 
 SIZE = 32
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)       # the released recipe's
@@ -199,6 +199,36 @@ def cifar100(data_dir=None, fine=True):
         PythonVersion('cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta',
                       key=f'{kind}_label')), data_dir)
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
+
+
+def fewer(images, target, number=None):
+    """Some images of a set, each class in its share: always the same ones, and the more hold the fewer.
+
+    Parameters
+    ----------
+    images, target : (M, H, W, C) uint8, (M,) int
+    number : int, default M
+
+    Returns
+    -------
+    (images, target)
+
+    Raises
+    ------
+    ValueError
+        If number is not 1 to M.
+    """
+    if number is None:
+        return images, target
+    if positive('A number of images', number) > len(target):
+        raise ValueError(f'The set has {len(target)} images, fewer than the {number} asked for.')
+    order = np.random.RandomState(0).permutation(len(target))
+    place = np.empty(len(target))       # in its class, as a share of the class
+    for label in np.unique(target):
+        own = order[target[order] == label]
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    chosen = np.argsort(place, kind='stable')[:number]
+    return images[chosen], target[chosen]
 
 
 class Batches:

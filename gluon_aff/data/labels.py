@@ -3,6 +3,8 @@ from __future__ import annotations
 
 DIGITS = tuple('0123456789')
 
+STOP_SIGN = ('background', 'stop sign')
+
 FASHION_MNIST = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag',
                  'Ankle boot')
 

@@ -154,6 +154,8 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
         raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates.')
+    if not len(test):
+        raise ValueError(f'There is no held-out image for worker {workers.rank} of {workers.size}; hold out more.')
     if dtype == 'float16':
         os.environ['MXNET_SAFE_ACCUMULATION'] = '1'     # or long sums in float16 lose their small terms
         net.cast(dtype)
@@ -173,12 +175,15 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     restore_optimizer(net, trainer, arrays)
     loop = _Loop(net, trainer, task, run, progress, ctx, workers, StopSignals(), epochs, batches, accumulate, dtype,
                  seed, save_seconds)
+    if loop.first:
+        run.begin(fresh=not resume)
+        if resume:
+            run.log(f'Resuming from {resume}.')
     with ExitStack() as stack:
+        stack.callback(run.close)
         stack.enter_context(loop.signals)
         if workers.size > 1:
             loop.alive = stack.enter_context(Watchdog(patience, loop.last_words)).alive
-        if loop.first:
-            run.remove_partial_files()
         for epoch in range(progress.epoch, epochs + 1):
             loop.train_epoch(train, epoch)
             loop.end_epoch(test, epoch)
@@ -284,10 +289,11 @@ class _Loop:
 
     def step(self, data, label, epoch, batch):
         """Train on a batch; the figures are (images, losses, scores), still being computed."""
-        random = np.random.RandomState([self.seed, epoch, batch])
-        mx.random.seed(int(np.random.RandomState([self.seed, epoch, batch, self.workers.rank]).randint(2 ** 31)))
-        parts = [self.task.mix(part.astype(self.dtype, copy=False), target, epoch, random) for part, target
-                 in zip(_split(data, self.ctx), _split(self.task.targets(label), self.ctx))]
+        place = [self.seed, epoch, batch]
+        mx.random.seed(int(np.random.RandomState([*place, self.workers.rank]).randint(2 ** 31)))
+        # A generator for each part, so that all are mixed by the same share.
+        parts = [self.task.mix(part.astype(self.dtype, copy=False), target, epoch, np.random.RandomState(place))
+                 for part, target in zip(_split(data, self.ctx), _split(self.task.targets(label), self.ctx))]
         with autograd.record():
             outputs = [self.net(part) for part, _ in parts]
             losses = [self.task.loss(output, target, part) for output, (part, target) in zip(outputs, parts)]

@@ -10,12 +10,11 @@ from gluoncv.utils.block import freeze_bn
 
 from .checkpoint import checkpoints
 from .loop import fit, no_weight_decay
-from .run import RunFolder
 from .schedule import SCHEDULES, learning_rate
 from .stop import Stopped
 from .workers import KVSTORES
 
-__all__ = ['add_flags', 'devices', 'initialize', 'run_script', 'tune_backbone', 'train']
+__all__ = ['add_flags', 'devices', 'initialize', 'run_arguments', 'run_script', 'train', 'tune_backbone']
 
 # What a run may be resumed with another value of: its results do not depend on it.
 FREE = ('save_dir', 'resume', 'overwrite', 'keep', 'tensorboard', 'num_workers', 'patience', 'data_dir', 'command')
@@ -79,8 +78,11 @@ def devices(args, workers):
     Raises
     ------
     ValueError
-        If a GPU is asked for and missing, or float16 is, on a CPU.
+        If a GPU is asked for and missing, or float16 is, on a CPU; if a device gets a batch of one image.
     """
+    if args.batch_size < 2:
+        raise ValueError(f'--batch-size must be 2 or more for each device, got {args.batch_size}: the global context '
+                         'normalises one value for each image, and gives a constant for a batch of one.')
     found = mx.context.num_gpus()
     if args.num_gpus > found:
         raise ValueError(f'--num-gpus {args.num_gpus}, but MXNet sees {found}; give less, or install the extra of your '
@@ -125,31 +127,29 @@ def tune_backbone(net, head, lr_mult):
         freeze_bn(net)
 
 
-def _checkpoint(args):
-    """What to resume from, or None to begin."""
-    found = checkpoints(args.save_dir)
-    if args.resume and args.resume != 'auto':
-        return args.resume
-    if args.resume:
-        return found[0] if found else None
-    if found and not args.overwrite:
-        raise ValueError(f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, or '
-                         'another --save-dir.')
-    return None
-
-
-def train(args, net, task, train_data, test_data, description, ctx, workers):
-    """Train a network as the flags of :func:`add_flags` say, in the folder that they name.
+def run_arguments(args, workers):
+    """What a run's results depend on, by name, as its checkpoints say it.
 
     Parameters
     ----------
     args : argparse.Namespace
-        With the script's own flags, which a resumed run must share; `args.command` is the line that started it.
+    workers : Workers
+    """
+    return {**{name: value for name, value in vars(args).items() if name not in FREE}, 'workers': workers.size}
+
+
+def train(args, net, task, train_data, test_data, run, ctx, workers):
+    """Train a network as the flags of :func:`add_flags` say.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        With the script's own flags, which a resumed run must share.
     net : HybridBlock
     task : Classification or the like
     train_data, test_data : loader
-    description : dict
-        See :class:`RunFolder`.
+    run : RunFolder
+        In `args.save_dir`.
     ctx : list of mxnet.Context
     workers : Workers
 
@@ -157,8 +157,19 @@ def train(args, net, task, train_data, test_data, description, ctx, workers):
     -------
     dict
         The record of the best epoch.
+
+    Raises
+    ------
+    ValueError
+        If another run is in the way.
+    FileNotFoundError, FloatingPointError, Stopped
+        See :func:`fit`, as for other ValueErrors.
     """
-    resume = _checkpoint(args)
+    found = checkpoints(args.save_dir)
+    if found and not args.resume and not args.overwrite:
+        raise ValueError(f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, or '
+                         'another --save-dir.')
+    resume = next(iter(found), None) if args.resume == 'auto' else args.resume
     scale = workers.size if args.scale_lr else 1
     decays = args.lr_decay_epoch
     if args.lr_decay_period:
@@ -170,17 +181,8 @@ def train(args, net, task, train_data, test_data, description, ctx, workers):
     if args.mode == 'hybrid':
         net.hybridize(static_alloc=True, static_shape=True)
     options = {'wd': args.wd, **({'momentum': args.momentum} if args.optimizer == 'nesterov' else {})}
-    arguments = {name: value for name, value in vars(args).items() if name not in FREE}
-    run = RunFolder(args.save_dir, {**description, 'command': args.command}, args.keep, args.tensorboard)
-    if workers.rank == 0:
-        if resume:
-            run.log(f'Resuming from {resume}.')
-        else:
-            for path in checkpoints(args.save_dir):
-                os.remove(path)
     best = fit(net, train_data, test_data, run, task, args.num_epochs, schedule, ctx, args.optimizer, options,
-               args.accumulate, args.dtype, workers, args.seed, resume, {**arguments, 'workers': workers.size},
-               args.patience)
+               args.accumulate, args.dtype, workers, args.seed, resume, run_arguments(args, workers), args.patience)
     if workers.rank == 0:
         print(f'Best {task.headline} {best[task.headline]:.4f}, in epoch {best["epoch"]} of {args.num_epochs}; '
               f'{run.path} holds its parameters (best.params, model.json), the log and the curves.\n'

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from functools import partial
 
 from ..files import atomic
 from .checkpoint import checkpoints, write_checkpoint
@@ -20,7 +22,6 @@ class RunFolder:
     Parameters
     ----------
     path : str
-        Made if missing.
     description : dict
         What `model.json` says beside the epoch and the figures: model, options, labels, input_size, mean, std,
         crop_ratio, ...
@@ -28,29 +29,56 @@ class RunFolder:
         How many checkpoints are kept.
     tensorboard : bool, default False
         Write the figures as TensorBoard's scalars as well.
+    skipped : sequence of str, default ()
+        Sentences on what was left out of the data, for skipped.txt.
 
     Raises
     ------
-    ValueError
-        If the folder cannot be made or written to.
     ImportError
         If tensorboard is asked for and tensorboardX is missing.
     """
 
-    def __init__(self, path, description, keep=3, tensorboard=False):
-        self.path, self.description, self.keep, self._board = str(path), dict(description), keep, None
+    def __init__(self, path, description, keep=3, tensorboard=False, skipped=()):
+        self.path, self.description, self.keep = str(path), dict(description), keep
+        self.skipped = list(skipped)
+        self._board, self._make_board = None, lambda: None
         if tensorboard:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError:
-                raise ImportError('--tensorboard needs tensorboardX; run: pip install tensorboardX') from None
+                raise ImportError('--tensorboard needs tensorboardX; run: '
+                                  "pip install 'gluon_aff[tensorboard]'") from None
+            self._make_board = partial(SummaryWriter, self.file('tensorboard'))
+
+    def begin(self, fresh):
+        """Make the folder, and remove what a run that was killed while it wrote has left.
+
+        Parameters
+        ----------
+        fresh : bool
+            Remove another run's checkpoints, too.
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be made or written to.
+        """
         try:
             os.makedirs(self.path, exist_ok=True)
             self._open_log().close()
+            for name in os.listdir(self.path):
+                if name.startswith('.') and name.endswith('.part'):
+                    os.remove(self.file(name))
+            for path in checkpoints(self.path) if fresh else ():
+                os.remove(path)
+            if self.skipped:
+                with atomic(self.file('skipped.txt')) as path, open(path, 'w', encoding='utf-8',
+                                                                    errors='backslashreplace') as file:
+                    print(f'Left out: {len(self.skipped)}', *self.skipped, sep='\n', file=file)
+                print(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.', file=sys.stderr)
         except OSError as error:
-            raise ValueError(f'The run cannot be saved in {path}: {error.strerror}.') from None
-        if tensorboard:
-            self._board = SummaryWriter(os.path.join(self.path, 'tensorboard'))
+            raise ValueError(f'The run cannot be saved in {self.path}: {error.strerror}.') from None
+        self._board = self._make_board()
 
     def file(self, name):
         """The path of a file in the folder."""
@@ -65,11 +93,10 @@ class RunFolder:
     def _open_log(self):
         return open(self.file('log.txt'), 'a', encoding='utf-8')
 
-    def remove_partial_files(self):
-        """Remove what a run that was killed while it wrote has left."""
-        for name in os.listdir(self.path):
-            if name.startswith('.') and name.endswith('.part'):
-                os.remove(self.file(name))
+    def close(self):
+        """Let go of what is open; tensorboardX writes its last figures only then."""
+        if self._board:
+            self._board.close()
 
     def save_epoch(self, history):
         """Write what the epochs so far gave: records of figures, each with 'epoch'."""

@@ -6,9 +6,10 @@ import numpy as np
 from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
 from mxnet import gluon
 
+from ..data.segmentation import IGNORED
 from .targets import mixup, smooth
 
-__all__ = ['Classification']
+__all__ = ['Classification', 'Segmentation']
 
 
 class Classification:
@@ -85,3 +86,56 @@ class Classification:
         if self.classes <= 5:
             del found['top5_accuracy']
         return {name: float(value) for name, value in found.items()}
+
+
+class Segmentation:
+    """One class for each pixel, by softmax cross entropy; pixels labelled IGNORED (-1) count nowhere.
+
+    Parameters
+    ----------
+    classes : int
+        Including the background, 0.
+    """
+
+    headline, train_score = 'miou', 'train_pixel_accuracy'
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def targets(self, label):
+        """Masks (N, H, W), as they are."""
+        return label
+
+    def mix(self, data, target, epoch, random):
+        """A part of a batch, and its masks, as they are."""
+        return data, target
+
+    def loss(self, output, target, data=None):
+        """The mean loss of each image's labelled pixels, (N,), float32; 0 for an image without one."""
+        # Not GluonCV's loss: its gradient is divided by the labelled pixels of the whole batch, and its value by all
+        # pixels; the loop divides by the number of images, and an image should count alike in every batch.
+        return self._mean(-mx.nd.pick(mx.nd.log_softmax(output.astype('float32'), axis=1), target, axis=1), target)
+
+    def score(self, output, target):
+        """(sum, number) of the training score over a batch: the share of labelled pixels that are right, and images."""
+        return self._mean(output.argmax(axis=1).astype('float32') == target, target).sum(), len(output)
+
+    def _mean(self, values, target):
+        labelled = target != IGNORED
+        return (values * labelled).sum((1, 2)) / mx.nd.maximum(labelled.sum((1, 2)), 1)
+
+    def counters(self, output, label):
+        """What evaluation adds up over batches: images, loss, and pixels by label and by the class they are given."""
+        loss = self.loss(output, mx.nd.array(label, ctx=output.context)).sum().asscalar()
+        guess, label = output.argmax(axis=1).asnumpy().astype(int), label.astype(int)
+        labelled = label != IGNORED
+        pixels = np.bincount(self.classes * label[labelled] + guess[labelled], minlength=self.classes ** 2)
+        return np.array([len(label), loss, *pixels], np.float64)
+
+    def figures(self, counters):
+        """The figures of an evaluation, those of GluonCV's SegmentationMetric: a class that is nowhere has IoU 0."""
+        images, loss, *pixels = counters
+        pixels = np.reshape(pixels, (self.classes, self.classes))
+        right, union = np.diag(pixels), pixels.sum(0) + pixels.sum(1) - np.diag(pixels)
+        return {'miou': float((right / np.maximum(union, 1)).mean()),
+                'pixel_accuracy': float(right.sum() / max(pixels.sum(), 1)), 'val_loss': float(loss / images)}

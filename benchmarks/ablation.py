@@ -1,0 +1,191 @@
+"""The paper's ablations: one training run for each host, fusion, number of blocks b and seed.
+
+    python -m benchmarks.ablation --dataset fashion_mnist --data-dir DIR --width 1 --num-epochs 4 --fusions add aff iaff
+
+Flags that are not listed here are train_cifar.py's and hold for all runs. Each run has its own folder in --save-dir:
+the same command skips those that are done and goes on with one that was cut. --save-dir also gets ablation.csv, a row
+for each run, and ablation.png; the tables, with the published figures beside, go to standard output at the end.
+"""
+import argparse
+import csv
+import itertools
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import train_cifar
+from gluon_aff import FUSIONS, complexity
+from gluon_aff.files import atomic
+from gluon_aff.train import (Stopped, check_arguments, checkpoints, get_workers, read_checkpoint, run_arguments,
+                             run_script)
+from model_zoo import get_model
+
+PUBLISHED = json.loads((Path(__file__).parent / 'ablation.json').read_text(encoding='utf-8'))
+HOSTS = {'inception': 'cifar_aff_inception_resnet', 'resnet': 'cifar_aff_resnet'}
+# Of table 4; those with two MS-CAMs have twice the reduction, and so about the same number of parameters.
+EQUAL_REDUCTION = {'ms_gau': 2, 'ms_se': 2, 'ms_sa': 2, 'aff': 2, 'global_aff': 2, 'local_aff': 2, 'half_aff': 2,
+                   'iaff': 4, 'recursive_aff': 4}
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False, usage=(
+        '%(prog)s [-h] [--hosts HOST ...] [--fusions FUSION ...] [--blocks B ...] [--seeds SEED ...] '
+        '[--equal-parameters] [--save-dir FOLDER] [flags of train_cifar.py]'),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--hosts', nargs='+', choices=HOSTS, default=list(HOSTS))
+    parser.add_argument('--fusions', nargs='+', choices=FUSIONS, metavar='FUSION',
+                        default=['add', 'concat', 'global_aff', 'local_aff', 'aff', 'iaff'], help='of the fusion table')
+    parser.add_argument('--blocks', nargs='+', type=int, choices=range(1, 5), default=[1], help='b, of each stage')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--equal-parameters', action='store_true',
+                        help="the paper's reductions: 2, and 4 where there are two MS-CAMs; else the model's")
+    parser.add_argument('--save-dir', type=Path, default=Path('runs/ablation'))
+    args, shared = parser.parse_known_args(argv)
+    for flag in shared:
+        if flag.split('=')[0] in ('--model', '--fusion', '--seed'):
+            raise ValueError(f'{flag} is what the runs differ in; give --hosts, --blocks, --fusions and --seeds.')
+    return args, shared
+
+
+def cell(folder, flags):
+    """Train what `flags` say in `folder`, as far as it is not done, and return the run's progress.
+
+    Parameters
+    ----------
+    folder : Path
+    flags : list of str
+        Of train_cifar.py.
+
+    Returns
+    -------
+    Progress
+
+    Raises
+    ------
+    ValueError
+        If the folder has a run with other flags.
+    Stopped
+        On a signal.
+    """
+    flags = [*flags, '--save-dir', str(folder), '--resume']
+    args = train_cifar.parse_args(flags)
+    found = checkpoints(folder)
+    progress = read_checkpoint(found[0])[1] if found else None
+    if progress and progress.epoch > args.num_epochs:
+        check_arguments(progress.arguments, run_arguments(args, get_workers(args.kvstore)), found[0])
+        print(f'{folder} is done.')
+        return progress
+    train_cifar.main(flags)
+    return read_checkpoint(checkpoints(folder)[0])[1]
+
+
+def result(folder, progress, host, fusion, blocks, seed):
+    """The row of a run: the accuracy is that of its last epoch, so the held-out images have chosen nothing."""
+    said = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
+    net = get_model(said['model'], **said['options'])
+    return {'dataset': said['dataset'], 'classes': len(said['labels']), 'train_images': said['train_images'],
+            'test_images': said['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
+            'fusion': fusion, 'b': blocks, 'reduction': said['options'].get('reduction', ''), 'seed': seed,
+            'parameters': complexity(net, (1, *said['input_size'])).parameters,
+            'accuracy': progress.history[-1]['accuracy'],
+            'seconds': round(sum(record['time'] for record in progress.history), 1)}
+
+
+def write_csv(rows, path):
+    """Write the rows of runs, whole or not at all."""
+    with atomic(path) as partial, open(partial, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(rows):
+    """{(host, b, fusion): (parameters, accuracies in per cent, one for each seed)}"""
+    found = {}
+    for row in rows:
+        place = row['host'], row['b'], row['fusion']
+        found.setdefault(place, (row['parameters'], []))[1].append(100 * row['accuracy'])
+    return found
+
+
+def spread(accuracies):
+    """The mean, and the standard deviation where there are several."""
+    deviation = f' ± {statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else ''
+    return f'{statistics.mean(accuracies):.2f}{deviation}'
+
+
+def tables(rows):
+    """Tables 3, 4 and 6 of the paper in Markdown, as far as at least two of their rows were run."""
+    ours, first = summary(rows), rows[0]
+    seeds = sorted({row['seed'] for row in rows})
+    lines = [
+        f'Ours: {first["dataset"]}, {first["classes"]} classes, {first["train_images"]:,} training images, '
+        f'{first["test_images"]:,} held-out images, epochs: {first["epochs"]}, seeds: {", ".join(map(str, seeds))}; '
+        'accuracy in per cent after the last epoch, mean ± standard deviation over the seeds.',
+        f'Published: {PUBLISHED["conditions"]} ({PUBLISHED["source"]}).']
+    places = sorted({place[:2] for place in ours})
+    for table in PUBLISHED['tables']:
+        if sum(any((*place, fusion) in ours for place in places) for fusion in table['rows']) < 2:
+            continue
+        heads = [f'{PUBLISHED["hosts"][host]}, b={b}: {head}' for host, b in places
+                 for head in ('ours', 'parameters', 'published')]
+        lines += ['', f'**{table["title"]}**', '', f'| {" | ".join(["fusion", *heads])} |',
+                  '|' + '---|' * (len(heads) + 1)]
+        for fusion, said in table['rows'].items():
+            line = [said['label']]
+            for host, b in places:
+                parameters, accuracies = ours.get((host, b, fusion), (None, None))
+                published = said.get(host, [])[b - 1:b]
+                line += ([spread(accuracies), f'{parameters:,}'] if accuracies else ['-', '-'])
+                line += [f'{100 * published[0]:.1f}' if published else '-']
+            lines.append(f'| {" | ".join(line)} |')
+    return '\n'.join(lines)
+
+
+def plot(rows, path):
+    """Draw accuracy against parameters, a panel for each host, a line over b for each fusion, bars for the spread."""
+    ours = summary(rows)
+    hosts = sorted({host for host, _, _ in ours})
+    figure = Figure(figsize=(5.5 * len(hosts), 4), layout='constrained')
+    FigureCanvasAgg(figure)
+    for axes, host in zip(figure.subplots(1, len(hosts), squeeze=False)[0], hosts):
+        for fusion in dict.fromkeys(row['fusion'] for row in rows):
+            points = [ours[place] for place in sorted(ours) if place[0] == host and place[2] == fusion]
+            axes.errorbar([parameters / 1000 for parameters, _ in points],
+                          [statistics.mean(accuracies) for _, accuracies in points],
+                          [statistics.stdev(accuracies) if len(accuracies) > 1 else 0 for _, accuracies in points],
+                          marker='o', markersize=4, capsize=3, label=fusion)
+        axes.set(title=PUBLISHED['hosts'][host], xlabel='parameters (thousands)', ylabel='accuracy (%)')
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with atomic(path) as partial:
+        figure.savefig(partial, format='png', dpi=100)
+
+
+def main(argv):
+    args, shared = parse_args(argv)
+    rows = []
+    # Seeds outermost, so that a grid that is cut has compared all fusions alike.
+    for seed, blocks, host, fusion in itertools.product(args.seeds, args.blocks, args.hosts, args.fusions):
+        folder = args.save_dir / f'{host}-{fusion}-b{blocks}-seed{seed}'
+        flags = [*shared, '--model', f'{HOSTS[host]}{6 * blocks + 2}', '--fusion', fusion, '--seed', str(seed)]
+        if args.equal_parameters and fusion in EQUAL_REDUCTION:
+            flags += ['--reduction', str(EQUAL_REDUCTION[fusion])]
+        try:
+            progress = cell(folder, flags)
+        except Stopped as stopped:
+            print(f'{stopped} Give the same command again to go on.', file=sys.stderr)
+            sys.exit(128 + stopped.number)
+        rows.append(result(folder, progress, host, fusion, blocks, seed))
+        write_csv(rows, args.save_dir / 'ablation.csv')
+    plot(rows, args.save_dir / 'ablation.png')
+    print(tables(rows))
+    return rows
+
+
+if __name__ == '__main__':
+    run_script('benchmarks/ablation.py', main)

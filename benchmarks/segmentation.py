@@ -1,0 +1,122 @@
+r"""mIoU by the size of the object, of segmentation networks that are trained the same on a set in COCO's format.
+
+    python examples/stopsign_data.py runs/signs --train 400 --val 60
+    python -m benchmarks.segmentation --data-dir runs/signs --train-images train --val-images val \
+        --train-annotations instances_train.json --val-annotations instances_val.json \
+        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4
+
+What else is given goes to train_stopsign.py. A run that is there is gone on with; a finished one is only evaluated.
+
+An object's pixels are counted in its box, widened by half its longer side all around, without those of other objects;
+they are added up over the objects of a size, and their mIoU is the mean of background and object.
+"""
+import argparse
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pycocotools import mask as run_lengths
+
+import train_stopsign
+from gluon_aff.data.coco import CocoSegmentation
+from gluon_aff.data.segmentation import IGNORED, overlay
+from gluon_aff.train import Segmentation
+from model_zoo import model_info
+from model_zoo.trained import open_trained
+
+BOUNDS = (16, 32, 64, 128)      # between the sizes: pixels of the longer side of an object's box
+SIZES = ('< 16', '16-32', '32-64', '64-128', '>= 128')
+SIDE, LINE = 192, 16            # pixels of an image and of a title in the picture
+
+
+def objects(path, category):
+    """The objects of each image, crowds left out: its id to a list of (box, mask)."""
+    content = json.loads(Path(path).read_text(encoding='utf-8'))
+    shapes = {each['id']: (each['height'], each['width']) for each in content['images']}
+    number = next(each['id'] for each in content['categories'] if each['name'] == category)
+    found = defaultdict(list)
+    for each in content['annotations']:
+        if each['category_id'] == number and not each.get('iscrowd'):
+            encoded = run_lengths.frPyObjects(each['segmentation'], *shapes[each['image_id']])
+            encoded = run_lengths.merge(encoded) if isinstance(encoded, list) else encoded
+            found[each['image_id']].append((each['bbox'], run_lengths.decode(encoded).astype(bool)))
+    return found
+
+
+def count(truth, guess):
+    """Pixels by their label and by the class that they are given, ignored ones left out."""
+    labelled = truth != IGNORED
+    return np.bincount(2 * truth[labelled] + guess[labelled], minlength=4)
+
+
+def count_object(box, mask, truth, guess):
+    """The same, around one object."""
+    left, top, wide, high = box
+    margin = max(wide, high) / 2
+    window = (slice(max(int(top - margin), 0), int(np.ceil(top + high + margin))),
+              slice(max(int(left - margin), 0), int(np.ceil(left + wide + margin))))
+    others = (truth == 1) & ~mask
+    return count(np.where(others, IGNORED, truth)[window], guess[window])
+
+
+def miou(pixels):
+    return Segmentation(2).figures([1, 0, *pixels])['miou']
+
+
+def evaluate(model, data, found):
+    """Pixels over all the image, and around the objects of each size."""
+    whole, sizes = np.zeros(4), np.zeros((len(SIZES), 4))
+    for number, (image, truth) in zip(data.ids, data):
+        guess = model.segment(image)
+        whole += count(truth, guess)
+        for box, mask in found[number]:
+            sizes[np.digitize(max(box[2:]), BOUNDS)] += count_object(box, mask, truth, guess)
+    return whole, sizes
+
+
+def picture(models, data, shown):
+    """The masks that were drawn, and those of each network, laid over some of the images."""
+    drawn = Image.new('RGB', (SIDE * (1 + len(models)), LINE + SIDE * len(shown)), 'white')
+    for column, name in enumerate(['truth', *models]):
+        ImageDraw.Draw(drawn).text((column * SIDE + 4, 2), name, fill='black')
+        for row, number in enumerate(shown):
+            image, mask = data[data.ids.index(number)]
+            mask = models[name].segment(image) if name in models else mask
+            drawn.paste(overlay(image, mask).resize((SIDE, SIDE), Image.LANCZOS),
+                        (column * SIDE, LINE + row * SIDE))
+    return drawn.quantize(256)      # a third of the bytes
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument('--models', nargs='+', default=['fpn_add_resnet8', 'fpn_aff_resnet8', 'fpn_iaff_resnet8'])
+    parser.add_argument('--runs', default='runs/segmentation', metavar='DIR', help='folder of the runs')
+    parser.add_argument('--picture', metavar='FILE.png', help='draw the masks of some images')
+    parser.add_argument('--show', nargs='+', type=int, default=[], metavar='ID', help='those images')
+    args, flags = parser.parse_known_args(argv)
+    asked = train_stopsign.parse_args(flags)
+    path = os.path.join(asked.data_dir, asked.val_annotations)
+    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_images), asked.category)
+    found = objects(path, asked.category)
+    sides = [max(box[2:]) for number in data.ids for box, _ in found[number]]
+    numbers = np.bincount(np.digitize(sides, BOUNDS), minlength=len(SIZES))
+
+    models, rows = {}, []
+    for name in args.models:
+        folder = os.path.join(args.runs, name)
+        best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
+        models[name] = open_trained(folder)
+        whole, sizes = evaluate(models[name], data, found)
+        rows.append([name, f'{model_info(name).parameters:,}', str(best['epoch']), f'{miou(whole):.3f}',
+                     *(f'{miou(pixels):.3f}' if pixels.any() else '-' for pixels in sizes)])
+    head = ['network', 'parameters', 'best epoch', 'mIoU', *(f'{size} px ({n})' for size, n in zip(SIZES, numbers))]
+    print('', *(f'| {" | ".join(row)} |' for row in (head, ['---'] * len(head), *rows)), sep='\n')
+    if args.picture:
+        picture(models, data, args.show).save(args.picture, optimize=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,215 @@
+"""Images in a folder for each class.
+
+The folders in a tree, by name, are its classes 0, 1, ...; each holds its images directly or in folders of its own.
+Links are followed. What is hidden, its name beginning with a dot, is passed over. Files beside the class folders,
+without an image's suffix, or that cannot be decoded whole are left out, and named in `skipped`.
+"""
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import positive
+from .images import IMAGE_SUFFIXES, opened, upright
+
+__all__ = ['ImageFiles', 'ImageFolders', 'image_folders']
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Labelled image files.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Name of each class.
+    paths : tuple of str
+    target : numpy.ndarray, int, (N,)
+    """
+
+    labels: tuple
+    paths: tuple
+    target: np.ndarray
+
+    def __len__(self):
+        return len(self.paths)
+
+    def open(self, index):
+        """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""
+        return opened(self.paths[index])
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """A tree of images, or a pair of them, to train on and held out.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Name of each class.
+    train, val : ImageFiles
+    skipped : dict of str: str
+        Of the files that were left out, by path: a sentence that says why.
+    """
+
+    labels: tuple
+    train: ImageFiles
+    val: ImageFiles
+    skipped: dict
+
+
+def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
+    """Images in class folders; each is decoded once to find those that cannot be.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of two trees, train/ and val/, or, with `val_fraction`, one tree.
+    val_fraction : float, optional
+        Share of each class that is held out, to a whole image, but at least one and not all; of a class of one image
+        none. Which ones depends on the seed and the names of the images alone.
+    seed : int, default 0
+    workers : int, default 4
+        Threads that decode.
+
+    Returns
+    -------
+    ImageFolders
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is missing.
+    ValueError
+        If a tree has fewer than two classes, a class has no image that can be read, val/ has a class that train/
+        lacks, or `val_fraction` does not fit.
+    """
+    positive('workers', workers)
+    roots = [os.path.join(data_dir, 'train'), os.path.join(data_dir, 'val')]
+    both = all(map(os.path.isdir, roots))
+    if val_fraction is None and not both:
+        raise FileNotFoundError(f'There is no folder {roots[os.path.isdir(roots[0])]}; {data_dir} needs train/ and '
+                                'val/ with a folder for each class, or hold out a part of one tree by a val_fraction '
+                                'such as 0.1.')
+    if val_fraction is not None:
+        if not 0 < val_fraction < 1:
+            raise ValueError(f'val_fraction must lie between 0 and 1, got {val_fraction!r}.')
+        if both:
+            raise ValueError(f'{data_dir} has train/ and val/; leave val_fraction out, or name the tree to split.')
+        roots = [data_dir]
+    skipped = {}
+    trees = [_tree(root, skipped) for root in roots]
+    alien = sorted(set(trees[-1]) - set(trees[0]))
+    if alien:
+        raise ValueError(f'{roots[1]} has class folders that {roots[0]} lacks: {", ".join(alien)}; '
+                         'both need the same names.')
+    trees = [_readable(root, tree, skipped, workers) for root, tree in zip(roots, trees)]
+    train, val = trees if val_fraction is None else _split(trees[0], val_fraction, seed)
+    if not any(val.values()):
+        raise ValueError(f'{data_dir} has one image for each class, so none can be held out; add images.')
+    return ImageFolders(tuple(train), _files(train, train), _files(train, val), skipped)
+
+
+def _files(labels, tree):
+    """The ImageFiles of a tree, {class: paths}; its classes are some of the labels."""
+    labels = tuple(labels)
+    target = [np.full(len(paths), labels.index(name), np.int32) for name, paths in tree.items()]
+    return ImageFiles(labels, tuple(path for paths in tree.values() for path in paths), np.concatenate(target))
+
+
+def _split(tree, val_fraction, seed):
+    """The tree without the images that are held out, and that of those."""
+    train, val = {}, {}
+    for number, (name, paths) in enumerate(tree.items()):
+        count = min(max(1, round(len(paths) * val_fraction)), len(paths) - 1)
+        held_out = set(np.random.RandomState([seed, number]).permutation(len(paths))[:count])
+        train[name] = [path for i, path in enumerate(paths) if i not in held_out]
+        val[name] = [path for i, path in enumerate(paths) if i in held_out]
+    return train, val
+
+
+def _tree(root, skipped):
+    """The image files in the class folders of a tree, {class: paths}; the others are added to `skipped`."""
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'There is no folder {root}; name one that holds a folder of images for each class.')
+    entries = {name: os.path.join(root, name) for name in sorted(os.listdir(root)) if name[0] != '.'}
+    classes = {name: path for name, path in entries.items() if os.path.isdir(path)}
+    if len(classes) < 2:
+        raise ValueError(f'{root} has {"one class folder" if classes else "no class folder"}; it needs a folder of '
+                         'images for each of at least two classes, named after them.')
+    skipped.update({path: f'{path} lies beside the class folders.' for name, path in entries.items()
+                    if name not in classes})
+    tree = {name: _image_paths(path, skipped) for name, path in classes.items()}
+    for name, paths in tree.items():
+        if not paths:
+            raise ValueError(f'Class {name} of {root} is empty: its folder holds no image file '
+                             f'({", ".join(IMAGE_SUFFIXES)}); add images or remove the folder.')
+    return tree
+
+
+def _readable(root, tree, skipped, workers):
+    """A tree without the files that are no whole images, which are added to `skipped`."""
+    unreadable = _unreadable([path for paths in tree.values() for path in paths], f'check {root}', workers)
+    skipped.update(unreadable)
+    readable = {name: [path for path in paths if path not in unreadable] for name, paths in tree.items()}
+    for name, paths in readable.items():
+        if not paths:
+            raise ValueError(f'Class {name} of {root} is empty: none of its {len(tree[name])} image files can be read, '
+                             f'of which the first is {tree[name][0]}; add images or remove the folder.')
+    return readable
+
+
+def _image_paths(folder, skipped):
+    """The image files in a folder and those within, by name."""
+    found, seen = [], set()
+    for place, inner, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        if os.path.realpath(place) in seen:
+            # A link that leads back to where the walk has been.
+            inner.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        inner[:] = sorted(name for name in inner if name[0] != '.')
+        for name in files:
+            path = os.path.join(place, name)
+            if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.':
+                found.append(path)
+            elif name[0] != '.':
+                skipped[path] = f"{path} has no image's suffix."
+    return sorted(found)
+
+
+def _refuse(error):
+    raise ValueError(f'Folder {error.filename} cannot be read: {error.strerror}.') from None
+
+
+def _unreadable(paths, title, workers):
+    """Of the files that are no whole images, by path: why."""
+    def check(chunk):
+        return {path: why for path, why in zip(chunk, map(_why_not, chunk)) if why}
+    found = {}
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc=title, unit='image', leave=False,
+                                                   disable=None) as bar:
+        # Chunks, as a future for each of a million files would take a gigabyte.
+        chunks = [paths[i:i + CHUNK] for i in range(0, len(paths), CHUNK)]
+        for chunk, bad in zip(chunks, pool.map(check, chunks)):
+            found.update(bad)
+            bar.update(len(chunk))
+            bar.set_postfix(unreadable=len(found))
+    return found
+
+
+def _why_not(path):
+    try:
+        with opened(path) as image:
+            # An eighth of a JPEG is decoded in half of the time, and from all of its bytes.
+            image.draft(None, (1, 1))
+            upright(image)
+    except ValueError as error:
+        return str(error)
+    return None

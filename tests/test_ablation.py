@@ -1,0 +1,147 @@
+"""The ablations: cells that are trained once, their figures as they were, and the tables beside the published ones."""
+import csv
+import json
+import os
+import signal
+
+import pytest
+from PIL import Image
+
+import train_cifar
+from benchmarks import ablation
+from gluon_aff import complexity
+from gluon_aff.train import RunFolder
+from model_zoo import get_model
+
+SMALL = ['--dataset', 'digits', '--width', '1', '--train-images', '64', '--test-images', '40', '--num-epochs', '2']
+GRID = [*SMALL, '--hosts', 'resnet', '--fusions', 'add', 'aff', 'iaff', '--seeds', '0', '--equal-parameters']
+
+
+def figures(rows):
+    """The rows without what a clock says."""
+    return [{name: value for name, value in row.items() if name != 'seconds'} for row in rows]
+
+
+@pytest.fixture(scope='module')
+def grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('grid')
+    return folder, ablation.main([*GRID, '--save-dir', str(folder)])
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The folders of the cells that are trained from here on."""
+    begun, main = [], train_cifar.main
+
+    def counted(argv):
+        begun.append(os.path.basename(train_cifar.parse_args(argv).save_dir))
+        return main(argv)
+
+    monkeypatch.setattr(train_cifar, 'main', counted)
+    return begun
+
+
+def test_each_row_of_the_csv_says_what_the_run_was_and_the_accuracy_of_its_last_epoch(grid):
+    folder, rows = grid
+    with open(folder / 'ablation.csv', newline='') as file:
+        read = list(csv.DictReader(file))
+    assert read == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert [(row['fusion'], row['reduction']) for row in read] == [('add', ''), ('aff', '2'), ('iaff', '4')]
+    for row in rows:
+        run = folder / f'resnet-{row["fusion"]}-b1-seed0'
+        *_, last = (json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines())
+        assert (last['epoch'], last['accuracy']) == (2, row['accuracy'])
+        options = {'reduction': int(row['reduction'])} if row['reduction'] else {}
+        net = get_model(f'cifar_{row["fusion"]}_resnet8', width=1, classes=10, **options)
+        assert row['parameters'] == complexity(net, (1, 3, 32, 32)).parameters
+        assert [row[name] for name in ('dataset', 'classes', 'train_images', 'test_images', 'epochs', 'host', 'b',
+                                       'seed')] == ['digits', 10, 64, 40, 2, 'resnet', 1, 0]
+
+
+def test_the_plot_is_a_picture(grid):
+    with Image.open(grid[0] / 'ablation.png') as picture:
+        picture.load()
+        assert picture.format == 'PNG'
+
+
+def test_finished_cells_are_skipped_and_new_ones_trained(grid, trainings):
+    folder, rows = grid
+    more = ['--fusions', 'add', 'concat', 'iaff']
+    again = ablation.main([*GRID, *more, '--save-dir', str(folder)])
+    assert trainings == ['resnet-concat-b1-seed0']
+    assert [again[0], again[2]] == [rows[0], rows[2]] and again[1]['fusion'] == 'concat'
+
+
+def test_a_finished_cell_of_another_setting_is_refused(grid, trainings):
+    with pytest.raises(ValueError, match='other arguments .*lr was 0.1 and is 0.05'):
+        ablation.main([*GRID, '--lr', '0.05', '--save-dir', str(grid[0])])
+    assert not trainings
+
+
+def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_figures(grid, tmp_path, trainings,
+                                                                                      monkeypatch, capsys):
+    save_epoch = RunFolder.save_epoch
+
+    def stop(run, history):
+        save_epoch(run, history)
+        if 'aff' in os.path.basename(run.path):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, 'save_epoch', stop)
+        with pytest.raises(SystemExit) as stopped:
+            ablation.main([*GRID, '--save-dir', str(tmp_path)])
+    assert stopped.value.code == 128 + signal.SIGTERM and 'same command' in capsys.readouterr().err
+    assert len((tmp_path / 'resnet-aff-b1-seed0' / 'log.jsonl').read_text().splitlines()) == 1
+    with open(tmp_path / 'ablation.csv', newline='') as file:
+        assert [row['fusion'] for row in csv.DictReader(file)] == ['add'], 'what is done so far'
+    assert figures(ablation.main([*GRID, '--save-dir', str(tmp_path)])) == figures(grid[1])
+    assert trainings == [f'resnet-{name}-b1-seed0' for name in ('add', 'aff', 'aff', 'iaff')]
+
+
+@pytest.mark.parametrize('flag', ['--model', '--fusion=aff', '--seed'])
+def test_a_flag_that_the_grid_sets_itself_is_refused(flag):
+    with pytest.raises(ValueError, match=f'{flag} is what the runs differ in'):
+        ablation.main([*SMALL, flag, 'x'])
+
+
+def row(fusion, accuracy, seed=0, host='resnet', b=1):
+    return {'dataset': 'cifar100 coarse', 'classes': 20, 'train_images': 50000, 'test_images': 10000, 'epochs': 3,
+            'host': host, 'fusion': fusion, 'b': b, 'reduction': 2, 'seed': seed, 'parameters': 1234 * b,
+            'accuracy': accuracy, 'seconds': 1.0}
+
+
+def test_tables_have_mean_spread_and_parameters_beside_the_published_figure():
+    said = ablation.tables([row('aff', 0.5), row('aff', 0.52, 1), row('global_aff', 0.4), row('aff', 0.6, b=4)])
+    ours, published, *lines = said.splitlines()
+    assert all(part in ours for part in ('cifar100 coarse, 20 classes', '50,000 training images', '10,000 held-out',
+                                         'epochs: 3', 'seeds: 0, 1'))
+    assert 'Published: CIFAR-100 on its 20 superclasses (coarse labels)' in published
+    assert [line for line in lines if line.startswith('**')] == ['**Table 3, context scale**'], \
+        'the others have a single row of these'
+    assert lines[3].count('published') == lines[3].count('ours') == 2
+    assert lines[5:] == ['| global + global | 40.00 | 1,234 | 75.4 | - | - | 82.1 |',
+                         '| local + local | - | - | 75.4 | - | - | 81.4 |',
+                         '| global + local (AFF) | 51.00 ± 1.41 | 1,234 | 76.3 | 60.00 | 4,936 | 82.6 |']
+
+
+def test_a_figure_that_was_not_published_is_left_out():
+    said = ablation.tables([row('sk', 0.5, host='inception'), row('iaff', 0.5, host='inception')])
+    assert '| SK | 50.00 | 1,234 | - |' in said and '| iAFF | 50.00 | 1,234 | 77.4 |' in said
+    assert '| iAFF | 50.00 | 4,936 | - |' in ablation.tables([row('add', 0.5, b=4), row('iaff', 0.5, b=4)])
+
+
+def test_published_tables_agree_where_they_say_the_same():
+    """Table 3's global + local is table 4's AFF; table 6 is another run of AFF, and iAFF as in table 4."""
+    scale, strategy, mix = (table['rows'] for table in ablation.PUBLISHED['tables'])
+    for host in ablation.HOSTS:
+        assert scale['aff'][host] == strategy['aff'][host]
+    assert mix['iaff']['resnet'] == strategy['iaff']['resnet']
+
+
+@pytest.mark.parametrize('host', ablation.HOSTS)
+def test_equal_budgets_are_equal_over_the_scales_and_within_2_per_cent_over_the_strategies(host):
+    counts = {fusion: complexity(get_model(f'{ablation.HOSTS[host]}8', width=4, fusion=fusion, reduction=reduction),
+                                 (1, 3, 32, 32)).parameters for fusion, reduction in ablation.EQUAL_REDUCTION.items()}
+    assert counts['aff'] == counts['global_aff'] == counts['local_aff']
+    assert max(counts.values()) <= 1.02 * min(counts.values())

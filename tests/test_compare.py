@@ -1,0 +1,204 @@
+"""The table of the comparison: its figures, its forms, its picture, and how the speed is measured."""
+import csv
+import io
+import itertools
+import math
+
+import mxnet as mx
+import pytest
+from matplotlib.text import Annotation, Text
+from mxnet.gluon import nn
+from PIL import Image
+from reference import refused
+
+from model_zoo import Published, compare, list_models, model_info
+from model_zoo.__main__ import main
+from model_zoo.compare import TABLE, Row, figure, write_csv, write_markdown
+from model_zoo.published import PUBLISHED
+
+# Top-1 error and parameters in millions, from the slides.
+SLIDES = {'resnet101': (23.2, 42.5), 'eca_resnet101': (21.4, 42.5), 'aa_resnet101': (21.3, 45.4),
+          'se_resnet101': (20.9, 49.4), 'ge_theta_plus_resnet101': (20.7, 58.4), 'lip_resnet101': (20.7, 42.9),
+          'iaff_resnet50': (20.2, 35.1), 'iaff_resnext50_32x4d': (19.8, 34.7)}
+
+
+@pytest.fixture(scope='module')
+def rows():
+    return compare.compare()
+
+
+def test_the_table_has_the_slides_networks_with_their_published_figures_and_hybrids_without(rows):
+    assert [row.name for row in rows] == list(TABLE)
+    said = {row.name: (row.published.top1_error, row.published.parameters) for row in rows if row.published}
+    assert {name: said[name] for name in SLIDES} == SLIDES
+    assert said.keys() - SLIDES.keys() == {'aff_resnet50', 'sk_resnet50'}
+    assert [row.name for row in rows if not row.published] == ['se_resnet50+aff', 'sk_resnet50+iaff']
+
+
+def test_every_published_figure_is_a_registered_networks_and_names_its_source():
+    assert PUBLISHED.keys() <= set(list_models())
+    for name, said in PUBLISHED.items():
+        assert said.source and bool(said.counted) == (said.parameters is not None)
+        assert model_info(name).published is said
+
+
+def test_counts_are_those_of_the_cards_and_of_the_classifier(rows):
+    for row in rows:
+        if '+' not in row.name:
+            card = model_info(row.name)
+            assert (row.parameters, row.multiply_adds) == (card.parameters, card.multiply_adds)
+        assert row.parameters - row.without_classifier == 2048 * 1000 + 1000
+        assert row.images_per_second is None
+
+
+def test_a_hybrid_adds_its_fusions_to_the_plain_network(rows):
+    hybrid, = (row for row in rows if row.name == 'se_resnet50+aff')
+    contexts = sum(blocks * 2 * (2 * c * c // 16 + c // 16 + c + 2 * c // 16 + 2 * c)
+                   for blocks, c in ((6, 1024), (3, 2048)))
+    assert hybrid.parameters - model_info('se_resnet50').parameters == contexts
+
+
+def test_unknown_networks_and_fusions_are_refused():
+    with refused('did you mean .*resnet50'):
+        compare.compare(['resnet5o'])
+    for name in ('resnet50+afff', 'resnet50+'):
+        with refused('Unknown fusion'):
+            compare.compare([name])
+
+
+# How it is written
+
+def written(write, rows, *args):
+    out = io.StringIO()
+    write(rows, out, *args)
+    return out.getvalue()
+
+
+def test_csv_reads_back_with_all_digits(rows):
+    read = list(csv.DictReader(io.StringIO(written(write_csv, rows), newline='')))
+    assert [row['network'] for row in read] == list(TABLE)
+    for row, found in zip(rows, read):
+        assert [int(found[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
+            row.parameters, row.without_classifier, row.multiply_adds]
+        error = row.published and row.published.top1_error
+        assert found['published_top1_error_percent'] == ('' if error is None else str(error))
+        assert found['images_per_second'] == ''
+
+
+def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was_counted(rows):
+    lines = written(write_markdown, rows).splitlines()
+    table = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')]
+    assert len(table) == len(rows) + 2 and {len(row) for row in table} == {7}
+    assert [title.startswith('published') for title in table[0]] == [False, True, True, False, False, False, False]
+    cells = {row[0]: row[1:] for row in table[2:]}
+    assert cells['ge_theta_plus_resnet101'] == ['20.7', '58.4', '58.32', '56.27', '7.82', '']
+    assert cells['se_resnet50+aff'][:2] == ['', '']
+    notes = {line[2:].split(':')[0]: line for line in lines if line.startswith('- ')}
+    assert notes.keys() == {row.name for row in rows if row.published}
+    assert '2^20' in notes['resnet101'] and 'rounded up' in notes['se_resnet101'] and 'log' in notes['aff_resnet50']
+
+
+def test_markdown_says_how_the_speed_was_measured():
+    row = Row('resnet50', None, 25_557_032, 23_508_032, 4_089_184_256, 12.3456)
+    said = written(write_markdown, [row], 'inference at batch 8')
+    assert '| 12.35 |' in said and 'images/s of inference at batch 8' in said
+
+
+# The speed
+
+class Counted(nn.HybridBlock):
+    """Takes its time from a list, and writes down that it was called."""
+
+    def __init__(self, name, calls, clock, durations):
+        super().__init__()
+        self.called, self.calls, self.clock, self.durations = name, calls, clock, iter(durations)
+
+    def hybridize(self, active=True, **kwargs):
+        pass
+
+    def forward(self, x):
+        self.calls.append((self.called, x.shape))
+        self.clock[0] += next(self.durations)
+        return x
+
+
+def test_networks_take_turns_and_the_median_counts_without_the_first_pass(monkeypatch):
+    clock, calls = [0.], []
+    monkeypatch.setattr(compare.time, 'perf_counter', lambda: clock[0])
+    nets = [Counted('a', calls, clock, [100, 1, 9, 2, 3, 2]), Counted('b', calls, clock, [100, 4, 4, 5, 90, 6])]
+    assert compare._seconds(nets, (2, 3, 4, 4), mx.cpu()) == [2, 5]
+    assert [name for name, _ in calls] == ['a', 'b'] * 6 and {shape for _, shape in calls} == {(2, 3, 4, 4)}
+
+
+def test_speed_is_images_by_seconds(monkeypatch):
+    monkeypatch.setattr(compare, '_seconds', lambda nets, shape, ctx: [.5 for _ in nets])
+    assert [row.images_per_second for row in compare.compare(['resnet50', 'se_resnet50'], batch=4)] == [8, 8]
+
+
+# The picture
+
+def check_labels(picture, names):
+    for axes in picture.axes:
+        assert 'published' in axes.get_ylabel()
+        labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
+        assert [label.get_text() for label in labels] == names
+        renderer = picture.canvas.get_renderer()
+        boxes = [Text.get_window_extent(label, renderer) for label in labels]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        for box in boxes:
+            assert picture.bbox.x0 <= box.x0 and box.x1 <= picture.bbox.x1
+            assert picture.bbox.y0 <= box.y0 and box.y1 <= picture.bbox.y1
+        points = axes.transData.transform(axes.collections[0].get_offsets())
+        assert not any(box.contains(*point) for box in boxes for point in points)
+        for label, point in zip(labels, points):
+            x, y = label.get_position()
+            assert math.hypot(x, y) < 80 and tuple(axes.transData.transform(label.xy)) == pytest.approx(tuple(point))
+
+
+def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows):
+    shown = [row for row in rows if row.published and row.published.top1_error]
+    picture = figure(rows)
+    check_labels(picture, [row.name for row in shown])
+    found = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
+    errors = [row.published.top1_error for row in shown]
+    assert found[0] == [pytest.approx((row.parameters / 1e6, e)) for row, e in zip(shown, errors)]
+    assert found[1] == [pytest.approx((row.multiply_adds / 1e9, e)) for row, e in zip(shown, errors)]
+
+
+def test_labels_of_points_in_one_place_do_not_overlap():
+    rows = [Row(f'network_number_{i}', Published(20 + i % 2 / 100, 1, 'exactly', 'this test'), 10 ** 6, 1, 10 ** 9)
+            for i in range(8)]
+    check_labels(figure(rows), [row.name for row in rows])
+
+
+def test_a_picture_of_nothing_is_refused(rows):
+    with refused('published error'):
+        figure([row for row in rows if not row.published])
+
+
+# The command
+
+def test_compare_command_writes_the_table_and_the_picture(capsys, tmp_path):
+    path = tmp_path / 'picture.png'
+    assert main(['compare', 'resnet101', 'SE_ResNet50+aff', '--no-speed', '--format', 'csv', '--plot', str(path)]) == 0
+    out = capsys.readouterr().out
+    assert [row['network'] for row in csv.DictReader(io.StringIO(out))] == ['resnet101', 'SE_ResNet50+aff']
+    with Image.open(path) as image:
+        assert image.format == 'PNG' and image.size == (1800, 750)
+
+
+def test_compare_command_measures_by_default(capsys):
+    assert main(['compare', 'resnet50']) == 0
+    out = capsys.readouterr().out
+    row = [line for line in out.splitlines() if line.startswith('| resnet50')][0]
+    assert float(row.split('|')[-2]) > 0 and 'batch 1 on cpu(0), median of 5 runs' in out
+
+
+@pytest.mark.parametrize('args, says', [
+    (['resnet5o'], 'did you mean'), (['resnet50+afff'], 'Unknown fusion'),
+    (['resnet101', '--plot', 'no/such/folder/a.png'], 'no/such/folder'), (['resnet101', '--plot', 'a.gif'], 'gif'),
+    (['resnet50', '--plot', 'a.png'], 'published error')])
+def test_compare_command_refuses_with_one_sentence(args, says, capsys):
+    assert main(['compare', '--no-speed', *args]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count('\n') == 1

@@ -1,0 +1,509 @@
+"""COCO masks and batches of them: what is read is what was drawn, and what cannot be trusted is left out by name."""
+import copy
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from gluoncv.loss import SoftmaxCrossEntropyLoss
+from gluoncv.utils.metrics.segmentation import SegmentationMetric
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+from reference import refused
+
+from gluon_aff.data import coco
+from gluon_aff.data.coco import CocoSegmentation
+from gluon_aff.data.segmentation import IGNORED, SegmentationBatches, random_view
+
+HALF = ((0.5,) * 3, (0.25,) * 3)
+WIDTH, HEIGHT = 24, 16
+
+
+def runs(mask):
+    """Uncompressed run-length encoding: column by column, zeros first."""
+    values = mask.ravel(order='F')
+    edges = np.flatnonzero(np.diff(values)) + 1
+    counts = np.diff([0, *edges, len(values)]).tolist()
+    return {'counts': ([0] if values[0] else []) + counts, 'size': list(mask.shape)}
+
+
+def compressed(mask):
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'counts': encoded['counts'].decode(), 'size': list(mask.shape)}
+
+
+def box(left, top, right, bottom):
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def annotation(number, image, segmentation, category=13, **more):
+    return {'id': number, 'image_id': image, 'category_id': category, 'iscrowd': 0, 'bbox': [1, 1, 4, 4],
+            'segmentation': segmentation, **more}
+
+
+CONTENT = {
+    'categories': [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}, {'id': 9, 'name': 'boat'}],
+    'images': [{'id': number, 'file_name': f'{number}.png', 'width': WIDTH, 'height': HEIGHT} for number in (3, 4, 5)],
+    'annotations': [annotation(31, 3, [box(2, 3, 7, 9)]), annotation(32, 3, [box(0, 0, 24, 16)], category=1),
+                    annotation(41, 4, [box(10, 5, 12, 6)]), annotation(51, 5, [box(0, 0, 5, 5)], category=1)]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    random = np.random.RandomState(0)
+    for entry in CONTENT['images']:
+        Image.fromarray(random.randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)).save(tmp_path / entry['file_name'])
+    return tmp_path
+
+
+def read(folder, content=CONTENT, category='stop sign'):
+    path = Path(folder) / 'instances.json'
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return CocoSegmentation(str(path), str(folder), category)
+
+
+def changed(change):
+    content = copy.deepcopy(CONTENT)
+    change(content)
+    return content
+
+
+def mask_of(*boxes):
+    mask = np.zeros((HEIGHT, WIDTH), np.int32)
+    for left, top, right, bottom in boxes:
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+# Masks
+
+def test_images_of_the_category_are_read_with_their_masks(folder):
+    data = read(folder)
+    assert data.labels == ('background', 'stop sign') and data.ids == [3, 4] and len(data) == 2 and data.report == []
+    image, mask = data[0]
+    assert image.dtype == np.uint8 and mask.dtype == np.int32
+    np.testing.assert_array_equal(image, np.asarray(Image.open(folder / '3.png')))
+    np.testing.assert_array_equal(mask, mask_of((2, 3, 7, 9)))
+    people = read(folder, category='person')
+    assert people.ids == [3, 5] and people[0][1].all()
+
+
+@settings(max_examples=60)
+@given(data=st.data(), height=st.integers(1, 9), width=st.integers(1, 9))
+def test_run_lengths_compressed_or_not_give_the_mask_that_they_encode(tmp_path_factory, data, height, width):
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width)))
+    mask = mask.reshape(height, width)
+    mask[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))] = True
+    folder = tmp_path_factory.mktemp('rle')
+    Image.new('RGB', (width, height)).save(folder / '1.png')
+    for encoded in (runs(mask), compressed(mask)):
+        found = read(folder, {'categories': CONTENT['categories'], 'annotations': [annotation(1, 1, encoded)],
+                              'images': [{'id': 1, 'file_name': '1.png', 'width': width, 'height': height}]})
+        np.testing.assert_array_equal(found[0][1], mask)
+
+
+def test_long_runs_are_decompressed(folder):
+    mask = np.zeros((700, 900), bool)
+    mask[100:650, 3:890] = True
+    Image.new('RGB', (900, 700)).save(folder / '3.png')
+    data = read(folder, changed(lambda c: (c['images'][0].update(width=900, height=700),
+                                           c['annotations'][0].update(segmentation=compressed(mask)))))
+    np.testing.assert_array_equal(data[0][1], mask)
+
+
+def test_parts_of_an_object_and_several_objects_are_one_mask(folder):
+    data = read(folder, changed(lambda c: c['annotations'].extend([
+        annotation(33, 3, [box(10, 0, 12, 4), box(20, 10, 24, 16)]),
+        annotation(34, 3, runs(mask_of((0, 15, 3, 16))))])))
+    np.testing.assert_array_equal(data[0][1], mask_of((2, 3, 7, 9), (10, 0, 12, 4), (20, 10, 24, 16), (0, 15, 3, 16)))
+
+
+def test_crowds_are_ignored_where_no_object_is(folder):
+    crowd = mask_of((0, 0, 12, 16))
+    data = read(folder, changed(lambda c: c['annotations'].insert(0, annotation(30, 3, runs(crowd), iscrowd=1))))
+    expected = np.where(crowd, IGNORED, 0)
+    expected[3:9, 2:7] = 1
+    np.testing.assert_array_equal(data[0][1], expected)
+    assert data.report == []
+
+
+# What cannot be trusted
+
+def first(**fields):
+    return lambda content: content['annotations'][0].update(fields)
+
+
+def polygon(*points):
+    return first(segmentation=[list(points)])
+
+
+def counts(values, size=(HEIGHT, WIDTH)):
+    return first(segmentation={'counts': values, 'size': list(size)})
+
+
+GOOD = box(2, 3, 7, 9)
+DISTRUSTED = {
+    'no points': (polygon(), 'annotation 31 has a polygon that is not three points'),
+    'two points': (polygon(1, 1, 5, 5), 'annotation 31 has a polygon that is not three points'),
+    'half a point': (polygon(1, 1, 5, 5, 3, 1, 2), 'annotation 31 has a polygon that is not three points'),
+    'words': (polygon(1, 1, 5, 5, 3, 'a'), 'annotation 31 has a polygon that is not three points'),
+    'not a number': (polygon(1, 1, 5, 5, 3, float('nan')), 'annotation 31 has a polygon that is not three points'),
+    'endless': (polygon(1, 1, 5, 5, 3, float('inf')), 'annotation 31 has a polygon that is not three points'),
+    'huge': (polygon(1, 1, 5, 5, 3, 10 ** 400), 'annotation 31 has a polygon that is not three points'),
+    'a flat list': (first(segmentation=GOOD), 'annotation 31 has a polygon that is not three points'),
+    'right of it': (polygon(2, 3, 26, 3, 2, 9), r'annotation 31 has a polygon from \(2, 3\) to \(26, 9\), outside'),
+    'left of it': (polygon(-3, 3, 7, 3, 2, 9), 'outside the image of 24 x 16'),
+    'below it': (polygon(2, 3, 7, 3, 2, 18), 'outside the image of 24 x 16'),
+    'a line': (polygon(2, 3, 7, 3, 2, 3), 'annotation 31 covers no pixel'),
+    'no segmentation': (first(segmentation=[]), 'annotation 31 has no segmentation'),
+    'none': (first(segmentation=None), 'annotation 31 has no segmentation'),
+    'no width': (first(bbox=[2, 3, 0, 6]), r'annotation 31 has a box of no area, \[2, 3, 0, 6\]'),
+    'negative': (first(bbox=[2, 3, 5, -6]), 'annotation 31 has a box of no area'),
+    'no box': (first(bbox=[]), 'annotation 31 has a box of no area'),
+    'another size': (counts([10, 4, 370], (WIDTH, HEIGHT)), 'annotation 31 has damaged run lengths'),
+    'too short': (counts([10, 4, 300]), 'annotation 31 has damaged run lengths'),
+    'too long': (counts([10, 4, 10 ** 12]), 'annotation 31 has damaged run lengths'),
+    'a negative count': (counts([10, -4, 378]), 'annotation 31 has damaged run lengths'),
+    'a fraction': (counts([10.5, 4, 369.5]), 'annotation 31 has damaged run lengths'),
+    'cut off': (counts(compressed(mask_of((2, 3, 7, 9)))['counts'][:-1]), 'annotation 31 has damaged run lengths'),
+    'no code': (counts('~~~'), 'annotation 31 has damaged run lengths'),
+    'no counts': (first(segmentation={'size': [HEIGHT, WIDTH]}), 'annotation 31 has damaged run lengths'),
+    'nothing': (counts([HEIGHT * WIDTH]), 'annotation 31 covers no pixel'),
+    'crowd only': (first(iscrowd=1), 'shows crowds only'),
+    'missing file': (lambda c: c['images'][0].update(file_name='gone.png'), r'gone.png\) is left out: There is no'),
+    'no file name': (lambda c: c['images'][0].pop('file_name'), 'There is no file|is not an image'),
+    'a folder': (lambda c: c['images'][0].update(file_name=''), 'is not an image that can be read'),
+    'another width': (lambda c: c['images'][0].update(width=25), 'it is 24 x 16, not 25 x 16'),
+    'turned': (lambda c: c['images'][0].update(width=16, height=24), 'it is 24 x 16, not 16 x 24'),
+    'no size': (lambda c: c['images'][0].pop('width'), 'it is 24 x 16, not None x 16'),
+    'an id twice': (lambda c: c['images'].append({**c['images'][0], 'file_name': '5.png'}), 'two images of this id'),
+    'an edit': (lambda c: c['annotations'].append(annotation(31, 3, [box(0, 0, 3, 3)])), 'two annotations of id 31'),
+    'of another category': (lambda c: c['annotations'].append(annotation(31, 3, [GOOD], category=9)),
+                            'two annotations of id 31'),
+}
+
+
+@pytest.mark.parametrize('case', DISTRUSTED)
+def test_image_whose_mask_cannot_be_trusted_is_left_out_and_reported_by_its_id(folder, case):
+    change, says = DISTRUSTED[case]
+    data = read(folder, changed(change))
+    assert data.ids == [4] and len(data.report) == 1
+    assert data.report[0].startswith('Image 3 (') and '\n' not in data.report[0]
+    assert re.search(says, data.report[0]), data.report[0]
+    np.testing.assert_array_equal(data[0][1], mask_of((10, 5, 12, 6)))
+
+
+def test_an_annotation_of_an_image_that_is_not_listed_is_reported(folder):
+    data = read(folder, changed(lambda c: c['annotations'].append(annotation(99, 77, [GOOD]))))
+    assert data.ids == [3, 4] and data.report == ['Annotation 99 is of image 77, which the file does not list.']
+
+
+def test_what_is_wrong_with_other_categories_or_is_there_twice_alike_does_not_matter(folder):
+    def change(content):
+        content['annotations'][1].update(segmentation=[[1, 2]])
+        content['annotations'].append(content['annotations'][0])
+        content['images'].append(content['images'][0])
+    data = read(folder, changed(change))
+    assert data.ids == [3, 4] and data.report == []
+
+
+def test_polygons_may_stick_out_by_a_pixel_as_cocos_do(folder):
+    data = read(folder, changed(polygon(-0.5, -0.8, 24.6, -0.8, 24.6, 16.9, -0.5, 16.9)))
+    assert data.report == [] and data[0][1].all()
+
+
+@pytest.mark.parametrize('part', [0, 10, 100, 1000])
+@pytest.mark.parametrize('suffix', ['png', 'jpg'])
+def test_a_damaged_image_is_left_out(folder, suffix, part):
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
+        folder / f'a.{suffix}', quality=95)
+    whole = (folder / f'a.{suffix}').read_bytes()
+    assert len(whole) > 1000
+    (folder / f'a.{suffix}').write_bytes(whole[:part])
+    data = read(folder, changed(lambda c: c['images'][0].update(file_name=f'a.{suffix}')))
+    assert data.ids == [4] and 'is not an image that can be read' in data.report[0]
+
+
+def test_an_image_that_its_exif_data_turn_is_left_out(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(folder / '3.png').save(folder / 'turned.jpg', exif=exif)
+    data = read(folder, changed(lambda c: c['images'][0].update(file_name='turned.jpg')))
+    assert data.ids == [4] and 'EXIF' in data.report[0]
+
+
+@pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGBA'])
+def test_images_of_other_modes_are_read_as_rgb(folder, mode):
+    Image.open(folder / '3.png').convert(mode).save(folder / 'other.tif')
+    data = read(folder, changed(lambda c: c['images'][0].update(file_name='other.tif')))
+    assert data.ids == [3, 4] and data[0][0].shape == (HEIGHT, WIDTH, 3)
+
+
+@given(text=st.text(st.characters(min_codepoint=1, max_codepoint=130), max_size=12))
+def test_random_run_lengths_never_give_a_mask_of_another_size(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp('random')
+    for number in (3, 4):
+        Image.new('RGB', (WIDTH, HEIGHT)).save(folder / f'{number}.png')
+    data = read(folder, changed(lambda c: (c['annotations'].pop(), counts(text)(c))))
+    assert data.ids == [4] if data.report else data[0][1].shape == (HEIGHT, WIDTH)
+
+
+# What is refused
+
+@settings(max_examples=50)
+@given(part=st.floats(0, 0.999))
+def test_a_file_that_was_cut_off_is_refused(tmp_path_factory, part):
+    whole = json.dumps(CONTENT)
+    with refused('cannot be read as JSON'):
+        read(tmp_path_factory.mktemp('cut'), whole[:int(part * len(whole))])
+
+
+def without(part, place, key):
+    return changed(lambda content: content[part][place].pop(key))
+
+
+@pytest.mark.parametrize('content, says', [
+    ('[]', 'no list of images'), ('{"images": []}', 'no list of annotations'), ('"\\u00e9"', 'no list of images'),
+    (without('images', 1, 'id'), 'entry 1 of its images has no id'),
+    (without('annotations', 2, 'image_id'), 'entry 2 of its annotations has no image_id'),
+    (without('annotations', 2, 'category_id'), 'entry 2 of its annotations has no category_id'),
+    (without('categories', 0, 'name'), 'entry 0 of its categories has no name'),
+    (changed(lambda c: c['annotations'].append(7)), 'entry 4 of its annotations has no id'),
+    (changed(lambda c: c['categories'].append({'id': 13, 'name': 'cow'})), 'one id to the categories stop sign'),
+    (changed(lambda c: c.update(annotations=[])), 'no image with a stop sign that can be used; no annotation'),
+    (changed(lambda c: c.update(images=c['images'][:1], annotations=[annotation(7, 3, [])])),
+     'can be used; Image 3 .* annotation 7 has no segmentation'),
+])
+def test_what_is_no_instances_file_is_refused(folder, content, says):
+    with refused(says):
+        read(folder, content)
+
+
+def test_binary_rubbish_is_refused(folder):
+    (folder / 'instances.json').write_bytes(b'\x89PNG\r\n\x1a\n\xff\xfe')
+    with refused('cannot be read as JSON'):
+        CocoSegmentation(str(folder / 'instances.json'), str(folder))
+
+
+def test_an_unknown_category_is_refused_with_the_nearest_names(folder):
+    with refused("Unknown category of .* 'stop sing'; did you mean stop sign"):
+        read(folder, category='stop sing')
+
+
+def test_a_missing_file_folder_or_library_is_refused(folder, monkeypatch):
+    read(folder)
+    with refused('no annotation file', FileNotFoundError):
+        CocoSegmentation(str(folder / 'no.json'), str(folder))
+    with refused('no folder of images', FileNotFoundError):
+        CocoSegmentation(str(folder / 'instances.json'), str(folder / 'no'))
+    monkeypatch.setattr(coco, 'run_lengths', None)
+    with refused('pip install', ImportError):
+        read(folder)
+
+
+# Views
+
+def scene(height, width):
+    """An image that shows its own mask, a disc, in its red, and where each pixel is in the other colours."""
+    rows, columns = np.mgrid[:height, :width]
+    mask = ((rows - .4 * height) ** 2 + (columns - .6 * width) ** 2 < (min(height, width) / 3) ** 2).astype(np.int32)
+    return np.stack([220 * mask, 255 * rows // height, 255 * columns // width], 2).astype(np.uint8), mask
+
+
+@settings(max_examples=60)
+@given(height=st.integers(5, 120), width=st.integers(5, 120), base=st.integers(20, 80), crop=st.integers(8, 64),
+       seed=st.integers(0, 2 ** 32 - 1))
+def test_mask_of_a_view_is_where_the_object_is(height, width, base, crop, seed):
+    image, mask = scene(height, width)
+    view, labels = random_view(image, mask, base, crop, (10, 20, 30), np.random.RandomState(seed))
+    assert view.shape == (crop, crop, 3) and view.dtype == np.uint8
+    assert labels.shape == (crop, crop) and labels.dtype == np.int32
+    inside = labels != IGNORED
+    tall, wide = inside.any(1).sum(), inside.any(0).sum()
+    assert inside[:tall, :wide].all() and inside.sum() == tall * wide, 'the padding is on the right and below'
+    assert (view[~inside] == (10, 20, 30)).all()
+    # Bilinear pixels and nearest labels part within two pixels of the object's edge.
+    disc = (labels == 1).astype(np.uint8)[:tall, :wide]
+    kernel = np.ones((5, 5), np.uint8)
+    away = cv2.dilate(disc, kernel) == cv2.erode(disc, kernel)
+    np.testing.assert_array_equal((view[:tall, :wide, 0] > 110)[away], disc[away])
+
+
+def test_views_are_half_to_twice_the_base_size_mirrored_in_half_of_the_cases_and_anywhere():
+    image, mask = scene(60, 90)
+    sizes, mirrored, tops = [], 0, set()
+    for seed in range(300):
+        view, labels = random_view(image, mask, 40, 200, (0, 0, 0), np.random.RandomState(seed))
+        inside = labels != IGNORED
+        tall, wide = inside.any(1).sum(), inside.any(0).sum()
+        assert tall == round(60 * wide / 90)
+        sizes.append(wide)
+        mirrored += view[0, 0, 2] > view[0, wide - 1, 2]
+        tops.add(int(random_view(image, mask, 40, 16, (0, 0, 0), np.random.RandomState(seed))[0][0, 0, 1]))
+    assert min(sizes) < 23 and max(sizes) > 77 and 20 <= min(sizes) and max(sizes) <= 80
+    assert 110 < mirrored < 190 and len(tops) > 50
+
+
+# Batches
+
+class Scenes:
+    """Scenes of several sizes, each of one shade of blue."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        image, mask = scene(30 + index, 40)
+        image[..., 2] = index
+        return image, mask
+
+
+def shades(images):
+    """Which scenes a batch is of; padding is of the mean."""
+    return [int(round(float(image[2, 0, 0] * .25 + .5) * 255)) for image in images]
+
+
+def batches(count=11, batch_size=2, **options):
+    options = {'train': True, 'base_size': 60, 'crop_size': 24, **options}
+    return SegmentationBatches(Scenes(count), batch_size, *HALF, **options)
+
+
+def same(found, expected):
+    return len(found) == len(expected) and all((a == b).all() for x, y in zip(found, expected) for a, b in zip(x, y))
+
+
+def test_training_batches_have_each_image_at_most_once_in_another_order_each_epoch():
+    found = batches(seed=5)
+    assert len(found) == 5 and found.batch_size == 2 and found.seed == 5
+    orders = []
+    for epoch in (1, 2):
+        whole = list(found.epoch(epoch))
+        assert [(x.shape, x.dtype, m.shape, m.dtype) for x, m in whole] == [
+            ((2, 3, 24, 24), np.float32, (2, 24, 24), np.float32)] * 5
+        orders.append([shade for x, _ in whole for shade in shades(x)])
+        assert len(set(orders[-1])) == 10 and set(orders[-1]) <= set(range(11))
+    assert orders[0] != orders[1]
+
+
+def test_an_epoch_depends_on_seed_and_number_alone_and_goes_on_from_any_batch():
+    whole = list(batches().epoch(3))
+    assert same(list(batches().epoch(3)), whole)
+    assert same(list(batches().epoch(3, start=2)), whole[2:]) and list(batches().epoch(3, start=5)) == []
+    assert not same(list(batches(seed=1).epoch(3)), whole) and not same(list(batches().epoch(4)), whole)
+
+
+@pytest.mark.parametrize('workers, batch_size', [(2, 2), (3, 2), (2, 5)])
+def test_workers_batches_make_up_the_batches_of_one(workers, batch_size):
+    one = list(batches(batch_size=workers * batch_size).epoch(1))
+    parts = [batches(batch_size=batch_size, part=(rank, workers)) for rank in range(workers)]
+    assert {len(part) for part in parts} == {len(one)}
+    together = [tuple(np.concatenate(arrays) for arrays in zip(*each)) for each in zip(*(p.epoch(1) for p in parts))]
+    assert same(together, one)
+
+
+def test_evaluation_takes_every_image_whole_and_in_order():
+    found = batches(batch_size=1, train=False)
+    assert len(found) == 11
+    for number, (x, mask) in enumerate(found.epoch()):
+        image, expected = Scenes(11)[number]
+        np.testing.assert_allclose(x[0], (image / 255 - .5).transpose(2, 0, 1) / .25, atol=1e-5)
+        np.testing.assert_array_equal(mask, expected[None])
+    assert [shades(x) for x, _ in found.epoch(start=8)] == [[8], [9], [10]]
+
+
+def test_in_evaluation_a_worker_takes_every_so_manieth_image():
+    for rank, wanted in enumerate(([0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8])):
+        part = batches(batch_size=1, train=False, part=(rank, 3))
+        assert [shades(x)[0] for x, _ in part.epoch()] == wanted and len(part) == len(wanted)
+        assert [shades(x)[0] for x, _ in part.epoch(start=2)] == wanted[2:]
+
+
+@pytest.mark.parametrize('options, says', [
+    ({'batch_size': 1}, 'batch_size must be 2 to 11'), ({'batch_size': 12}, 'batch_size must be 2 to 11'),
+    ({'batch_size': 6, 'part': (0, 2)}, 'batch_size must be 2 to 5, .* each of 2 workers'),
+    ({'batch_size': 2, 'train': False}, 'batch_size must be 1 in evaluation'),
+    ({'batch_size': 0}, 'batch_size must be a positive'), ({'crop_size': 0}, 'crop_size must be a positive'),
+    ({'base_size': 1.5}, 'base_size must be a positive'), ({'part': (2, 2)}, 'part must be'),
+    ({'part': (-1, 2)}, 'part must be')])
+def test_batches_out_of_their_range_are_refused(options, says):
+    with refused(says):
+        batches(**options)
+
+
+def test_gluoncvs_metric_and_loss_leave_out_ignored_pixels():
+    logits = mx.nd.random.normal(shape=(2, 2, 8, 6))
+    target = np.random.RandomState(0).randint(0, 2, (2, 8, 6)).astype('float32')
+    target[:, 4:] = IGNORED
+    whole, half = SegmentationMetric(2), SegmentationMetric(2)
+    whole.update(mx.nd.array(target), logits)
+    half.update(mx.nd.array(target[:, :4]), logits[:, :, :4])
+    assert whole.get() == half.get()
+    right = (logits.asnumpy().argmax(1) == target)[:, :4]
+    assert whole.get()[0] == pytest.approx(right.mean())
+    loss = SoftmaxCrossEntropyLoss(ignore_label=IGNORED)
+    expected = -np.take_along_axis(mx.nd.log_softmax(logits, axis=1).asnumpy(), target[:, None].astype(int) % 2, 1)
+    found = loss(logits, mx.nd.array(target)).asnumpy()
+    np.testing.assert_allclose(found, (expected[:, 0] * (target >= 0)).mean((1, 2)), rtol=1e-5)
+
+
+# Drawn signs
+
+@pytest.fixture(scope='module')
+def maker():
+    path = Path(__file__).parents[1] / 'examples' / 'stopsign_data.py'
+    spec = importlib.util.spec_from_file_location('stopsign_data', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_masks_of_drawn_signs_are_the_octagons_that_were_drawn(maker, tmp_path):
+    photos = [Image.open(path).convert('RGB') for path in maker.photographs()[:2]]
+    path = maker.make(tmp_path, 'train', photos, 30, seed=0)
+    data, said = CocoSegmentation(path, str(tmp_path / 'train')), json.loads(Path(path).read_text())
+    assert data.report == [] and len(data) == 30
+    heights = []
+    for key, (image, mask) in zip(data.ids, data):
+        drawn = np.zeros(mask.shape, np.uint8)
+        for each in said['annotations']:
+            if each['image_id'] == key:
+                corners = np.reshape(each['segmentation'], (8, 2))
+                drawn = np.maximum(drawn, np.asarray(maker.coverage(corners)))
+                heights.append(np.linalg.norm(corners[0] + corners[7] - corners[3] - corners[4]) / 2)
+                assert abs(each['area'] - np.asarray(maker.coverage(corners)).sum() / 255) < 0.02 * each['area'] + 1
+        assert mask[drawn == 255].all() and not mask[drawn == 0].any()
+        assert image.shape == (*mask.shape, 3)
+    assert 8 <= min(heights) < 15 and 130 < max(heights) <= 200
+
+
+def test_signs_and_nothing_else_change_the_photograph(maker):
+    photo, random = Image.new('RGB', maker.SIZE, (0, 128, 0)), np.random.RandomState(0)
+    corners = maker.draw_sign(photo, [100, 120], 60, .1, random)
+    touched = (np.asarray(photo) != (0, 128, 0)).any(2)
+    np.testing.assert_array_equal(touched, np.asarray(maker.coverage(corners)) > 0)
+    np.testing.assert_allclose(corners.mean(0), [100, 120])
+
+
+def test_training_and_validation_signs_are_on_different_photographs(maker, tmp_path, capsys):
+    for number in range(4):
+        (tmp_path / 'photos').mkdir(exist_ok=True)
+        Image.new('RGB', (300, 280), (0, 60 * number, 90)).save(tmp_path / 'photos' / f'{number}.png')
+    maker.main([str(tmp_path / 'signs'), '--photographs', str(tmp_path / 'photos'), '--train', '6', '--val', '3'])
+    assert len(capsys.readouterr().out.split()) == 2
+    shades = {split: {tuple(data[i][0][0, 0]) for i in range(len(data))} for split in ('train', 'val')
+              for data in [CocoSegmentation(str(tmp_path / 'signs' / f'instances_{split}.json'),
+                                            str(tmp_path / 'signs' / split))]}
+    assert len(shades['train']) == 3 and len(shades['val']) == 1 and not shades['train'] & shades['val']
+    with refused('two photographs'):
+        (tmp_path / 'one').mkdir()
+        Image.new('RGB', (300, 280)).save(tmp_path / 'one' / 'a.png')
+        maker.main([str(tmp_path / 'none'), '--photographs', str(tmp_path / 'one')])
