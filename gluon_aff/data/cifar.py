@@ -14,6 +14,7 @@ from ..errors import positive
 from . import labels
 from .cifar_files import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
+from .parts import batches_of, check_training, checked_part, number_of_batches
 
 __all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'fewer', 'resize']
 
@@ -267,28 +268,23 @@ class Batches:
                  part=(0, 1)):
         self.images, self.target, self.mean, self.std = images, target, mean, std
         self.batch_size, self.train, self.flip = positive('batch_size', batch_size), train, flip
-        self.augment, self.seed, (self.rank, self.size) = augment, seed, part
-        if train and not 2 <= batch_size <= len(images) // self.size:
-            raise ValueError(f'batch_size must be 2 to {len(images) // self.size}, the number of training images'
-                             f'{" of a worker" if self.size > 1 else ""}, got {batch_size}.')
+        self.augment, self.seed, self.part = augment, seed, checked_part(part)
+        if train:
+            check_training(batch_size, len(images), self.part)
 
     def __len__(self):
-        if self.train:
-            return len(self.images) // (self.batch_size * self.size)
-        return -(-len(range(self.rank, len(self.images), self.size)) // self.batch_size)
+        return number_of_batches(len(self.images), self.batch_size, self.part, self.train)
 
     def epoch(self, number=0, start=0):
         """Iterate over the batches of an epoch, from batch `start` on."""
         total = len(self.images)
-        order, step = np.arange(self.rank, total, self.size), self.batch_size
+        order = np.arange(total)
         if self.train:
             random = np.random.RandomState((self.seed * 100003 + number) % 2 ** 32)
-            order, step = random.permutation(total), self.batch_size * self.size
+            order = random.permutation(total)
             offsets = random.randint(0, 2 * self.PAD + 1, (total, 2))
             mirrored = random.rand(total) < 0.5 * self.flip
-        for batch in range(start, len(self)):
-            first = batch * step + self.train * self.rank * self.batch_size
-            chosen = order[first:first + self.batch_size]
+        for chosen in batches_of(order, self.batch_size, self.part, self.train)[start:]:
             images = self.images[chosen]
             if self.train:
                 if self.augment:

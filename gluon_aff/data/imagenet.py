@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import positive
 from .augmentation import random_resized_crop, write_training
 from .images import evaluation_array, upright
+from .parts import batches_of, check_training, checked_part, number_of_batches
 
 __all__ = ['Images']
 
@@ -67,12 +68,10 @@ class Images:
 
     def _chosen(self, number):
         """Indices of the images of each batch of an epoch."""
-        rank, parts = self.part
+        order = np.arange(len(self.source))
         if self.train:
-            order = np.random.RandomState([self.seed, number]).permutation(len(self.source))
-            return order[:len(self) * parts * self.batch_size].reshape(-1, parts, self.batch_size)[:, rank]
-        mine = np.arange(rank, len(self.source), parts)
-        return [mine[i:i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+            order = np.random.RandomState([self.seed, number]).permutation(order)
+        return batches_of(order, self.batch_size, self.part, self.train)
 
     def epoch(self, number=0, start=0):
         """Iterate over the batches of epoch `number` from batch `start` on; images before that are not read."""
@@ -111,25 +110,3 @@ class Images:
                 write_training(out, image, self.mean, self.std, random, self.augment)
             else:
                 out[:] = evaluation_array(image, out.shape, self.mean, self.std, self.crop_ratio)
-
-
-def checked_part(part):
-    """`part` if it is (rank, size), or a ValueError."""
-    rank, parts = part
-    if not positive('rank', rank, or_zero=True) < positive('number of processes', parts):
-        raise ValueError(f'The rank of one of {parts} processes is 0 to {parts - 1}, got {rank}.')
-    return rank, parts
-
-
-def check_training(batch_size, images, part):
-    """A ValueError if the processes' training batches are too large for so many images, or too small to train on."""
-    if not 2 <= batch_size <= images // part[1]:
-        each = f' for each of {part[1]} processes' if part[1] > 1 else ''
-        raise ValueError(f'batch_size must be 2 to {images // part[1]}{each}, as there are {images} training '
-                         f'images, got {batch_size}.')
-
-
-def number_of_batches(images, batch_size, part, train):
-    """How many batches an epoch has: of training full ones alone, the same number for each process."""
-    rank, parts = part
-    return images // (batch_size * parts) if train else -(-len(range(rank, images, parts)) // batch_size)

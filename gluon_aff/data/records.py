@@ -16,8 +16,8 @@ import numpy as np
 from ..errors import positive
 from . import labels
 from .augmentation import AREA, ASPECT, JITTER, LIGHTING
-from .imagenet import check_training, checked_part, number_of_batches
 from .images import opened, short_side, upright
+from .parts import check_training, checked_part, number_of_batches
 
 __all__ = ['RecordFile', 'Records']
 

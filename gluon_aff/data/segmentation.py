@@ -6,6 +6,7 @@ from PIL import Image
 
 from ..errors import positive
 from .images import normalise
+from .parts import batches_of, number_of_batches
 
 __all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'random_view']
 
@@ -102,25 +103,20 @@ class SegmentationBatches:
                              'workers.')
 
     def __len__(self):
-        rank, size = self.part
-        return len(self.data) // (self.batch_size * size) if self.train else len(range(rank, len(self.data), size))
+        return number_of_batches(len(self.data), self.batch_size, self.part, self.train)
 
     def epoch(self, number=0, start=0):
         """Iterate over the batches of an epoch, from the batch `start` on."""
-        rank, size = self.part
-        if not self.train:
-            for index in range(rank + start * size, len(self.data), size):
-                yield self._batch([self.data[index]])
-            return
-        order = np.random.RandomState([self.seed, number]).permutation(len(self.data))
-        fill = 255 * np.asarray(self.mean)
-        for batch in range(start, len(self)):
-            first = (batch * size + rank) * self.batch_size
-            yield self._batch([
-                random_view(*self.data[index], self.base_size, self.crop_size, fill,
-                            # A generator for each image, so that neither the batch size nor the worker matters.
-                            np.random.RandomState([self.seed, number, index]))
-                for index in order[first:first + self.batch_size]])
+        order = np.arange(len(self.data))
+        if self.train:
+            order = np.random.RandomState([self.seed, number]).permutation(order)
+        for chosen in batches_of(order, self.batch_size, self.part, self.train)[start:]:
+            yield self._batch([self._view(number, index) if self.train else self.data[index] for index in chosen])
+
+    def _view(self, number, index):
+        # A generator for each image, so that neither the batch size nor the worker matters.
+        return random_view(*self.data[index], self.base_size, self.crop_size, 255 * np.asarray(self.mean),
+                           np.random.RandomState([self.seed, number, index]))
 
     def _batch(self, pairs):
         images, masks = (np.stack(arrays) for arrays in zip(*pairs))

@@ -59,12 +59,10 @@ def _leaves(state):
     return [leaf for part in state for leaf in _leaves(part)]
 
 
-def _optimizer_states(net, trainer):
-    """(name, index, parameter, state on the first device) of each parameter that has been updated."""
+def _names(net, trainer):
+    """Of the trainer's parameters, in its order, the names in the network's files."""
     names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
-    states = trainer._updaters[0].states
-    return [(names[id(parameter)], index, parameter, states[index])
-            for index, parameter in enumerate(trainer._params) if index in states]
+    return [names[id(parameter)] for parameter in trainer._params]
 
 
 def write_checkpoint(path, net, trainer, progress):
@@ -88,8 +86,10 @@ def write_checkpoint(path, net, trainer, progress):
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f'{name} is no longer finite after update {progress.updates}.')
-    for name, _, _, state in _optimizer_states(net, trainer):
-        arrays.update({f'optimizer/{name}/{part}': leaf.asnumpy() for part, leaf in enumerate(_leaves(state))})
+    names = _names(net, trainer)
+    for index, state in trainer._updaters[0].states.items():
+        arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy()
+                       for part, leaf in enumerate(_leaves(state))})
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial, open(partial, 'wb') as file:
         np.savez(file, **arrays)
@@ -166,17 +166,16 @@ def restore_optimizer(net, trainer, arrays):
     ValueError
         If they do not fit the optimizer.
     """
-    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
-    for index, parameter in enumerate(trainer._params):
-        prefix = f'optimizer/{names[id(parameter)]}/'
-        saved = [arrays[f'{prefix}{part}'] for part in range(sum(name.startswith(prefix) for name in arrays))]
+    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer._params)):
+        prefix = f'optimizer/{name}/'
+        saved = [arrays[f'{prefix}{part}'] for part in range(sum(key.startswith(prefix) for key in arrays))]
         if not saved:
             continue
         for updater, weight in zip(trainer._updaters, parameter.list_data()):
             state = trainer.optimizer.create_state_multi_precision(index, weight)
             leaves = _leaves(state)
             if [(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves] != [(a.shape, a.dtype) for a in saved]:
-                raise ValueError(f'The checkpoint has other optimizer states of {prefix[10:-1]} than this optimizer.')
+                raise ValueError(f'The checkpoint has other optimizer states of {name} than this optimizer.')
             for leaf, array in zip(leaves, saved):
                 leaf[:] = mx.nd.array(array, dtype=array.dtype)
             updater.states[index], updater.states_synced[index] = state, True

@@ -16,8 +16,8 @@ def plot_curves(history, path):
     Parameters
     ----------
     history : list of dict
-        One record for each epoch: 'epoch', 'lr' and other figures; those named '...loss' share a panel, and 'time' and
-        'images_per_second' are left out.
+        One record for each epoch: 'epoch', 'lr' and other figures; those named '...loss' share a panel, and 'time',
+        'waiting' and 'images_per_second' are left out.
     path : str
         Of the PNG, written whole or not at all.
     """
@@ -30,8 +30,8 @@ def plot_curves(history, path):
     epochs = [record['epoch'] for record in history]
     for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items()):
         for name in lines:
-            values = [float('nan') if record[name] is None else record[name] for record in history]
-            axes.plot(epochs, values, label=name, marker='.' if len(epochs) < 30 else None)
+            axes.plot(epochs, [record[name] for record in history], label=name,
+                      marker='.' if len(epochs) < 30 else None)
         axes.set(title=title, xlabel='epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

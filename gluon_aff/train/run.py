@@ -105,7 +105,7 @@ class RunFolder:
         plot_curves(history, self.file('curves.png'))
         if self._board:
             for name, value in history[-1].items():
-                if name != 'epoch' and value is not None:
+                if name != 'epoch':
                     self._board.add_scalar(name, value, history[-1]['epoch'])
             self._board.flush()
 
