@@ -50,8 +50,8 @@ def _dot(attrs, inputs, output):
 MULTIPLY_ADDS = {'Convolution': _convolution, 'Deconvolution': _deconvolution, 'FullyConnected': _dense,
                  'batch_dot': _batch_dot, '_linalg_gemm2': _batch_dot, 'dot': _dot}
 MOVES = {'Reshape', 'Flatten', 'transpose', 'SwapAxis', 'Concat', 'SliceChannel', 'slice', 'slice_axis', 'slice_like',
-         'expand_dims', 'squeeze', 'Cast', 'BlockGrad', 'identity', '_copy', 'Dropout', 'broadcast_like',
-         'broadcast_to', 'shape_array', 'ones_like', 'zeros_like', 'Pad', 'stack', 'tile', 'repeat'}
+         'expand_dims', 'squeeze', 'reshape_like', 'Cast', 'BlockGrad', 'identity', '_copy', 'Dropout',
+         'broadcast_like', 'broadcast_to', 'shape_array', 'ones_like', 'zeros_like', 'Pad', 'stack', 'tile', 'repeat'}
 
 
 def complexity(net, *input_shapes, elementwise=False):
@@ -115,6 +115,8 @@ def complexity(net, *input_shapes, elementwise=False):
         attrs = node.get('attrs', {})
         inputs = [shape_of[source, index] for source, index, *_ in node['inputs']]
         output = shape_of[i, 0]
+        if any(nodes[source]['op'] == 'ones_like' for source, *_ in node['inputs']) and 1 in inputs[0][-1:]:
+            continue        # a product with ones over one value repeats it, as broadcast_like would
         if node['op'] in MULTIPLY_ADDS:
             multiply_adds += MULTIPLY_ADDS[node['op']](attrs, inputs, output)
         elif node['op'] == 'Pooling':

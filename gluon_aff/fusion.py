@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
-from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv
+from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, sigmoid, spread
 from .errors import unknown
 
 __all__ = ['AFF', 'Add', 'Concat', 'ConcatAFF', 'FUSIONS', 'GlobalAFF', 'HalfAFF', 'Highway', 'IAFF', 'LocalAFF',
            'MSGAU', 'MSSA', 'MSSE', 'RecursiveAFF', 'SK', 'get_fusion']
 
 
-def blend(F, weight, x, y):
-    """weight * x + (1 - weight) * y, in three operators rather than four."""
-    return F.broadcast_mul(x - y, weight) + y
+def soft_pair(F, logits, d, y):
+    """a * x + b * y, where (a, b) is the softmax over the two halves of logits (N, 2 C, 1, 1), and d = x - y."""
+    a, b = F.split(logits, num_outputs=2, axis=1)
+    # Over two logits softmax is the sigmoid of their difference.
+    return d * spread(F, sigmoid(F, a - b), d) + y
 
 
 class Fusion(ChannelBlock):
@@ -40,6 +42,14 @@ class Fusion(ChannelBlock):
 
 class AttentionalFusion(MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
+
+    def select(self, F, u, d, y, suffix=''):
+        """M(u) * x + (1 - M(u)) * y, with d = x - y.
+
+        One product rather than two, and iAFF shares d between its rounds: each element-wise operator first brings its
+        operands out of the layout that convolutions work in, which costs as much as the operator itself.
+        """
+        return F.broadcast_mul(d, self.weights(F, u, suffix, like=d)) + y
 
 
 class Add(Fusion):
@@ -123,7 +133,8 @@ class AFF(AttentionalFusion):
         return self(body, identity)
 
     def hybrid_forward(self, F, x, y):
-        return 2 * blend(F, self.weights(F, x + y), x, y)
+        d = x - y
+        return 2 * self.select(F, x + y, d, y)
 
 
 class IAFF(AFF):
@@ -147,8 +158,9 @@ class IAFF(AFF):
     rounds = 2
 
     def hybrid_forward(self, F, x, y):
-        u = blend(F, self.weights(F, x + y), x, y)
-        return blend(F, self.weights(F, u, '2'), x, y)
+        d = x - y
+        u = self.select(F, x + y, d, y)
+        return self.select(F, u, d, y, '2')
 
 
 class GlobalAFF(AFF):
@@ -189,8 +201,8 @@ class HalfAFF(AFF):
     Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
-    def mix(self, F, first, second):
-        return F.broadcast_add(first, second) / 2
+    def mix(self, F, first, second, like):
+        return super().mix(F, first, second, like) / 2
 
 
 class ConcatAFF(AFF):
@@ -217,8 +229,8 @@ class ConcatAFF(AFF):
         self.local_conv.set_widths(channels, channels)
         self.global_conv.set_widths(channels, channels)
 
-    def mix(self, F, first, second):
-        return F.broadcast_add(self.local_conv(first), self.global_conv(second))
+    def mix(self, F, first, second, like):
+        return super().mix(F, self.local_conv(first), self.global_conv(second), like)
 
 
 class RecursiveAFF(AFF):
@@ -242,9 +254,8 @@ class RecursiveAFF(AFF):
         with self.name_scope():
             self.fuse = AFF(channels, scales=scales, **self._settings)
 
-    def mix(self, F, first, second):
-        like = F.broadcast_add(first, second)
-        return self.fuse(F.broadcast_like(first, like), F.broadcast_like(second, like))
+    def mix(self, F, first, second, like):
+        return self.fuse(*self.align(F, first, second, like))
 
 
 class MSGAU(AttentionalFusion):
@@ -300,7 +311,7 @@ class Highway(AttentionalFusion):
     """
 
     def hybrid_forward(self, F, x, y):
-        return blend(F, self.weights(F, x), x, y)
+        return self.select(F, x, x - y, y)
 
 
 class SK(Fusion):
@@ -321,9 +332,8 @@ class SK(Fusion):
             self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
 
     def hybrid_forward(self, F, x, y):
-        a, b = F.split(self.global_att(x + y), num_outputs=2, axis=1)
-        # Over two logits softmax is the sigmoid of their difference.
-        return 2 * blend(F, F.sigmoid(a - b), x, y)
+        d = x - y
+        return 2 * soft_pair(F, self.global_att(x + y), d, y)
 
 
 FUSIONS = {'add': Add, 'concat': Concat, 'aff': AFF, 'iaff': IAFF, 'ms_gau': MSGAU, 'ms_se': MSSE, 'ms_sa': MSSA,

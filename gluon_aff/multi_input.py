@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
-from .attention import ChannelBlock, make_contexts
+from .attention import ChannelBlock, make_contexts, spread
 from .errors import positive
 
 __all__ = ['MultiInputAFF']
@@ -52,7 +52,9 @@ class MultiInputAFF(ChannelBlock):
 
     def hybrid_forward(self, F, *maps):
         total = F.add_n(*maps)
-        logits = F.broadcast_add(self.local_att(total), self.global_att(total))
+        logits = [spread(F, context(total), total) if context.scale == 'global' else context(total)
+                  for context in (self.local_att, self.global_att)]
+        logits = logits[0] + logits[1]
         # (N, (n - 1) C, H, W) to (N, n - 1, C, H, W)
         logits = F.reshape(logits, shape=(0, -4, self.inputs - 1, -1, -2))
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))

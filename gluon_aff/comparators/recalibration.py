@@ -10,7 +10,7 @@ import math
 from mxnet import init
 from mxnet.gluon import nn
 
-from ..attention import ChannelBlock, GlobalAvgPool, check_size
+from ..attention import ChannelBlock, GlobalAvgPool, check_size, spread
 from ..errors import pair, positive
 
 __all__ = ['ECA', 'GatherExcite', 'SE']
@@ -58,7 +58,7 @@ class SE(ChannelBlock):
             self.excite = Excite(channels, reduction)
 
     def hybrid_forward(self, F, x):
-        return F.broadcast_mul(x, self.excite(self.gather(x)))
+        return x * spread(F, self.excite(self.gather(x)), x)
 
 
 class GatherExcite(ChannelBlock):
@@ -103,7 +103,7 @@ class GatherExcite(ChannelBlock):
         return super().forward(x)
 
     def hybrid_forward(self, F, x):
-        return F.broadcast_mul(x, self.excite(self.gather(x)))
+        return x * spread(F, self.excite(self.gather(x)), x)
 
 
 class ECA(ChannelBlock):
@@ -143,4 +143,4 @@ class ECA(ChannelBlock):
 
     def hybrid_forward(self, F, x):
         row = F.reshape(self.gather(x), shape=(0, 1, -1))
-        return F.broadcast_mul(x, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)))
+        return x * spread(F, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)), x)

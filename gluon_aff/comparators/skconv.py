@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 
 from ..attention import ChannelBlock, GlobalAvgPool
 from ..errors import positive
-from ..fusion import blend
+from ..fusion import soft_pair
 
 __all__ = ['SKConv']
 
@@ -71,6 +71,4 @@ class SKConv(ChannelBlock):
 
     def hybrid_forward(self, F, x):
         small, large = self.small(x), self.large(x)
-        a, b = F.split(self.select(small + large), num_outputs=2, axis=1)
-        # Over two logits softmax is the sigmoid of their difference.
-        return blend(F, F.sigmoid(a - b), small, large)
+        return soft_pair(F, self.select(small + large), small - large, large)

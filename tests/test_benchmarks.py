@@ -1,0 +1,93 @@
+"""The benchmarks: their reference formula is the fusion blocks' function, and they run."""
+import subprocess
+import sys
+from pathlib import Path
+
+import mxnet as mx
+import pytest
+from mxnet import autograd
+from reference import error, filled, parameters, tensor
+
+from gluon_aff import FUSIONS, MSCAM
+from gluon_aff.attention import spread
+
+BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
+SHAPES = [(16, 16, 8, 6), (8, 16, 1, 1), (2, 16, 7, 1)]
+
+
+@pytest.fixture
+def obvious(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from obvious import OBVIOUS
+    return OBVIOUS
+
+
+def outputs_and_gradients(block, x, y, c):
+    for array in (x, y):
+        array.attach_grad()
+    with autograd.record():
+        z = block(x, y)
+        (z * c).sum().backward()
+    found = {'z': z, 'x': x.grad.copy(), 'y': y.grad.copy()}
+    # A bias before a norm has no gradient but rounding errors.
+    found.update({name: p.grad().copy() for name, p in parameters(block).items()
+                  if p.grad_req != 'null' and not name.endswith('bias')})
+    found['inference'] = block(x, y)
+    return found
+
+
+@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('name', ['aff', 'iaff'])
+def test_the_fusion_blocks_compute_what_the_obvious_formula_does(name, shape, hybridize, obvious):
+    ours, plain = filled(FUSIONS[name](16)), filled(obvious[name](16))
+    assert {k: p.shape for k, p in parameters(ours).items()} == {k: p.shape for k, p in parameters(plain).items()}
+    if hybridize:
+        ours.hybridize(static_alloc=True, static_shape=True)
+    x, y, c = (tensor(shape, seed) for seed in range(3))
+    found, expected = (outputs_and_gradients(block, x, y, c) for block in (ours, plain))
+    assert found.keys() == expected.keys()
+    largest = max(abs(a.asnumpy()).max() for key, a in expected.items() if key not in ('z', 'inference'))
+    for key, array in expected.items():
+        if key in ('z', 'inference'):
+            assert error(found[key], array) <= 1e-5, key
+        else:
+            assert abs((found[key] - array).asnumpy()).max() <= 1e-4 * largest, key
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 1, 4)])
+def test_spreading_repeats_over_the_plane_and_its_gradient_is_the_sum_over_it(shape):
+    pooled, like = tensor((*shape[:2], 1, 1)), tensor((shape[0], 7, *shape[2:]), 1)
+    for array in (pooled, like):
+        array.attach_grad()
+    c = tensor(shape, 2)
+    with autograd.record():
+        z = spread(mx.nd, pooled, like)
+        z.backward(c)
+    assert error(z, mx.nd.broadcast_to(pooled, shape)) == 0
+    assert error(pooled.grad, c.sum((2, 3), keepdims=True)) <= 1e-6
+    assert not like.grad.asnumpy().any()
+
+
+def test_spreading_refuses_what_is_no_single_value_per_channel():
+    with pytest.raises(mx.MXNetError):
+        spread(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
+
+
+def test_weights_are_those_of_x_whatever_map_of_its_plane_says_the_plane():
+    block, x = filled(MSCAM(16)), tensor((2, 16, 5, 4))
+    assert error(block.weights(mx.nd, x, like=x - x), block.weights(mx.nd, x)) == 0
+
+
+@pytest.mark.parametrize('command', [
+    ['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1'],
+    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'add', 'aff', 'obvious aff', '--batch-size', '2',
+     '--rounds', '1'],
+    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'aff', '--batch-size', '2', '--memory'],
+    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'aff', '--batch-size', '2', '--operators']])
+def test_benchmarks_print_a_row_for_aff(command):
+    out = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True,
+                         timeout=300)
+    assert out.returncode == 0, out.stderr
+    wanted = '| _backward_Convolution |' if '--operators' in command else '| aff |'
+    assert wanted in out.stdout
