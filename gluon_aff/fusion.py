@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
-from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, sigmoid, spread
+from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, plain, sigmoid, spread
 from .errors import unknown
 
 __all__ = ['AFF', 'Add', 'Concat', 'ConcatAFF', 'FUSIONS', 'GlobalAFF', 'HalfAFF', 'Highway', 'IAFF', 'LocalAFF',
@@ -44,12 +44,8 @@ class AttentionalFusion(MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
 
     def select(self, F, u, d, y, suffix=''):
-        """M(u) * x + (1 - M(u)) * y, with d = x - y.
-
-        One product rather than two, and iAFF shares d between its rounds: each element-wise operator first brings its
-        operands out of the layout that convolutions work in, which costs as much as the operator itself.
-        """
-        return F.broadcast_mul(d, self.weights(F, u, suffix, like=d)) + y
+        """M(u) * x + (1 - M(u)) * y with d = x - y, which saves a product; all plain maps."""
+        return d * self.weights(F, u, suffix) + y
 
 
 class Add(Fusion):
@@ -133,8 +129,10 @@ class AFF(AttentionalFusion):
         return self(body, identity)
 
     def hybrid_forward(self, F, x, y):
-        d = x - y
-        return 2 * self.select(F, x + y, d, y)
+        x, y = plain(F, x), plain(F, y)
+        p = (x - y) * self.weights(F, x + y)
+        # 2 * (p + y) in one operator
+        return F.add_n(p, p, y, y)
 
 
 class IAFF(AFF):
@@ -158,6 +156,7 @@ class IAFF(AFF):
     rounds = 2
 
     def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
         d = x - y
         u = self.select(F, x + y, d, y)
         return self.select(F, u, d, y, '2')
@@ -269,7 +268,8 @@ class MSGAU(AttentionalFusion):
     """
 
     def hybrid_forward(self, F, x, y):
-        return F.broadcast_mul(x, self.weights(F, y)) + y
+        x, y = plain(F, x), plain(F, y)
+        return x * self.weights(F, y) + y
 
 
 class MSSE(AttentionalFusion):
@@ -283,7 +283,8 @@ class MSSE(AttentionalFusion):
     """
 
     def hybrid_forward(self, F, x, y):
-        return x + F.broadcast_mul(y, self.weights(F, y))
+        x, y = plain(F, x), plain(F, y)
+        return x + y * self.weights(F, y)
 
 
 class MSSA(AttentionalFusion):
@@ -297,7 +298,8 @@ class MSSA(AttentionalFusion):
     """
 
     def hybrid_forward(self, F, x, y):
-        return F.broadcast_mul(x, self.weights(F, x + y)) + y
+        x, y = plain(F, x), plain(F, y)
+        return x * self.weights(F, x + y) + y
 
 
 class Highway(AttentionalFusion):
@@ -311,6 +313,7 @@ class Highway(AttentionalFusion):
     """
 
     def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
         return self.select(F, x, x - y, y)
 
 
@@ -332,8 +335,8 @@ class SK(Fusion):
             self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
 
     def hybrid_forward(self, F, x, y):
-        d = x - y
-        return 2 * soft_pair(F, self.global_att(x + y), d, y)
+        x, y = plain(F, x), plain(F, y)
+        return 2 * soft_pair(F, self.global_att(x + y), x - y, y)
 
 
 FUSIONS = {'add': Add, 'concat': Concat, 'aff': AFF, 'iaff': IAFF, 'ms_gau': MSGAU, 'ms_se': MSSE, 'ms_sa': MSSA,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
-from .attention import ChannelBlock, make_contexts, spread
+from .attention import ChannelBlock, make_contexts, plain, spread
 from .errors import positive
 
 __all__ = ['MultiInputAFF']
@@ -51,8 +51,9 @@ class MultiInputAFF(ChannelBlock):
         return super().forward(*maps)
 
     def hybrid_forward(self, F, *maps):
+        maps = [plain(F, each) for each in maps]
         total = F.add_n(*maps)
-        logits = [spread(F, context(total), total) if context.scale == 'global' else context(total)
+        logits = [spread(F, context(total), total) if context.scale == 'global' else plain(F, context(total))
                   for context in (self.local_att, self.global_att)]
         logits = logits[0] + logits[1]
         # (N, (n - 1) C, H, W) to (N, n - 1, C, H, W)

@@ -8,7 +8,7 @@ import pytest
 from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
-from gluon_aff import FUSIONS, MSCAM
+from gluon_aff import FUSIONS
 from gluon_aff.attention import spread
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -72,11 +72,6 @@ def test_spreading_repeats_over_the_plane_and_its_gradient_is_the_sum_over_it(sh
 def test_spreading_refuses_what_is_no_single_value_per_channel():
     with pytest.raises(mx.MXNetError):
         spread(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
-
-
-def test_weights_are_those_of_x_whatever_map_of_its_plane_says_the_plane():
-    block, x = filled(MSCAM(16)), tensor((2, 16, 5, 4))
-    assert error(block.weights(mx.nd, x, like=x - x), block.weights(mx.nd, x)) == 0
 
 
 @pytest.mark.parametrize('command', [

@@ -10,7 +10,7 @@ import math
 from mxnet import init
 from mxnet.gluon import nn
 
-from ..attention import ChannelBlock, GlobalAvgPool, check_size, spread
+from ..attention import ChannelBlock, GlobalAvgPool, check_size, plain, spread
 from ..errors import pair, positive
 
 __all__ = ['ECA', 'GatherExcite', 'SE']
@@ -58,6 +58,7 @@ class SE(ChannelBlock):
             self.excite = Excite(channels, reduction)
 
     def hybrid_forward(self, F, x):
+        x = plain(F, x)
         return x * spread(F, self.excite(self.gather(x)), x)
 
 
@@ -103,7 +104,9 @@ class GatherExcite(ChannelBlock):
         return super().forward(x)
 
     def hybrid_forward(self, F, x):
-        return x * spread(F, self.excite(self.gather(x)), x)
+        weights = self.excite(self.gather(x))
+        x = plain(F, x)
+        return x * spread(F, weights, x)
 
 
 class ECA(ChannelBlock):
@@ -142,5 +145,6 @@ class ECA(ChannelBlock):
             self.gather = GlobalAvgPool()
 
     def hybrid_forward(self, F, x):
+        x = plain(F, x)
         row = F.reshape(self.gather(x), shape=(0, 1, -1))
         return x * spread(F, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)), x)

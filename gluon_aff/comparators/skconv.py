@@ -7,7 +7,7 @@ from __future__ import annotations
 from mxnet import init
 from mxnet.gluon import nn
 
-from ..attention import ChannelBlock, GlobalAvgPool
+from ..attention import ChannelBlock, GlobalAvgPool, plain
 from ..errors import positive
 from ..fusion import soft_pair
 
@@ -70,5 +70,5 @@ class SKConv(ChannelBlock):
         return branch
 
     def hybrid_forward(self, F, x):
-        small, large = self.small(x), self.large(x)
+        small, large = plain(F, self.small(x)), plain(F, self.large(x))
         return soft_pair(F, self.select(small + large), small - large, large)
