@@ -4,7 +4,8 @@
     python benchmarks/fusion.py --scaling docs/fusion_scaling.png
 
 Every block is hybridized (static) and takes the same two random maps, in turn, in one process. --scaling times
-addition, AFF and iAFF over batch sizes, sides and channels, and draws the curves.
+addition, AFF and iAFF over batch sizes, sides and channels, and draws the curves. Where PyTorch is installed its
+addition, AFF and iAFF have rows in the table.
 """
 import argparse
 import statistics
@@ -16,6 +17,11 @@ from obvious import OBVIOUS
 from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast
 
 from gluon_aff import FUSIONS
+
+try:
+    import in_torch
+except ModuleNotFoundError:
+    in_torch = None
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--batch-size', type=int, default=32)
@@ -51,8 +57,12 @@ def measure(makers, batch, channels, side):
             z = block(x, y)
         z.backward()
 
-    return [interleaved({name: partial(call, block) for name, block in blocks.items()}, args.rounds, clock=args.clock)
-            for call in (infer, train)]
+    calls = [{name: partial(call, block) for name, block in blocks.items()} for call in (infer, train)]
+    if in_torch and 'sk' in makers:
+        for name, make in in_torch.FUSIONS.items():
+            for each, call in zip(calls, (in_torch.inference, in_torch.gradients)):
+                each[f'torch {name}'] = call(make(channels), x.asnumpy(), y.asnumpy())
+    return [interleaved(each, args.rounds, clock=args.clock) for each in calls]
 
 
 def table():
@@ -60,7 +70,7 @@ def table():
     forward, both = measure(makers, args.batch_size, args.channels, args.side)
     print('| fusion | forward, ms | of addition | forward and backward, ms | of addition | times the obvious formula |')
     print('|---|---|---|---|---|---|')
-    for name in makers:
+    for name in both:
         cells = [cell for seconds in (forward, both) for cell in
                  (f'{1e3 * statistics.median(seconds[name]):.2f}', f'{times_as_fast(seconds, "add", name):.1f}')]
         last = f'{times_as_fast(both, name, f"obvious {name}"):.2f}' if name in OBVIOUS else ''

@@ -7,7 +7,8 @@
 One network with each fusion takes turns in one process: a step of training (forward, backward, update), then one of
 inference, all hybridized (static) and on random images. --memory gives each a process of its own, trains it for three
 steps, and reports how far the process's largest resident size lies above that before the network was made.
---operators reports MXNet's profile of a training step, with the bulking of operators off.
+--operators reports MXNet's profile of a training step, with the bulking of operators off. Where PyTorch is installed
+its CIFAR networks take their turns, too.
 """
 import argparse
 import json
@@ -23,6 +24,11 @@ from obvious import OBVIOUS
 from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast, training_step
 
 import model_zoo
+
+try:
+    import in_torch
+except ModuleNotFoundError:
+    in_torch = None
 
 # network: model of the zoo, options, batch size, side
 NETWORKS = {'cifar_resnet8_w1': ('cifar_add_resnet8', {'width': 1}, 128, 32),
@@ -70,10 +76,17 @@ def speed(network):
     made = {fusion: make(network, fusion) for fusion in args.fusions}
     calls = {'training': {fusion: training_step(*each) for fusion, each in made.items()},
              'inference': {fusion: (lambda net=net, data=data: net(data)) for fusion, (net, data, _) in made.items()}}
+    _, data, label = next(iter(made.values()))
+    if in_torch and network.startswith('cifar'):
+        for name, fusion in in_torch.FUSIONS.items():
+            if name in args.fusions:
+                net = in_torch.cifar_resnet8(fusion, **NETWORKS[network][1])
+                calls['training'][f'torch {name}'] = in_torch.training_step(net, data.asnumpy(), label.asnumpy())
+                calls['inference'][f'torch {name}'] = in_torch.inference(net, data.asnumpy())
     for mode, steps in calls.items():
         if args.only in (None, mode):
             seconds = interleaved(steps, args.rounds, clock=args.clock)
-            report(network, mode, seconds, next(iter(made.values()))[1].shape[0])
+            report(network, mode, seconds, data.shape[0])
 
 
 def highest():

@@ -86,3 +86,21 @@ def test_benchmarks_print_a_row_for_aff(command):
     assert out.returncode == 0, out.stderr
     wanted = '| _backward_Convolution |' if '--operators' in command else '| aff |'
     assert wanted in out.stdout
+
+
+@pytest.mark.parametrize('name', ['aff', 'iaff'])
+def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
+    torch = pytest.importorskip('torch', reason='the PyTorch rows are for those who have it')
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from in_torch import FUSIONS as TORCH
+    ours, theirs = filled(FUSIONS[name](16)), TORCH[name](16).eval()
+    state = [value for key, value in theirs.state_dict().items() if not key.endswith('num_batches_tracked')]
+    known = [p.data() for suffix in ('', '2')[:ours.rounds] for scale in ('local', 'global')
+             for p in parameters(getattr(ours, f'{scale}_att{suffix}')).values()]
+    assert len(state) == len(known)
+    with torch.no_grad():
+        for entry, value in zip(state, known):
+            entry.copy_(torch.from_numpy(value.asnumpy()))
+        x, y = tensor((2, 16, 5, 4)), tensor((2, 16, 5, 4), 1)
+        z = theirs(torch.from_numpy(x.asnumpy()), torch.from_numpy(y.asnumpy())).numpy()
+    assert error(ours(x, y), z) <= 1e-5

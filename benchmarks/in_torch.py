@@ -1,0 +1,106 @@
+"""The fusion blocks and the CIFAR ResNet-8 around them in PyTorch, for the benchmarks' optional rows.
+
+Written from the formulas, as benchmarks/obvious.py is, with the parameters in that order.
+"""
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Add(nn.Module):
+    def __init__(self, channels, reduction=4):
+        super().__init__()
+
+    def forward(self, x, y):
+        return x + y
+
+
+def context(channels, reduction, pooled):
+    hidden = channels // reduction
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity(),
+                         nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(),
+                         nn.Conv2d(hidden, channels, 1), nn.BatchNorm2d(channels))
+
+
+class AFF(nn.Module):
+    rounds = 1
+
+    def __init__(self, channels, reduction=4):
+        super().__init__()
+        self.contexts = nn.ModuleList(context(channels, reduction, pooled)
+                                      for _ in range(self.rounds) for pooled in (False, True))
+
+    def fuse(self, u, x, y, first=0):
+        weight = torch.sigmoid(self.contexts[first](u) + self.contexts[first + 1](u))
+        return weight * x + (1 - weight) * y
+
+    def forward(self, x, y):
+        return 2 * self.fuse(x + y, x, y)
+
+
+class IAFF(AFF):
+    rounds = 2
+
+    def forward(self, x, y):
+        return self.fuse(self.fuse(x + y, x, y), x, y, first=2)
+
+
+FUSIONS = {'add': Add, 'aff': AFF, 'iaff': IAFF}
+
+
+class Block(nn.Module):
+    def __init__(self, channels, before, stride, fusion):
+        super().__init__()
+        self.body = nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(),
+                                  nn.Conv2d(before, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels),
+                                  nn.ReLU(), nn.Conv2d(channels, channels, 3, 1, 1, bias=False))
+        self.shortcut = nn.Identity() if before == channels else nn.Sequential(
+            nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
+            nn.Conv2d(before, channels, 1, bias=False))
+        self.fuse = fusion(channels)
+
+    def forward(self, x):
+        return self.fuse(self.body(x), self.shortcut(x))
+
+
+def cifar_resnet8(fusion, width, classes=100):
+    """The network behind cifar_*_resnet8: images (N, 3, 32, 32) to (N, classes)."""
+    first, second, third = 16 * width, 32 * width, 64 * width
+    return nn.Sequential(
+        nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, first, 3, 1, 1, bias=False),
+        Block(first, first, 1, fusion), Block(second, first, 2, fusion), Block(third, second, 2, fusion),
+        nn.BatchNorm2d(third), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(third, classes))
+
+
+def training_step(net, data, label):
+    """As benchmarks/timing.py's, on NumPy arrays."""
+    data, label = torch.from_numpy(data), torch.from_numpy(label).long()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    net.train()
+
+    def step():
+        optimizer.zero_grad()
+        functional.cross_entropy(net(data), label).backward()
+        optimizer.step()
+    return step
+
+
+def inference(net, *data):
+    """A function that calls the network or block on NumPy arrays."""
+    data = [torch.from_numpy(array) for array in data]
+
+    def call():
+        net.eval()
+        with torch.no_grad():
+            net(*data)
+    return call
+
+
+def gradients(block, *data):
+    """A function that calls the block and computes the gradients of its inputs and parameters."""
+    data = [torch.from_numpy(array).requires_grad_() for array in data]
+
+    def call():
+        block.train()
+        block(*data).sum().backward()
+    return call
