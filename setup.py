@@ -18,8 +18,10 @@ MXNET = {'cpu': ['mxnet==1.9.1'],
 COCO = ['pycocotools']
 TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
+# MXNet's mx2onnx needs what onnx 1.19 has dropped.
+ONNX = ['onnx>=1.14,<1.19', 'onnxruntime']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
-TEST = [*TRAIN, *TENSORBOARD, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
+TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
 
 setup(
     name='gluon_aff',
@@ -32,7 +34,7 @@ setup(
     package_data={'model_zoo': ['*.json', 'checkpoints/*']},
     python_requires='>=3.8,<3.12',
     install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
-    extras_require={**MXNET, 'coco': COCO, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
+    extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
                     'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import mxnet as mx
 
 from .errors import positive
+from .tracing import trace
 
 __all__ = ['Complexity', 'complexity']
 
@@ -87,21 +88,13 @@ def complexity(net, *input_shapes, elementwise=False):
     except (TypeError, ValueError):
         raise ValueError(f'An input shape is a tuple of positive whole numbers, got {said}.') from None
     names = ['data'] if len(input_shapes) == 1 else [f'data{i}' for i in range(len(input_shapes))]
-    untraced = [param for param in net.collect_params().values() if param._var is None]
     try:
-        out = net(*map(mx.sym.var, names))
-        if isinstance(out, (list, tuple)):
-            out = mx.sym.Group(list(out))
-        internals = out.get_internals()
+        internals = trace(net, names).get_internals()
         with contextlib.redirect_stdout(io.StringIO()):     # MXNet prints the arguments of an inference that fails
             _, shapes, _ = internals.infer_shape(**dict(zip(names, input_shapes)))
     except (TypeError, mx.MXNetError) as error:
         reason = str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
         raise ValueError(f'The network cannot take inputs of shape {said}: {reason}') from None
-    finally:
-        # A parameter keeps the symbol, and with it the type, that it was first traced with.
-        for param in untraced:
-            param._var = None
 
     graph = json.loads(internals.tojson())
     nodes = graph['nodes']

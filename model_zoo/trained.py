@@ -10,11 +10,12 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.data.images import normalise
+from gluon_aff.deploy import Predictor, is_export
 
 from .registry import get_model, model_info
 from .weights import load_parameters
 
-__all__ = ['Trained', 'open_trained']
+__all__ = ['Trained', 'open_predictor', 'open_trained']
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,16 @@ class Trained:
     mean: tuple
     std: tuple
     crop_ratio: float
+
+    @property
+    def task(self):
+        """'classification' or 'segmentation'."""
+        return model_info(self.name).task
+
+    @property
+    def min_size(self):
+        """The least height and width that the network takes."""
+        return self.net.min_size
 
     def segment(self, image):
         """The class of each pixel of a photograph, by a segmentation network.
@@ -48,7 +59,7 @@ class Trained:
         ValueError
             If the network classifies whole images.
         """
-        if model_info(self.name).task != 'segmentation':
+        if self.task != 'segmentation':
             raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
         ctx = next(iter(self.net.collect_params().values())).list_ctx()[0]
         data = normalise(np.asarray(image)[None], self.mean, self.std)
@@ -79,6 +90,9 @@ def open_trained(name, weights=None, ctx=None):
         If there are no parameters.
     """
     ctx = ctx or mx.cpu()
+    if is_export(name):
+        raise ValueError(f"{name} is an exported folder, whose network cannot be changed any more; give the run's "
+                         'folder or the name that it was exported from.')
     if os.path.isdir(name):
         said = _read_description(os.path.join(name, 'model.json'))
         return _described(said, weights or os.path.join(name, said['parameters']), ctx)
@@ -91,6 +105,33 @@ def open_trained(name, weights=None, ctx=None):
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
     labels = net.labels or tuple(f'class {i}' for i in range(net.classes))
     return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)
+
+
+def open_predictor(name, weights=None, backend=None, ctx=None):
+    """What names images: by an exported folder, or by what :func:`open_trained` opens.
+
+    Parameters
+    ----------
+    name : str
+        An exported folder, a training run's folder, or a registered name.
+    weights, ctx : see :func:`open_trained`
+    backend : str, optional
+        See :class:`gluon_aff.deploy.Predictor`.
+
+    Returns
+    -------
+    gluon_aff.deploy.Predictor
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, DownloadError, ImportError
+        As :func:`open_trained` and the Predictor do; or if weights are given with an exported folder.
+    """
+    if not is_export(name):
+        return Predictor(open_trained(name, weights, ctx), backend, ctx)
+    if weights:
+        raise ValueError(f'{name} is an exported folder, which has its parameters in it; leave the weights out.')
+    return Predictor(name, backend, ctx)
 
 
 def _read_description(path):

@@ -104,3 +104,13 @@ def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
         x, y = tensor((2, 16, 5, 4)), tensor((2, 16, 5, 4), 1)
         z = theirs(torch.from_numpy(x.asnumpy()), torch.from_numpy(y.asnumpy())).numpy()
     assert error(ours(x, y), z) <= 1e-5
+
+
+@pytest.mark.parametrize('option, wanted', [('--no-memory', '| ONNX Runtime INT8 |'), ('--profile', '| QLinearConv |')])
+def test_the_benchmark_of_inference_prints_every_form(option, wanted):
+    pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
+    command = [sys.executable, str(BENCHMARKS / 'inference.py'), '--network', 'cifar_aff_resnet8', '--batch-sizes', '2',
+               '--rounds', '1', option]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert out.returncode == 0, out.stderr
+    assert wanted in out.stdout and (option == '--profile' or '| OpenCV DNN |' in out.stdout)

@@ -191,8 +191,9 @@ def test_predict_without_parameters_says_what_to_do(capsys, files):
 
 def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
     status, out, err = run(capsys, 'export', files / 'run', '-o', tmp_path / 'new' / 'folder')
-    symbol, params = sorted(out.split(), reverse=True)
-    assert status == 0 and err == '' and len(list((tmp_path / 'new' / 'folder').iterdir())) == 2
+    symbol, params, described = out.split()
+    assert status == 0 and err == '' and described.endswith('model.json')
+    assert sorted(out.split()) == sorted(map(str, (tmp_path / 'new' / 'folder').iterdir()))
     net = gluon.SymbolBlock.imports(symbol, ['data'], params)
     card = model_info('cifar_aff_resnet8')
     picture = files / 'pictures' / 'b.jpg'
@@ -203,7 +204,7 @@ def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
 
 def test_export_of_random_parameters_says_so(capsys, tmp_path):
     status, out, err = run(capsys, 'export', 'cifar_add_resnet8', '-o', tmp_path)
-    assert status == 0 and 'random' in err and len(out.split()) == 2
+    assert status == 0 and 'random' in err and len(out.split()) == 3
 
 
 @pytest.mark.parametrize('args', [['predict', 'x', 'y', '--top-k', '0'], ['nothing'], [], ['export', 'x']])

@@ -86,9 +86,9 @@ class AAConv(HybridBlock):
                       shape=(-1, self.values // self.heads, places))
 
         # Along one axis at a time, that axis first: (H, N * heads * W, depth) with (H, H', depth), and so for W.
-        down = F.batch_dot(F.reshape(F.transpose(q, axes=(2, 0, 3, 1)), shape=(0, -3, 0)),
+        down = F.batch_dot(F.reshape(F.transpose(q, axes=(2, 0, 3, 1)), shape=(height, -1, depth)),
                            distances(F, rel_height, height), transpose_b=True)
-        across = F.batch_dot(F.reshape(F.transpose(q, axes=(3, 0, 2, 1)), shape=(0, -3, 0)),
+        across = F.batch_dot(F.reshape(F.transpose(q, axes=(3, 0, 2, 1)), shape=(width, -1, depth)),
                              distances(F, rel_width, width), transpose_b=True)
         down = F.transpose(F.reshape(down, shape=(0, -1, width, height, 1)), axes=(1, 0, 2, 3, 4))
         across = F.transpose(F.reshape(across, shape=(0, -1, height, 1, width)), axes=(1, 2, 0, 3, 4))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-__all__ = ['IMAGE_SUFFIXES', 'evaluation_array', 'find_images', 'normalise', 'opened', 'read_image', 'short_side',
-           'upright']
+__all__ = ['IMAGE_SUFFIXES', 'evaluation_array', 'evaluation_crop', 'find_images', 'normalise', 'opened', 'read_image',
+           'short_side', 'upright']
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -104,8 +104,33 @@ def short_side(size, crop_ratio):
     return math.ceil(round(size / crop_ratio, 6))
 
 
+def evaluation_crop(image, input_size, crop_ratio=0.875):
+    """The part of an RGB image that a network sees: short side resized to ceil(H / crop_ratio), centre cropped.
+
+    Parameters
+    ----------
+    image : PIL.Image
+    input_size : (C, H, W)
+    crop_ratio : float, default 0.875
+
+    Returns
+    -------
+    numpy.ndarray, uint8, (H, W, 3)
+    """
+    _, height, width = input_size
+    tall, wide = short_side(height, crop_ratio), short_side(width, crop_ratio)
+    if image.width * tall >= image.height * wide:
+        size = (image.width * tall // image.height, tall)
+    else:
+        size = (wide, image.height * wide // image.width)
+    if size != image.size:
+        image = image.resize(size, Image.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
 def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
-    """An RGB image as a network's input: short side resized to ceil(H / crop_ratio), centre cropped, normalised.
+    """An RGB image as a network's input: what :func:`evaluation_crop` gives, normalised.
 
     Parameters
     ----------
@@ -119,14 +144,4 @@ def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
     -------
     numpy.ndarray, float32, (3, H, W)
     """
-    _, height, width = input_size
-    tall, wide = short_side(height, crop_ratio), short_side(width, crop_ratio)
-    if image.width * tall >= image.height * wide:
-        size = (image.width * tall // image.height, tall)
-    else:
-        size = (wide, image.height * wide // image.width)
-    if size != image.size:
-        image = image.resize(size, Image.BILINEAR)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
-    return normalise(pixels[None], mean, std)[0]
+    return normalise(evaluation_crop(image, input_size, crop_ratio)[None], mean, std)[0]

@@ -1,0 +1,180 @@
+"""Images a second of a network in every form that it can be deployed in, side by side.
+
+    OMP_NUM_THREADS=2 python benchmarks/inference.py [--network iaff_resnet50] [--batch-sizes 1 8] [--rounds 9]
+    OMP_NUM_THREADS=1 python benchmarks/inference.py --threads 1 --clock cpu    on a machine that others use as well
+    python benchmarks/inference.py --profile            where ONNX Runtime's time goes, float32 and INT8
+
+All forms take turns in one process, with random parameters, whose values no speed depends on; INT8 is calibrated on
+random images. The peak memory is of a process for each form. The share of the peak is of the largest float32 matrix
+product that MXNet's BLAS reaches here, in multiply-adds a second; INT8 may exceed it. PyTorch is not among the forms:
+it has no reader for any of the exported files.
+"""
+import argparse
+import collections
+import json
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import cv2
+import mxnet as mx
+import numpy as np
+import onnxruntime
+from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast
+
+from gluon_aff import complexity
+from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
+from gluon_aff.deploy.onnx_file import session
+from model_zoo import get_model, model_info
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument('--network', default='iaff_resnet50')
+parser.add_argument('--input-size', type=int, help="pixels of a side; default: the network's own")
+parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 8])
+parser.add_argument('--threads', type=int, default=2, help="of ONNX Runtime and OpenCV; MXNet's is OMP_NUM_THREADS")
+parser.add_argument('--rounds', type=int, default=9, help='calls of each form, after two to warm up')
+parser.add_argument('--clock', choices=CLOCKS, default='wall', help=CLOCK_HELP)
+parser.add_argument('--no-memory', action='store_true', help='leave the peak memory out')
+parser.add_argument('--profile', action='store_true', help="time by operator in ONNX Runtime instead of the table")
+parser.add_argument('--memory-of', metavar='FORM', help=argparse.SUPPRESS)      # what a process of its own is told
+args = parser.parse_args()
+
+card = model_info(args.network)
+side = args.input_size or card.input_size[1]
+SIZE = (3, side, side)
+THAN = 'hybridized'
+
+
+def network():
+    mx.random.seed(0)
+    net = get_model(args.network)
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def mxnet_form(net, x, prepare):
+    prepare(net)
+    return lambda: net(x).wait_to_read()
+
+
+def onnx_form(net, x, folder, int8):
+    path = os.path.join(folder, 'net.onnx')
+    if not os.path.exists(path):
+        export_onnx(net, path, SIZE, dynamic=False)
+    if int8 and not os.path.exists(path + '8'):
+        calibration = [np.random.RandomState(i).uniform(-1, 1, (1, *SIZE)).astype(np.float32) for i in range(4)]
+        quantize_onnx(path, calibration, path + '8')
+    return path + '8' * int8
+
+
+def ort(net, x, folder, int8=False):
+    run, data = session(onnx_form(net, x, folder, int8), args.threads), x.asnumpy()
+    return lambda: run.run(None, {'data': data})
+
+
+def opencv(net, x, folder):
+    cv2.setNumThreads(args.threads)
+    loaded, data = cv2.dnn.readNetFromONNX(onnx_form(net, x, folder, False)), x.asnumpy()
+
+    def step():
+        loaded.setInput(data)
+        return loaded.forward()
+    return step
+
+
+def subgraph(net, x):
+    net.optimize_for(x, backend='MKLDNN', static_alloc=True, static_shape=True)
+
+
+def static(net):
+    net.hybridize(static_alloc=True, static_shape=True)
+
+
+# By name, what makes a call of the network on a batch; the folder is for files.
+FORMS = {
+    'eager': lambda x, folder: mxnet_form(network(), x, lambda net: None),
+    THAN: lambda x, folder: mxnet_form(network(), x, lambda net: net.hybridize()),
+    'static': lambda x, folder: mxnet_form(network(), x, static),
+    'oneDNN subgraph': lambda x, folder: mxnet_form(network(), x, lambda net: subgraph(net, x)),
+    'folded': lambda x, folder: mxnet_form(fold_batchnorm(network()), x, static),
+    'folded, oneDNN subgraph': lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x)),
+    'ONNX Runtime': lambda x, folder: ort(network(), x, folder),
+    'ONNX Runtime INT8': lambda x, folder: ort(network(), x, folder, True),
+    'OpenCV DNN': lambda x, folder: opencv(network(), x, folder),
+}
+
+
+def batch(number):
+    return mx.nd.array(np.random.RandomState(9).uniform(-1, 1, (number, *SIZE)).astype(np.float32))
+
+
+def peak_multiply_adds():
+    """Multiply-adds a second of the fastest of ten products of two 2048 x 2048 float32 matrices."""
+    a = mx.nd.random.uniform(-1, 1, (2048, 2048))
+    seconds = interleaved({'sgemm': lambda: mx.nd.dot(a, a)}, 10, clock=args.clock)['sgemm']
+    return len(a) ** 3 / min(seconds)
+
+
+def memory(form, number, folder):
+    """Megabytes that a process needs at most for this form, the imports included."""
+    command = [sys.executable, __file__, '--network', args.network, '--input-size', str(side), '--batch-sizes',
+               str(number), '--threads', str(args.threads), '--memory-of', form]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True,
+                         env={**os.environ, 'INFERENCE_FILES': folder})
+    return float(out.stdout.split()[-1])
+
+
+def table(folder):
+    multiply_adds, peak = complexity(network(), (1, *SIZE)).multiply_adds, peak_multiply_adds()
+    print(f'{args.network}, {side} x {side}, {multiply_adds / 1e9:.2f} G multiply-adds an image; sgemm reaches '
+          f'{peak / 1e9:.0f} G a second; threads: {os.environ.get("OMP_NUM_THREADS", "all")} in MXNet, {args.threads} '
+          f'in the others; ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}, MXNet {mx.__version__}')
+    for number in args.batch_sizes:
+        x = batch(number)
+        steps = {name: make(x, folder) for name, make in FORMS.items()}
+        seconds = interleaved(steps, args.rounds, clock=args.clock)
+        del steps
+        print(f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
+              '| peak MB |\n|---|---|---|---|---|---|---|---|')
+        for name in FORMS:
+            middle = statistics.median(seconds[name])
+            rate = number * multiply_adds / middle
+            print(f'| {name} | {1e3 * middle:.1f} | {number / middle:.1f} | {times_as_fast(seconds, name, THAN):.2f} | '
+                  f'{times_as_fast(seconds, name, "ONNX Runtime"):.2f} | {rate / 1e9:.0f} | {rate / peak:.0%} | '
+                  f'{"" if args.no_memory else format(memory(name, number, folder), ".0f")} |', flush=True)
+
+
+def profile(folder):
+    for int8 in (False, True):
+        path, x = onnx_form(network(), None, folder, int8), batch(args.batch_sizes[-1]).asnumpy()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.enable_profiling = args.threads, True
+        options.profile_file_prefix = os.path.join(folder, 'profile')
+        run = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+        for _ in range(args.rounds):
+            run.run(None, {'data': x})
+        spent, calls = collections.Counter(), collections.Counter()
+        with open(run.end_profiling(), encoding='utf-8') as file:
+            for event in json.load(file):
+                if event.get('cat') == 'Node' and event['name'].endswith('_kernel_time'):
+                    spent[event['args']['op_name']] += event['dur'] / 1e3 / args.rounds
+                    calls[event['args']['op_name']] += 1
+        print(f'\n| {"INT8" if int8 else "float32"}, batch {len(x)} | nodes | ms | share |\n|---|---|---|---|')
+        for name, milliseconds in spent.most_common(12):
+            print(f'| {name} | {calls[name] // args.rounds} | {milliseconds:.1f} | '
+                  f'{milliseconds / sum(spent.values()):.0%} |')
+
+
+logging.getLogger().setLevel(logging.ERROR)
+with tempfile.TemporaryDirectory() as top:
+    if args.memory_of:
+        step = FORMS[args.memory_of](batch(args.batch_sizes[0]), os.environ['INFERENCE_FILES'])
+        for _ in range(2):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    else:
+        profile(top) if args.profile else table(top)

@@ -1,0 +1,183 @@
+"""The exported folder: the files, and model.json, which says what they are and how images are prepared for them."""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+
+import mxnet as mx
+
+from ..download import digest
+from ..errors import unknown
+from .folding import fold_batchnorm
+from .graph import Graph
+from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
+from .onnx_file import export_onnx, import_onnx, import_onnxruntime, input_shapes
+from .symbol import export_symbol
+
+__all__ = ['FORMATS', 'export', 'is_export', 'read_export']
+
+FORMATS = ('symbol', 'onnx', 'int8')
+VERSION = 1
+
+
+def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preprocess=False, dynamic=True, float_nodes=0):
+    """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
+
+    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: labels, task,
+    input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. The folder appears
+    whole or not at all; an earlier export in its place is replaced.
+
+    Parameters
+    ----------
+    model : model_zoo.trained.Trained, or any object with its attributes
+        name, task, net, labels, input_size, min_size, mean, std, crop_ratio.
+    folder : str
+    formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
+        'int8' writes 'onnx' as well.
+    calibration : str or iterable, optional
+        For 'int8', see :func:`gluon_aff.deploy.quantize_onnx`; what the INT8 file says of these images beside the
+        float32 one goes to model.json.
+    preprocess : bool, default False
+        Let the files take images (N, H, W, 3) of uint8, and normalise them.
+    dynamic : bool, default True
+        Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
+    float_nodes : int, default 0
+        How many of the nodes that suffer most from INT8, by measurement, stay in float32.
+
+    Returns
+    -------
+    dict
+        What model.json says.
+
+    Raises
+    ------
+    ImportError
+        If a format needs a package that is missing or unfit.
+    ValueError
+        For an unknown format, 'int8' without calibration, a folder that exists and is no export, and as the functions
+        for the formats do.
+    OSError
+        If the folder cannot be written.
+    """
+    formats = list(dict.fromkeys(formats))
+    for each in formats:
+        if each not in FORMATS:
+            raise unknown('format', each, FORMATS)
+    if not formats:
+        raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
+    if 'int8' in formats and calibration is None:
+        raise ValueError('INT8 needs images to calibrate on; give a folder of a hundred that are like those to come.')
+    if set(formats) & {'onnx', 'int8'}:
+        import_onnx()
+    if 'int8' in formats:
+        import_onnxruntime()
+    folder = os.path.abspath(folder)
+    if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise ValueError(f'{folder} exists and is no exported folder; remove it, or name another one.')
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.export-', dir=os.path.dirname(folder)) as top:
+        partial = os.path.join(top, 'new')
+        os.mkdir(partial)
+        said = _write(model, partial, formats, calibration, preprocess, dynamic, float_nodes)
+        if os.path.exists(folder):
+            os.replace(folder, os.path.join(top, 'old'))
+        os.replace(partial, folder)
+    return said
+
+
+def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes):
+    from .. import __version__
+    normalisation = (model.mean, model.std) if preprocess else None
+    folded = fold_batchnorm(model.net)
+    graph = Graph(folded)
+    if preprocess:
+        graph.preprocess(*normalisation)
+    shape, free = input_shapes(graph, model.input_size, preprocess)
+    # As JSON reads it back, so that what is returned equals what is written.
+    description = json.loads(json.dumps({
+        'name': model.name, 'task': model.task, 'labels': model.labels, 'input_size': model.input_size,
+        'min_size': model.min_size, 'mean': model.mean, 'std': model.std, 'crop_ratio': model.crop_ratio,
+        'input': 'data', 'layout': 'NHWC' if preprocess else 'NCHW', 'dtype': 'uint8' if preprocess else 'float32',
+        'shape': ['N', *(free if dynamic else shape)[1:]]}))
+    files = {}
+
+    def path(name):
+        return os.path.join(folder, name)
+
+    if 'symbol' in formats:
+        export_symbol(folded, path(model.name), normalisation)
+        files.update(symbol=f'{model.name}-symbol.json', params=f'{model.name}-0000.params')
+    versions = {'gluon_aff': __version__, 'mxnet': mx.__version__}
+    if set(formats) & {'onnx', 'int8'}:
+        files['onnx'] = f'{model.name}.onnx'
+        export_onnx(folded, path(files['onnx']), model.input_size, normalisation, description, dynamic)
+        versions['onnx'] = import_onnx().__version__
+    report = None
+    if 'int8' in formats:
+        files['int8'] = f'{model.name}-int8.onnx'
+        source = path(files['onnx'])
+        kept = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
+        quantize_onnx(source, calibration, path(files['int8']), kept)
+        report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': kept}
+        versions['onnxruntime'] = import_onnxruntime().__version__
+    said = {'export': VERSION, **description, 'versions': versions, **({'int8': report} if report else {}),
+            'files': {kind: {'file': name, 'sha256': digest(path(name), 'sha256')} for kind, name in files.items()}}
+    with open(path('model.json'), 'w', encoding='utf-8') as file:
+        json.dump(said, file, indent=1)
+    return said
+
+
+def is_export(folder):
+    """Whether a path is a folder with a model.json that an export wrote."""
+    try:
+        with open(os.path.join(folder, 'model.json'), encoding='utf-8') as file:
+            said = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and 'export' in said
+
+
+def read_export(folder, kinds=()):
+    """What the model.json of an exported folder says, with the files of these kinds there and unchanged.
+
+    Parameters
+    ----------
+    folder : str
+    kinds : sequence of {'symbol', 'params', 'onnx', 'int8'}, default ()
+        Files that are wanted.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or a file in it is missing.
+    ValueError
+        If it is no exported folder, holds no such kind of file, or a file is not the one that was exported.
+    """
+    if not os.path.exists(folder):
+        raise FileNotFoundError(f'There is no folder {folder}.')
+    if not is_export(folder):
+        raise ValueError(f'{folder} is no exported folder: it has no model.json of an export; '
+                         "give the folder that 'gluon-aff export' wrote.")
+    with open(os.path.join(folder, 'model.json'), encoding='utf-8') as file:
+        said = json.load(file)
+    missing = [key for key in ('name', 'task', 'labels', 'input_size', 'min_size', 'mean', 'std', 'crop_ratio',
+                               'layout', 'dtype', 'shape', 'files') if key not in said]
+    if missing or said['export'] != VERSION:
+        raise ValueError(f'{folder}/model.json is damaged or of another version of gluon_aff'
+                         f'{f" (it lacks {missing[0]})" if missing else ""}; export the network again.')
+    for kind in kinds:
+        if kind not in said['files']:
+            raise ValueError(f'{folder} holds no {kind} file, only {", ".join(said["files"])}; export it with that '
+                             'format.')
+        path = os.path.join(folder, said['files'][kind]['file'])
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'{folder} lacks {said["files"][kind]["file"]}; export the network again.')
+        if digest(path, 'sha256') != said['files'][kind]['sha256']:
+            raise ValueError(f'{path} is not the file that was exported: its SHA-256 is not the one in model.json; '
+                             'export the network again.')
+    return said

@@ -1,0 +1,222 @@
+"""INT8 from float32 ONNX files: static quantization by ONNX Runtime, and how much it changes."""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+
+import numpy as np
+
+from ..data.images import evaluation_crop, find_images, normalise, read_image
+from ..files import atomic
+from .onnx_file import import_onnx, import_onnxruntime, session
+
+__all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
+
+# All that these networks consist of, down to the gates of the fusions: a single operator in float32 between others
+# brings whole maps from INT8 and back, which took more time than the operator itself.
+OPERATORS = ['Add', 'AveragePool', 'Concat', 'Conv', 'Flatten', 'Gemm', 'GlobalAveragePool', 'MaxPool', 'Mul', 'Relu',
+             'Reshape', 'Resize', 'Sigmoid', 'Split']
+BATCH = 8
+
+
+def quantize_onnx(path, calibration, output, exclude=()):
+    """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
+
+    Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
+    BatchNorm that is not folded and what is not in a convolutional network's usual stock stay in float32.
+
+    Parameters
+    ----------
+    path : str
+        What :func:`gluon_aff.deploy.export_onnx` wrote.
+    calibration : str or iterable
+        A folder of images, or batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders
+        give them.
+    output : str
+        The file to write; its folder is made.
+    exclude : sequence of str, default ()
+        Names of nodes that stay in float32, such as the first of :func:`sensitive_nodes`.
+
+    Raises
+    ------
+    ImportError
+        If onnx or onnxruntime is missing or unfit.
+    FileNotFoundError, ValueError
+        If there is no such file, it is no ONNX file, a name is of no node, or there is nothing to calibrate on.
+    OSError
+        If the file cannot be written.
+    """
+    model = _prepared(path)
+    unknown = set(exclude) - {node.name for node in model.graph.node}
+    if unknown:
+        raise ValueError(f'{path} has no node {", ".join(sorted(unknown))}; sensitive_nodes names those that it has.')
+    batches = read_batches(path, calibration)
+    with atomic(os.fspath(output)) as partial:
+        _quantize(model, batches, partial, nodes_to_exclude=list(exclude))
+
+
+def sensitive_nodes(path, calibration):
+    """How much each node's quantization alone changes the output.
+
+    Parameters
+    ----------
+    path : str
+        What :func:`gluon_aff.deploy.export_onnx` wrote.
+    calibration : str or iterable
+        As for :func:`quantize_onnx`; eight images are enough.
+
+    Returns
+    -------
+    list of (str, float)
+        Convolutions and dense layers by name, with the mean absolute difference of the output when only that node is
+        quantized, the largest first.
+
+    Raises
+    ------
+    ImportError, FileNotFoundError, ValueError
+        As :func:`quantize_onnx` does.
+    """
+    model, batches = _prepared(path), read_batches(path, calibration)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, 'one.onnx')
+        for node in model.graph.node:
+            if node.op_type in ('Conv', 'Gemm'):
+                _quantize(model, batches, file, nodes_to_quantize=[node.name])
+                found.append((node.name, compare_onnx(path, file, batches)['mean_absolute_difference']))
+    return sorted(found, key=lambda each: -each[1])
+
+
+def compare_onnx(path, other, images):
+    """What two ONNX files of one network say of the same images.
+
+    Parameters
+    ----------
+    path, other : str
+        The float32 file and the INT8 one, say.
+    images : str or iterable
+        As `calibration` of :func:`quantize_onnx`. Where it gives (array, label) the accuracies are compared as well.
+
+    Returns
+    -------
+    dict
+        'images', 'top1_agreement' (share of images, or of pixels, of which both say the same class),
+        'mean_absolute_difference' (of the logits), 'mean_absolute_logit' (of the first file's) and, with labels,
+        'accuracy' and 'other_accuracy'.
+
+    Raises
+    ------
+    ImportError, FileNotFoundError, ValueError
+        As :func:`quantize_onnx` does.
+    """
+    runs = [session(_there(each)) for each in (path, other)]
+    count = agree = places = values = 0
+    difference = size = 0.0
+    right, labelled = np.zeros(2), True
+    for data, label in read_batches(path, images):
+        first, second = (run.run(None, {'data': data})[0] for run in runs)
+        said = np.stack([first.argmax(1), second.argmax(1)])
+        count, places, values = count + len(data), places + said[0].size, values + first.size
+        agree += int((said[0] == said[1]).sum())
+        difference += float(np.abs(first.astype(np.float64) - second).sum())
+        size += float(np.abs(first.astype(np.float64)).sum())
+        labelled = labelled and label is not None
+        if labelled:
+            right += (said == label).reshape(2, -1).sum(1)
+    report = {'images': count, 'top1_agreement': agree / places, 'mean_absolute_difference': difference / values,
+              'mean_absolute_logit': size / values}
+    if labelled:
+        report.update(accuracy=right[0] / places, other_accuracy=right[1] / places)
+    return report
+
+
+def read_batches(path, images):
+    """[(array, label or None), ...] of a folder of images, as the ONNX file at `path` takes them, or of batches.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no ONNX file, or no image.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        return list(_from_folder(_there(path), os.fspath(images)))
+    found = []
+    for batch in images:
+        data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
+        data, label = (each.asnumpy() if hasattr(each, 'asnumpy') else each for each in (data, label))
+        found.append((np.asarray(data), None if label is None else np.asarray(label)))
+    if not found:
+        raise ValueError('There are no images; give a folder of them, or batches.')
+    return found
+
+
+def _from_folder(path, folder):
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'There is no folder {folder} of images.')
+    said = {each.key: each.value for each in _load(path).metadata_props}
+    try:
+        size, mean, std, ratio = (json.loads(said[key]) for key in ('input_size', 'mean', 'std', 'crop_ratio'))
+        layout = said['layout']
+    except KeyError as missing:
+        raise ValueError(f'{path} does not say how images are prepared for it (no {missing}); give batches rather than '
+                         'a folder.') from None
+    files = find_images([folder])
+    for start in range(0, len(files), BATCH):
+        pixels = np.stack([evaluation_crop(read_image(file), size, ratio) for file in files[start:start + BATCH]])
+        yield (pixels if layout == 'NHWC' else normalise(pixels, mean, std)), None
+
+
+def _there(path):
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'There is no ONNX file {path}.')
+    return os.fspath(path)
+
+
+def _load(path):
+    onnx = import_onnx()
+    from google.protobuf.message import DecodeError
+    try:
+        return onnx.load(_there(path))
+    except DecodeError:
+        raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
+
+
+def _prepared(path):
+    """The model with x - y as x + -1 * y: ONNX Runtime has an INT8 kernel for the sum and none for the difference."""
+    onnx, model = import_onnx(), _load(path)
+    if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
+        raise ValueError(f'{path} is quantized already; give the float32 file.')
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == 'Sub':
+            negative = node.name + '_negative'
+            nodes.append(onnx.helper.make_node('Mul', [node.input[1], 'minus_one'], [negative], name=negative))
+            node.op_type, node.input[1] = 'Add', negative
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    # Keeps ONNX Runtime from advising, in the log, its own preparation, of which folding is the use.
+    onnx.helper.set_model_props(model, {**{each.key: each.value for each in model.metadata_props},
+                                        'onnx.quant.pre_process': 'onnxruntime.quant'})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
+    return model
+
+
+def _quantize(model, batches, output, **nodes):
+    import_onnxruntime()
+    import onnxruntime.quantization as quantization
+
+    class Reader(quantization.CalibrationDataReader):
+        left = iter([{'data': data} for data, _ in batches])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = os.path.join(folder, 'prepared.onnx')
+        import_onnx().save(model, prepared)
+        quantization.quantize_static(
+            prepared, output, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            op_types_to_quantize=OPERATORS, **nodes)

@@ -1,0 +1,582 @@
+"""Folding and export: what leaves the project computes what the network does."""
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mxnet import gluon
+from mxnet.gluon import nn
+from PIL import Image
+from programs import TOP
+from reference import error, filled, refused, tensor
+
+from gluon_aff import FUSIONS
+from gluon_aff.comparators import AAConv
+from gluon_aff.data.images import normalise
+from gluon_aff.deploy import (Predictor, compare_onnx, export, export_onnx, export_symbol, fold_batchnorm, is_export,
+                              quantize_onnx, read_export, sensitive_nodes)
+from gluon_aff.deploy.graph import Graph
+from model_zoo import get_model, list_models
+from model_zoo.__main__ import main
+from model_zoo.trained import Trained, open_predictor, open_trained
+
+onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
+onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
+
+SHIPPED = 'fashion_mnist_aff_resnet8'
+ALL = os.environ.get('GLUON_AFF_ALL_NETWORKS')
+FIXED = ('aa_', 'ge_')      # their parameters are for maps of one size
+# One of each kind, unless the environment asks for all, which takes ten minutes.
+KINDS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'se_resnet50', 'lip_resnet101', 'sk_resnet50',
+         'cifar_aff_resnext38_32x4d', *list_models('*_resnet8'))
+NAMES = list_models() if ALL else KINDS
+FASHION = Path('/usr/share/datasets/fashion-mnist')
+
+
+def build(name):
+    """A network with parameters, and a size that it takes."""
+    fixed = name.startswith(FIXED)
+    # AFF doubles its sum: with larger weights a hundred layers of it make a change of 1e-6 in the input one of 1.
+    gain = .25 if 'aff' in name and 'iaff' not in name else 1
+    net = filled(get_model(name, **({'input_size': 64} if fixed else {})), gain, np.random.default_rng)
+    return net, (64, 64) if fixed else (32, 32)
+
+
+def run(path, data):
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return session.run(None, {'data': data.asnumpy() if isinstance(data, mx.nd.NDArray) else data})[0]
+
+
+def operators(net):
+    return [node['op'] for node in json.loads(Graph(net).symbol().tojson())['nodes']]
+
+
+def fashion(count):
+    """(images (N, 32, 32, 3), labels) out of the test images that the tests bring."""
+    held = np.load(TOP / 'tests' / 'data' / 'fashion_mnist_test.npz')
+    images = [np.asarray(Image.fromarray(image).resize((32, 32), Image.BILINEAR)) for image in held['images'][:count]]
+    return np.stack(images)[..., None].repeat(3, -1), held['labels'][:count]
+
+
+@pytest.fixture(scope='module')
+def shipped():
+    return open_trained(SHIPPED)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pictures')
+    for number, image in enumerate(fashion(40)[0]):
+        Image.fromarray(image).save(folder / f'{number:02}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def exported(shipped, pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('export') / 'exported'
+    export(shipped, str(folder), ('symbol', 'onnx', 'int8'), str(pictures))
+    return folder
+
+
+@pytest.mark.parametrize('name', sorted(FUSIONS))
+def test_folded_fusions_compute_the_same_and_broadcast(name):
+    class Pair(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.other, self.fuse = nn.Conv2D(16, 1, in_channels=16), FUSIONS[name](16)
+
+        def hybrid_forward(self, F, x):
+            return self.fuse(x, self.other(x))
+
+    net = filled(Pair())
+    folded = fold_batchnorm(net)
+    for shape in ((2, 16, 7, 5), (1, 16, 1, 1)):
+        assert error(folded(tensor(shape)), net(tensor(shape))) <= 1e-5
+    assert not {'batch_dot', 'ones_like', 'BlockGrad', 'reshape_like', 'BatchNorm'} & set(operators(folded))
+
+
+@given(kernel=st.sampled_from([1, 2, 3]), pad=st.integers(0, 1), groups=st.sampled_from([1, 2]), bias=st.booleans(),
+       scale=st.booleans(), center=st.booleans(), epsilon=st.sampled_from([1e-5, 1e-3, 1e-1]), front=st.booleans())
+def test_folding_holds_for_every_convolution(kernel, pad, groups, bias, scale, center, epsilon, front):
+    net = nn.HybridSequential()
+    conv = nn.Conv2D(4, kernel, 1, pad, groups=groups, use_bias=bias, in_channels=4)
+    norm = nn.BatchNorm(epsilon=epsilon, scale=scale, center=center, in_channels=4)
+    net.add(*([norm, conv] if front else [conv, norm]))
+    filled(net)
+    folded = fold_batchnorm(net)
+    x = tensor((2, 4, 5, 6))
+    assert error(folded(x), net(x)) <= 1e-5
+    assert ('BatchNorm' in operators(folded)) == (front and (pad > 0 or groups > 1))
+
+
+def test_what_another_layer_uses_is_not_folded():
+    class Twice(gluon.HybridBlock):
+        def __init__(self, shared):
+            super().__init__()
+            self.shared = shared
+            with self.name_scope():
+                self.conv = nn.Conv2D(4, 3, padding=1, in_channels=4)
+                self.norms = nn.HybridSequential()
+                self.norms.add(nn.BatchNorm(in_channels=4), nn.BatchNorm(in_channels=4))
+
+        def hybrid_forward(self, F, x):
+            first = self.conv(x)
+            second = self.conv(first) if self.shared else first
+            return F.concat(self.norms[0](first), self.norms[1](second), dim=1)
+
+    for shared in (True, False):
+        net, x = filled(Twice(shared)), tensor((1, 4, 5, 5))
+        folded = fold_batchnorm(net)
+        assert error(folded(x), net(x)) <= 1e-5 and operators(folded).count('BatchNorm') == 2
+
+
+def test_folding_leaves_the_network_as_it_was_and_drops_its_dropout():
+    net, x = filled(get_model('cifar_aff_resnet8', final_drop=.5)), tensor((2, 3, 16, 16))
+    said = net(x).copy()
+    before = {k: v.data().asnumpy() for k, v in net._collect_params_with_prefix().items()}
+    folded = fold_batchnorm(net)
+    assert 'Dropout' not in operators(folded) and error(folded(x), said) <= 1e-5 and error(net(x), said) == 0
+    for name, param in net._collect_params_with_prefix().items():
+        np.testing.assert_array_equal(param.data().asnumpy(), before[name])
+
+
+def test_what_cannot_be_traced_is_refused():
+    with refused('has parameters without values'):
+        fold_batchnorm(get_model('cifar_aff_resnet8'))
+    with refused('A HybridBlock can be traced, not a int'):
+        fold_batchnorm(3)
+    with refused('does not take a single input'):
+        fold_batchnorm(filled(FUSIONS['aff'](8)))
+
+
+def test_the_symbol_is_what_mxnets_tools_and_the_network_itself_load(tmp_path):
+    net, x = filled(get_model('cifar_aff_resnet8')), tensor((2, 3, 32, 32))
+    export_symbol(net, str(tmp_path / 'net'))
+    imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
+    assert error(imported(x), net(x)) <= 1e-6
+    symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
+    module = symbol.bind(mx.cpu(), {**arguments, 'data': x}, aux_states=states)
+    assert error(module.forward()[0], net(x)) <= 1e-6
+    again = get_model('cifar_aff_resnet8', pretrained=str(tmp_path / 'net-0000.params'))
+    assert error(again(x), net(x)) <= 1e-6
+
+
+def test_a_symbol_with_preprocessing_takes_photographs(tmp_path):
+    net = filled(get_model('cifar_aff_resnet8'))
+    pixels = np.random.RandomState(0).randint(0, 256, (2, 32, 40, 3)).astype(np.uint8)
+    mean, std = (.4, .5, .6), (.2, .3, .25)
+    export_symbol(fold_batchnorm(net), str(tmp_path / 'net'), preprocess=(mean, std))
+    imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
+    assert error(imported(mx.nd.array(pixels, dtype='uint8')), net(mx.nd.array(normalise(pixels, mean, std)))) <= 1e-5
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_exported_networks_compute_the_same_in_mxnet_and_onnx_runtime(name, tmp_path):
+    net, (height, width) = build(name)
+    export_onnx(net, tmp_path / 'net.onnx', (3, height, width))
+    export_symbol(net, tmp_path / 'net')
+    imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
+    shapes = [(1, 3, height, width), (3, 3, height, width)] + ([] if name.startswith(FIXED) else [(2, 3, 33, 47)])
+    errors = []
+    for shape in shapes:
+        x = tensor(shape)
+        wanted = net(x)
+        errors.append(error(run(tmp_path / 'net.onnx', x), wanted))
+        assert error(imported(x), wanted) <= 1e-5
+    print(f'\n{name} {max(errors):.1e}')
+    assert max(errors) <= 1e-4
+
+
+def test_an_onnx_file_is_clean(tmp_path):
+    net = filled(get_model('cifar_iaff_resnet8'))
+    export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32), metadata={'labels': ['a', 'b'], 'name': 'n'})
+    model = onnx.load(str(tmp_path / 'net.onnx'))
+    onnx.checker.check_model(model, full_check=True)
+    assert [(each.domain, each.version) for each in model.opset_import] == [('', 13)] and model.ir_version == 8
+    assert [each.name for each in model.graph.input] == ['data']
+    assert {each.name for each in model.graph.initializer} <= {i for node in model.graph.node for i in node.input}
+    dimensions = [[side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim]
+                  for each in (*model.graph.input, *model.graph.output)]
+    assert dimensions == [['N', 3, 'H', 'W'], ['N', 100]]
+    assert {each.key: each.value for each in model.metadata_props} == {'labels': '["a", "b"]', 'name': 'n'}
+    used = {node.op_type for node in model.graph.node}
+    assert not used & {'MatMul', 'Expand', 'Shape', 'Reshape', 'Identity'}
+    names = [node.name for node in model.graph.node]
+    assert all(names) and len(set(names)) == len(names)
+
+
+def test_the_same_parameters_give_the_same_bytes(tmp_path):
+    def written(folder):
+        net = filled(get_model('fpn_aff_resnet8'))      # the second has other prefixes, as Gluon counts them
+        export_onnx(net, tmp_path / folder / 'net.onnx', (3, 32, 32), metadata={'b': 1, 'a': 2})
+        export_symbol(net, tmp_path / folder / 'net')
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / folder).iterdir()}
+
+    first, second = written('one'), written('two')
+    assert len(first) == 3 and first == second
+
+
+def test_a_fixed_size_is_written_on_request_and_where_the_network_is_bound_to_it(tmp_path):
+    def sides(path):
+        return [side.dim_param or side.dim_value
+                for side in onnx.load(str(path)).graph.input[0].type.tensor_type.shape.dim]
+
+    export_onnx(filled(get_model('cifar_aff_resnet8')), tmp_path / 'a.onnx', (3, 32, 40), dynamic=False)
+    assert sides(tmp_path / 'a.onnx') == ['N', 3, 32, 40]
+    bound = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3))
+    export_onnx(bound, tmp_path / 'b.onnx', (3, 8, 8))
+    assert sides(tmp_path / 'b.onnx') == ['N', 3, 8, 8]
+    assert error(run(tmp_path / 'b.onnx', tensor((3, 3, 8, 8))), bound(tensor((3, 3, 8, 8)))) <= 1e-5
+    with refused('does not take images of 3 x 16 x 16'):
+        export_onnx(bound, tmp_path / 'c.onnx', (3, 16, 16))
+    assert not (tmp_path / 'c.onnx').exists()
+
+
+def one_layer(layer):
+    """A network of one function (F, x) -> y, to test its translation."""
+    class One(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return layer(F, x)
+
+    return One()
+
+
+def halved(F, x):
+    return F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type='avg', pooling_convention='full',
+                     count_include_pad=False)
+
+
+@pytest.mark.parametrize('layer', [
+    lambda F, x: F.contrib.BilinearResize2D(halved(F, x), x, mode='like', align_corners=False),
+    lambda F, x: F.contrib.BilinearResize2D(x, halved(F, x), mode='like', align_corners=False),
+    lambda F, x: F.broadcast_to(F.mean(x, axis=(2, 3), keepdims=True), shape=(0, 0, 3, 4)),
+    lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=1),
+    lambda F, x: F.Convolution(F.reshape(x, shape=(0, 0, -1)), F.ones((4, 4, 3)), kernel=(3,), num_filter=4,
+                               no_bias=True),
+    lambda F, x: halved(F, x)], ids=['larger', 'smaller', 'broadcast_to', 'adaptive', 'one-dimensional', 'rounded up'])
+@pytest.mark.parametrize('size', [(8, 6), (7, 5)])
+def test_translations_that_mx2onnx_lacks_or_gets_wrong(layer, size, tmp_path):
+    net, x = one_layer(layer), tensor((2, 4, *size))
+    net.initialize()
+    export_onnx(net, tmp_path / 'net.onnx', (4, *size))
+    assert error(run(tmp_path / 'net.onnx', x), net(x)) <= 1e-5
+
+
+def test_an_operator_without_translation_is_named(tmp_path):
+    net = one_layer(lambda F, x: F.erfinv(x))
+    with refused('cannot be written as ONNX: .*erfinv'):
+        export_onnx(net, tmp_path / 'net.onnx', (3, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_or_unfit_onnx_is_named(tmp_path, monkeypatch):
+    net = filled(get_model('cifar_add_resnet8'))
+    monkeypatch.setattr(onnx, '__version__', '1.19.1')
+    with refused('onnx 1.14 to 1.18, and 1.19.1 is installed', ImportError):
+        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with refused("need the package onnx.*pip install 'gluon_aff.onnx.'", ImportError):
+        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with refused('needs the package onnxruntime', ImportError):
+        compare_onnx(__file__, __file__, [np.zeros((1, 3, 8, 8), np.float32)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_onnx_runtime_computes_otherwise_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr('gluon_aff.deploy.onnx_file.TOLERANCE', -1)
+    with refused('away from the network'):
+        export_onnx(filled(get_model('cifar_add_resnet8')), tmp_path / 'net.onnx', (3, 32, 32))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['cifar_add_resnet8', 'cifar_iaff_resnet8', 'cifar_aff_resnext38_32x4d',
+                                  'cifar_concat_inception_resnet8', 'cifar_aff_inception_resnet8', 'fpn_iaff_resnet8',
+                                  'unet_concat_resnet8', 'unet_aff_resnet8', 'aff_resnet50']
+                         + [name for name in (NAMES if ALL else ()) if not name.startswith('aa_')])
+def test_opencv_computes_the_same(name, tmp_path):
+    net, size = build(name)
+    size = size if name.startswith(FIXED) else (33, 47)
+    export_onnx(net, tmp_path / 'net.onnx', (3, *size), dynamic=False)
+    loaded = cv2.dnn.readNetFromONNX(str(tmp_path / 'net.onnx'))
+    for batch in (1, 3):
+        x = tensor((batch, 3, *size))
+        loaded.setInput(x.asnumpy())
+        found = error(loaded.forward(), net(x))
+        print(f'\n{name} {found:.1e}')
+        assert found <= 1e-4
+
+
+def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
+    images, labels = fashion(500)
+    said = read_export(exported)
+    batches = [(normalise(images[i:i + 100], said['mean'], said['std']), labels[i:i + 100]) for i in range(0, 500, 100)]
+    first, second = (exported / said['files'][kind]['file'] for kind in ('onnx', 'int8'))
+    report = compare_onnx(first, second, batches)
+    assert report['images'] == 500 and report['top1_agreement'] >= .98
+    assert abs(report['accuracy'] - report['other_accuracy']) <= .015 and report['accuracy'] > .85
+    assert 0 < report['mean_absolute_difference'] < .1 * report['mean_absolute_logit']
+    assert 'QuantizeLinear' in {node.op_type for node in onnx.load(str(second)).graph.node}
+    same = compare_onnx(first, first, [batch for batch, _ in batches[:1]])
+    assert same['mean_absolute_difference'] == 0 and same['top1_agreement'] == 1 and 'accuracy' not in same
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason=f'Fashion-MNIST is not at {FASHION}')
+def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
+    from gluon_aff.data.cifar import Batches, fashion_mnist
+    data = fashion_mnist(str(FASHION))
+    export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.input_size)
+    calibration = Batches(data.train[0][:500], data.train[1][:500], 100, data.mean, data.std).epoch()
+    quantize_onnx(tmp_path / 'net.onnx', calibration, tmp_path / 'int8.onnx')
+    report = compare_onnx(tmp_path / 'net.onnx', tmp_path / 'int8.onnx',
+                          Batches(*data.test, 500, data.mean, data.std).epoch())
+    print(report)
+    assert report['images'] == 10000 and report['top1_agreement'] >= .99
+    assert abs(report['accuracy'] - report['other_accuracy']) <= .005
+
+
+def test_sensitive_nodes_are_measured_and_can_stay_in_float32(exported, tmp_path):
+    path = exported / f'{SHIPPED}.onnx'
+    batches = [normalise(fashion(8)[0], (.2856,) * 3, (.3385,) * 3)]
+    found = sensitive_nodes(path, batches)
+    values = [value for _, value in found]
+    assert len(found) == sum(node.op_type in ('Conv', 'Gemm') for node in onnx.load(str(path)).graph.node)
+    assert values == sorted(values, reverse=True) and values[-1] > 0
+    kept = found[0][0]
+    quantize_onnx(path, batches, tmp_path / 'int8.onnx', exclude=[kept])
+    graph = onnx.load(str(tmp_path / 'int8.onnx')).graph
+    constants = {each.name for each in graph.initializer}
+    weights = {node.name: node.input[1] in constants for node in graph.node if node.op_type == 'Conv'}
+    assert weights[kept] and not any(weights[name] for name, _ in found[1:] if name in weights)
+    with refused('has no node nothing'):
+        quantize_onnx(path, batches, tmp_path / 'other.onnx', exclude=['nothing'])
+    assert not (tmp_path / 'other.onnx').exists()
+
+
+def test_int8_refuses_what_it_cannot_take(exported, tmp_path):
+    path, out = exported / f'{SHIPPED}.onnx', tmp_path / 'int8.onnx'
+    with refused('There is no ONNX file', FileNotFoundError):
+        quantize_onnx(tmp_path / 'none.onnx', [], out)
+    with refused('There are no images'):
+        quantize_onnx(path, [], out)
+    with refused('There is no folder .* of images', FileNotFoundError):
+        quantize_onnx(path, str(tmp_path / 'none'), out)
+    with refused('is quantized already'):
+        quantize_onnx(exported / f'{SHIPPED}-int8.onnx', [], out)
+    (tmp_path / 'text.onnx').write_bytes(b'no model at all')
+    with refused('is not an ONNX file, or is damaged'):
+        quantize_onnx(tmp_path / 'text.onnx', [], out)
+    assert not out.exists()
+
+
+def test_every_backend_says_the_same(exported, shipped, pictures):
+    direct = Predictor(shipped)
+    wanted = direct.predict(str(pictures), top_k=3, batch_size=16)
+    assert len(wanted) == 40 and all(len(each) == 3 for each in wanted)
+    for backend in ('mxnet', 'onnxruntime', 'opencv', 'int8'):
+        predictor = Predictor(str(exported), backend)
+        found = predictor.predict(sorted(pictures.iterdir()), top_k=3, batch_size=7)
+        if backend == 'int8':
+            assert sum(a[0][0] == b[0][0] for a, b in zip(found, wanted)) >= 38
+        else:
+            for ours, theirs in zip(found, wanted):
+                assert ours[0] == (theirs[0][0], pytest.approx(theirs[0][1], abs=1e-4))
+    array = np.asarray(Image.open(pictures / '00.png').convert('RGB'))
+    assert direct.predict(array)[0][:1] == [(wanted[0][0][0], pytest.approx(wanted[0][0][1], abs=1e-5))]
+
+
+def test_an_export_with_preprocessing_takes_uint8_images(shipped, pictures, tmp_path):
+    export(shipped, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
+    wanted = Predictor(shipped).predict(str(pictures), top_k=1)
+    for backend in ('mxnet', 'onnxruntime', 'int8'):
+        predictor = Predictor(str(tmp_path / 'out'), backend)
+        assert sum(a[0][0] == b[0][0] for a, b in zip(predictor.predict(str(pictures), 1), wanted)) >= 38
+        with refused(r'takes arrays \(N, H, W, 3\) of uint8'):
+            predictor.logits(np.zeros((1, 3, 32, 32), np.float32))
+    with refused('takes no uint8 images'):
+        Predictor(str(tmp_path / 'out'), 'opencv')
+
+
+def test_segmentation_is_exported_too(tmp_path, pictures):
+    net = filled(get_model('fpn_aff_resnet8'))
+    model = Trained('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (.5,) * 3, (.2,) * 3, 1.0)
+    for fixed in (False, True):
+        folder = str(tmp_path / str(fixed))
+        export(model, folder, ('symbol', 'onnx'), dynamic=not fixed)
+        image = np.random.RandomState(1).randint(0, 256, (48, 32, 3) if fixed else (37, 50, 3)).astype(np.uint8)
+        wanted = model.segment(image)
+        for backend in ('mxnet', 'onnxruntime', 'opencv')[:3 if fixed else 2]:
+            assert (Predictor(folder, backend).segment(image) == wanted).mean() > .999
+    with refused('--fixed-size'):
+        Predictor(str(tmp_path / 'False'), 'opencv')
+    with refused('is a segmentation network'):
+        Predictor(model).predict(str(pictures))
+
+
+def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
+    net = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3))
+    model = SimpleNamespace(name='net', task='classification', net=net, labels=['a'], input_size=(3, 8, 8), min_size=1,
+                            mean=(0,) * 3, std=(1,) * 3, crop_ratio=1)
+    export(model, str(tmp_path / 'out'), ('onnx',))
+    with refused('does not know an operator of net'):
+        Predictor(str(tmp_path / 'out'), 'opencv')
+    with refused('takes arrays .N, 3, 8, 8. of float32'):
+        Predictor(str(tmp_path / 'out')).logits(np.zeros((1, 3, 16, 16), np.float32))
+
+
+@pytest.mark.parametrize('batch', [
+    np.zeros((1, 3, 32, 32)), np.zeros((1, 4, 32, 32), np.float32), np.zeros((3, 32, 32), np.float32),
+    np.zeros((0, 3, 32, 32), np.float32), np.zeros((1, 3, 2, 32), np.float32), [1, 2]])
+@pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime'])
+def test_a_wrong_batch_is_refused(exported, batch, backend):
+    with refused(r'takes arrays \(N, 3, H, W\) of float32, H and W at least 3, got'):
+        Predictor(str(exported), backend).logits(batch)
+
+
+@pytest.mark.parametrize('image', [np.zeros((32, 32, 3)), np.zeros((32, 32), np.uint8), 3])
+def test_a_wrong_image_is_refused(exported, image):
+    with refused(r'An image is a path or an RGB array \(H, W, 3\) of uint8, got'):
+        Predictor(str(exported)).predict([image])
+
+
+def copied(exported, tmp_path):
+    folder = tmp_path / 'copy'
+    folder.mkdir()
+    for file in exported.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
+    folder = copied(exported, tmp_path)
+    path = folder / f'{SHIPPED}.onnx'
+    path.write_bytes(path.read_bytes()[:-1] + b'x')
+    with refused('SHA-256 is not the one in model.json'):
+        Predictor(str(folder), 'onnxruntime')
+    path.unlink()
+    with refused(f'lacks {SHIPPED}.onnx', FileNotFoundError):
+        Predictor(str(folder), 'onnxruntime')
+    with refused('Unknown backend .tensorrt'):
+        Predictor(str(folder), 'tensorrt')
+    said = json.loads((folder / 'model.json').read_text())
+    del said['mean']
+    (folder / 'model.json').write_text(json.dumps(said))
+    with refused('model.json is damaged .*mean'):
+        Predictor(str(folder), 'mxnet')
+    for other in (tmp_path, Path(__file__)):
+        with refused('is no exported folder'):
+            Predictor(str(other))
+    with refused('There is no folder', FileNotFoundError):
+        Predictor(str(tmp_path / 'none'))
+    with refused('MXNet computes a network that is not exported'):
+        Predictor(open_trained(SHIPPED), 'int8')
+
+
+def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise ValueError('no')
+
+    target = tmp_path / 'new' / 'folder'
+    with pytest.raises(ValueError, match='INT8 needs images'):
+        export(shipped, str(target), ('int8',))
+    with refused('Unknown format .tflite'):
+        export(shipped, str(target), ('tflite',))
+    with monkeypatch.context() as patched:
+        patched.setattr('gluon_aff.deploy.folder.export_onnx', fails)
+        with pytest.raises(ValueError, match='no'):
+            export(shipped, str(target), ('symbol', 'onnx'))
+        assert not list((tmp_path / 'new').iterdir())
+        export(shipped, str(target), ('symbol',))
+        before = sorted(path.name for path in target.iterdir())
+        with pytest.raises(ValueError, match='no'):
+            export(shipped, str(target), ('symbol', 'onnx'))
+        assert sorted(path.name for path in target.iterdir()) == before
+    export(shipped, str(target), ('onnx',))     # an earlier export is replaced, whole
+    assert sorted(path.name for path in target.iterdir()) == [f'{SHIPPED}.onnx', 'model.json']
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'letter.txt').write_text('dear')
+    for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
+        with refused('exists and is no exported folder'):
+            export(shipped, str(taken), ('symbol',))
+    assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['letter.txt']
+
+
+def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
+    folder, picture = tmp_path / 'out', str(pictures / '00.png')
+    assert main(['export', SHIPPED, '-o', str(folder), '--format', 'symbol,onnx,int8', '--calibrate',
+                 str(pictures)]) == 0
+    out, err = capsys.readouterr()
+    assert sorted(map(os.path.basename, out.split())) == sorted(path.name for path in folder.iterdir())
+    assert 'the same class as float32' in err and is_export(folder)
+    assert main(['predict', SHIPPED, picture]) == 0
+    wanted = capsys.readouterr().out
+    for options in ([], ['--backend', 'mxnet'], ['--backend', 'opencv']):
+        assert main(['predict', str(folder), picture, *options]) == 0
+        assert capsys.readouterr().out == wanted
+    for command, says in ((['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
+                          (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
+                          (['export', SHIPPED, '-o', str(tmp_path / 'c'), '--format', 'int8'], 'calibrate'),
+                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is no exported folder')):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert says in err and err.count('\n') == 1
+
+
+def test_the_weights_stay_out_of_an_exported_folder(exported):
+    with refused('leave the weights out'):
+        open_predictor(str(exported), weights='x.params')
+
+
+def script():
+    """The stand-alone script in docs/deployment.md."""
+    text = (Path(__file__).parents[1] / 'docs' / 'deployment.md').read_text(encoding='utf-8')
+    code = text.split('```python\n# predict.py', 1)[1].split('```', 1)[0]
+    assert len(code.strip().splitlines()) <= 24
+    return '# predict.py' + code
+
+
+BLOCK = textwrap.dedent('''
+    import sys
+    for name in ('mxnet', 'gluoncv', 'gluon_aff', 'model_zoo', 'onnx', {blocked}):
+        sys.modules[name] = None
+''')
+
+
+def said_by_the_script(python, folder, picture, cwd):
+    """(label, probability) that the script in `cwd` prints."""
+    found = subprocess.run([str(python), 'predict.py', str(folder), str(picture)], cwd=cwd, capture_output=True,
+                           text=True, timeout=120, env={**os.environ, 'PYTHONPATH': ''})
+    assert found.returncode == 0, found.stderr
+    percent, label = found.stdout.strip().split(None, 1)
+    return label, pytest.approx(float(percent.rstrip('%')) / 100, abs=.01)
+
+
+@pytest.mark.parametrize('other', ['cv2', 'onnxruntime'])
+def test_the_script_runs_without_mxnet_and_this_project(exported, shipped, pictures, tmp_path, other):
+    (tmp_path / 'predict.py').write_text(BLOCK.format(blocked=repr(other)) + script())
+    wanted = Predictor(shipped).predict(str(pictures / '00.png'), 1)[0][0]
+    assert wanted == said_by_the_script(sys.executable, exported, pictures / '00.png', tmp_path)
+
+
+@pytest.mark.skipif(not os.environ.get('GLUON_AFF_FRESH_ENVIRONMENT'),
+                    reason='installs packages; GLUON_AFF_FRESH_ENVIRONMENT=1 asks for it')
+@pytest.mark.parametrize('packages', [['onnxruntime==1.19.2', 'Pillow'], ['opencv-python==4.11.0.86']])
+def test_the_script_runs_in_a_fresh_environment(exported, shipped, pictures, tmp_path, packages):
+    subprocess.run([sys.executable, '-m', 'venv', str(tmp_path / 'venv')], check=True, timeout=120)
+    python = tmp_path / 'venv' / 'bin' / 'python'
+    subprocess.run([str(python), '-m', 'pip', 'install', '-q', 'numpy<1.24', *packages], check=True, timeout=400)
+    assert subprocess.run([str(python), '-c', 'import mxnet'], stderr=subprocess.DEVNULL, timeout=60).returncode
+    (tmp_path / 'predict.py').write_text(script())
+    wanted = Predictor(shipped).predict(str(pictures / '00.png'), 1)[0][0]
+    assert wanted == said_by_the_script(python, exported, pictures / '00.png', tmp_path)
