@@ -1,7 +1,12 @@
-"""Refuses an environment that MXNet 1.x cannot run in, before MXNet does so less clearly."""
+"""Refuses an environment that MXNet 1.x cannot run in, before MXNet does so less clearly; and a missing GluonCV."""
 from __future__ import annotations
 
+import re
 import sys
+from importlib import metadata
+
+# As in setup.py.
+GLUONCV = '>=0.10.5,<0.11'
 
 
 def check_environment(python=sys.version_info, numpy_version=None):
@@ -25,3 +30,18 @@ def check_environment(python=sys.version_info, numpy_version=None):
     except OSError as error:
         raise ImportError(f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
                           'packages libgomp1 and libquadmath0 have those of its CPU build.') from None
+
+
+def check_gluoncv():
+    """Raise one clear ImportError where GluonCV is missing or out of range."""
+    try:
+        # Not gluoncv.__version__, which says 0.11.0 in the release 0.10.5.post0.
+        version = metadata.version('gluoncv')
+        if not (0, 10, 5) <= tuple(map(int, re.findall(r'\d+', version)[:3])) < (0, 11):
+            raise ImportError(f'This works with GluonCV {GLUONCV}, and {version} is installed; '
+                              f"run: pip install 'gluoncv{GLUONCV}'")
+        import gluoncv  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != 'gluoncv':
+            raise
+        raise ImportError(f"This needs GluonCV, which is not installed; run: pip install 'gluoncv{GLUONCV}'") from None

@@ -3,6 +3,7 @@ import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in
 
 from . import cifar_resnet, cifar_resnext, comparators, inception, resnet, resnext, unet  # noqa: F401
 from .fpn import FeaturePyramid
+from .interop import feature_layers, register_with_gluoncv, segmentation_model, unregister_from_gluoncv
 from .network import Network
 from .published import Published
 from .registry import (CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN, Dataset, ModelCard, get_model, get_model_list,
@@ -10,5 +11,6 @@ from .registry import (CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN, Dataset, Mo
 from .weights import Checkpoint, checkpoints, get_model_file, load_parameters
 
 __all__ = ['CIFAR100', 'Checkpoint', 'Dataset', 'FASHION_MNIST', 'FeaturePyramid', 'IMAGENET', 'ModelCard', 'Network',
-           'Published', 'STOP_SIGN', 'checkpoints', 'get_model', 'get_model_file', 'get_model_list', 'list_models',
-           'load_parameters', 'model_info', 'pretrained_model_list', 'purge', 'register_model']
+           'Published', 'STOP_SIGN', 'checkpoints', 'feature_layers', 'get_model', 'get_model_file', 'get_model_list',
+           'list_models', 'load_parameters', 'model_info', 'pretrained_model_list', 'purge', 'register_model',
+           'register_with_gluoncv', 'segmentation_model', 'unregister_from_gluoncv']

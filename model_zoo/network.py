@@ -57,9 +57,12 @@ def make_stem(deep_stem, stem_width, norm, in_channels):
 def stage_plan(dilated):
     """(stride, dilation of the first block, dilation of the others) of the four stages of an ImageNet network.
 
-    Dilated, the last two keep the resolution of the second, 1/8 of the input's, as segmentation heads expect.
+    Dilated, the last stages keep 1/8 (True or 8) or 1/16 (16) of the input's resolution, as segmentation heads expect.
     """
-    return [(1, 1, 1), (2, 1, 1), *([(1, 1, 2), (1, 2, 4)] if dilated else [(2, 1, 1), (2, 1, 1)])]
+    if dilated not in (False, True, 8, 16):
+        raise ValueError(f'dilated must be False, True, 8 or 16, got {dilated!r}.')
+    last = {False: [(2, 1, 1), (2, 1, 1)], 16: [(2, 1, 1), (1, 1, 2)]}.get(dilated, [(1, 1, 2), (1, 2, 4)])
+    return [(1, 1, 1), (2, 1, 1), *last]
 
 
 def make_fusion(fusion, reduction, norm, stage, start_stage):

@@ -105,8 +105,8 @@ class ResNet(Network):
         Of the attentional fusions' contexts.
     start_stage : int, default 3
         The stage (1 to 4) from which on `fusion` fuses; before it blocks add, as in the released networks.
-    dilated : bool, default False
-        Keep stages 3 and 4 at 1/8 of the input's resolution, by dilation.
+    dilated : bool or int, default False
+        True or 8: keep stages 3 and 4 at 1/8 of the input's resolution, by dilation. 16: keep stage 4 at 1/16.
     norm_layer, norm_kwargs : the normalisation and more arguments for it, default BatchNorm
     use_global_stats : bool, default False
         Normalise by the running statistics in training, too.
@@ -191,6 +191,15 @@ class ResNet(Network):
             self.flat = nn.Flatten()
             self.drop = nn.Dropout(final_drop) if check_drop(final_drop) else None
             self.fc = nn.Dense(self.classes, in_units=channels)
+
+    # GluonCV's script finetune_minc.py gives any network a new head as `output`.
+    def __setattr__(self, name, value):
+        super().__setattr__('fc' if name == 'output' else name, value)
+
+    @property
+    def output(self):
+        """The dense layer `fc`, by the name that it has in other networks."""
+        return self.fc
 
     def make_pool(self, channels):
         """What stands for the stem's max-pool."""

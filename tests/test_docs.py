@@ -16,9 +16,9 @@ PACKAGES = ['gluon_aff', 'gluon_aff.aligned', 'gluon_aff.attention', 'gluon_aff.
             'gluon_aff.train.loop', 'gluon_aff.train.optimizer', 'gluon_aff.train.recipe', 'gluon_aff.train.run',
             'gluon_aff.train.stop', 'gluon_aff.train.workers', 'model_zoo', 'model_zoo.cifar_resnet',
             'model_zoo.cifar_resnext', 'model_zoo.comparators', 'model_zoo.compare', 'model_zoo.fpn',
-            'model_zoo.inception', 'model_zoo.params_file', 'model_zoo.published', 'model_zoo.registry',
-            'model_zoo.resnet', 'model_zoo.resnext', 'model_zoo.segmentation', 'model_zoo.trained', 'model_zoo.unet',
-            'model_zoo.weights']
+            'model_zoo.inception', 'model_zoo.interop', 'model_zoo.params_file', 'model_zoo.published',
+            'model_zoo.registry', 'model_zoo.resnet', 'model_zoo.resnext', 'model_zoo.segmentation',
+            'model_zoo.trained', 'model_zoo.unet', 'model_zoo.weights']
 PUBLIC = {f'{package}.{name}': getattr(importlib.import_module(package), name)
           for package in PACKAGES for name in importlib.import_module(package).__all__}
 CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]

@@ -1,6 +1,10 @@
 """Names of the classes of the data sets, in the order of their numbers."""
 from __future__ import annotations
 
+import logging
+
+log = logging.getLogger(__name__)
+
 DIGITS = tuple('0123456789')
 
 STOP_SIGN = ('background', 'stop sign')
@@ -27,8 +31,12 @@ CIFAR100_COARSE = tuple('''
 
 
 def imagenet():
-    """The 1000 classes of ImageNet-1k, as GluonCV words them."""
-    from gluoncv.data import ImageNet1kAttr
+    """The 1000 classes of ImageNet-1k, as GluonCV words them; where it is not installed they are numbered."""
+    try:
+        from gluoncv.data import ImageNet1kAttr
+    except ImportError:
+        log.warning("The names of ImageNet's classes are GluonCV's, which is not installed; they are numbered.")
+        return tuple(f'class {i}' for i in range(1000))
     return tuple(ImageNet1kAttr().classes)
 
 
