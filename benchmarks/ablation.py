@@ -14,12 +14,14 @@ import statistics
 import sys
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import train_cifar
 from gluon_aff import FUSIONS, complexity
 from gluon_aff.files import atomic
+from gluon_aff.style import FUSION_COLOURS, STYLE
 from gluon_aff.train import (Stopped, check_arguments, checkpoints, get_workers, read_checkpoint, run_arguments,
                              run_script)
 from model_zoo import get_model
@@ -146,6 +148,7 @@ def tables(rows):
     return '\n'.join(lines)
 
 
+@rc_context(STYLE)
 def plot(rows, path):
     """Draw accuracy against parameters, a panel for each host, a line over b for each fusion, bars for the spread."""
     ours = summary(rows)
@@ -158,9 +161,8 @@ def plot(rows, path):
             axes.errorbar([parameters / 1000 for parameters, _ in points],
                           [statistics.mean(accuracies) for _, accuracies in points],
                           [statistics.stdev(accuracies) if len(accuracies) > 1 else 0 for _, accuracies in points],
-                          marker='o', markersize=4, capsize=3, label=fusion)
+                          marker='o', capsize=3, label=fusion, color=FUSION_COLOURS[fusion])
         axes.set(title=PUBLISHED['hosts'][host], xlabel='parameters (thousands)', ylabel='accuracy (%)')
-        axes.grid(alpha=0.3)
         axes.legend()
     with atomic(path) as partial:
         figure.savefig(partial, format='png', dpi=100)

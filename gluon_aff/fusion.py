@@ -130,9 +130,7 @@ class AFF(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        p = (x - y) * self.weights(F, x + y)
-        # 2 * (p + y) in one operator
-        return F.add_n(p, p, y, y)
+        return 2 * self.select(F, x + y, x - y, y)
 
 
 class IAFF(AFF):

@@ -18,6 +18,7 @@ from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
 from gluon_aff.files import atomic
+from gluon_aff.gradcam import METHODS
 
 from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
 from .params_file import read_parameters
@@ -215,6 +216,63 @@ def predict_command(args):
     return 1 if unreadable else 0
 
 
+def gradcam_command(args):
+    """Show where networks look: a figure with a row for each, a column for each image (Grad-CAM; PNG or PDF)."""
+    # Not at the top: drawing takes long to import, and the other commands do without it.
+    from .figure import FORMATS, pages, save
+    from .gradcam import Panel, Row, check_labels, inputs, look, open_model
+
+    if os.path.splitext(args.output)[1].lower() not in FORMATS:
+        raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
+    paths = find_images(args.images)
+    if args.label and len(args.label) not in (1, len(paths)):
+        raise ValueError(f'--label takes one class for all images, or {len(paths)}, one for each; '
+                         f'got {len(args.label)}.')
+    truths = args.label and (args.label * len(paths) if len(args.label) == 1 else args.label)
+    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    readable, failed = {}, 0
+    for index, path in enumerate(paths):
+        try:
+            readable[index] = read_image(path)
+        except ValueError as error:
+            print(f'gluon-aff: {error}', file=sys.stderr)
+            failed += 1
+    if not readable:
+        raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
+    opened = [(name, *open_model(name, ctx)) for name in args.models]
+    truths = truths and [truths[index] for index in readable]
+    check_labels(truths or (), [model for _, model, _ in opened])
+    images = list(readable.values())
+    names = [os.path.basename(paths[index]) + (f'\n{truths[place]}' if truths else '')
+             for place, index in enumerate(readable)]
+    rows = [Row('image', [Panel(picture, name) for picture, name in zip(inputs(opened[0][1], images), names)])]
+    for name, model, _ in opened:
+        title = name if not os.path.isdir(name) else f'{model.name} ({os.path.basename(os.path.normpath(name))})'
+        rows += look(model, images, title, truths, args.method, args.fusion_weights)
+    random = ', '.join(name for name, _, is_random in opened if is_random)
+    banner = random and (f'Random weights: {random}. No parameters are released and none are given (NAME=FILE), so '
+                         'these rows show nothing that was learned.')
+    if banner:
+        print(f'gluon-aff: {banner}', file=sys.stderr)
+    note = 'Grad-CAM of the class that the network names, with its softmax score below.'
+    if truths:
+        note += ' A star: it is not the class asked for.'
+    if args.fusion_weights:
+        note += ' M: orange where fusion takes the branch that M multiplies (in residual blocks the learned one), ' \
+                'blue where it takes the other, white where both count alike.'
+    for file in save(pages(rows, note, banner), args.output):
+        print(file)
+    return 1 if failed else 0
+
+
+def report_command(args):
+    """Write a page on the whole zoo, one HTML file that needs no network: tables, plots, Grad-CAM, code."""
+    from .report import write_report
+
+    print(write_report(args.output))
+    return 0
+
+
 def export_command(args):
     """Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
     if args.weights is None and not os.path.isdir(args.name) and not model_info(args.name).weights:
@@ -299,6 +357,19 @@ def _parser():
     sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
     sub.add_argument('--backend', choices=BACKENDS, help='what computes an exported folder')
     sub.add_argument('-o', '--output', metavar='DIR', help="folder for a segmentation network's overlays")
+
+    sub = command('gradcam', gradcam_command)
+    sub.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
+    sub.add_argument('--models', nargs='+', required=True, metavar='NAME',
+                     help="networks: a name, NAME=FILE (parameters, or a released file's tag), or a run's folder")
+    sub.add_argument('-o', '--output', required=True, metavar='FILE', help='figure.png or figure.pdf')
+    sub.add_argument('--label', nargs='+', metavar='CLASS', help='what the images show, one for all or one for each')
+    sub.add_argument('--method', choices=METHODS, default='grad_cam')
+    sub.add_argument('--fusion-weights', action='store_true', help='add rows that show M, where there are any')
+    sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+
+    sub = command('report', report_command)
+    sub.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for index.html')
 
     sub = command('export', export_command)
     sub.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")

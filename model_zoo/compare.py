@@ -12,6 +12,7 @@ import mxnet as mx
 from tqdm import tqdm
 
 from gluon_aff.complexity import complexity
+from gluon_aff.style import COLOURS, STYLE
 
 from .published import PUBLISHED, Published
 from .registry import IMAGENET, get_model
@@ -166,28 +167,29 @@ def figure(rows):
     ValueError
         If no row has a published error.
     """
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.published and row.published.top1_error is not None]
     if not rows:
         raise ValueError('None of these networks has a published error to draw.')
-    picture = Figure(figsize=(12, 5))
-    canvas = FigureCanvasAgg(picture)
-    errors = [row.published.top1_error for row in rows]
-    plots = []
-    for axes, label, costs in zip(
-            picture.subplots(1, 2), ('parameters (M), with the classifier', 'multiply-adds at 224x224 (G)'),
-            ([row.parameters / 1e6 for row in rows], [row.multiply_adds / 1e9 for row in rows])):
-        axes.scatter(costs, errors, zorder=3)
-        axes.set(xlabel=label, ylabel='published top-1 error on ImageNet (%)')
-        axes.margins(.2)
-        axes.grid(alpha=.3)
-        plots.append((axes, list(zip(costs, errors))))
-    picture.tight_layout()
-    canvas.draw()
-    for axes, points in plots:
-        _label(axes, points, [row.name for row in rows], canvas.get_renderer())
+    with rc_context(STYLE):
+        picture = Figure(figsize=(12, 5))
+        canvas = FigureCanvasAgg(picture)
+        errors = [row.published.top1_error for row in rows]
+        plots = []
+        for axes, label, costs in zip(
+                picture.subplots(1, 2), ('parameters (M), with the classifier', 'multiply-adds at 224x224 (G)'),
+                ([row.parameters / 1e6 for row in rows], [row.multiply_adds / 1e9 for row in rows])):
+            axes.scatter(costs, errors, color=COLOURS[0], zorder=3)
+            axes.set(xlabel=label, ylabel='published top-1 error on ImageNet (%)')
+            axes.margins(.2)
+            plots.append((axes, list(zip(costs, errors))))
+        picture.tight_layout()
+        canvas.draw()
+        for axes, points in plots:
+            _label(axes, points, [row.name for row in rows], canvas.get_renderer())
     return picture
 
 

@@ -101,6 +101,12 @@ def test_installed_wheel_has_its_command(python, installed):
     assert python(installed / 'bin' / 'gluon-aff', 'list') == listed
 
 
+def test_installed_wheel_builds_its_page(python, tmp_path):
+    assert python('-m', 'model_zoo', 'report', '-o', 'site').splitlines()[-1] == os.path.join('site', 'index.html')
+    page = (tmp_path / 'site' / 'index.html').read_text(encoding='utf-8')
+    assert 'build this page in a checkout' in page and 'data:image/jpeg' in page
+
+
 def test_metadata_names_the_release(metadata):
     import gluon_aff
     assert canonicalize_name(metadata['Name']) == 'gluon-aff'

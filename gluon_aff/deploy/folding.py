@@ -93,6 +93,13 @@ def _broadcast(graph):
                                  inputs=[pooled, plane]))
 
 
+def drop_plain(graph):
+    """Remove what :func:`gluon_aff.attention.plain` put in: other engines than MXNet keep their layouts themselves."""
+    for node in graph.nodes():
+        if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
+            graph.replace(node, node.inputs[0][0])
+
+
 def _settle_gamma(graph):
     """Let gamma be ones where BatchNorm takes it as that whatever it holds."""
     for node in graph.nodes():

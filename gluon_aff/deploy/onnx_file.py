@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 
 from ..files import atomic
-from .folding import simplify
+from .folding import drop_plain, simplify
 from .graph import Graph, device
 
 __all__ = ['export_onnx', 'import_onnx', 'import_onnxruntime']
@@ -101,6 +101,7 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     onnx = import_onnx()
     graph = Graph(net)
     simplify(graph)
+    drop_plain(graph)
     if preprocess:
         graph.preprocess(*preprocess)
     shape, free = input_shapes(graph, input_size, preprocess)

@@ -1,15 +1,18 @@
 """A run's curves as a picture."""
 from __future__ import annotations
 
+from matplotlib import cycler, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..files import atomic
+from ..style import COLOURS, STYLE
 
 __all__ = ['plot_curves']
 
 
+@rc_context({**STYLE, 'axes.prop_cycle': cycler(color=COLOURS)})
 def plot_curves(history, path):
     """Draw the losses, the scores and the learning rate of a run over its epochs.
 
@@ -34,7 +37,6 @@ def plot_curves(history, path):
                       marker='.' if len(epochs) < 30 else None)
         axes.set(title=title, xlabel='epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend()
     with atomic(path) as partial:

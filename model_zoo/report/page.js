@@ -1,0 +1,95 @@
+'use strict';
+(function () {
+  const byId = id => document.getElementById(id);
+  const table = byId('models'), body = table.tBodies[0], rows = Array.from(body.rows);
+  const models = new Map(JSON.parse(byId('data').textContent).map(model => [model.name, model]));
+
+  function filter() {
+    const words = byId('search').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fusion = byId('fusion').value, dataset = byId('dataset').value, released = byId('released').checked;
+    let shown = 0;
+    for (const row of rows) {
+      const model = models.get(row.dataset.name);
+      row.hidden = !(words.every(word => row.dataset.text.includes(word)) && (!fusion || model.fusion === fusion)
+        && (!dataset || model.dataset === dataset) && (!released || model.checkpoints.length));
+      shown += !row.hidden;
+    }
+    byId('count').textContent = shown + (shown === 1 ? ' network' : ' networks');
+    byId('none').hidden = shown > 0;
+  }
+  byId('filters').addEventListener('input', filter);
+  byId('filters').addEventListener('submit', event => event.preventDefault());
+  filter();   // a browser may have kept what was typed before a reload
+
+  function sort(head) {
+    const up = head.getAttribute('aria-sort') !== 'ascending', column = head.cellIndex;
+    const cell = row => row.cells[column];
+    const compare = (a, b) => {
+      const x = cell(a).dataset.value, y = cell(b).dataset.value;
+      if (x === undefined || y === undefined) {
+        if (x !== undefined || y !== undefined) return x === undefined ? 1 : -1;   // what is not known comes last
+        const order = cell(a).textContent.localeCompare(cell(b).textContent, 'en', {numeric: true});
+        return up ? order : -order;
+      }
+      return up ? x - y : y - x;
+    };
+    for (const other of table.tHead.rows[0].cells) other.setAttribute('aria-sort', 'none');
+    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+    body.append(...rows.sort(compare));
+  }
+  for (const head of table.tHead.rows[0].cells) head.firstElementChild.addEventListener('click', () => sort(head));
+
+  const tip = byId('tip');
+  let lit = null;
+  function hide() {
+    tip.hidden = true;
+    if (lit) lit.classList.remove('lit');
+    lit = null;
+  }
+  function show(mark) {
+    if (mark === lit) return;
+    hide();
+    lit = mark;
+    mark.classList.add('lit');
+    const place = mark.getBoundingClientRect();
+    tip.textContent = mark.dataset.tip;
+    tip.hidden = false;
+    const left = place.left + place.width / 2 - tip.offsetWidth / 2;
+    const room = document.documentElement.clientWidth - tip.offsetWidth - 4;
+    tip.style.left = window.scrollX + Math.max(4, Math.min(left, room)) + 'px';
+    const above = place.top - tip.offsetHeight - 6;
+    tip.style.top = window.scrollY + (above > 0 ? above : place.bottom + 6) + 'px';
+  }
+  for (const chart of document.querySelectorAll('svg')) {
+    const marks = Array.from(chart.querySelectorAll('[data-tip]'));
+    chart.addEventListener('pointermove', event => {
+      const bar = event.target.closest('.bar');
+      if (bar) return show(bar);
+      // The nearest point, as marks may cover each other.
+      let best = null, least = 18;
+      for (const mark of marks.filter(each => each.classList.contains('point'))) {
+        const box = mark.getBoundingClientRect();
+        const far = Math.hypot(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
+        if (far < least) [best, least] = [mark, far];
+      }
+      if (best) show(best); else hide();
+    });
+    chart.addEventListener('pointerleave', hide);
+    for (const mark of marks) {
+      mark.addEventListener('focus', () => show(mark));
+      mark.addEventListener('blur', hide);
+    }
+  }
+  document.addEventListener('keydown', event => { if (event.key === 'Escape') hide(); });
+
+  function open() {
+    const target = location.hash && byId(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === 'DETAILS') {
+      target.open = true;
+      target.scrollIntoView();
+      target.firstElementChild.focus({preventScroll: true});
+    }
+  }
+  window.addEventListener('hashchange', open);
+  open();
+})();

@@ -1,0 +1,167 @@
+"""The figures of `gluon-aff gradcam`: what is drawn, and that nothing of it overlaps or is cut."""
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import hypothesis.strategies as st
+import mxnet as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from matplotlib.text import Text
+from PIL import Image
+
+from gluon_aff.data.images import evaluation_array
+from model_zoo import get_model, model_info
+from model_zoo.__main__ import main
+from model_zoo.figure import SMALL, pages, save, wrap
+from model_zoo.gradcam import Panel, Row, inputs, look, open_model
+
+STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'report' / 'fashion_mnist.png'
+SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A trouser and a pullover (Fashion-MNIST's), and a file that is no picture."""
+    whole = Image.open(STRIP)
+    for name, place in (('trouser', 1), ('pullover', 2)):
+        whole.crop((28 * place, 0, 28 * place + 28, 28)).save(tmp_path / f'{name}.png')
+    (tmp_path / 'broken.png').write_text('not a picture')
+    return tmp_path
+
+
+def run(capsys, *args):
+    status = main(['gradcam', *map(str, args)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def texts(figure):
+    """(text, box in pixels) of all that is written on a page."""
+    renderer = figure.canvas.get_renderer()
+    return [(each.get_text(), each.get_window_extent(renderer)) for each in figure.findobj(Text) if each.get_text()]
+
+
+def check_layout(figure):
+    """No text overlaps another or a picture's middle, or leaves the page."""
+    figure.canvas.draw()
+    boxes = texts(figure)
+    width, height = figure.canvas.get_width_height()
+    for text, box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, text
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        # Lines of one caption may touch.
+        assert not a.padded(-1).overlaps(b.padded(-1)), (one, other)
+    for axes in figure.axes:
+        inner = axes.get_window_extent()
+        for text, box in boxes:
+            assert text == '★' or not box.padded(-1).overlaps(inner), text
+
+
+words = st.text(st.sampled_from('abcWMil_-/.$^ é'), min_size=1, max_size=70)
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 20), st.lists(words, min_size=1, max_size=3), st.lists(words, min_size=4, max_size=4), words)
+def test_nothing_overlaps_or_is_cut_whatever_the_names(number, titles, captions, banner):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    rows = [Row(title, [Panel(picture, captions[(i + j) % 4] + '\n0.87', i % 2 == 0) for i in range(number)])
+            for j, title in enumerate(titles)]
+    for figure in pages(rows, note='A note. ' * 20, banner=banner):
+        check_layout(figure)
+
+
+@given(words, st.floats(0.3, 3))
+def test_wrapped_lines_fit_and_keep_every_letter(text, width):
+    lines = wrap(text, width)
+    assert ''.join(''.join(lines).split()) == ''.join(text.split())
+    assert all(len(line) <= 1 or len(wrap(line, width)) == 1 for line in lines)
+    assert len(wrap(text, width, SMALL, lines=1)) == 1
+
+
+def test_sixty_images_are_wrapped_and_paged(tmp_path):
+    rows = [Row(title, [Panel(np.zeros((8, 8, 3), np.uint8), f'image {i}') for i in range(60)])
+            for title in ('image', 'add', 'se', 'aff')]
+    figures = pages(rows)
+    assert len(figures) == 2 and sum(len(figure.axes) for figure in figures) == 240
+    drawn = Counter(text for figure in figures for text, _ in texts(figure) if text.startswith('image '))
+    assert drawn == {f'image {i}': 4 for i in range(60)}
+    assert save(figures, str(tmp_path / 'f.png')) == [str(tmp_path / 'f.png'), str(tmp_path / 'f-2.png')]
+    assert max(Image.open(tmp_path / 'f.png').size) < 6000
+    assert save(figures, str(tmp_path / 'f.pdf')) == [str(tmp_path / 'f.pdf')]
+    assert len(re.findall(rb'/Type /Page\b', (tmp_path / 'f.pdf').read_bytes())) == 2
+
+
+def test_a_row_has_the_networks_classes_scores_and_stars():
+    model, random = open_model(SHIPPED[1])
+    whole = Image.open(STRIP)
+    images = [whole.crop((28 * i, 0, 28 * i + 28, 28)).convert('RGB') for i in range(10)]
+    data = np.stack([evaluation_array(image, model.input_size, model.mean, model.std, 1.0) for image in images])
+    scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
+    row, *fused = look(model, images, 'AFF', ['trouser'] * 10, with_fusion=True)
+    assert not random and row.title == 'AFF'
+    assert [panel.caption for panel in row.panels] == [f'{model.labels[each.argmax()]}\n{each.max():.2f}'
+                                                       for each in scores]
+    assert [panel.starred for panel in row.panels] == [model.labels[each.argmax()] != 'Trouser' for each in scores]
+    assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
+    original = inputs(model, images)[0]
+    assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
+    resized = np.asarray(images[0].resize((32, 32), Image.BILINEAR))
+    np.testing.assert_array_equal(original[3::7, 3::7], resized)
+
+
+def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(pictures, capsys):
+    out = pictures / 'out' / 'figure.png'
+    status, said, err = run(capsys, *(pictures / name for name in ('trouser.png', 'broken.png', 'pullover.png')),
+                            '--models', *SHIPPED, '--label', 'Trouser', 'bag', 'Pullover', '--fusion-weights',
+                            '-o', out)
+    assert status == 1 and said == f'{out}\n'
+    assert err.count('\n') == 1 and 'broken.png is not an image' in err
+    picture = Image.open(out)
+    assert round(picture.info['dpi'][0]) == 150 and picture.width < picture.height
+
+
+def test_without_a_readable_image_nothing_is_drawn(pictures, capsys):
+    status, said, err = run(capsys, pictures / 'broken.png', '--models', SHIPPED[0], '-o', pictures / 'f.png')
+    assert status == 2 and said == '' and 'None of the 1 images could be read' in err
+    assert not (pictures / 'f.png').exists()
+
+
+def test_a_model_without_parameters_is_drawn_under_a_banner(pictures, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('model_zoo.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    status, _, err = run(capsys, pictures / 'trouser.png', '--models', SHIPPED[0], 'cifar_add_resnet8', '-o', 'f.png')
+    assert status == 0 and 'Random weights: cifar_add_resnet8.' in err
+    assert any('Random weights: cifar_add_resnet8' in text for text, _ in texts(drawn[0]))
+    check_layout(drawn[0])
+    drawn.clear()
+    run(capsys, pictures / 'trouser.png', '--models', SHIPPED[0], '-o', 'f.png')
+    assert not any('andom' in text for text, _ in texts(drawn[0]))
+
+
+def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsys):
+    net = get_model('fpn_aff_resnet8')
+    net.initialize(mx.init.Xavier())
+    card = model_info('fpn_aff_resnet8')
+    (pictures / 'run').mkdir()
+    net.save_parameters(str(pictures / 'run' / 'best.params'))
+    (pictures / 'run' / 'model.json').write_text(json.dumps({
+        'model': card.name, 'options': {}, 'labels': card.labels, 'parameters': 'best.params', 'mean': card.mean,
+        'std': card.std, 'crop_ratio': 1.0, 'input_size': (3, 64, 64)}))
+    status, _, err = run(capsys, pictures / 'trouser.png', '-o', pictures / 'f.pdf', '--method', 'grad_cam++',
+                         '--models', pictures / 'run', f'fpn_aff_resnet8={pictures / "run" / "best.params"}')
+    assert status == 0 and err == '' and (pictures / 'f.pdf').read_bytes().startswith(b'%PDF')
+
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['--models', SHIPPED[0], '-o', 'f.svg'], '-o names a .png or .pdf file'),
+    (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Trousers'], 'did you mean trouser'),
+    (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Bag', 'Coat', 'Bag'], 'one for each; got 3'),
+    (['--models', 'aff_resnet51', '-o', 'f.png'], 'did you mean aff_resnet'),
+    (['--models', SHIPPED[0] + '=nothing.params', '-o', 'f.png'], 'There is no parameter file')])
+def test_what_cannot_be_drawn_is_refused_in_a_sentence(pictures, capsys, arguments, sentence):
+    status, said, err = run(capsys, pictures / 'trouser.png', pictures / 'pullover.png', *arguments)
+    assert status == 2 and said == '' and sentence in err and err.count('\n') == 1

@@ -1,0 +1,319 @@
+"""The page on the zoo: read by a parser, and used in a headless Chromium where there is one."""
+import itertools
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from model_zoo import checkpoints, list_models, model_info
+from model_zoo.__main__ import main
+from model_zoo.report import charts, facts, page, sections
+
+VOID = {'meta', 'link', 'input', 'img', 'br', 'circle', 'rect', 'line', 'path'}
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, the text inside each, and tags that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.wrong, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        element = {'tag': tag, 'text': '', **dict(attributes)}
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append({'tag': tag, 'text': '', **dict(attributes)})
+
+    def handle_endtag(self, tag):
+        if tag == 'p' and self.open[-1]['tag'] != 'p':
+            self.wrong.append(tag)
+        elif self.open.pop()['tag'] != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        for element in self.open:
+            element['text'] += data
+
+    def all(self, tag, **wanted):
+        return [each for each in self.elements
+                if each['tag'] == tag and all(each.get(key) == value for key, value in wanted.items())]
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('site')
+    assert main(['report', '-o', str(folder)]) == 0
+    return folder / 'index.html'
+
+
+@pytest.fixture(scope='module')
+def text(built):
+    return built.read_text(encoding='utf-8')
+
+
+@pytest.fixture(scope='module')
+def read(text):
+    return Reader(text)
+
+
+def test_page_is_one_file_of_sound_html(built, read):
+    assert os.listdir(built.parent) == ['index.html'] and built.stat().st_size < 1_000_000
+    assert not read.wrong and not read.open
+    assert [number for number in Counter(each['id'] for each in read.elements if 'id' in each).values()
+            if number > 1] == []
+    assert read.all('html', lang='en') and len(read.all('h1')) == 1
+    assert all(each.get('alt') for each in read.all('img'))
+    assert '{{' not in read.all('body')[0]['text'].split("'use strict'")[0]
+
+
+def test_nothing_is_loaded_from_elsewhere(text, read):
+    ids = {each.get('id') for each in read.elements}
+    for each in read.elements:
+        for key in ('src', 'href', 'action', 'data', 'poster', 'srcset', 'xlink:href'):
+            value = each.get(key)
+            assert value is None or value.startswith('data:') or value[0] == '#' and value[1:] in ids, (each, value)
+    style = read.all('style')[0]['text']
+    assert 'url(' not in style and '@import' not in style
+    script = read.all('script')[-1]['text']
+    assert not re.search(r'fetch|XMLHttpRequest|import|WebSocket|sendBeacon|https?:', script)
+    assert "default-src 'none'" in read.all('meta', **{'http-equiv': 'Content-Security-Policy'})[0]['content']
+
+
+def test_every_network_has_its_row_section_and_data(read):
+    names = list_models()
+    data = json.loads(read.all('script', type='application/json')[0]['text'])
+    assert [each['name'] for each in data] == names
+    assert [each['data-name'] for each in read.all('tr') if 'data-name' in each] == names
+    shown = {each['id'][6:]: each['text'] for each in read.all('details') if each.get('id', '').startswith('model-')}
+    assert list(shown) == names
+    for each in data:
+        card = model_info(each['name'])
+        assert (each['parameters'], each['multiply_adds']) == (card.parameters, card.multiply_adds)
+        said = shown[each['name']]
+        assert f'{card.parameters:,}' in said and f"get_model('{card.name}'" in said
+        assert f'gluon-aff export {card.name}' in said
+        for file in checkpoints(card.name):
+            assert file.digest in said and file.recipe in said and file.license in said
+            assert (f'gluon-aff download {card.name}' in said) == (file.url is not None)
+        if card.published and card.published.top1_error is not None:
+            assert f'{card.published.top1_error:.2f} %' in said and '(' in said
+
+
+@pytest.mark.parametrize('name', ['iaff_resnet50', 'se_resnet50', 'fashion_mnist_aff_resnet8', 'cifar_aff_resnet14',
+                                  'fpn_aff_resnet8'])
+def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
+    import train_cifar
+    import train_imagenet
+    import train_stopsign
+
+    model, = (each for each in facts.models() if each['name'] == name)
+    line = model['code'].get('Fine-tune') or model['code']['Train']
+    _, script, *flags = line.split()
+    program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet,
+               'train_stopsign.py': train_stopsign}[script]
+    assert program.parse_args(flags).model == name
+
+
+def test_results_say_whose_they_are():
+    models = {each['name']: each for each in facts.models()}
+    assert [(each['error'], each['own']) for each in models['fashion_mnist_aff_resnet8']['results']] == [(7.76, True)]
+    assert [(each['error'], each['dataset'], each['own']) for each in models['cifar_aff_resnet32']['results']] == [
+        (16.43, 'CIFAR-100', False), (9.22, 'CIFAR-100, coarse labels', False)]
+    assert [each['error'] for each in models['iaff_resnet50']['results']] == [20.22, 20.2]
+    assert models['add_resnet50']['results'] == []
+
+
+def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(facts, 'CHECKOUT', tmp_path)
+    monkeypatch.setattr(sections, 'gallery', str)
+    told = Reader(page())
+    section, = told.all('section', id='ablation')
+    assert 'build this page in a checkout' in section['text']
+    assert 'pointing game' not in told.all('section', id='gradcam')[0]['text'].lower()
+
+
+def test_ablation_has_the_means_of_the_runs(read):
+    found = facts.ablation()
+    place = next(key for key in found['hosts'] if key[0] == 'resnet')
+    mean, spread, runs, parameters = found['hosts'][place]['aff']
+    assert (round(mean, 2), round(spread, 2), runs, parameters) == (61.63, 2.09, 3, 89610)
+    section, = read.all('section', id='ablation')
+    assert '61.63 ± 2.09' in section['text'] and '76.3' in section['text']
+
+
+def test_folder_that_cannot_be_written_is_a_sentence(tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert main(['report', '-o', str(tmp_path / 'file')]) == 2
+    err = capsys.readouterr().err
+    assert 'The page cannot be written' in err and err.count('\n') == 1
+
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@given(numbers, st.floats(1e-3, 1e6))
+def test_ticks_are_round_and_inside(low, span):
+    found = charts.ticks(low, low + span)
+    assert 2 <= len(found) <= 7 and low - 1e-6 * span <= found[0] and found[-1] <= low + span * (1 + 1e-6)
+    steps = [b - a for a, b in zip(found, found[1:])]
+    assert max(steps) - min(steps) < 1e-6 * span + 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=12))
+def test_scatter_labels_overlap_neither_each_other_nor_points(places):
+    points = [(f'network_{i}', x, y, 'aff', f'tip {i} <&') for i, (x, y) in enumerate(places)]
+    drawn = Reader(charts.scatter(points, 'x', 'y', 'title'))
+    marks = [each for each in drawn.all('circle') if 'class' not in each]
+    assert len(marks) == len(places) and [each['data-tip'] for each in drawn.all('a')] == [each[4] for each in points]
+    labels = [(float(each['x']), float(each['y']) - 11, float(each['x']) + charts.LETTER * len(each['text']),
+               float(each['y'])) for each in drawn.all('text') if each.get('class') == 'name']
+    for a, b in itertools.combinations(labels, 2):
+        assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
+    for left, top, right, bottom in labels:
+        assert left >= 0 and right <= charts.WIDTH and top >= 0 and bottom <= charts.HEIGHT
+        assert not any(left < float(each['cx']) < right and top < float(each['cy']) < bottom for each in marks)
+
+
+BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    if not BROWSER:
+        pytest.skip('there is no Chromium')
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, built):
+    """Opens the page at a width in light or dark; at the end nothing may have gone wrong or been asked for."""
+    contexts, wrong = [], []
+
+    def opened(width=1280, scheme='light', hash=''):
+        context = chromium.new_context(viewport={'width': width, 'height': 900}, color_scheme=scheme, offline=True)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on('console', lambda message: wrong.append(message.text))
+        tab.on('pageerror', lambda error: wrong.append(str(error)))
+        tab.on('request', lambda request: request.url.startswith(('file:', 'data:')) or wrong.append(request.url))
+        tab.goto(built.as_uri() + hash)
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def names_shown(tab):
+    return tab.eval_on_selector_all('#models tbody tr:not([hidden])', 'rows => rows.map(row => row.dataset.name)')
+
+
+def test_columns_sort_both_ways_by_click_and_by_key(visit):
+    tab = visit()
+    cards = {name: model_info(name) for name in list_models()}
+    head = tab.locator('#models thead th').nth(4)
+    head.locator('button').click()
+    assert head.get_attribute('aria-sort') == 'ascending'
+    shown = [cards[name].parameters for name in names_shown(tab)]
+    assert shown == sorted(shown) and len(shown) == len(cards)
+    head.locator('button').focus()
+    tab.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'descending'
+    assert [cards[name].parameters for name in names_shown(tab)] == sorted(shown, reverse=True)
+    tab.locator('#models thead th').nth(6).locator('button').click()
+    assert names_shown(tab)[0] == 'cifar_aff_resnext47_32x4d' and head.get_attribute('aria-sort') == 'none'
+    tab.locator('#models thead th').nth(0).locator('button').click()
+    assert names_shown(tab) == list_models()
+
+
+def test_filters_combine_and_say_how_many_are_left(visit):
+    tab = visit()
+    tab.fill('#search', 'RESNET50 imagenet')
+    assert names_shown(tab) == list_models('*resnet50*')
+    tab.select_option('#fusion', 'iaff')
+    assert names_shown(tab) == ['iaff_resnet50'] and tab.inner_text('#count') == '1 network'
+    tab.fill('#search', '')
+    tab.check('#released')
+    assert names_shown(tab) == ['iaff_resnet50', 'iaff_resnext50_32x4d']
+    tab.fill('#search', 'nothing of the kind')
+    assert names_shown(tab) == [] and tab.is_visible('#none') and tab.inner_text('#count') == '0 networks'
+
+
+def test_marks_are_named_under_the_pointer_and_by_focus(visit):
+    tab = visit()
+    for mark in tab.locator('#errors .point').all() + tab.locator('.bar').all():
+        mark.scroll_into_view_if_needed()
+        box = mark.locator('circle, rect').last.bounding_box()
+        tab.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
+        assert tab.is_visible('#tip') and tab.inner_text('#tip') == mark.get_attribute('data-tip')
+        place = tab.locator('#tip').bounding_box()
+        assert place['x'] >= 0 and place['x'] + place['width'] <= 1280 and place['y'] >= 0
+    tab.mouse.move(1, 1)
+    assert not tab.is_visible('#tip')
+    first = tab.locator('#errors .point').first
+    first.focus()
+    assert tab.inner_text('#tip') == first.get_attribute('data-tip')
+    tab.keyboard.press('Escape')
+    assert not tab.is_visible('#tip')
+    tab.keyboard.press('Enter')
+    opened = tab.locator('details.model[open]')
+    assert opened.count() == 1 and opened.get_attribute('id') == first.get_attribute('href')[1:]
+
+
+def test_every_link_leads_to_something_that_is_shown(visit):
+    tab = visit()
+    for target in sorted({each.get_attribute('href') for each in tab.locator('a').all()}):
+        tab.evaluate('hash => { location.hash = hash }', target)
+        tab.wait_for_timeout(5)
+        assert tab.locator(target).is_visible(), target
+    assert visit(hash='#model-aff_resnet50').locator('#model-aff_resnet50').get_attribute('open') == ''
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [320, 375, 768, 1280])
+def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
+    tab = visit(width, scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    assert tab.evaluate('document.documentElement.scrollWidth') <= width
+    clipped = tab.evaluate('''() => Array.from(document.querySelectorAll('p, h1, h2, h3, h4, td, th, dd, dt, li,'
+        + ' summary, figcaption, button')).filter(each => each.offsetParent && each.scrollWidth > each.clientWidth + 1
+        && !each.closest('.skip')).map(each => each.outerHTML.slice(0, 120))''')
+    assert clipped == []
+    outside = tab.evaluate('''() => Array.from(document.querySelectorAll('svg text')).filter(each => {
+        const box = each.getBoundingClientRect(), frame = each.ownerSVGElement.getBoundingClientRect();
+        return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
+        }).map(each => each.textContent)''')
+    assert outside == []
+    overlaps = tab.evaluate('''() => Array.from(document.querySelectorAll('svg')).flatMap(chart => {
+        const boxes = Array.from(chart.querySelectorAll('text')).map(each => [each.textContent,
+            each.getBoundingClientRect()]);
+        return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) => a.left < b.right - 1
+            && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+            .map(([other]) => one + ' | ' + other)); })''')
+    assert overlaps == []
+    contrasts = tab.evaluate('''() => {
+        const light = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(value => { value /= 255;
+            return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; });
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        const back = light(getComputedStyle(document.body).backgroundColor);
+        return ['body', 'a[href]', 'small', 'figcaption', '#count', '.strip figcaption'].map(each => {
+            const text = light(getComputedStyle(document.querySelector(each)).color);
+            return (Math.max(text, back) + 0.05) / (Math.min(text, back) + 0.05); }); }''')
+    assert min(contrasts) >= 4.5
