@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	$(PY) examples/digits.py
 
 test: $(INSTALLED)
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -21,7 +21,8 @@ TENSORBOARD = ['tensorboardX']
 # MXNet's mx2onnx needs what onnx 1.19 has dropped.
 ONNX = ['onnx>=1.14,<1.19', 'onnxruntime']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
-TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'setuptools>=70.1']
+TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'pytest-xdist',
+        'setuptools>=70.1']
 
 setup(
     name='gluon_aff',
