@@ -24,7 +24,7 @@ def fashion_dir(tmp_path):
     random = np.random.RandomState(0)
     for prefix, count in (('train', 12), ('t10k', 5)):
         images, target = random.randint(0, 256, (count, 28, 28)), random.randint(0, 10, count)
-        (tmp_path / f'{prefix}-images-idx3-ubyte.gz').write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f'{prefix}-images-idx3-ubyte.gz').write_bytes(gzip.compress(idx(images), mtime=0))
         (tmp_path / f'{prefix}-labels-idx1-ubyte').write_bytes(idx(target))
     return tmp_path
 
@@ -64,10 +64,10 @@ def test_fashion_mnist_is_looked_for_where_mxnet_puts_it(fashion_dir, monkeypatc
     ('train-labels-idx1-ubyte', struct.pack('>BBBBI', 0, 0, 8, 1, 2 ** 32 - 1), 'fetch it again'),
     ('train-labels-idx1-ubyte', idx(np.zeros(11)), 'is not Fashion-MNIST'),
     ('train-labels-idx1-ubyte', idx(np.full(12, 10)), 'is not Fashion-MNIST'),
-    ('train-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((12, 28, 28))))[:-20], 'cannot be read'),
+    ('train-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((12, 28, 28))), mtime=0)[:-20], 'cannot be read'),
     ('train-images-idx3-ubyte.gz', b'\x1f\x8b' + b'x' * 40, 'cannot be read'),
-    ('train-images-idx3-ubyte.gz', gzip.compress(b'')[:10] + b'x' * 40, 'cannot be read'),
-    ('t10k-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((5, 27, 28)))), 'is not Fashion-MNIST'),
+    ('train-images-idx3-ubyte.gz', gzip.compress(b'', mtime=0)[:10] + b'x' * 40, 'cannot be read'),
+    ('t10k-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((5, 27, 28))), mtime=0), 'is not Fashion-MNIST'),
 ])
 def test_broken_fashion_mnist_is_refused_in_one_sentence(fashion_dir, file, content, says):
     (fashion_dir / file).unlink()
