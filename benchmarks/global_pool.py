@@ -6,11 +6,10 @@ Both networks train on the same random batch, a step each in turn, in one proces
 """
 import argparse
 import statistics
-import time
 
 import mxnet as mx
-from mxnet import autograd, gluon
 from mxnet.gluon import nn
+from timing import interleaved, training_step
 
 import gluon_aff.attention
 import model_zoo.cifar_resnet
@@ -23,37 +22,20 @@ args = parser.parse_args()
 
 data = mx.nd.random.uniform(shape=(args.batch_size, 3, 32, 32))
 label = mx.nd.array([i % 10 for i in range(args.batch_size)])
-loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
 
 def stepper(pool):
-    """A function that trains a network with this pooling for one step and returns the seconds it took."""
+    """A function that trains a network with this pooling for one step."""
     adaptive = gluon_aff.attention.GlobalAvgPool
     gluon_aff.attention.GlobalAvgPool = model_zoo.cifar_resnet.GlobalAvgPool = pool or adaptive
     net = model_zoo.get_model('cifar_aff_resnet8', width=args.width, classes=10)
     gluon_aff.attention.GlobalAvgPool = model_zoo.cifar_resnet.GlobalAvgPool = adaptive
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True)
-    trainer = gluon.Trainer(net.collect_params(), 'nag', {'learning_rate': 0.01, 'momentum': 0.9})
-
-    def step():
-        start = time.perf_counter()
-        with autograd.record():
-            value = loss(net(data), label)
-        value.backward()
-        trainer.step(args.batch_size)
-        mx.nd.waitall()
-        return time.perf_counter() - start
-    return step
+    return training_step(net, data, label)
 
 
-steps = {'nn.GlobalAvgPool2D': stepper(nn.GlobalAvgPool2D), 'GlobalAvgPool': stepper(None)}
-seconds = {name: [] for name in steps}
-for turn in range(args.rounds + 2):
-    for name, step in steps.items():
-        elapsed = step()
-        if turn >= 2:
-            seconds[name].append(elapsed)
+seconds = interleaved({'nn.GlobalAvgPool2D': stepper(nn.GlobalAvgPool2D), 'GlobalAvgPool': stepper(None)}, args.rounds)
 for name, times in seconds.items():
     print(f'{name:20s} {args.batch_size / statistics.median(times):7.1f} images/s')
 ratios = [old / new for old, new in zip(*seconds.values())]

@@ -77,6 +77,11 @@ def spread(F, pooled, like):
                           rhs_begin=2, rhs_end=4)
 
 
+def over_plane(F, context, scale, like):
+    """A context of this scale as a plain map of the plane of `like`, a plain map (N, any, H, W)."""
+    return spread(F, context, like) if scale == 'global' else plain(F, context)
+
+
 def sigmoid(F, x):
     """F.sigmoid is the same function, not vectorised on the CPU: about three times as slow."""
     return F.Activation(x, act_type='sigmoid')
@@ -224,7 +229,7 @@ class MultiScale(ChannelBlock):
         """The two contexts as plain maps of one shape, that of `like` unless both are global."""
         if self._pooled:
             return first, second
-        return [spread(F, context, like) if att.scale == 'global' else plain(F, context)
+        return [over_plane(F, context, att.scale, like)
                 for context, att in ((first, self.local_att), (second, self.global_att))]
 
     def mix(self, F, first, second, like):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
-from .attention import ChannelBlock, make_contexts, plain, spread
+from .attention import ChannelBlock, make_contexts, over_plane, plain
 from .errors import positive
 
 __all__ = ['MultiInputAFF']
@@ -53,9 +53,9 @@ class MultiInputAFF(ChannelBlock):
     def hybrid_forward(self, F, *maps):
         maps = [plain(F, each) for each in maps]
         total = F.add_n(*maps)
-        logits = [spread(F, context(total), total) if context.scale == 'global' else plain(F, context(total))
-                  for context in (self.local_att, self.global_att)]
-        logits = logits[0] + logits[1]
+        first, second = (over_plane(F, context(total), context.scale, total)
+                         for context in (self.local_att, self.global_att))
+        logits = first + second
         # (N, (n - 1) C, H, W) to (N, n - 1, C, H, W)
         logits = F.reshape(logits, shape=(0, -4, self.inputs - 1, -1, -2))
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))

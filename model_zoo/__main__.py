@@ -23,7 +23,7 @@ from gluon_aff.gradcam import METHODS
 from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
 from .params_file import read_parameters
 from .registry import get_model, list_models, model_info, purge
-from .trained import Trained, open_predictor, open_trained
+from .trained import open_or_random, open_predictor
 from .weights import checkpoints
 
 # Every command returns its exit status: 0, or 1 where a part of the work could not be done.
@@ -275,15 +275,10 @@ def report_command(args):
 
 def export_command(args):
     """Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
-    if args.weights is None and not os.path.isdir(args.name) and not model_info(args.name).weights:
-        card = model_info(args.name)
-        net = get_model(args.name)
-        net.initialize(mx.init.Xavier())
-        model = Trained(card.name, net, card.labels, card.input_size, card.mean, card.std, card.crop_ratio)
-        print(f'gluon-aff: {card.name} has no released weights and --weights is not given; '
+    model, is_random = open_or_random(args.name, args.weights)
+    if is_random:
+        print(f'gluon-aff: {model.name} has no released weights and --weights is not given; '
               'the exported parameters are random.', file=sys.stderr)
-    else:
-        model = open_trained(args.name, args.weights)
     said = export(model, args.output, args.format.split(','), args.calibrate, args.preprocess, not args.fixed_size,
                   args.float_nodes)
     for file in [*(each['file'] for each in said['files'].values()), 'model.json']:

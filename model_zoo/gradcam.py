@@ -12,11 +12,11 @@ import mxnet as mx
 import numpy as np
 
 from gluon_aff.data.images import evaluation_array
+from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.gradcam import fusion_weights, grad_cam
 
-from .registry import get_model, model_info
-from .trained import Trained, open_trained
+from .trained import open_or_random, open_trained
 
 __all__ = ['Panel', 'Row', 'inputs', 'look', 'open_model']
 
@@ -63,12 +63,7 @@ def open_model(name, ctx=None):
     if os.path.isdir(name):
         return open_trained(name, None, ctx), False
     name, _, weights = name.partition('=')
-    card = model_info(name)
-    if weights or card.weights:
-        return open_trained(name, weights or None, ctx), False
-    net = get_model(name)
-    net.initialize(mx.init.Xavier(), ctx=ctx)
-    return Trained(card.name, net, card.labels, card.input_size, card.mean, card.std, card.crop_ratio), True
+    return open_or_random(name, weights or None, ctx)
 
 
 def inputs(model, images):
@@ -110,7 +105,7 @@ def look(model, images, title, truths=None, method='grad_cam', with_fusion=False
     -------
     list of Row
     """
-    ctx = next(iter(model.net.collect_params().values())).list_ctx()[0]
+    ctx = device(model.net)
     arrays = _arrays(model, images)
     explained, fused = [], {}
     for start in range(0, len(arrays), BATCH):

@@ -11,11 +11,12 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.data.images import normalise
 from gluon_aff.deploy import Predictor, is_export
+from gluon_aff.deploy.graph import device
 
 from .registry import get_model, model_info
 from .weights import load_parameters
 
-__all__ = ['Trained', 'open_predictor', 'open_trained']
+__all__ = ['Trained', 'open_or_random', 'open_predictor', 'open_trained']
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,8 @@ class Trained:
         """
         if self.task != 'segmentation':
             raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
-        ctx = next(iter(self.net.collect_params().values())).list_ctx()[0]
         data = normalise(np.asarray(image)[None], self.mean, self.std)
-        return self.net(mx.nd.array(data, ctx=ctx)).argmax(axis=1)[0].asnumpy().astype(np.int32)
+        return self.net(mx.nd.array(data, ctx=device(self.net))).argmax(axis=1)[0].asnumpy().astype(np.int32)
 
 
 def open_trained(name, weights=None, ctx=None):
@@ -105,6 +105,31 @@ def open_trained(name, weights=None, ctx=None):
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
     labels = net.labels or tuple(f'class {i}' for i in range(net.classes))
     return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)
+
+
+def open_or_random(name, weights=None, ctx=None):
+    """What :func:`open_trained` opens; of a network without released parameters, where none are given, random ones.
+
+    Parameters
+    ----------
+    name, weights, ctx : see :func:`open_trained`
+
+    Returns
+    -------
+    Trained, bool
+        And whether its parameters are random.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, DownloadError
+        As :func:`open_trained` does.
+    """
+    if weights is not None or os.path.isdir(name) or model_info(name).weights:
+        return open_trained(name, weights, ctx), False
+    card = model_info(name)
+    net = get_model(name)
+    net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
+    return Trained(card.name, net, card.labels, card.input_size, card.mean, card.std, card.crop_ratio), True
 
 
 def open_predictor(name, weights=None, backend=None, ctx=None):
