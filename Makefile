@@ -35,12 +35,14 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): setup.py constraints.txt gluon_aff/compiled.cc
 	$(if $(VERSION),,$(error gluon_aff needs Python 3.8 to 3.11 with its venv module, and \
 	$(if $(PYTHON),$(PYTHON) is not that,none is on PATH); install one, or give its path as PYTHON=/path/to/python3.11))
 	"$(PYTHON)" -m venv --clear $(VENV)
 	$(PY) -m pip install -q -U -c constraints.txt pip setuptools
 	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[$(MXNET),train,dev]'
+# Once more, now that MXNet's headers are there for the compiled operators.
+	$(PY) -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 # pyenv's own commands refuse a version that is not active, so its folder is looked into as well.

@@ -1,7 +1,10 @@
+import platform
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
@@ -10,6 +13,19 @@ def version():
     # Read, not imported: importing gluon_aff needs MXNet.
     text = (HERE / 'gluon_aff' / '__init__.py').read_text(encoding='utf-8')
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
+
+
+def compiled():
+    # The operators in C++ (gluon_aff/compiled.py), where MXNet's wheel with its headers is installed and for the
+    # processors they are written for; optional, as they need a compiler. Without them all is the same, but slower.
+    mxnet = find_spec('mxnet')
+    if not mxnet or sys.platform != 'linux' or platform.machine() != 'x86_64':
+        return []
+    folder = Path(mxnet.origin).parent
+    flags = ['-std=c++14', '-O3', '-mavx2', '-mfma', '-fopenmp']
+    return [Extension('gluon_aff._compiled', ['gluon_aff/compiled.cc'], optional=True, extra_compile_args=flags,
+                      extra_link_args=['-fopenmp'],
+                      include_dirs=[str(folder / 'include'), str(folder / 'src')])]
 
 
 # An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
@@ -31,6 +47,7 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    ext_modules=compiled(),
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
     package_data={'model_zoo': ['*.json', 'checkpoints/*'],
                   'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},

@@ -1,11 +1,11 @@
-"""Time of the fusion blocks beside plain addition and beside AFF and iAFF as their formulas read.
+"""Time of the fusion blocks beside addition, and beside AFF and iAFF of MXNet's operators only and as they read.
 
     python benchmarks/fusion.py [--batch-size 32] [--channels 64] [--side 32] [--rounds 9] [--clock cpu]
     python benchmarks/fusion.py --scaling docs/fusion_scaling.png
 
 Every block is hybridized (static) and takes the same two random maps, in turn, in one process. --scaling times
 addition, AFF and iAFF over batch sizes, sides and channels, and draws the curves. Where PyTorch is installed its
-addition, AFF and iAFF have rows in the table.
+addition, AFF and iAFF have rows in the table. "plain" are the blocks without the compiled operators.
 """
 import argparse
 import statistics
@@ -17,6 +17,7 @@ from obvious import OBVIOUS
 from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast
 
 from gluon_aff import FUSIONS
+from gluon_aff.compiled import compiled
 
 try:
     import in_torch
@@ -48,6 +49,8 @@ def measure(makers, batch, channels, side):
         blocks[name] = make(channels)
         blocks[name].initialize()
         blocks[name].hybridize(static_alloc=True, static_shape=True)
+        with compiled(False if name.startswith('plain') else None):
+            blocks[name](x, y)      # traced here
 
     def infer(block):
         block(x, y)
@@ -65,15 +68,22 @@ def measure(makers, batch, channels, side):
     return [interleaved(each, args.rounds, clock=args.clock) for each in calls]
 
 
+def beside(names):
+    """The fusions of these names, and AFF and iAFF in their other forms."""
+    return {**{name: FUSIONS[name] for name in names}, 'plain aff': FUSIONS['aff'], 'plain iaff': FUSIONS['iaff'],
+            **{f'obvious {name}': make for name, make in OBVIOUS.items()}}
+
+
 def table():
-    makers = {**FUSIONS, **{f'obvious {name}': make for name, make in OBVIOUS.items()}}
+    makers = beside(FUSIONS)
     forward, both = measure(makers, args.batch_size, args.channels, args.side)
     print('| fusion | forward, ms | of addition | forward and backward, ms | of addition | times the obvious formula |')
     print('|---|---|---|---|---|---|')
     for name in both:
+        kind = name.replace('plain ', '')
         cells = [cell for seconds in (forward, both) for cell in
                  (f'{1e3 * statistics.median(seconds[name]):.2f}', f'{times_as_fast(seconds, "add", name):.1f}')]
-        last = f'{times_as_fast(both, name, f"obvious {name}"):.2f}' if name in OBVIOUS else ''
+        last = f'{times_as_fast(both, name, f"obvious {kind}"):.2f}' if kind in OBVIOUS else ''
         print(f'| {name} | {" | ".join(cells)} | {last} |')
 
 
@@ -81,8 +91,7 @@ def scaling(png):
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    makers = {name: FUSIONS[name] for name in ('add', 'aff', 'iaff')}
-    makers.update({f'obvious {name}': make for name, make in OBVIOUS.items()})
+    makers = beside(('add', 'aff', 'iaff'))
     figure, axes = pyplot.subplots(1, len(CURVES), figsize=(14, 4.5))
     for axis, (title, (key, points, fixed)) in zip(axes, CURVES.items()):
         said = ', '.join(f'{name} {value}' for name, value in fixed.items())
@@ -95,7 +104,8 @@ def scaling(png):
                 medians[name].append(1e3 * statistics.median(seconds))
             print(f'| {point} | {" | ".join(f"{each[-1]:.1f}" for each in medians.values())} |', flush=True)
         for name, each in medians.items():
-            axis.loglog(points, each, 'o:' if name.startswith('obvious') else 'o-', label=name)
+            style = {'obvious': 'o:', 'plain': 'o--'}.get(name.split()[0], 'o-')
+            axis.loglog(points, each, style, label=name)
         axis.set(xlabel=title, ylabel='forward and backward, ms', title=said)
         axis.set_xticks(points, labels=points, minor=False)
         axis.minorticks_off()

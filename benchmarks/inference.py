@@ -7,7 +7,8 @@
 All forms take turns in one process, with random parameters, whose values no speed depends on; INT8 is calibrated on
 random images. The peak memory is of a process for each form. The share of the peak is of the largest float32 matrix
 product that MXNet's BLAS reaches here, in multiply-adds a second; INT8 may exceed it. PyTorch is not among the forms:
-it has no reader for any of the exported files.
+it has no reader for any of the exported files. Forms of MXNet's operators only are the ones that exports hold; those
+with compiled gates have gluon_aff's operators where they were built.
 """
 import argparse
 import collections
@@ -27,6 +28,7 @@ import onnxruntime
 from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast
 
 from gluon_aff import complexity
+from gluon_aff.compiled import compiled
 from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
 from gluon_aff.deploy.onnx_file import session
 from model_zoo import get_model, model_info
@@ -94,6 +96,16 @@ def static(net):
     net.hybridize(static_alloc=True, static_shape=True)
 
 
+def with_compiled(make):
+    """A form whose network is traced with the compiled operators where they were built."""
+    def wrapped(x, folder):
+        with compiled():
+            step = make(x, folder)
+            step()
+        return step
+    return wrapped
+
+
 # By name, what makes a call of the network on a batch; the folder is for files.
 FORMS = {
     'eager': lambda x, folder: mxnet_form(network(), x, lambda net: None),
@@ -102,6 +114,9 @@ FORMS = {
     'oneDNN subgraph': lambda x, folder: mxnet_form(network(), x, lambda net: subgraph(net, x)),
     'folded': lambda x, folder: mxnet_form(fold_batchnorm(network()), x, static),
     'folded, oneDNN subgraph': lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x)),
+    'static, compiled gates': with_compiled(lambda x, folder: mxnet_form(network(), x, static)),
+    'folded, oneDNN subgraph, compiled gates': with_compiled(
+        lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x))),
     'ONNX Runtime': lambda x, folder: ort(network(), x, folder),
     'ONNX Runtime INT8': lambda x, folder: ort(network(), x, folder, True),
     'OpenCV DNN': lambda x, folder: opencv(network(), x, folder),
@@ -135,7 +150,10 @@ def table(folder):
           f'in the others; ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}, MXNet {mx.__version__}')
     for number in args.batch_sizes:
         x = batch(number)
-        steps = {name: make(x, folder) for name, make in FORMS.items()}
+        with compiled(False):
+            steps = {name: make(x, folder) for name, make in FORMS.items()}
+            for step in steps.values():
+                step()
         seconds = interleaved(steps, args.rounds, clock=args.clock)
         del steps
         print(f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
@@ -172,9 +190,10 @@ def profile(folder):
 logging.getLogger().setLevel(logging.ERROR)
 with tempfile.TemporaryDirectory() as top:
     if args.memory_of:
-        step = FORMS[args.memory_of](batch(args.batch_sizes[0]), os.environ['INFERENCE_FILES'])
-        for _ in range(2):
-            step()
+        with compiled(False):
+            step = FORMS[args.memory_of](batch(args.batch_sizes[0]), os.environ['INFERENCE_FILES'])
+            for _ in range(2):
+                step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     else:
         profile(top) if args.profile else table(top)

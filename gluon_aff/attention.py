@@ -192,8 +192,14 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
             self.add(PointwiseConv(hidden, channels), self._norm(hidden), nn.Activation('relu'),
                      PointwiseConv(out, hidden), self._norm(out))
 
+    @property
+    def layers(self):
+        """Convolution, norm, convolution, norm; a ReLU stands behind the first norm."""
+        squeeze, norm, _, expand, last = list(self._children.values())[-5:]
+        return squeeze, norm, expand, last
+
     def _set_widths(self, channels):
-        squeeze, expand = (child for child in self._children.values() if isinstance(child, PointwiseConv))
+        squeeze, _, expand, _ = self.layers
         hidden, out = channels // self.reduction, channels * self.outputs
         squeeze.set_widths(hidden, channels)
         expand.set_widths(out, hidden)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mxnet.gluon import nn
 
+from . import compiled
 from .attention import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, plain, sigmoid, spread
 from .errors import unknown
 
@@ -40,12 +41,21 @@ class Fusion(ChannelBlock):
         return self(identity, body)
 
 
-class AttentionalFusion(MultiScale, Fusion):
+class AttentionalFusion(compiled.Compilable, MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
 
-    def select(self, F, u, d, y, suffix=''):
-        """M(u) * x + (1 - M(u)) * y with d = x - y, which saves a product; all plain maps."""
-        return d * self.weights(F, u, suffix) + y
+    def gate(self, F, u, x, y, suffix='', scale=1, difference=False):
+        """scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); all plain maps."""
+        contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
+        layers = {context.scale: context.layers for context in contexts}
+        if len(layers) == 2 and type(self).mix is MultiScale.mix and compiled.usable(F, *layers.values()):
+            return compiled.gate(F, u, x, y, layers['local'], layers['global'], scale, difference)
+        weighed = (x - y if difference else x) * self.weights(F, u, suffix) + y
+        return weighed if scale == 1 else scale * weighed
+
+    def select(self, F, u, x, y, suffix='', scale=1):
+        """scale * (M(u) * x + (1 - M(u)) * y), all plain maps, with a product fewer."""
+        return self.gate(F, u, x, y, suffix, scale, difference=True)
 
 
 class Add(Fusion):
@@ -130,7 +140,7 @@ class AFF(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return 2 * self.select(F, x + y, x - y, y)
+        return self.select(F, x + y, x, y, scale=2)
 
 
 class IAFF(AFF):
@@ -155,9 +165,8 @@ class IAFF(AFF):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        d = x - y
-        u = self.select(F, x + y, d, y)
-        return self.select(F, u, d, y, '2')
+        u = self.select(F, x + y, x, y)
+        return self.select(F, u, x, y, '2')
 
 
 class GlobalAFF(AFF):
@@ -267,7 +276,7 @@ class MSGAU(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return x * self.weights(F, y) + y
+        return self.gate(F, y, x, y)
 
 
 class MSSE(AttentionalFusion):
@@ -282,7 +291,7 @@ class MSSE(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return x + y * self.weights(F, y)
+        return self.gate(F, y, y, x)
 
 
 class MSSA(AttentionalFusion):
@@ -297,7 +306,7 @@ class MSSA(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return x * self.weights(F, x + y) + y
+        return self.gate(F, x + y, x, y)
 
 
 class Highway(AttentionalFusion):
@@ -312,7 +321,7 @@ class Highway(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return self.select(F, x, x - y, y)
+        return self.select(F, x, x, y)
 
 
 class SK(Fusion):

@@ -6,9 +6,9 @@ from functools import partial
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
-from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
+from gluon_aff.compiled import Compilable
 from gluon_aff.errors import positive
 from gluon_aff.fusion import Add, get_fusion
 
@@ -87,7 +87,7 @@ def make_downsample(channels, in_channels, stride, norm=None, pool=True):
     return layers
 
 
-class StagedNetwork(HybridBlock):
+class StagedNetwork(Compilable):
     """Base of what takes images and answers feature maps by stage.
 
     A subclass says in `stages` which children make up the stem (stage 0) and the stages 1, 2, ..., and in `head_name`

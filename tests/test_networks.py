@@ -26,7 +26,7 @@ from model_zoo.unet import UNet
 SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
-GAIN = {'add': 1, 'aff': .7, 'iaff': 2}
+GAIN = {'add': 1, 'aff': .7, 'iaff': 1.86}
 
 SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
          'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
@@ -112,6 +112,10 @@ def model(request):
     # Where only few fusions are and the shortcuts are added, nothing doubles or halves.
     gain = 1 if card.family in ('Inception-ResNet', *SEGMENTATION) else GAIN[card.fusion]
     net = filled(get_model(name, **options), gain, np.random.default_rng)
+    # Gates that are nearly steps would make of a rounding error in a deep network's first stage another output.
+    for key, parameter in parameters(net).items():
+        if '_att' in key and key.endswith('weight'):
+            parameter.set_data(.1 * parameter.data())
     inputs = [tensor((1, 3, size, size)), tensor((2, 3, *((size, size) if options else (size - 15, size // 2 + 1))))]
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / 'net.params')
@@ -126,7 +130,7 @@ def test_network_is_one_function_eager_hybridized_and_exported(model):
     assert [y.shape for y in outputs['eager']] == [shape_of(card.classes, x, card.task == 'segmentation')
                                                    for x in inputs]
     first, second = outputs['eager'][1]
-    assert 1e-3 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
+    assert 5e-4 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
     for form, found in outputs.items():
         for y, expected in zip(found, outputs['eager']):
             assert error(y, expected) <= 1e-5, form

@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from gluon_aff._environment import check_environment
+from gluon_aff.compiled import LIBRARY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('gluon_aff', 'model_zoo')
@@ -32,18 +33,29 @@ def pip(*arguments, **options):
     return run(sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments, **options)
 
 
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
+def build(tmp_path_factory, **environment):
     # From a copy: a build leaves files behind, and one in the checkout would find those of earlier builds.
     source = tmp_path_factory.mktemp('source')
     for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'):
         copy(ROOT / name, source)
     for name in PACKAGES:
-        copytree(ROOT / name, source / name, ignore=ignore_patterns('__pycache__'))
+        copytree(ROOT / name, source / name, ignore=ignore_patterns('__pycache__', '*.so'))
     folder = tmp_path_factory.mktemp('wheel')
-    pip('wheel', '--no-index', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, source)
+    pip('wheel', '--no-index', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, source,
+        env={**os.environ, **environment})
     path, = folder.glob('*.whl')
     return path
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    return build(tmp_path_factory)
+
+
+def files(wheel):
+    """Names of the files in a wheel, but for its own."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if '.dist-info/' not in name}
 
 
 @pytest.fixture(scope='module')
@@ -79,10 +91,18 @@ def requirements(metadata, extra=''):
 
 def test_wheel_holds_the_packages_and_their_data(wheel):
     expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob('*')
-                if path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')}
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if '.dist-info/' not in name}
-    assert names == expected
+                if path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')
+                and path.suffix not in ('.cc', '.so')}
+    assert {name for name in files(wheel) if not name.endswith('.so')} == expected
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason='nor could this installation build it')
+def test_wheel_holds_the_compiled_operators(wheel):
+    assert f'gluon_aff/{LIBRARY.name}' in files(wheel)
+
+
+def test_wheel_is_built_without_a_compiler_as_well(tmp_path_factory):
+    assert not any(name.endswith('.so') for name in files(build(tmp_path_factory, CC='false', CXX='false')))
 
 
 def test_installed_wheel_builds_a_network(python, installed):
