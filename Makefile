@@ -60,5 +60,5 @@ test-all:
 	[ $$found = 1 ] && [ $$failed = 0 ]
 
 clean:
-	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis gluon_aff/_compiled.*
 	find gluon_aff model_zoo tests -name __pycache__ -prune -exec rm -rf {} +
