@@ -41,13 +41,9 @@ typedef int32_t IntVec __attribute__((vector_size(4 * LANES), aligned(4), may_al
 inline Vec all(float x) { return Vec{x, x, x, x, x, x, x, x}; }
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-inline Vec first(Vec v, int64_t n) {
-  for (int64_t i = n; i < LANES; ++i) v[i] = 0;
-  return v;
-}
 inline float sum(Vec v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
 
-// The first n of them where less than 8 are left: the others are read as zero, and not written.
+// The first n of them where less than 8 are left: the others are read as zero, or made zero, and not written.
 inline Vec load(const float* p, int64_t n) {
   if (n >= LANES) return load(p);
   Vec v{};
@@ -59,6 +55,10 @@ inline void store(float* p, Vec v, int64_t n) {
     store(p, v);
   else
     std::memcpy(p, &v, n * sizeof(float));
+}
+inline Vec only(Vec v, int64_t n) {
+  for (int64_t i = n; i < LANES; ++i) v[i] = 0;
+  return v;
 }
 
 // Comparisons are written so that NaN stays NaN.
@@ -281,7 +281,7 @@ MXReturnValue squeeze(const Attributes&, Tensors* in, Tensors* out, const OpReso
         }
         const float middle = sum(total) / tile.pixels;
         for (int i = 0; i < tile.pixels; i += LANES) {
-          const Vec off = first(load(row + i) - all(middle), tile.pixels - i);
+          const Vec off = only(load(row + i) - all(middle), tile.pixels - i);
           square += off * off;
         }
         means[index * K + k] = middle + b[k];

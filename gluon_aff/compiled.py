@@ -18,14 +18,14 @@ import numpy as np
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from .attention import plain
+
 # True or False where somebody has asked; None leaves it to each Compilable.
 _wanted = contextvars.ContextVar('wanted', default=None)
 NAMESPACES = (mx.nd, mx.sym)
 # Squeezed channels. The moments cost K^2 for each channel, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # quicker. The paper's networks have 128 at most.
 WIDEST = 128
-
-
 # Where the installation builds it.
 LIBRARY = Path(__file__).with_name('_compiled' + sysconfig.get_config_var('EXT_SUFFIX'))
 
@@ -137,4 +137,4 @@ def gate(F, u, x, y, local, pooled, scale, difference):
     g = F.broadcast_add(pooled[3](dense(squeezed, pooled[2])), shift)
     wide = F.broadcast_mul(wide, F.reshape(slope, shape=(-1, 1, 1, 1)))
     z = F.gluon_aff_gate(x, y, hidden, s, t, wide, g, scale=scale, difference=difference)
-    return F.reshape(z, shape=(0, 0, 0, 0))     # so that its gradient is plain when it comes
+    return plain(F, z)      # so that its gradient is plain when it comes
