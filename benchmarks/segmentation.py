@@ -99,7 +99,7 @@ def main(argv=None):
     args, flags = parser.parse_known_args(argv)
     asked = train_stopsign.parse_args(flags)
     path = os.path.join(asked.data_dir, asked.val_annotations)
-    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_images), asked.category)
+    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_image_dir), asked.category)
     found = objects(path, asked.category)
     sides = [max(box[2:]) for number in data.ids for box, _ in found[number]]
     numbers = np.bincount(np.digitize(sides, BOUNDS), minlength=len(SIZES))

@@ -126,7 +126,7 @@ def test_autoaugment_works_on_folders(tree, tmp_path):
     (['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec'], 'no file a.rec'),
     (['--data-dir', 'nowhere'], 'nowhere'),
     (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
-    (['--data-dir', '{tree}', '--batch-size', '64'], 'batch_size must be 2 to 18'),
+    (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
     (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
     (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet sees'),
     (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),
