@@ -1,8 +1,8 @@
 """AutoAugment: pairs of image operations, found by search, of which every image gets one at random.
 
 Reference: Cubuk, Zoph, Mané, Vasudevan and Le, AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019,
-arXiv 1805.09501. The policies for CIFAR-10 and ImageNet and the ranges of the magnitudes are those of the tables in its appendix; a level of
-0 to 9 stands for ten evenly spaced values of the range.
+arXiv 1805.09501. The policies for CIFAR-10 and ImageNet, and the ranges of the magnitudes, are those of the tables in
+its appendix; a level of 0 to 9 stands for ten evenly spaced values of the range.
 
 Public implementations differ, from each other and from the paper:
 
