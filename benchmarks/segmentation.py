@@ -23,7 +23,7 @@ from pycocotools import mask as run_lengths
 import train_stopsign
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.segmentation import IGNORED, overlay
-from gluon_aff.train import Segmentation
+from gluon_aff.train import Segmentation, run_script
 from model_zoo import model_info
 from model_zoo.trained import open_trained
 
@@ -119,4 +119,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    main()
+    run_script('benchmarks/segmentation.py', main)
