@@ -206,6 +206,8 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
                                     '--kvstore', 'dist_sync'))
     assert status == 0, err
     assert out.count('[Epoch 2]') == 1 and err.count('Left out') == 1
+    assert ('To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
+            'train_stopsign.py --data-dir') in out
     check_figures(tmp_path / 'run', signs)
 
 

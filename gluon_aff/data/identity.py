@@ -34,9 +34,10 @@ def identity(labels, *loaders):
         source = getattr(loader, 'source', getattr(loader, 'data', loader))
         target = getattr(source, 'target', None)
         if hasattr(source, 'paths'):
-            parent = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in source.paths])
-            for path in source.paths:
-                digest.update(os.fsencode(os.path.relpath(os.path.abspath(path), parent)) + b'\0')
+            paths = [os.path.abspath(path) for path in source.paths]
+            parent = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ''
+            for path in paths:
+                digest.update(os.fsencode(os.path.relpath(path, parent)) + b'\0')
         elif hasattr(source, 'offsets'):
             digest.update(np.asarray(source.offsets, '<i8').tobytes())
         elif hasattr(source, 'images'):

@@ -52,7 +52,7 @@ def check_arguments(saved, given, path):
             raise ValueError(f'{path} is of a run on another data set ({difference}); name the same one, whose folder '
                              'may have moved, or start another run in another --save-dir.')
     unlike = [name for name in sorted({*saved, *given} - {'classes', 'images'}) if saved.get(name) != given.get(name)]
-    if unlike == ['num_epochs']:
+    if unlike == ['num_epochs'] and type(saved.get('num_epochs')) is int:
         obstacle = _obstacle(saved)
         if not obstacle:
             return

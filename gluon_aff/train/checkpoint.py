@@ -25,7 +25,7 @@ __all__ = ['Progress', 'SUMS', 'checkpoints', 'read_checkpoint', 'restore_optimi
            'write_checkpoint']
 
 SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')     # of an epoch, in this order
-MAX_PROGRESS = 1 << 26      # bytes of JSON
+MAX_PROGRESS = 1 << 24      # bytes of JSON
 
 
 @dataclass
@@ -196,8 +196,8 @@ def restore_parameters(net, arrays, path):
     Parameters
     ----------
     net : HybridBlock
-    arrays : dict of str to numpy.ndarray
-        From :func:`read_checkpoint`.
+    arrays : Archive
+        From :func:`read_checkpoint`; its shapes and types are compared before an array is read.
     path : str
         For the error.
 
