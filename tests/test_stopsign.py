@@ -20,6 +20,7 @@ from test_resume import same, trained
 import train_stopsign
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
+from gluon_aff.data.identity import identity
 from gluon_aff.data.images import normalise
 from gluon_aff.data.segmentation import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.train import Segmentation, Stopped
@@ -237,6 +238,15 @@ def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
     SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 3))
     with refused('3 images to evaluate on are fewer than the 4 workers'):
         SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 4))
+
+
+def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
+    data = held_out(signs)
+    shares = [identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2)))
+              for rank in range(2)]
+    assert shares[0] == shares[1]
+    data.paths.reverse()
+    assert identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3)) != shares[0]
 
 
 # The benchmark

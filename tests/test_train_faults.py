@@ -25,7 +25,7 @@ from gluon_aff.data.folders import image_folders
 from gluon_aff.data.identity import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.packing import write_records
-from gluon_aff.data.records import RecordFile, Records
+from gluon_aff.data.records import RecordFile
 from gluon_aff.train import Progress, RunFolder, Workers, checkpoints, read_checkpoint, run_arguments
 from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
@@ -367,7 +367,7 @@ def test_records_are_known_by_their_images_wherever_they_lie(tmp_path):
     photographs(tmp_path / 'x' / 'val', count=2)
     write_records(str(tmp_path / 'x'), str(tmp_path / 'rec'), resize=32, workers=1)
     shutil.copy(tmp_path / 'rec' / 'train.rec', tmp_path / 'moved.rec')
-    digests = [identity(['a', 'b'], Records(RecordFile(str(path)), 32, 2, (0,) * 3, (1,) * 3))['images']
+    digests = [identity(['a', 'b'], Images(RecordFile(str(path)), 32, 2, (0,) * 3, (1,) * 3))['images']
                for path in (tmp_path / 'rec' / 'train.rec', tmp_path / 'moved.rec', tmp_path / 'rec' / 'val.rec')]
     assert digests[0] == digests[1] != digests[2]
 

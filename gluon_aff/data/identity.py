@@ -22,7 +22,8 @@ def identity(labels, *loaders):
         Name of each class.
     *loaders
         Of training and of held-out images: :class:`gluon_aff.data.cifar.Batches`,
-        :class:`gluon_aff.data.imagenet.Images` or another with their attributes. Of others, the length counts.
+        :class:`gluon_aff.data.imagenet.Images`, :class:`gluon_aff.data.segmentation.SegmentationBatches` or another
+        with their attributes. Which share of the images a process gets does not matter.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def identity(labels, *loaders):
             digest.update(np.asarray(source.offsets, '<i8').tobytes())
         elif hasattr(source, 'images'):
             digest.update(repr(source.images.shape).encode() + np.ascontiguousarray(source.images).data)
-        digest.update(f'{len(loader if target is None else target)}\0'.encode())
+        digest.update(f'{len(source if target is None else target)}\0'.encode())
         if target is not None:
             digest.update(np.asarray(target, '<i8').tobytes())
     return {'classes': list(labels), 'images': digest.hexdigest()}
