@@ -143,7 +143,7 @@ def add_flags(parser, **defaults):
     add = parser.add_argument_group('devices').add_argument
     add('--num-gpus', type=whole(0), default=0)
     add('--dtype', choices=['float32', 'float16'], default='float32',
-        help='float16 needs a GPU, and has never been run on one by its authors: watch the loss')
+        help='float16 needs a GPU; its forward pass has never been run, for want of one')
     add('--mode', choices=['hybrid', 'imperative'], default='hybrid')
     add('--kvstore', choices=KVSTORES, default='device', help='dist_* and horovod for several processes')
     add('--patience', type=number(0, ends='(]'), default=600, metavar='SECONDS',
