@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gluon_aff.data.images import find_images, read_image
+from gluon_aff.text import printable
 
 SIZE = (256, 256)               # width, height of an image
 SMALLEST, LARGEST = 8, 200      # of the signs' height, in pixels
@@ -160,4 +161,4 @@ if __name__ == '__main__':
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'stopsign_data.py: {error}')
+        sys.exit(f'stopsign_data.py: {printable(error)}')

@@ -12,6 +12,7 @@ from typing import Callable
 from gluon_aff.complexity import complexity
 from gluon_aff.data import cifar, labels
 from gluon_aff.errors import unknown
+from gluon_aff.text import printable
 
 from . import weights
 from .published import PUBLISHED, Published
@@ -211,7 +212,7 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
     fresh = ()
     if outputs != net.classes and 'classes' in options:
         fresh = (f'{net.head_name}.weight', f'{net.head_name}.bias')
-        log.warning('%s has %d outputs; the head of %s is fresh, with %d.', path, outputs, name, net.classes)
+        log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
     weights.load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)

@@ -14,6 +14,7 @@ import numpy as np
 from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
 from gluon_aff.params_file import read_parameters
+from gluon_aff.text import printable
 
 __all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
 
@@ -229,8 +230,8 @@ def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False
         if name in fresh or (wanted[name]._data is None and not wanted[name]._deferred_init):
             wanted[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
     if missing:
-        log.warning('%s lacks %d parameters, which are initialised or stay as they were: %s', path, len(missing),
-                    _summary(missing))
+        log.warning('%s lacks %d parameters, which are initialised or stay as they were: %s', printable(path),
+                    len(missing), _summary(missing))
 
 
 def _fits(shape, wanted):

@@ -8,6 +8,7 @@ import sys
 import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
+from ..text import printable
 from .checkpoint import checkpoints
 from .loop import fit, no_weight_decay
 from .schedule import SCHEDULES, learning_rate
@@ -209,7 +210,7 @@ def run_script(name, main):
         print(f'{name}: {stopped}\nTo go on: {shlex.join(["python", *_resuming(sys.argv)])}', file=sys.stderr)
         status = 128 + stopped.number
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f'{name}: {error}', file=sys.stderr)
+        print(f'{name}: {printable(error)}', file=sys.stderr)
         status = 1
     sys.stderr.flush()
     sys.stdout.flush()

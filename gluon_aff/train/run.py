@@ -7,6 +7,7 @@ import sys
 from functools import partial
 
 from ..files import atomic
+from ..text import printable
 from .checkpoint import checkpoints, write_checkpoint
 from .curves import plot_curves
 
@@ -74,7 +75,8 @@ class RunFolder:
             if self.skipped:
                 with atomic(self.file('skipped.txt')) as path, open(path, 'w', encoding='utf-8',
                                                                     errors='backslashreplace') as file:
-                    print(f'Left out: {len(self.skipped)}', *self.skipped, sep='\n', file=file)
+                    print(f'Left out: {len(self.skipped)}', *map(printable, self.skipped), sep='\n',
+                          file=file)
                 print(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.', file=sys.stderr)
         except OSError as error:
             raise ValueError(f'The run cannot be saved in {self.path}: {error.strerror}.') from None
