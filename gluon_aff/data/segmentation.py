@@ -189,4 +189,4 @@ def overlay_names(paths, ending):
             names[path] = next(each for each in (name, *(f'{name}-{number}' for number in range(2, len(paths) + 2)))
                                if each.casefold() not in taken) + ending
             taken.add(names[path][:-len(ending)].casefold())
-    return names
+    return {path: names[path] for path in dict.fromkeys(paths)}
