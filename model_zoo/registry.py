@@ -206,7 +206,7 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
         return net
 
     path, record = weights.find(str(name).lower(), pretrained, root)
-    in_file = weights.read_parameters(path).get(f'{net.head_name}.weight')
+    in_file = weights.read_for(net, path).get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
