@@ -298,8 +298,8 @@ def load_arrays(net, arrays, path, ctx=None, allow_missing=False, ignore_extra=F
 
 def _another(path, arrays, differences):
     more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
-    hint = '' if any('.' in name for name in arrays) else (
-        "; if its names are those of another library's network of this kind, save that one with save_parameters")
+    # Names without a point are the parameters' own, which another library chooses otherwise.
+    hint = '' if all('.' in name for name in arrays) else '; of a GluonCV network give a file of its save_parameters'
     return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 
 

@@ -398,7 +398,7 @@ def test_names_are_checked_as_strictly_by_the_parameters_own_names(tmp_path):
         same({name: found[name] for name in values(plain)}, values(plain))
         found = values(get_model('fashion_mnist_add_resnet8', pretrained=more[kind], ignore_extra=True))
         same(found, {name: values(fused)[name] for name in found})
-    with pytest.raises(ValueError, match='another network: .* save that one with save_parameters'):
+    with pytest.raises(ValueError, match='another network: .* is missing'):
         get_model('cifar_add_resnet20', pretrained=less['whole'])
 
 
@@ -503,6 +503,12 @@ def test_gluoncvs_resnet_file_is_add_resnets(gluoncv):
     x = mx.nd.array(np.random.RandomState(0).randn(1, 3, 65, 65))
     np.testing.assert_allclose(get_model('add_resnet50', pretrained=path)(x).asnumpy(), net(x).asnumpy(), rtol=1e-4,
                                atol=1e-4)
+
+
+def test_gluoncvs_resnet_file_by_the_parameters_own_names_is_refused_with_what_to_do(gluoncv, tmp_path):
+    gluoncv[0].collect_params().save(str(tmp_path / 'x.params'))
+    with pytest.raises(ValueError, match='another network: .* of a GluonCV network give a file of its save_parameters'):
+        get_model('add_resnet50', pretrained=tmp_path / 'x.params')
 
 
 @pytest.mark.parametrize('name', ['aff_resnet50', 'iaff_resnet50'])
