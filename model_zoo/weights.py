@@ -99,7 +99,7 @@ class Checkpoint:
             return path
         mirror = os.environ.get('MXNET_GLUON_REPO')
         urls = [f'{mirror.rstrip("/")}/gluon/models/{self.file}'] if mirror else []
-        fetch([*urls, self.url], path, self.digest_kind, self.digest)
+        fetch([*urls, self.url], path, self.digest_kind, self.digest, limit=self.size)
         return path
 
 
