@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gluon_aff.data.images import find_images, read_image
+from gluon_aff.errors import positive
 from gluon_aff.text import printable
 
 SIZE = (256, 256)               # width, height of an image
@@ -147,6 +148,8 @@ def main(argv=None):
     parser.add_argument('--val', type=int, default=60, metavar='N', help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
+    for flag in ('train', 'val'):
+        positive(f'--{flag}', getattr(args, flag))
     photos = [read_image(path) for path in (find_images([args.photographs]) if args.photographs else photographs())]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')

@@ -629,6 +629,9 @@ def test_training_and_validation_signs_are_on_different_photographs(maker, tmp_p
               for data in [CocoSegmentation(str(tmp_path / 'signs' / f'instances_{split}.json'),
                                             str(tmp_path / 'signs' / split))]}
     assert len(shades['train']) == 3 and len(shades['val']) == 1 and not shades['train'] & shades['val']
+    for flag, value in (('--train', '0'), ('--val', '-1')):
+        with refused(f'{flag} must be a positive whole number, got {value}'):
+            maker.main([str(tmp_path / 'none'), flag, value])
     with refused('two photographs'):
         (tmp_path / 'one').mkdir()
         Image.new('RGB', (300, 280)).save(tmp_path / 'one' / 'a.png')
