@@ -581,6 +581,14 @@ def test_no_two_overlays_have_one_name(paths):
     assert not any('/' in name for name in names.values())
 
 
+def test_overlays_of_long_names_can_be_written(tmp_path):
+    paths = [f'{folder}/{"猫" * 83}{number}.png' for folder in ('x', 'y') for number in range(3)]
+    names = set(overlay_names(paths, '-overlay.png').values())
+    assert len(names) == 6
+    for name in names:
+        (tmp_path / name).touch()
+
+
 # Drawn signs
 
 @pytest.fixture(scope='module')

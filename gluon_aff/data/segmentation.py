@@ -15,6 +15,7 @@ __all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'overlay_names', 'random
 
 # The label of pixels that GluonCV's SegmentationMetric and losses leave out.
 IGNORED = -1
+MAX_NAME = 240      # bytes of a file's name, most systems' 255 less room for a number
 # Of the classes 1, 2, ... in an overlay, in turn; none is a sign's red.
 COLOURS = ((0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (255, 128, 0), (64, 96, 255))
 
@@ -161,7 +162,7 @@ def overlay_names(paths, ending):
     """A file name for the overlay of each image, no two alike, whatever their folders.
 
     It is the image's own name without its suffix; where several images have the same one, with the suffix or the names
-    of the folders in which they differ; and, if that is not enough, with a number.
+    of the folders in which they differ; and, if that is not enough, with a number. It is cut to 240 bytes.
 
     Parameters
     ----------
@@ -186,7 +187,10 @@ def overlay_names(paths, ending):
             if len({name.casefold() for name in form}) == len(alike):
                 break
         for path, name in zip(alike, form):
-            names[path] = next(each for each in (name, *(f'{name}-{number}' for number in range(2, len(paths) + 2)))
-                               if each.casefold() not in taken) + ending
-            taken.add(names[path][:-len(ending)].casefold())
+            while len(os.fsencode(name)) > MAX_NAME - len(ending):
+                name = name[:-1]
+            name = next(each for each in (name, *(f'{name}-{number}' for number in range(2, len(paths) + 2)))
+                        if each.casefold() not in taken)
+            taken.add(name.casefold())
+            names[path] = name + ending
     return {path: names[path] for path in dict.fromkeys(paths)}
