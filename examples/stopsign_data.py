@@ -156,8 +156,8 @@ def main(argv=None):
     # Every third one, and at least one, is kept for validation.
     val = photos[1::3]
     train = [photo for photo in photos if not any(photo is other for other in val)]
-    print(make(args.folder, 'train', train, args.train, args.seed))
-    print(make(args.folder, 'val', val, args.val, args.seed))
+    print(printable(make(args.folder, 'train', train, args.train, args.seed)))
+    print(printable(make(args.folder, 'val', val, args.val, args.seed)))
 
 
 if __name__ == '__main__':

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import contextmanager
 
-__all__ = ['printable']
+__all__ = ['any_character', 'printable']
 
 # Controls, marks without a shape, lone surrogates, line and paragraph separators.
 ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
@@ -28,3 +29,23 @@ def printable(text):
     """
     return ''.join(c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
                    for c in str(text))
+
+
+@contextmanager
+def any_character(stream):
+    """Within the block, a character that the encoding of a stream lacks is written as an escape, which is no error.
+
+    Parameters
+    ----------
+    stream : text stream
+        Such as sys.stdout. One without an encoding, such as io.StringIO, takes any character, and stays as it is.
+    """
+    if not hasattr(stream, 'reconfigure'):
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors='backslashreplace')
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)

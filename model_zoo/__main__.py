@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import sys
-from contextlib import contextmanager
 
 import mxnet as mx
 from tqdm import tqdm
@@ -18,9 +17,9 @@ from gluon_aff.data.segmentation import overlay, overlay_names
 from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
-from gluon_aff.files import atomic
+from gluon_aff.files import atomic, remove_abandoned
 from gluon_aff.gradcam import METHODS
-from gluon_aff.text import printable
+from gluon_aff.text import any_character, printable
 from gluon_aff.params_file import read_parameters
 
 from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
@@ -182,6 +181,8 @@ def _segment(predictor, images, folder):
         raise ValueError(f'{predictor.name} is a segmentation network: give -o, the folder for the images with their '
                          'masks laid over them.')
     files = {path: os.path.join(folder, name) for path, name in overlay_names(images, '-overlay.png').items()}
+    if os.path.isdir(folder):
+        remove_abandoned(folder)
 
     def segment(path, image):
         if min(image.size) < predictor.min_size:
@@ -400,7 +401,7 @@ def _count(text):
 
 def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
-    with _any_character(sys.stdout):
+    with any_character(sys.stdout):
         args = _parser().parse_args(argv)
         try:
             status = args.run(args)
@@ -413,17 +414,6 @@ def main(argv=None):
         except (ValueError, OSError, ImportError) as error:
             _say(error)
             return 2
-
-
-@contextmanager
-def _any_character(stream):
-    """Within the block, what the encoding of a stream lacks is escaped rather than an error."""
-    errors = stream.errors
-    stream.reconfigure(errors='backslashreplace')
-    try:
-        yield
-    finally:
-        stream.reconfigure(errors=errors)
 
 
 if __name__ == '__main__':

@@ -122,7 +122,10 @@ def test_images_of_one_name_have_an_overlay_each(files, pyramid, capsys, tmp_pat
     for folder, name in (('x', 'p.png'), ('y', 'p.png'), ('y', 'P.jpg'), ('z', 'q.png')):
         (tmp_path / folder).mkdir(exist_ok=True)
         Image.new('RGB', (len(list(tmp_path.rglob('*.*'))) + 4, 6)).save(tmp_path / folder / name)
+    (tmp_path / 'o').mkdir()
+    (tmp_path / 'o' / '.left-overlay.png.0.part').touch()
     status, out, _ = run(capsys, 'predict', 'fpn_add_resnet8', tmp_path, '--weights', pyramid, '-o', tmp_path / 'o')
+    assert len(list((tmp_path / 'o').iterdir())) == 4, 'what a killed process left is gone'
     names = ['x-p.png', 'y-P.jpg', 'y-p.png', 'q']
     assert status == 0 and out.split() == [str(tmp_path / 'o' / f'{name}-overlay.png') for name in names]
     assert [Image.open(path).width for path in out.split()] == [4, 6, 5, 7]

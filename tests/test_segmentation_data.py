@@ -333,12 +333,16 @@ def test_a_damaged_image_is_left_out(folder, suffix, part):
     assert data.ids == [4] and 'is not an image that can be read' in data.report[0]
 
 
-def test_an_image_that_its_exif_data_turn_is_left_out(folder):
+@pytest.mark.parametrize('value', [0, 1, 2, 8, 9, 65535])
+def test_an_image_that_its_exif_data_turn_is_left_out(folder, value):
     exif = Image.Exif()
-    exif[0x0112] = 3
+    exif[0x0112] = value
     Image.open(folder / '3.png').save(folder / 'turned.jpg', exif=exif)
     data = read(folder, changed(lambda c: c['images'][0].update(file_name='turned.jpg')))
-    assert data.ids == [4] and 'EXIF' in data.report[0]
+    if 2 <= value <= 8:
+        assert data.ids == [4] and 'EXIF' in data.report[0]
+    else:
+        assert data.ids == [3, 4] and data.report == []
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGBA'])

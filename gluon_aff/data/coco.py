@@ -322,6 +322,6 @@ def _check_image(path, entry):
     if size != stated or bool in map(type, stated):
         raise MaskError(f'it is {size[0]} x {size[1]}, not {repr(stated[0])[:20]} x {repr(stated[1])[:20]} as the file '
                         'says')
-    if orientation not in (0, 1):
+    if orientation in range(2, 9):      # anything else is no orientation
         raise MaskError('its EXIF data turn it, so which way up its annotations are is unknown; save it upright')
     return size

@@ -8,7 +8,7 @@ import sys
 import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
-from ..text import printable
+from ..text import any_character, printable
 from .checkpoint import checkpoints
 from .loop import fit, no_weight_decay
 from .schedule import SCHEDULES, learning_rate
@@ -205,7 +205,8 @@ def run_script(name, main):
     """
     status = 0
     try:
-        main(sys.argv[1:])
+        with any_character(sys.stdout):
+            main(sys.argv[1:])
     except Stopped as stopped:
         print(f'{name}: {stopped}\nTo go on: {shlex.join(["python", *_resuming(sys.argv)])}', file=sys.stderr)
         status = 128 + stopped.number

@@ -88,6 +88,7 @@ class RunFolder:
 
     def log(self, line):
         """Print a line and append it to log.txt."""
+        line = printable(line)
         print(line, flush=True)
         with self._open_log() as file:
             print(line, file=file)
