@@ -262,6 +262,12 @@ def test_whole_numbers_may_be_written_as_fractions_or_texts(folder, form):
     np.testing.assert_array_equal(data[0][1], mask_of((10, 5, 12, 6)) - mask_of((0, 0, 3, 3)))
 
 
+def test_categories_may_be_named_by_numbers(folder):
+    for name in (7, 7.0, '7'):
+        data = read(folder, changed(lambda c, name=name: c['categories'][1].update(name=name)), category='7')
+        assert data.ids == [3, 4] and data.labels == ('background', '7')
+
+
 def test_texts_that_are_no_whole_numbers_are_ids_as_they_are(folder):
     def change(content):
         content['images'][0].update(id='003')

@@ -151,7 +151,10 @@ def _read_json(path):
             raise ValueError(f'{path} is no COCO instances file: it has no list of {part}.')
         for number, entry in enumerate(entries):
             for key in keys:
-                value = _whole(entry.get(key)) if isinstance(entry, dict) else None
+                value = entry.get(key) if isinstance(entry, dict) else None
+                if type(value) is int and key != 'name':        # nearly all of a million
+                    continue
+                value = _whole(value)
                 if type(value) not in (int, str):
                     other = '' if value is None else f' that is a whole number or a text, but {repr(value)[:40]}'
                     raise ValueError(f'{path} is no COCO instances file: entry {number} of its {part} has no {key}'
