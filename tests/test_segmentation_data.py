@@ -402,6 +402,42 @@ def test_what_is_no_instances_file_is_refused(folder, content, says):
         read(folder, content)
 
 
+def spots(value, path=()):
+    """Paths to all that a JSON value holds."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from spots(inner, (*path, key))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers(-10, 40) | st.sampled_from([10 ** 30, -2 ** 63, 2 ** 32]) |
+    st.text(max_size=5) | st.sampled_from(['3', '13', '24', '3.png', '0' * 50, '../3.png']),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(['counts', 'size', 'id']), inner),
+    max_leaves=6)
+
+
+@settings(max_examples=80)
+@given(spot=st.sampled_from(list(spots(CONTENT))), value=JSON, crowd=st.booleans())
+def test_a_file_with_anything_at_any_spot_is_read_or_refused_in_a_sentence(tmp_path_factory, spot, value, crowd):
+    folder = tmp_path_factory.mktemp('any')
+    for number in (3, 4):
+        Image.new('RGB', (WIDTH, HEIGHT)).save(folder / f'{number}.png')
+
+    def change(content):
+        content['annotations'].append(annotation(33, 3, runs(mask_of((8, 3, 9, 9))), iscrowd=int(crowd)))
+        *path, last = spot
+        for key in path:
+            content = content[key]
+        content[last] = value
+    try:
+        data = read(folder, changed(change))
+    except ValueError as error:
+        assert '\n' not in str(error) and str(folder) in str(error)
+        return
+    assert all(mask.shape == (HEIGHT, WIDTH) and set(np.unique(mask)) <= {-1, 0, 1} for _, mask in data)
+    assert all(line.endswith('.') and '\n' not in line for line in data.report) and set(data.ids) <= {3, 4}
+
+
 def test_binary_rubbish_is_refused(folder):
     (folder / 'instances.json').write_bytes(b'\x89PNG\r\n\x1a\n\xff\xfe')
     with refused('cannot be read as JSON'):
@@ -411,6 +447,15 @@ def test_binary_rubbish_is_refused(folder):
 def test_an_unknown_category_is_refused_with_the_nearest_names(folder):
     with refused("Unknown category of .* 'stop sing'; did you mean stop sign"):
         read(folder, category='stop sing')
+
+
+def test_names_of_categories_are_escaped_in_errors(folder):
+    content = changed(lambda c: c['categories'].extend([{'id': 9, 'name': 'bo\nat'},
+                                                        {'id': 20, 'name': 'st\x1bp sign'}]))
+    with refused(r'did you mean stop sign or st\\x1bp sign\? Known: bo\\nat, boat, '):
+        read(folder, content, category='stop sing')
+    with refused(r'gives one id to the categories boat and bo\\nat'):
+        read(folder, content, category='boat')
 
 
 def test_a_missing_file_folder_or_library_is_refused(folder, monkeypatch):

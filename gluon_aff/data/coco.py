@@ -170,7 +170,7 @@ def _category_ids(categories, name, path):
         raise unknown(f'category of {path}:', name, {each['name'] for each in categories})
     others = sorted({each['name'] for each in categories if each['id'] in ids} - {name})
     if others:
-        raise ValueError(f'{path} gives one id to the categories {name} and {", ".join(others)}.')
+        raise ValueError(f'{path} gives one id to the categories {name} and {printable(", ".join(others))}.')
     return ids
 
 
