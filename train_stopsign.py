@@ -13,7 +13,7 @@ import os
 import mxnet as mx
 
 from gluon_aff.data.coco import CocoSegmentation
-from gluon_aff.data.segmentation import SegmentationBatches, overlay
+from gluon_aff.data.segmentation import SegmentationBatches, overlay, overlay_names
 from gluon_aff.files import atomic
 from gluon_aff.train import (RunFolder, ScriptParser, Segmentation, add_flags, batch_size, devices, get_workers,
                              initialize, naming_flags, number, run_script, train, whole)
@@ -77,9 +77,9 @@ def main(argv):
     best = train(args, net, Segmentation(len(labels)), train_data, test_data, run, ctx, workers)
     if workers.rank == 0:
         model = open_trained(run.path, ctx=ctx)
+        names = overlay_names(sources[1].paths[:OVERLAYS], '.png')
         for path, (image, _) in zip(sources[1].paths[:OVERLAYS], sources[1]):
-            name = os.path.splitext(os.path.basename(path))[0] + '.png'
-            with atomic(run.file(os.path.join('overlays', name))) as partial:
+            with atomic(run.file(os.path.join('overlays', names[path]))) as partial:
                 overlay(image, model.segment(image)).save(partial, format='png')
     return best
 

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gluon_aff.data.images import find_images, read_image
+from gluon_aff.errors import positive
+from gluon_aff.text import printable
 
 SIZE = (256, 256)               # width, height of an image
 SMALLEST, LARGEST = 8, 200      # of the signs' height, in pixels
@@ -146,18 +148,20 @@ def main(argv=None):
     parser.add_argument('--val', type=int, default=60, metavar='N', help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
+    for flag in ('train', 'val'):
+        positive(f'--{flag}', getattr(args, flag))
     photos = [read_image(path) for path in (find_images([args.photographs]) if args.photographs else photographs())]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')
     # Every third one, and at least one, is kept for validation.
     val = photos[1::3]
     train = [photo for photo in photos if not any(photo is other for other in val)]
-    print(make(args.folder, 'train', train, args.train, args.seed))
-    print(make(args.folder, 'val', val, args.val, args.seed))
+    print(printable(make(args.folder, 'train', train, args.train, args.seed)))
+    print(printable(make(args.folder, 'val', val, args.val, args.seed)))
 
 
 if __name__ == '__main__':
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'stopsign_data.py: {error}')
+        sys.exit(f'stopsign_data.py: {printable(error)}')

@@ -18,6 +18,7 @@ __all__ = ['DownloadError', 'digest', 'fetch']
 ATTEMPTS = 6            # in a row without a byte more
 TIMEOUT = (5, 30)       # seconds to connect, and between two pieces
 PIECE = 1 << 14         # at most what a dropped line loses
+LIMIT = 1 << 30         # bytes of a file whose size is not known; the largest one here has 170 MB
 
 
 class DownloadError(OSError):
@@ -63,7 +64,7 @@ def digest(path, kind='git_blob'):
     return running.hexdigest()
 
 
-def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600):
+def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
     """Download a file unless it is there already, and right.
 
     It is written beside its place as ``<path>.part``, resumed from there where the server allows it, verified, and
@@ -82,6 +83,8 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600):
         Digests of other files that will do in its place, such as a mirror's own.
     lock_timeout : float, default 3600
         Seconds to wait for another process.
+    limit : int, optional
+        Bytes that the file has at most, default 1 GiB; an address that sends more is left.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600):
             if os.path.exists(path):
                 os.replace(path, path + '.corrupt')
             if not right(path + '.part'):
-                _download(urls, path, kind, wanted, right)
+                _download(urls, path, kind, wanted, right, limit or LIMIT)
             os.replace(path + '.part', path)
     except portalocker.exceptions.LockException:
         raise DownloadError(f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
@@ -114,14 +117,14 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600):
                             'folder.') from None
 
 
-def _download(urls, path, kind, wanted, right):
+def _download(urls, path, kind, wanted, right, limit):
     """Leave the right file as `path`.part."""
     part, reasons = path + '.part', []
     for url in urls:
         # Twice, since what an earlier attempt left may be the beginning of another file.
         for resumed in ((True, False) if os.path.exists(part) else (False,)):
             try:
-                _from(url, part)
+                _from(url, part, limit)
             except (_RefusedError, _InterruptedError) as reason:
                 reasons.append(f'{url}: {reason}')
                 break
@@ -135,13 +138,13 @@ def _download(urls, path, kind, wanted, right):
                         f'nevertheless, get the file with {kind} {wanted} and save it as {path}.')
 
 
-def _from(url, part):
+def _from(url, part, limit):
     """Fill `part` from one address, going on after each interruption while that gains something."""
     begun = most = _size(part)
     failed = 0
     while True:
         try:
-            return _piece_by_piece(url, part)
+            return _piece_by_piece(url, part, limit)
         except _InterruptedError as interrupted:
             failed = 1 if _size(part) > most else failed + 1
             most = max(most, _size(part))
@@ -154,8 +157,11 @@ def _size(path):
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def _piece_by_piece(url, part):
+def _piece_by_piece(url, part, limit):
     start = _size(part)
+    if start >= limit:      # of another file
+        os.remove(part)
+        start = 0
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={start}-'} if start else {})}
     response = None
     try:
@@ -172,11 +178,16 @@ def _piece_by_piece(url, part):
                 start = 0
             length = response.headers.get('Content-Length')
             total = start + int(length) if length else None
+            if total is not None and total > limit:
+                raise _RefusedError(f'it has {total} bytes, more than the {limit} that are expected')
             with open(part, 'r+b' if start else 'wb') as file, \
                     tqdm(total=total, initial=start, unit='B', unit_scale=True, leave=False, disable=None,
                          desc=os.path.basename(part)[:-len('.part')]) as bar:
                 file.seek(start)
                 for piece in response.iter_content(PIECE):
+                    if file.tell() + len(piece) > limit:
+                        file.truncate(0)
+                        raise _RefusedError(f'it sends more than the {limit} bytes that are expected')
                     file.write(piece)
                     bar.update(len(piece))
                 if total is not None and file.tell() < total:

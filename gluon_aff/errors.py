@@ -6,14 +6,16 @@ import operator
 
 import numpy as np
 
+from .text import printable
+
 
 def unknown(kind, name, known):
     """The ValueError for a name that is not in `known`: it suggests the nearest ones, or lists them all if few."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
-    hint = f'did you mean {" or ".join(near)}?' if near else ''
+    hint = f'did you mean {printable(" or ".join(near))}?' if near else ''
     if len(known) <= 20:
-        hint = f'{hint} Known: {", ".join(known)}.'.strip()
+        hint = f'{hint} Known: {printable(", ".join(known))}.'.strip()
     return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
 
 

@@ -42,7 +42,8 @@ def atomic(path):
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     for number in count():
-        partial = os.path.join(folder, f'.{name}.{number}.part')
+        # Shortened, as a name has at most 255 bytes.
+        partial = os.path.join(folder, f'.{name[:50]}.{number}.part')
         try:
             descriptor = _own(partial)
         except OSError:

@@ -19,10 +19,14 @@ __all__ = ['read_parameters', 'write_parameters']
 
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-TYPES = dict(enumerate(('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool')))
+TYPES = dict(enumerate(map(np.dtype, ('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool'))))
+MAX_ARRAYS = 100_000        # a network of a thousand layers has some thousands
 MAX_DIMENSIONS = 32
 MAX_NAME = 1024
 DENSE = 0
+HEAD, HEAD_V1, LENGTH = struct.Struct('<Iii'), struct.Struct('<Ii'), struct.Struct('<Q')
+# The shape, the device (two numbers), the type.
+REST = [struct.Struct(f'<{dimensions}qiii') for dimensions in range(MAX_DIMENSIONS + 1)]
 
 
 class _DamagedError(Exception):
@@ -33,57 +37,58 @@ class _Reader:
     """Takes values off a buffer, never past its end."""
 
     def __init__(self, buffer):
-        self.buffer, self.position, self.magics = buffer, 0, set()
+        self.buffer, self.size, self.position, self.magics = buffer, len(buffer), 0, set()
 
-    def bytes(self, size):
-        if size > len(self.buffer) - self.position:
-            raise _DamagedError(f'it ends at byte {len(self.buffer)}, within a value')
-        start, self.position = self.position, self.position + size
-        return self.buffer[start:self.position]
+    def skip(self, size):
+        """Where the next `size` bytes begin."""
+        start = self.position
+        if size > self.size - start:
+            raise _DamagedError(f'it ends at byte {self.size}, within a value')
+        self.position = start + size
+        return start
 
-    def numbers(self, layout):
-        return struct.unpack('<' + layout, self.bytes(struct.calcsize('<' + layout)))
-
-    def number(self, layout):
-        return self.numbers(layout)[0]
+    def take(self, layout):
+        return layout.unpack_from(self.buffer, self.skip(layout.size))
 
     def count(self, smallest, what):
         """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
-        count = self.number('Q')
-        if count > (len(self.buffer) - self.position) // smallest:
+        count, = self.take(LENGTH)
+        if count > (self.size - self.position) // smallest:
             raise _DamagedError(f'it says it holds {count} {what}, more than fit in it')
+        if count > MAX_ARRAYS:
+            raise _DamagedError(f'it holds {count} {what}, more than the {MAX_ARRAYS} that are read')
         return count
 
     def array(self):
-        magic = self.number('I')
+        start = self.position
+        magic, storage, dimensions = self.take(HEAD)
+        if magic == ARRAY_V1:
+            self.position = start
+            storage, dimensions = DENSE, self.take(HEAD_V1)[1]
         if magic not in (ARRAY_V1, ARRAY_V2, ARRAY_V3):
-            raise _DamagedError(f'there is no array at byte {self.position - 4}')
+            raise _DamagedError(f'there is no array at byte {start}')
         self.magics.add(magic)
-        if magic != ARRAY_V1 and self.number('i') != DENSE:
+        if storage != DENSE:
             raise _DamagedError('it holds a sparse array')
-        dimensions = self.number('i')
         if not 1 <= dimensions <= MAX_DIMENSIONS:
             raise _DamagedError(f'it holds an array of {dimensions} dimensions')
-        shape = self.numbers(f'{dimensions}q')
-        self.numbers('ii')
-        flag = self.number('i')
+        *shape, _, _, flag = self.take(REST[dimensions])
         if flag not in TYPES:
             raise _DamagedError(f'it holds values of an unknown type ({flag})')
         if min(shape) < 1:
-            raise _DamagedError(f'it holds an array of shape {shape}')
-        dtype, size = np.dtype(TYPES[flag]), 1
+            raise _DamagedError(f'it holds an array of shape {tuple(shape)}')
+        dtype, size = TYPES[flag], 1
         for length in shape:
             size *= length
-        start = self.position
-        self.bytes(size * dtype.itemsize)
-        return np.ndarray(shape, dtype, self.buffer, start)
+        return np.ndarray(shape, dtype, self.buffer, self.skip(size * dtype.itemsize))
 
     def name(self):
-        size = self.number('Q')
+        size, = self.take(LENGTH)
         if size > MAX_NAME:
             raise _DamagedError(f'it holds a name of {size} bytes')
+        start = self.skip(size)
         try:
-            name = bytes(self.bytes(size)).decode()
+            name = str(self.buffer[start:self.position], 'utf-8')
         except UnicodeDecodeError:
             raise _DamagedError('it holds a name that is not UTF-8') from None
         if not name.isprintable():      # MXNet cuts names at a zero byte
@@ -93,17 +98,18 @@ class _Reader:
 
 def _read(buffer):
     reader = _Reader(buffer)
-    if len(buffer) < 8 or reader.number('Q') != LIST_MAGIC:
+    if len(buffer) < 8 or reader.take(LENGTH)[0] != LIST_MAGIC:
         raise _DamagedError('it does not begin as one')
-    reader.number('Q')
-    arrays = [reader.array() for _ in range(reader.count(4 + 4 + 8 + 8 + 4 + 1, 'arrays'))]
-    names = [reader.name() for _ in range(reader.count(8, 'names'))]
+    reader.skip(8)
+    arrays = [reader.array() for _ in range(reader.count(HEAD_V1.size + REST[1].size + 1, 'arrays'))]
+    count = reader.count(8, 'names')
+    if count != len(arrays):
+        raise _DamagedError(f'it holds {len(arrays)} arrays and {count} names')
+    names = [reader.name() for _ in range(count)]
     if reader.position != len(buffer):
         raise _DamagedError(f'{len(buffer) - reader.position} bytes follow its end')
     if ARRAY_V3 in reader.magics and len(reader.magics) > 1:
         raise _DamagedError('it holds arrays saved with and without NumPy semantics, which MXNet never mixes')
-    if len(names) != len(arrays):
-        raise _DamagedError(f'it holds {len(arrays)} arrays and {len(names)} names')
     # Gluon's export marks parameters so.
     names = [name.split(':', 1)[1] if name.startswith(('arg:', 'aux:')) else name for name in names]
     if len(set(names)) < len(names):

@@ -13,13 +13,14 @@ from tqdm import tqdm
 from gluon_aff.data.images import find_images, read_image
 from gluon_aff.data.packing import write_records
 from gluon_aff.data.records import RecordFile
-from gluon_aff.data.segmentation import overlay
+from gluon_aff.data.segmentation import overlay, overlay_names
 from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
-from gluon_aff.files import atomic
+from gluon_aff.files import atomic, remove_abandoned
 from gluon_aff.gradcam import METHODS
 from gluon_aff.params_file import read_parameters
+from gluon_aff.text import any_character, printable
 
 from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
 from .registry import get_model, list_models, model_info, purge
@@ -41,7 +42,13 @@ def _size(input_size):
     return 'x'.join(map(str, input_size))
 
 
+def _say(message):
+    """Print one line of this program's own to standard error."""
+    tqdm.write(f'gluon-aff: {printable(message)}', file=sys.stderr)
+
+
 def _table(rows, out):
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), file=out)
@@ -113,9 +120,9 @@ def download_command(args):
     failed = 0
     for each in wanted:
         try:
-            print(each.get(args.root), flush=True)
+            print(printable(each.get(args.root)), flush=True)
         except (ValueError, OSError) as error:
-            print(f'gluon-aff: {error}', file=sys.stderr)
+            _say(error)
             failed += 1
     return 1 if failed else 0
 
@@ -124,7 +131,7 @@ def verify_command(args):
     """Check that a parameter file is whole, say which released one it is, and whether it fits a network."""
     arrays = read_parameters(args.file)
     values = sum(array.size for array in arrays.values())
-    print(f'{args.file}: {len(arrays)} arrays, {values:,} values, whole')
+    print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
     known = [each for each in checkpoints() if digest(args.file, each.digest_kind) == each.digest]
     for each in known:
         print(f'it is the released file of {each.model}, {each.tag}')
@@ -148,7 +155,7 @@ def _write_predictions(form, out):
         writer = csv.writer(out)
         writer.writerow(('image', 'rank', 'label', 'probability'))
         return lambda path, found: writer.writerows(
-            (path, rank, label, f'{p:.6f}') for rank, (label, p) in enumerate(found, start=1))
+            (printable(path), rank, printable(label), f'{p:.6f}') for rank, (label, p) in enumerate(found, start=1))
     if form == 'jsonl':
         return lambda path, found: print(json.dumps(
             {'image': path, 'predictions': [{'label': label, 'probability': round(p, 6)} for label, p in found]}),
@@ -173,14 +180,9 @@ def _segment(predictor, images, folder):
     if folder is None:
         raise ValueError(f'{predictor.name} is a segmentation network: give -o, the folder for the images with their '
                          'masks laid over them.')
-    names = {}
-    for path in images:
-        stem = os.path.splitext(os.path.basename(path))[0]
-        other = names.setdefault(f'{stem}-overlay.png', path)
-        if other != path:
-            raise ValueError(f'{other} and {path} would have the same overlay, {stem}-overlay.png; give them in two '
-                             'calls, with other folders.')
-    files = {path: os.path.join(folder, name) for name, path in names.items()}
+    files = {path: os.path.join(folder, name) for path, name in overlay_names(images, '-overlay.png').items()}
+    if os.path.isdir(folder):
+        remove_abandoned(folder)
 
     def segment(path, image):
         if min(image.size) < predictor.min_size:
@@ -189,7 +191,7 @@ def _segment(predictor, images, folder):
         with atomic(files[path]) as partial:
             overlay(image, predictor.segment(image)).save(partial, format='png')
         with tqdm.external_write_mode():
-            print(files[path])
+            print(printable(files[path]))
     return segment
 
 
@@ -209,10 +211,10 @@ def predict_command(args):
         try:
             show(path, read_image(path))
         except ValueError as error:
-            tqdm.write(f'gluon-aff: {error}', file=sys.stderr)
+            _say(error)
             unreadable += 1
     if unreadable:
-        print(f'gluon-aff: {unreadable} of {len(images)} images could not be read.', file=sys.stderr)
+        _say(f'{unreadable} of {len(images)} images could not be read.')
     return 1 if unreadable else 0
 
 
@@ -235,7 +237,7 @@ def gradcam_command(args):
         try:
             readable[index] = read_image(path)
         except ValueError as error:
-            print(f'gluon-aff: {error}', file=sys.stderr)
+            _say(error)
             failed += 1
     if not readable:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
@@ -253,7 +255,7 @@ def gradcam_command(args):
     banner = random and (f'Random weights: {random}. No parameters are released and none are given (NAME=FILE), so '
                          'these rows show nothing that was learned.')
     if banner:
-        print(f'gluon-aff: {banner}', file=sys.stderr)
+        _say(banner)
     note = 'Grad-CAM of the class that the network names, with its softmax score below.'
     if truths:
         note += ' A star: it is not the class asked for.'
@@ -261,7 +263,7 @@ def gradcam_command(args):
         note += ' M: orange where fusion takes the branch that M multiplies (in residual blocks the learned one), ' \
                 'blue where it takes the other, white where both count alike.'
     for file in save(pages(rows, note, banner), args.output):
-        print(file)
+        print(printable(file))
     return 1 if failed else 0
 
 
@@ -269,7 +271,7 @@ def report_command(args):
     """Write a page on the whole zoo, one HTML file that needs no network: tables, plots, Grad-CAM, code."""
     from .report import write_report
 
-    print(write_report(args.output))
+    print(printable(write_report(args.output)))
     return 0
 
 
@@ -277,16 +279,14 @@ def export_command(args):
     """Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
     model, is_random = open_or_random(args.name, args.weights)
     if is_random:
-        print(f'gluon-aff: {model.name} has no released weights and --weights is not given; '
-              'the exported parameters are random.', file=sys.stderr)
+        _say(f'{model.name} has no released weights and --weights is not given; the exported parameters are random.')
     said = export(model, args.output, args.format.split(','), args.calibrate, args.preprocess, not args.fixed_size,
                   args.float_nodes)
     for file in [*(each['file'] for each in said['files'].values()), 'model.json']:
-        print(os.path.join(args.output, file))
+        print(printable(os.path.join(args.output, file)))
     if 'int8' in said:
-        print('gluon-aff: on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its '
-              'logits are {mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'
-              .format(**said['int8']), file=sys.stderr)
+        _say('on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its logits are '
+             '{mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'.format(**said['int8']))
     return 0
 
 
@@ -295,16 +295,21 @@ def records_command(args):
     skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
     for name in ('train.rec', 'val.rec'):
         packed = RecordFile(os.path.join(args.output, name))
-        print(f'{packed.path}: {len(packed)} images of {len(packed.labels)} classes')
+        print(f'{printable(packed.path)}: {len(packed)} images of {len(packed.labels)} classes')
     for sentence in skipped.values():
-        print(f'gluon-aff: {sentence}', file=sys.stderr)
+        _say(sentence)
     if skipped:
-        print(f'gluon-aff: {len(skipped)} files were left out.', file=sys.stderr)
+        _say(f'{len(skipped)} files were left out.')
     return 1 if skipped else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        super().error(printable(message))
+
+
 def _parser():
-    parser = argparse.ArgumentParser(prog='gluon-aff', description='Networks with attentional feature fusion.',
+    parser = _Parser(prog='gluon-aff', description='Networks with attentional feature fusion.',
                                      allow_abbrev=False)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
 
@@ -396,18 +401,19 @@ def _count(text):
 
 def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
-    args = _parser().parse_args(argv)
-    try:
-        status = args.run(args)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # The reader, such as head, has seen enough; keep Python from flushing into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError, ImportError) as error:
-        print(f'gluon-aff: {error}', file=sys.stderr)
-        return 2
+    with any_character(sys.stdout):
+        args = _parser().parse_args(argv)
+        try:
+            status = args.run(args)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # The reader, such as head, has seen enough; keep Python from flushing into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (ValueError, OSError, ImportError) as error:
+            _say(error)
+            return 2
 
 
 if __name__ == '__main__':

@@ -12,6 +12,8 @@ from gluon_aff.compiled import Compilable
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.fusion import Add, get_fusion
 
+from .weights import load_arrays, read_for
+
 
 def make_norm(norm_layer, norm_kwargs, use_global_stats):
     """One callable for the normalisation that a network's arguments ask for; the caller's dict stays as it is."""
@@ -117,6 +119,25 @@ class StagedNetwork(Compilable):
         super().__init__(prefix=prefix, params=params)
         self.in_channels = positive('in_channels', in_channels, or_zero=True)
 
+    def load_parameters(self, filename, ctx=None, allow_missing=False, ignore_extra=False, cast_dtype=False,
+                        dtype_source='current'):
+        """Gluon's load_parameters, its arguments and what they do, but the file never reaches MXNet's own reader.
+
+        It is read in Python and compared with the network before anything is changed; files of export and of
+        collect_params().save are taken as well. See :func:`model_zoo.load_parameters`, which casts on its own and
+        initialises what is missing.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a parameter file, is damaged, is another network's, or is of another type and cast_dtype is
+            False.
+        """
+        load_arrays(self, read_for(self, filename), filename, ctx, allow_missing, ignore_extra, cast_dtype=cast_dtype,
+                    dtype_source=dtype_source)
+
     def forward(self, x):
         self._check_images(x)
         return super().forward(x)
@@ -210,8 +231,10 @@ class Network(StagedNetwork):
         classes = positive('classes', classes)
         old = getattr(self, self.head_name)
         with self.name_scope():
-            new = (nn.Conv2D(classes, 1, in_channels=old.weight.shape[1]) if isinstance(old, nn.Conv2D)
-                   else nn.Dense(classes, in_units=old.weight.shape[1]))
+            # Of the old one's name, so that exported parameters keep theirs.
+            prefix = old.prefix[len(self.prefix):]
+            new = (nn.Conv2D(classes, 1, in_channels=old.weight.shape[1], prefix=prefix) if isinstance(old, nn.Conv2D)
+                   else nn.Dense(classes, in_units=old.weight.shape[1], prefix=prefix))
             new.cast(old.weight.dtype)
         devices = old.weight.list_ctx() if old.weight._data is not None else (
             old.weight._deferred_init[1] if old.weight._deferred_init else None)

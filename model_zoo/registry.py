@@ -12,6 +12,7 @@ from typing import Callable
 from gluon_aff.complexity import complexity
 from gluon_aff.data import cifar, labels
 from gluon_aff.errors import unknown
+from gluon_aff.text import printable
 
 from . import weights
 from .published import PUBLISHED, Published
@@ -205,13 +206,13 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
         return net
 
     path, record = weights.find(str(name).lower(), pretrained, root)
-    in_file = weights.read_parameters(path).get(f'{net.head_name}.weight')
+    in_file = weights.read_for(net, path).get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
     if outputs != net.classes and 'classes' in options:
         fresh = (f'{net.head_name}.weight', f'{net.head_name}.bias')
-        log.warning('%s has %d outputs; the head of %s is fresh, with %d.', path, outputs, name, net.classes)
+        log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
     weights.load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)

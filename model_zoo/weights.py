@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
 from gluon_aff.params_file import read_parameters
+from gluon_aff.text import printable
 
 __all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
 
@@ -97,7 +99,7 @@ class Checkpoint:
             return path
         mirror = os.environ.get('MXNET_GLUON_REPO')
         urls = [f'{mirror.rstrip("/")}/gluon/models/{self.file}'] if mirror else []
-        fetch([*urls, self.url], path, self.digest_kind, self.digest)
+        fetch([*urls, self.url], path, self.digest_kind, self.digest, limit=self.size)
         return path
 
 
@@ -182,11 +184,44 @@ def remove(name, root=None):
                     os.remove(path)
 
 
+def read_for(net, path):
+    """The arrays of a parameter file under the names that `net.save_parameters` gives them.
+
+    A file of ``net.export`` or ``net.collect_params().save`` has the parameters' own names instead, behind the prefix
+    of the network that was saved or, with ``strip_prefix``, behind none; names that do not fit stay as they are.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+    path : str
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`gluon_aff.params_file.read_parameters`.
+    """
+    arrays, wanted = read_parameters(path), net._collect_params_with_prefix()
+    if any(name in wanted for name in arrays):
+        return arrays
+    local = {parameter.name[len(net.prefix):]: name for name, parameter in wanted.items()
+             if parameter.name.startswith(net.prefix)}
+    # The prefix with which most names are the network's.
+    sizes = {len(name) for name in local}
+    fitting = Counter(name[:-size] for name in arrays for size in sizes if name[-size:] in local)
+    prefix = max(fitting, key=lambda each: (fitting[each], each), default='')
+    return {local.get(name[len(prefix):], name) if name.startswith(prefix) else name: array
+            for name, array in arrays.items()}
+
+
 def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False, fresh=()):
     """Load a parameter file into a network; the network's types stand.
 
-    The file is read by :func:`gluon_aff.params_file.read_parameters`, never by MXNet, and compared with the network
-    before anything is changed.
+    It may be one of Gluon's save_parameters, of export, or of collect_params().save, see :func:`read_for`. It is never
+    read by MXNet, and compared with the network before anything is changed.
 
     Parameters
     ----------
@@ -207,30 +242,65 @@ def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
-    found, wanted = read_parameters(path), net._collect_params_with_prefix()
-    missing = [name for name in wanted if name not in found and name not in fresh]
-    extra = [name for name in found if name not in wanted]
-    loaded = [name for name in wanted if name in found and name not in fresh]
-    differences = [] if allow_missing else [f'{name} is missing' for name in missing]
-    differences += [] if ignore_extra else [f'{name} is unknown' for name in extra]
-    differences += [f'{name} has shape {found[name].shape}, not {tuple(wanted[name].shape)}' for name in loaded
-                    if not _fits(found[name].shape, wanted[name].shape)]
-    differences += [f'{name} holds {found[name].dtype} values' for name in loaded if found[name].dtype.kind != 'f']
-    if allow_missing and not loaded:
-        differences = ['it has none of their names'] + differences
-    if differences:
-        more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
-        raise ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}.')
-
-    for name in loaded:
-        value = mx.nd.array(found[name].astype(np.dtype(wanted[name].dtype)), dtype=wanted[name].dtype)
-        wanted[name]._load_init(value, ctx)
+    found, wanted = read_for(net, path), net._collect_params_with_prefix()
+    if allow_missing and not any(name in wanted and name not in fresh for name in found):
+        raise _another(path, found, ['it has none of their names'])
+    missing = load_arrays(net, found, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
     for name in [*missing, *fresh]:
         if name in fresh or (wanted[name]._data is None and not wanted[name]._deferred_init):
             wanted[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
     if missing:
-        log.warning('%s lacks %d parameters, which are initialised or stay as they were: %s', path, len(missing),
-                    _summary(missing))
+        log.warning('%s lacks %d parameters, which are initialised or stay as they were: %s', printable(path),
+                    len(missing), _summary(missing))
+
+
+def load_arrays(net, arrays, path, ctx=None, allow_missing=False, ignore_extra=False, fresh=(), cast_dtype=False,
+                dtype_source='current'):
+    """Give a network the arrays of :func:`read_for`, after they were compared with it; those in `fresh` excepted.
+
+    The arguments are Gluon's, as in mxnet.gluon.Block.load_parameters. Of a parameter that is shared under several
+    names one is enough.
+
+    Returns
+    -------
+    list of str
+        Names of the parameters that are missing.
+
+    Raises
+    ------
+    ValueError
+        If they are another network's, or of other types and cast_dtype is False.
+    """
+    if dtype_source not in ('current', 'saved'):
+        raise ValueError(f"dtype_source must be 'current' or 'saved', got {dtype_source!r}.")
+    wanted = {name: parameter for name, parameter in net._collect_params_with_prefix().items() if name not in fresh}
+    loaded = [name for name in wanted if name in arrays]
+    shared = {id(wanted[name]) for name in loaded}
+    missing = [name for name in wanted if id(wanted[name]) not in shared]
+    differences = [] if allow_missing else [f'{name} is missing' for name in missing]
+    differences += [] if ignore_extra else [f'{name} is unknown' for name in arrays
+                                            if name not in wanted and name not in fresh]
+    for name in loaded:
+        dtype, shape = arrays[name].dtype, arrays[name].shape
+        if not _fits(shape, wanted[name].shape):
+            differences.append(f'{name} has shape {shape}, not {tuple(wanted[name].shape)}')
+        elif dtype.kind != 'f' or not cast_dtype and dtype != np.dtype(wanted[name].dtype):
+            differences.append(f'{name} holds {dtype} values, not {np.dtype(wanted[name].dtype)}')
+    if differences:
+        raise _another(path, arrays, differences)
+    for name in loaded:
+        dtype = arrays[name].dtype if dtype_source == 'saved' else np.dtype(wanted[name].dtype)
+        value = mx.nd.array(arrays[name].astype(dtype), dtype=dtype)
+        wanted[name]._load_init(value.as_np_ndarray() if mx.util.is_np_array() else value, ctx, cast_dtype=cast_dtype,
+                                dtype_source=dtype_source)
+    return missing
+
+
+def _another(path, arrays, differences):
+    more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
+    # Names without a point are the parameters' own, which another library chooses otherwise.
+    hint = '' if all('.' in name for name in arrays) else '; of a GluonCV network give a file of its save_parameters'
+    return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 
 
 def _fits(shape, wanted):

@@ -2,8 +2,10 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -110,14 +112,56 @@ def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, c
     picture = files / 'pictures' / 'a.png'
     assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
     assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
-    (tmp_path / 'a.jpg').write_bytes(picture.read_bytes())
-    said = refused(capsys, 'predict', 'fpn_add_resnet8', picture, tmp_path / 'a.jpg', '--weights', pyramid,
-                   '-o', tmp_path)
-    assert 'would have the same overlay, a-overlay.png' in said and not list(tmp_path.glob('*.png'))
     with pytest.raises(ValueError, match='names what a whole image shows'):
         open_trained(str(files / 'run')).segment(read_image(picture))
     _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
     assert 'segmentation' in out and 'stop sign' in out
+
+
+def test_images_of_one_name_have_an_overlay_each(files, pyramid, capsys, tmp_path):
+    for folder, name in (('x', 'p.png'), ('y', 'p.png'), ('y', 'P.jpg'), ('z', 'q.png')):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new('RGB', (len(list(tmp_path.rglob('*.*'))) + 4, 6)).save(tmp_path / folder / name)
+    (tmp_path / 'o').mkdir()
+    (tmp_path / 'o' / '.left-overlay.png.0.part').touch()
+    status, out, _ = run(capsys, 'predict', 'fpn_add_resnet8', tmp_path, '--weights', pyramid, '-o', tmp_path / 'o')
+    assert len(list((tmp_path / 'o').iterdir())) == 4, 'what a killed process left is gone'
+    names = ['x-p.png', 'y-P.jpg', 'y-p.png', 'q']
+    assert status == 0 and out.split() == [str(tmp_path / 'o' / f'{name}-overlay.png') for name in names]
+    assert [Image.open(path).width for path in out.split()] == [4, 6, 5, 7]
+
+
+HOSTILE = {'a\nb.png': r'a\nb.png', '\x1b[31m.png': r'\x1b[31m.png', '\u202egnp.png': r'\u202egnp.png',
+           'c\udcff.png': r'c\udcff.png', '\u540d.png': '\u540d.png'}
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'ascii'])
+def test_names_of_files_and_classes_are_printed_escaped_whatever_the_encoding(files, tmp_path, encoding):
+    model = json.loads((files / 'run' / 'model.json').read_text())
+    labels = ['cat\x07\u2028', 'do\ng', '\x9b2J\u732b']
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'best.params').write_bytes((files / 'run' / 'best.params').read_bytes())
+    (tmp_path / 'run' / 'model.json').write_text(json.dumps({**model, 'labels': labels}))
+    for name in HOSTILE:
+        (tmp_path / name).write_bytes((files / 'pictures' / 'a.png').read_bytes())
+    (tmp_path / 'bad\n\x1b[2J.png').write_text('not a picture')
+    program = ('from model_zoo.__main__ import main\nfor form in "table", "csv":\n'
+               '    main(["predict", "run", ".", "--format", form])')
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], cwd=tmp_path, capture_output=True,
+                          env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]),
+                               'PYTHONIOENCODING': encoding})
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 0 and 'Traceback' not in err and 'bad\\n\\x1b[2J.png is not an image' in err
+    table, text = out[:out.index('image,rank')], out[out.index('image,rank'):]
+
+    def shown(name):
+        return name.encode(encoding, 'backslashreplace').decode(encoding)
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row['image'] for row in rows} == {f'./{shown(name)}' for name in HOSTILE.values()}
+    assert {row['label'] for row in rows} == {r'cat\x07\u2028', r'do\ng', shown('\\x9b2J\u732b')}
+    assert len(rows) == 15 and len(table.splitlines()) == 15
+    assert all(line.isprintable() for line in (out + err).splitlines())
 
 
 def test_an_unknown_name_suggests_the_nearest(capsys):

@@ -385,6 +385,39 @@ def test_an_answer_that_is_not_http_is_refused(path, length):
         get(path, liar.url, server.url)
 
 
+def endless(request, length=None):
+    request.send_response(200)
+    if length:
+        request.send_header('Content-Length', length)
+    request.end_headers()
+    while True:
+        request.wfile.write(bytes(10_000))
+
+
+def test_an_answer_without_end_is_left_at_the_limit_and_nothing_kept_of_it(path, monkeypatch):
+    monkeypatch.setattr(download, 'LIMIT', len(DATA) + 1)
+    with Server(endless) as flood, Server(content(DATA)) as server:
+        said = refused(path, flood.url)
+        assert f'it sends more than the {len(DATA) + 1} bytes that are expected' in said and len(flood.paths) == 1
+        assert Path(f'{path}.part').stat().st_size == 0
+        get(path, flood.url, server.url)
+
+
+@pytest.mark.parametrize('answer', [endless, content(DATA + b'1'), lambda request: endless(request, 2 ** 62)])
+def test_a_file_larger_than_it_is_known_to_be_is_left(path, answer):
+    path.parent.mkdir()
+    with Server(answer) as flood, Server(content(DATA)) as server:
+        fetch([flood.url, server.url], str(path), 'sha256', SHA, limit=len(DATA))
+        assert path.read_bytes() == DATA and len(flood.paths) == 1 and server.starts == [0]
+
+
+def test_a_part_as_long_as_the_limit_is_begun_anew(path):
+    part(path, OTHER)
+    with Server(content(DATA)) as server:
+        fetch([server.url], str(path), 'sha256', SHA, limit=len(DATA))
+        assert path.read_bytes() == DATA and server.starts == [0]
+
+
 def test_an_endless_redirect_ends(path):
     with Server(status(404)) as server:
         server.answers = [redirect(server.url)]

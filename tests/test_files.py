@@ -121,6 +121,15 @@ def test_a_link_in_the_way_of_a_partial_file_is_not_followed(tmp_path):
     assert (tmp_path / 'precious').read_text() == 'precious' and (tmp_path / 'a').read_text() == 'text'
 
 
+def test_files_of_the_longest_names_are_written_side_by_side(tmp_path):
+    paths = [tmp_path / ('a' * 254 + last) for last in 'xy']
+    with atomic(str(paths[0])) as one, atomic(str(paths[1])) as other:
+        assert one != other
+        for path in (one, other):
+            Path(path).write_text(path)
+    assert [path.read_text() for path in paths] == [one, other] and len(names(tmp_path)) == 2
+
+
 def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path):
     write(tmp_path / 'a', 'text')
     (tmp_path / 'plain').touch()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mxnet.gluon import nn
 
-from gluon_aff.params_file import read_parameters, write_parameters
+from gluon_aff.params_file import MAX_ARRAYS, read_parameters, write_parameters
 from model_zoo import get_model
 from model_zoo.weights import load_parameters
 
@@ -336,6 +336,20 @@ def test_many_small_things_take_a_small_multiple_of_the_file(tmp_path, memory, d
             assert str(error).isprintable() and len(str(error)) < 10_000
 
     assert memory(read) < 10 * len(data)
+
+
+@pytest.mark.parametrize('count', [MAX_ARRAYS, MAX_ARRAYS + 1, 1_000_000])
+def test_many_tiny_arrays_are_read_or_refused_soon(tmp_path, count):
+    path = tmp_path / 'x.params'
+    path.write_bytes(file([array(ONE)] * count, [name(f'{i}') for i in range(count)]))
+    start = time.perf_counter()
+    if count > MAX_ARRAYS:
+        assert f'it holds {count} arrays, more than the {MAX_ARRAYS} that are read' in refused(path)
+    else:
+        assert len(read_parameters(path)) == count
+    with pytest.raises(ValueError, match='another network|more than the'):
+        load_parameters(small_network(), path)
+    assert time.perf_counter() - start < HANG
 
 
 # Mutants

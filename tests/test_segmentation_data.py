@@ -3,6 +3,7 @@ import copy
 import importlib.util
 import json
 import re
+import time
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from reference import refused
 
 from gluon_aff.data import coco
 from gluon_aff.data.coco import CocoSegmentation
-from gluon_aff.data.segmentation import IGNORED, SegmentationBatches, random_view
+from gluon_aff.data.segmentation import IGNORED, SegmentationBatches, overlay_names, random_view
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 WIDTH, HEIGHT = 24, 16
@@ -43,14 +44,15 @@ def box(left, top, right, bottom):
 
 
 def annotation(number, image, segmentation, category=13, **more):
-    return {'id': number, 'image_id': image, 'category_id': category, 'iscrowd': 0, 'bbox': [1, 1, 4, 4],
-            'segmentation': segmentation, **more}
+    return {'id': number, 'image_id': image, 'category_id': category, 'iscrowd': 0, 'segmentation': segmentation,
+            **more}
 
 
 CONTENT = {
     'categories': [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}, {'id': 9, 'name': 'boat'}],
     'images': [{'id': number, 'file_name': f'{number}.png', 'width': WIDTH, 'height': HEIGHT} for number in (3, 4, 5)],
-    'annotations': [annotation(31, 3, [box(2, 3, 7, 9)]), annotation(32, 3, [box(0, 0, 24, 16)], category=1),
+    'annotations': [annotation(31, 3, [box(2, 3, 7, 9)], bbox=[2, 3, 5, 6]),
+                    annotation(32, 3, [box(0, 0, 24, 16)], category=1),
                     annotation(41, 4, [box(10, 5, 12, 6)]), annotation(51, 5, [box(0, 0, 5, 5)], category=1)]}
 
 
@@ -113,7 +115,7 @@ def test_long_runs_are_decompressed(folder):
     mask[100:650, 3:890] = True
     Image.new('RGB', (900, 700)).save(folder / '3.png')
     data = read(folder, changed(lambda c: (c['images'][0].update(width=900, height=700),
-                                           c['annotations'][0].update(segmentation=compressed(mask)))))
+                                           c['annotations'][0].update(segmentation=compressed(mask), bbox=None))))
     np.testing.assert_array_equal(data[0][1], mask)
 
 
@@ -160,12 +162,28 @@ DISTRUSTED = {
     'right of it': (polygon(2, 3, 26, 3, 2, 9), r'annotation 31 has a polygon from \(2, 3\) to \(26, 9\), outside'),
     'left of it': (polygon(-3, 3, 7, 3, 2, 9), 'outside the image of 24 x 16'),
     'below it': (polygon(2, 3, 7, 3, 2, 18), 'outside the image of 24 x 16'),
-    'a line': (polygon(2, 3, 7, 3, 2, 3), 'annotation 31 covers no pixel'),
+    'a line': (polygon(2, 3, 7, 3, 2, 3), 'annotation 31 has a polygon whose points lie on one line'),
+    'a line beside a good one': (first(segmentation=[GOOD, [2, 3, 12, 13, 7, 8, 4, 5]]),
+                                 'annotation 31 has a polygon whose points lie on one line'),
+    'a point': (first(segmentation=[[5, 5] * 4, GOOD]), 'annotation 31 has a polygon whose points lie on one line'),
+    'less than a pixel': (polygon(2.1, 3.1, 2.3, 3.1, 2.3, 3.3), 'annotation 31 covers no pixel'),
+    'endless outline': (polygon(*[0, 0, 24, 0, 24, 16] * 100), 'longer than the edges of all pixels'),
     'no segmentation': (first(segmentation=[]), 'annotation 31 has no segmentation'),
     'none': (first(segmentation=None), 'annotation 31 has no segmentation'),
     'no width': (first(bbox=[2, 3, 0, 6]), r'annotation 31 has a box of no area, \[2, 3, 0, 6\]'),
     'negative': (first(bbox=[2, 3, 5, -6]), 'annotation 31 has a box of no area'),
     'no box': (first(bbox=[]), 'annotation 31 has a box of no area'),
+    'a box of words': (first(bbox=['2', '3', '5', '6']), 'annotation 31 has a box of no area'),
+    'a box out of it': (first(bbox=[2, 3, 24, 6]), r'has a box, \[2, 3, 24, 6\], outside the image of 24 x 16'),
+    'a box left of it': (first(bbox=[-4, 3, 11, 6]), 'has a box, .*, outside the image'),
+    'a box elsewhere': (first(bbox=[7, 3, 5, 6]), r'has a box that its segmentation is not in, \[7, 3, 5, 6\]'),
+    'no such category': (lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category=99)),
+                         'annotation 33 is of category 99, which the file does not list'),
+    'a category by name': (lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category='stop sign')),
+                           'annotation 33 is of category stop sign, which the file does not list'),
+    'another crowd': (first(iscrowd=2), 'annotation 31 has an iscrowd that is neither 0 nor 1, 2'),
+    'a crowd in words': (first(iscrowd='false'), "annotation 31 has an iscrowd that is neither 0 nor 1, 'false'"),
+    'a list of crowds': (first(iscrowd=[0]), 'annotation 31 has an iscrowd that is neither 0 nor 1'),
     'another size': (counts([10, 4, 370], (WIDTH, HEIGHT)), 'annotation 31 has damaged run lengths'),
     'too short': (counts([10, 4, 300]), 'annotation 31 has damaged run lengths'),
     'too long': (counts([10, 4, 10 ** 12]), 'annotation 31 has damaged run lengths'),
@@ -177,11 +195,21 @@ DISTRUSTED = {
     'nothing': (counts([HEIGHT * WIDTH]), 'annotation 31 covers no pixel'),
     'crowd only': (first(iscrowd=1), 'shows crowds only'),
     'missing file': (lambda c: c['images'][0].update(file_name='gone.png'), r'gone.png\) is left out: There is no'),
-    'no file name': (lambda c: c['images'][0].pop('file_name'), 'There is no file|is not an image'),
-    'a folder': (lambda c: c['images'][0].update(file_name=''), 'is not an image that can be read'),
+    'no file name': (lambda c: c['images'][0].pop('file_name'), 'it has no file_name'),
+    'a number for a name': (lambda c: c['images'][0].update(file_name=3), 'it has no file_name'),
+    'an empty name': (lambda c: c['images'][0].update(file_name=''), 'it has no file_name'),
+    'a folder': (lambda c: c['images'][0].update(file_name='.'), 'is not an image that can be read'),
+    'a zero byte': (lambda c: c['images'][0].update(file_name='3.png\0'), 'is not an image that can be read'),
+    'lines in a name': (lambda c: c['images'][0].update(file_name='3\n\x1b[2J.png'), r'3\\n\\x1b\[2J.png'),
+    'the folder above': (lambda c: c['images'][0].update(file_name='../3.png'), 'its file_name leaves the folder'),
+    'up and down': (lambda c: c['images'][0].update(file_name='a/../../b/3.png'), 'its file_name leaves the folder'),
+    'from the root': (lambda c: c['images'][0].update(file_name='/etc/3.png'), 'its file_name leaves the folder'),
     'another width': (lambda c: c['images'][0].update(width=25), 'it is 24 x 16, not 25 x 16'),
     'turned': (lambda c: c['images'][0].update(width=16, height=24), 'it is 24 x 16, not 16 x 24'),
     'no size': (lambda c: c['images'][0].pop('width'), 'it is 24 x 16, not None x 16'),
+    'a fraction of a pixel': (lambda c: c['images'][0].update(width=24.5), 'it is 24 x 16, not 24.5 x 16'),
+    'a size in words': (lambda c: c['images'][0].update(width='24.0'), "it is 24 x 16, not '24.0' x 16"),
+    'an endless size': (lambda c: c['images'][0].update(width=float('inf')), 'it is 24 x 16, not inf x 16'),
     'an id twice': (lambda c: c['images'].append({**c['images'][0], 'file_name': '5.png'}), 'two images of this id'),
     'an edit': (lambda c: c['annotations'].append(annotation(31, 3, [box(0, 0, 3, 3)])), 'two annotations of id 31'),
     'of another category': (lambda c: c['annotations'].append(annotation(31, 3, [GOOD], category=9)),
@@ -203,6 +231,87 @@ def test_an_annotation_of_an_image_that_is_not_listed_is_reported(folder):
     data = read(folder, changed(lambda c: c['annotations'].append(annotation(99, 77, [GOOD]))))
     assert data.ids == [3, 4] and data.report == ['Annotation 99 is of image 77, which the file does not list.']
 
+
+def test_every_annotation_of_a_category_or_an_image_that_is_not_listed_is_reported(folder):
+    data = read(folder, changed(lambda c: c['annotations'].extend([
+        annotation(61, 5, [GOOD], category=99), annotation(98, 77, [GOOD]), annotation(99, 77, [GOOD], category='x')])))
+    assert data.ids == [3, 4] and [line.split(' is')[0] for line in data.report] == [
+        'Annotation 98', 'Annotation 99', f'Image 5 ({folder / "5.png"})']
+
+
+WRITTEN = {'fractions': float, 'texts': str}
+
+
+@pytest.mark.parametrize('form', WRITTEN)
+def test_whole_numbers_may_be_written_as_fractions_or_texts(folder, form):
+    write = WRITTEN[form]
+
+    def change(content):
+        crowd = annotation(42, 4, runs(mask_of((0, 0, 3, 3))), iscrowd=1)
+        content['annotations'].append(crowd)
+        for entries in content.values():
+            for entry in entries:
+                entry.update({key: write(entry[key]) for key in ('id', 'width', 'height', 'iscrowd', 'category_id',
+                                                                 'image_id') if key in entry})
+        crowd['segmentation'] = {key: list(map(write, values)) for key, values in crowd['segmentation'].items()}
+        content['images'].reverse()
+        content['images'][0].update(id=5)
+    data = read(folder, changed(change))
+    assert data.report == [] and data.ids == [4, 3] and set(map(type, data.ids)) == {int}
+    np.testing.assert_array_equal(data[1][1], mask_of((2, 3, 7, 9)))
+    np.testing.assert_array_equal(data[0][1], mask_of((10, 5, 12, 6)) - mask_of((0, 0, 3, 3)))
+
+
+def test_categories_may_be_named_by_numbers(folder):
+    for name in (7, 7.0, '7'):
+        data = read(folder, changed(lambda c, name=name: c['categories'][1].update(name=name)), category='7')
+        assert data.ids == [3, 4] and data.labels == ('background', '7')
+
+
+def test_texts_that_are_no_whole_numbers_are_ids_as_they_are(folder):
+    def change(content):
+        content['images'][0].update(id='003')
+        content['images'][1].update(id='image-4')
+        content['annotations'][0].update(image_id='003')
+        content['annotations'][2].update(image_id='image-4')
+    data = read(folder, changed(change))
+    assert data.ids == ['003', 'image-4'] and 'image 3, which the file does not list' not in ' '.join(data.report)
+
+
+@pytest.mark.parametrize('value', [True, False])
+def test_iscrowd_may_be_true_or_false_and_is_false_where_it_is_missing(folder, value):
+    data = read(folder, changed(lambda c: (c['annotations'][0].pop('iscrowd'), c['annotations'].append(
+        annotation(33, 3, [box(10, 0, 12, 4)], iscrowd=value)))))
+    assert (data[0][1] == 1).sum() == (30 if value else 38) and (data[0][1] == IGNORED).sum() == (8 if value else 0)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(folder):
+    (folder / 'instances.json').write_text(json.dumps(CONTENT), encoding='utf-8-sig')
+    assert CocoSegmentation(str(folder / 'instances.json'), str(folder)).ids == [3, 4]
+
+
+@pytest.mark.parametrize('change', [
+    first(segmentation={'counts': 'o' * 10 ** 6, 'size': [HEIGHT, WIDTH]}),
+    first(segmentation={'counts': '0' * 10 ** 6, 'size': [HEIGHT, WIDTH]}),
+    first(segmentation={'counts': ('O' * 12 + '?') * 10 ** 5, 'size': [HEIGHT, WIDTH]}),
+    polygon(*[0, 0, 24, 16, 0, 16] * 10 ** 5)], ids=['one number', 'zeros', 'large numbers', 'points'])
+def test_a_large_wrong_segmentation_is_refused_soon(folder, change):
+    start = time.perf_counter()
+    data = read(folder, changed(change))
+    assert data.ids == [4] and 'annotation 31 has' in data.report[0] and len(data.report[0]) < 300
+    assert time.perf_counter() - start < 3
+
+
+def test_many_objects_of_one_image_are_read_in_time_that_grows_with_their_number(folder):
+    Image.new('RGB', (1000, 1000)).save(folder / '3.png')
+    dots = np.zeros((1000, 1000), bool)
+    dots[::2] = True
+    start = time.perf_counter()
+    data = read(folder, changed(lambda c: (
+        c['images'][0].update(width=1000, height=1000), c['annotations'][0].update(segmentation=compressed(dots)),
+        c['annotations'].extend(annotation(n, 3, [box(2, 3, 7, 9)]) for n in range(100, 2100)))))
+    assert time.perf_counter() - start < 10
+    assert data[0][1].sum() == 500_000 + 15
 
 def test_what_is_wrong_with_other_categories_or_is_there_twice_alike_does_not_matter(folder):
     def change(content):
@@ -230,12 +339,16 @@ def test_a_damaged_image_is_left_out(folder, suffix, part):
     assert data.ids == [4] and 'is not an image that can be read' in data.report[0]
 
 
-def test_an_image_that_its_exif_data_turn_is_left_out(folder):
+@pytest.mark.parametrize('value', [0, 1, 2, 8, 9, 65535])
+def test_an_image_that_its_exif_data_turn_is_left_out(folder, value):
     exif = Image.Exif()
-    exif[0x0112] = 3
+    exif[0x0112] = value
     Image.open(folder / '3.png').save(folder / 'turned.jpg', exif=exif)
     data = read(folder, changed(lambda c: c['images'][0].update(file_name='turned.jpg')))
-    assert data.ids == [4] and 'EXIF' in data.report[0]
+    if 2 <= value <= 8:
+        assert data.ids == [4] and 'EXIF' in data.report[0]
+    else:
+        assert data.ids == [3, 4] and data.report == []
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGBA'])
@@ -270,6 +383,10 @@ def without(part, place, key):
 
 @pytest.mark.parametrize('content, says', [
     ('[]', 'no list of images'), ('{"images": []}', 'no list of annotations'), ('"\\u00e9"', 'no list of images'),
+    (changed(lambda c: c['images'][1].update(id=1.5)), 'entry 1 of its images has no id that is .*, but 1.5'),
+    (changed(lambda c: c['images'][1].update(id=True)), 'entry 1 of its images has no id that is .*, but True'),
+    (changed(lambda c: c['annotations'][1].update(image_id=float('nan'))), 'of its annotations has no image_id that'),
+    (changed(lambda c: c['categories'][1].update(id={})), 'entry 1 of its categories has no id that is'),
     (without('images', 1, 'id'), 'entry 1 of its images has no id'),
     (without('annotations', 2, 'image_id'), 'entry 2 of its annotations has no image_id'),
     (without('annotations', 2, 'category_id'), 'entry 2 of its annotations has no category_id'),
@@ -285,6 +402,42 @@ def test_what_is_no_instances_file_is_refused(folder, content, says):
         read(folder, content)
 
 
+def spots(value, path=()):
+    """Paths to all that a JSON value holds."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from spots(inner, (*path, key))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers(-10, 40) | st.sampled_from([10 ** 30, -2 ** 63, 2 ** 32]) |
+    st.text(max_size=5) | st.sampled_from(['3', '13', '24', '3.png', '0' * 50, '../3.png']),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(['counts', 'size', 'id']), inner),
+    max_leaves=6)
+
+
+@settings(max_examples=80)
+@given(spot=st.sampled_from(list(spots(CONTENT))), value=JSON, crowd=st.booleans())
+def test_a_file_with_anything_at_any_spot_is_read_or_refused_in_a_sentence(tmp_path_factory, spot, value, crowd):
+    folder = tmp_path_factory.mktemp('any')
+    for number in (3, 4):
+        Image.new('RGB', (WIDTH, HEIGHT)).save(folder / f'{number}.png')
+
+    def change(content):
+        content['annotations'].append(annotation(33, 3, runs(mask_of((8, 3, 9, 9))), iscrowd=int(crowd)))
+        *path, last = spot
+        for key in path:
+            content = content[key]
+        content[last] = value
+    try:
+        data = read(folder, changed(change))
+    except ValueError as error:
+        assert '\n' not in str(error) and str(folder) in str(error)
+        return
+    assert all(mask.shape == (HEIGHT, WIDTH) and set(np.unique(mask)) <= {-1, 0, 1} for _, mask in data)
+    assert all(line.endswith('.') and '\n' not in line for line in data.report) and set(data.ids) <= {3, 4}
+
+
 def test_binary_rubbish_is_refused(folder):
     (folder / 'instances.json').write_bytes(b'\x89PNG\r\n\x1a\n\xff\xfe')
     with refused('cannot be read as JSON'):
@@ -294,6 +447,15 @@ def test_binary_rubbish_is_refused(folder):
 def test_an_unknown_category_is_refused_with_the_nearest_names(folder):
     with refused("Unknown category of .* 'stop sing'; did you mean stop sign"):
         read(folder, category='stop sing')
+
+
+def test_names_of_categories_are_escaped_in_errors(folder):
+    content = changed(lambda c: c['categories'].extend([{'id': 9, 'name': 'bo\nat'},
+                                                        {'id': 20, 'name': 'st\x1bp sign'}]))
+    with refused(r'did you mean stop sign or st\\x1bp sign\? Known: bo\\nat, boat, '):
+        read(folder, content, category='stop sing')
+    with refused(r'gives one id to the categories boat and bo\\nat'):
+        read(folder, content, category='boat')
 
 
 def test_a_missing_file_folder_or_library_is_refused(folder, monkeypatch):
@@ -455,6 +617,33 @@ def test_gluoncvs_metric_and_loss_leave_out_ignored_pixels():
     np.testing.assert_allclose(found, (expected[:, 0] * (target >= 0)).mean((1, 2)), rtol=1e-5)
 
 
+# Overlays
+
+def test_overlays_have_names_of_their_own_whatever_their_folders():
+    assert overlay_names(['a/p.png', 'a/q.jpg'], '.png') == {'a/p.png': 'p.png', 'a/q.jpg': 'q.png'}
+    assert overlay_names(['x/p.png', 'y/p.png', 'q.png'], '-o.png') == {
+        'x/p.png': 'x-p-o.png', 'y/p.png': 'y-p-o.png', 'q.png': 'q-o.png'}
+    assert list(overlay_names(['a/p.png', 'a/p.jpg'], '.png').values()) == ['p.png.png', 'p.jpg.png']
+    assert list(overlay_names(['x/p.png', 'y/p.png', 'x/p.jpg'], '.png').values()) == [
+        'x-p.png.png', 'y-p.png.png', 'x-p.jpg.png']
+
+
+@given(st.lists(st.lists(st.sampled_from(['x', 'X', 'y', 'x-y', '..', 'x-p', 'p.png', 'p.jpg', 'x-p.png', 'p-2.png']),
+                         min_size=1, max_size=4).map('/'.join), unique=True, max_size=12))
+def test_no_two_overlays_have_one_name(paths):
+    names = overlay_names(paths, '-overlay.png')
+    assert list(names) == paths and len({name.lower() for name in names.values()}) == len(paths)
+    assert not any('/' in name for name in names.values())
+
+
+def test_overlays_of_long_names_can_be_written(tmp_path):
+    paths = [f'{folder}/{"猫" * 83}{number}.png' for folder in ('x', 'y') for number in range(3)]
+    names = set(overlay_names(paths, '-overlay.png').values())
+    assert len(names) == 6
+    for name in names:
+        (tmp_path / name).touch()
+
+
 # Drawn signs
 
 @pytest.fixture(scope='module')
@@ -503,6 +692,9 @@ def test_training_and_validation_signs_are_on_different_photographs(maker, tmp_p
               for data in [CocoSegmentation(str(tmp_path / 'signs' / f'instances_{split}.json'),
                                             str(tmp_path / 'signs' / split))]}
     assert len(shades['train']) == 3 and len(shades['val']) == 1 and not shades['train'] & shades['val']
+    for flag, value in (('--train', '0'), ('--val', '-1')):
+        with refused(f'{flag} must be a positive whole number, got {value}'):
+            maker.main([str(tmp_path / 'none'), flag, value])
     with refused('two photographs'):
         (tmp_path / 'one').mkdir()
         Image.new('RGB', (300, 280)).save(tmp_path / 'one' / 'a.png')

@@ -353,6 +353,137 @@ def test_a_dense_layer_without_its_inputs_takes_them_from_the_file(tmp_path):
     same(values(net), values(given))
 
 
+# Files by the parameters' own names
+
+def saved_by_name(net, top):
+    """The three kinds of file in which parameters have their own names, by kind."""
+    files = {kind: str(top / kind) for kind in ('whole', 'stripped', 'exported-0000.params')}
+    net.collect_params().save(files['whole'])
+    net.collect_params().save(files['stripped'], strip_prefix=net.prefix)
+    net.hybridize()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.export(str(top / 'exported'))
+    return files
+
+
+@pytest.mark.parametrize('name, options', [
+    (NAME, {'classes': 7}), ('cifar_iaff_resnet8', {}), ('fpn_aff_resnet8', {}), ('unet_aff_resnet8', {})])
+def test_files_by_the_parameters_own_names_load_whatever_the_prefix(tmp_path, name, options):
+    net = network(name, **options)
+    for path in saved_by_name(net, tmp_path).values():
+        same(values(get_model(name, pretrained=path)), values(net))
+        again = get_model(name, prefix='another_', **options)
+        again.load_parameters(path)
+        same(values(again), values(net))
+
+
+def test_a_replaced_head_keeps_its_name_in_files_by_name(tmp_path):
+    net = network()
+    net.reset_classifier(4)
+    for path in saved_by_name(net, tmp_path).values():
+        same(values(get_model(NAME, pretrained=path)), values(net))
+
+
+def test_names_are_checked_as_strictly_by_the_parameters_own_names(tmp_path):
+    plain, fused = network('fashion_mnist_add_resnet8'), network()
+    (tmp_path / 'plain').mkdir()
+    (tmp_path / 'fused').mkdir()
+    less, more = saved_by_name(plain, tmp_path / 'plain'), saved_by_name(fused, tmp_path / 'fused')
+    for kind in less:
+        with pytest.raises(ValueError, match='another network: .*attention.* is missing'):
+            get_model(NAME, pretrained=less[kind])
+        with pytest.raises(ValueError, match='another network: .*_aff0_.* is unknown'):
+            get_model('fashion_mnist_add_resnet8', pretrained=more[kind])
+        found = values(get_model(NAME, pretrained=less[kind], allow_missing=True))
+        same({name: found[name] for name in values(plain)}, values(plain))
+        found = values(get_model('fashion_mnist_add_resnet8', pretrained=more[kind], ignore_extra=True))
+        same(found, {name: values(fused)[name] for name in found})
+    with pytest.raises(ValueError, match='another network: .* is missing'):
+        get_model('cifar_add_resnet20', pretrained=less['whole'])
+
+
+def test_the_prefix_is_the_one_that_most_names_have(tmp_path):
+    net = network()
+    arrays = {f'x_{name[len(net.prefix):]}': parameter.data().asnumpy()
+              for name, parameter in net.collect_params().items()}
+    path = write(tmp_path / 'x.params', {'other_dense0_bias': np.ones(3, 'float32'), **arrays})
+    same(values(get_model(NAME, pretrained=path, ignore_extra=True)), values(net))
+    with pytest.raises(ValueError, match='another network: other_dense0_bias is unknown'):
+        get_model(NAME, pretrained=path)
+
+
+# Gluon's own load_parameters
+
+def gluon(net, *args, **options):
+    return mx.gluon.Block.load_parameters(net, *args, **options)
+
+
+CALLS = [{}, {'allow_missing': True}, {'ignore_extra': True}, {'allow_missing': True, 'ignore_extra': True},
+         {'cast_dtype': True}, {'cast_dtype': True, 'dtype_source': 'saved'}, {'ctx': mx.cpu(0)}, {'ctx': [mx.cpu(1)]},
+         {'allow_missing': True, 'ctx': mx.cpu(1)}]
+
+
+@pytest.mark.parametrize('initialised', [False, True])
+@pytest.mark.parametrize('change', ['none', 'missing', 'extra', 'half', 'shape', 'stripped'])
+def test_a_networks_load_parameters_does_as_gluons(tmp_path, change, initialised):
+    source = network('fashion_mnist_add_resnet8', seed=3)
+    content = values(source)
+    if change == 'missing':
+        del content['output.bias']
+    elif change == 'extra':
+        content['a.weight'] = np.ones(3, 'float32')
+    elif change == 'half':
+        content['output.weight'] = content['output.weight'].astype('float16')
+    elif change == 'shape':
+        content['output.weight'] = content['output.weight'][:5]
+    path = write(tmp_path / 'x.params', content)
+    if change == 'stripped':
+        source.collect_params().save(path, strip_prefix=source.prefix)
+    for call in CALLS:
+        outcomes = []
+        for load in (gluon, lambda net, *args, **options: net.load_parameters(*args, **options)):
+            net = get_model('fashion_mnist_add_resnet8')
+            if initialised:
+                net.initialize(mx.init.One())
+            try:
+                load(net, path, **call)
+            except (AssertionError, ValueError):
+                outcomes.append('refused')
+                continue
+            outcomes.append({name: (str(parameter.dtype), parameter.list_ctx(), parameter.data(
+                parameter.list_ctx()[0]).asnumpy().tobytes()) if parameter._data is not None else None
+                for name, parameter in net._collect_params_with_prefix().items()})
+        assert outcomes[0] == outcomes[1], call
+
+
+def test_a_networks_load_parameters_is_not_mxnets_reader(tmp_path, monkeypatch):
+    path = write(tmp_path / 'x.params', values(network()))
+    monkeypatch.setattr(mx.nd, 'load', None)
+    net = get_model(NAME)
+    net.load_parameters(path)
+    same(values(net), values(network()))
+    for data in (b'', b'a text', Path(path).read_bytes()[:-1]):
+        Path(path).write_bytes(data)
+        with pytest.raises(ValueError, match='no parameter file that Gluon saved, or is damaged'):
+            net.load_parameters(path)
+    with pytest.raises(ValueError, match="dtype_source must be 'current' or 'saved', got 'file'"):
+        net.load_parameters(write(tmp_path / 'y.params', values(network())), dtype_source='file')
+
+
+def test_of_a_shared_parameter_one_name_is_enough(tmp_path):
+    class Shared(nn.HybridSequential):
+        def __init__(self):
+            super().__init__()
+            self.add(nn.Dense(3, in_units=3))
+            self.add(nn.Dense(3, in_units=3, params=self[0].params))
+    given, net = Shared(), Shared()
+    given.initialize()
+    path = str(tmp_path / 'x.params')
+    given.save_parameters(path, deduplicate=True)
+    load_parameters(net, path)
+    same(values(net), values(given))
+
+
 # GluonCV's files
 
 @pytest.fixture(scope='module')
@@ -372,6 +503,12 @@ def test_gluoncvs_resnet_file_is_add_resnets(gluoncv):
     x = mx.nd.array(np.random.RandomState(0).randn(1, 3, 65, 65))
     np.testing.assert_allclose(get_model('add_resnet50', pretrained=path)(x).asnumpy(), net(x).asnumpy(), rtol=1e-4,
                                atol=1e-4)
+
+
+def test_gluoncvs_resnet_file_by_the_parameters_own_names_is_refused_with_what_to_do(gluoncv, tmp_path):
+    gluoncv[0].collect_params().save(str(tmp_path / 'x.params'))
+    with pytest.raises(ValueError, match='another network: .* of a GluonCV network give a file of its save_parameters'):
+        get_model('add_resnet50', pretrained=tmp_path / 'x.params')
 
 
 @pytest.mark.parametrize('name', ['aff_resnet50', 'iaff_resnet50'])

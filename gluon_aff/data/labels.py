@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import logging
+import os
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 16 << 20        # of a file of class names
 
 DIGITS = tuple('0123456789')
 
@@ -46,3 +49,55 @@ def named(labels):
         # The released networks were given 100 outputs and trained on 20 superclasses.
         return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
     return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()
+
+
+def read_class_names(path):
+    """The class names in a text file, one on each line, in the order of their numbers.
+
+    Parameters
+    ----------
+    path : str
+        UTF-8, with a byte order mark or without.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not UTF-8, or longer than any list of class names.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'There is no file of class names {path}.')
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ValueError(f'{path} has more than {MAX_BYTES >> 20} MB, too much for class names; it needs a line for '
+                         'each class.')
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            return tuple(file.read().rstrip('\n').split('\n'))
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not UTF-8 (byte {error.start}); save it as UTF-8, with a class name on each line.'
+                         ) from None
+
+
+def write_class_names(path, names):
+    """Write class names for :func:`read_class_names`.
+
+    Parameters
+    ----------
+    path : str
+    names : sequence of str
+
+    Raises
+    ------
+    ValueError
+        If a name has a line break, or bytes of a folder's name that are not UTF-8; nothing is written.
+    """
+    for name in names:
+        if not name or '\n' in name or '\r' in name or any('\ud800' <= c <= '\udfff' for c in name):
+            raise ValueError(f'The class name {name!r} is empty, has a line break or is not UTF-8; rename its folder.')
+    with open(path, 'w', encoding='utf-8') as file:
+        file.writelines(f'{name}\n' for name in names)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..errors import positive
 from ..files import temporary_folder
 from .folders import image_folders
+from .labels import write_class_names
 
 __all__ = ['write_records']
 
@@ -52,8 +53,7 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
     skipped = dict(folders.skipped)
     os.makedirs(output, exist_ok=True)
     with temporary_folder(output, '.records-') as folder:
-        with open(os.path.join(folder, 'classes.txt'), 'w', encoding='utf-8') as file:
-            file.writelines(f'{label}\n' for label in folders.labels)
+        write_class_names(os.path.join(folder, 'classes.txt'), folders.labels)
         for name, files in (('train', folders.train), ('val', folders.val)):
             order = np.arange(len(files))
             if name == 'train':

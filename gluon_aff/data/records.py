@@ -164,8 +164,7 @@ class RecordFile:
         classes = int(self.target.max()) + 1
         path = os.path.join(os.path.dirname(self.path), 'classes.txt')
         if os.path.isfile(path):
-            with open(path, encoding='utf-8') as file:
-                names = tuple(file.read().rstrip('\n').split('\n'))
+            names = labels.read_class_names(path)
             if len(names) < classes:
                 raise ValueError(f'{path} names {len(names)} classes, but {self.path} has images of class '
                                  f'{classes - 1}; it needs a line for each class.')

@@ -1,6 +1,9 @@
 """Batches of photographs and masks: one random view of each to train on, or whole ones to evaluate on; overlays."""
 from __future__ import annotations
 
+import os
+from collections import defaultdict
+
 import numpy as np
 from PIL import Image
 
@@ -8,10 +11,11 @@ from ..errors import positive
 from .images import normalise
 from .parts import batches_of, number_of_batches
 
-__all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'random_view']
+__all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'overlay_names', 'random_view']
 
 # The label of pixels that GluonCV's SegmentationMetric and losses leave out.
 IGNORED = -1
+MAX_NAME = 240      # bytes of a file's name, most systems' 255 less room for a number
 # Of the classes 1, 2, ... in an overlay, in turn; none is a sign's red.
 COLOURS = ((0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (255, 128, 0), (64, 96, 255))
 
@@ -152,3 +156,41 @@ def overlay(image, mask, opacity=0.5):
     colours = np.asarray(COLOURS)[(mask[inside] - 1) % len(COLOURS)]
     pixels[inside] = np.round((1 - opacity) * pixels[inside] + opacity * colours)
     return Image.fromarray(pixels)
+
+
+def overlay_names(paths, ending):
+    """A file name for the overlay of each image, no two alike, whatever their folders.
+
+    It is the image's own name without its suffix; where several images have the same one, with the suffix or the names
+    of the folders in which they differ; and, if that is not enough, with a number. It is cut to 240 bytes.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    ending : str
+        What all names end in, such as '-overlay.png'.
+
+    Returns
+    -------
+    dict of str to str
+        Names by path.
+    """
+    groups, names, taken = defaultdict(list), {}, set()
+    for path in dict.fromkeys(paths):
+        groups[os.path.splitext(os.path.basename(path))[0].casefold()].append(path)
+    for alike in groups.values():
+        top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in alike])
+        inside = [os.path.relpath(path, top).replace(os.sep, '-') for path in alike]
+        whole = [os.path.basename(path) for path in alike]
+        for form in ([os.path.splitext(name)[0] for name in whole], whole,
+                     [os.path.splitext(name)[0] for name in inside], inside):
+            if len({name.casefold() for name in form}) == len(alike):
+                break
+        for path, name in zip(alike, form):
+            while len(os.fsencode(name)) > MAX_NAME - len(ending):
+                name = name[:-1]
+            name = next(each for each in (name, *(f'{name}-{number}' for number in range(2, len(paths) + 2)))
+                        if each.casefold() not in taken)
+            taken.add(name.casefold())
+            names[path] = name + ending
+    return {path: names[path] for path in dict.fromkeys(paths)}

@@ -8,6 +8,7 @@ import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
 from ..data.identity import identity
+from ..text import any_character, printable
 from .arguments import launched, resuming, run_arguments
 from .checkpoint import checkpoints
 from .loop import fit, no_weight_decay
@@ -235,13 +236,14 @@ def run_script(name, main):
     """
     status = 0
     try:
-        main(sys.argv[1:])
+        with any_character(sys.stdout):
+            main(sys.argv[1:])
     except Stopped as stopped:
         command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
         print(f'{name}: {stopped}\nTo go on: {command}', file=sys.stderr)
         status = 128 + stopped.number
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f'{name}: {error}', file=sys.stderr)
+        print(f'{name}: {printable(error)}', file=sys.stderr)
         status = 1
     sys.stderr.flush()
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from functools import partial
 
 from ..files import atomic, remove_abandoned
 from ..params_file import write_parameters
+from ..text import printable
 from .checkpoint import checkpoints, write_checkpoint
 from .curves import plot_curves
 
@@ -121,7 +122,8 @@ class RunFolder:
             if self.skipped:
                 with atomic(self.file('skipped.txt')) as path, open(path, 'w', encoding='utf-8',
                                                                     errors='backslashreplace') as file:
-                    print(f'Left out: {len(self.skipped)}', *self.skipped, sep='\n', file=file)
+                    print(f'Left out: {len(self.skipped)}', *map(printable, self.skipped), sep='\n',
+                          file=file)
                 print(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.', file=sys.stderr)
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
@@ -150,6 +152,7 @@ class RunFolder:
 
     def log(self, line):
         """Print a line and append it to log.txt."""
+        line = printable(line)
         print(line, flush=True)
         with self._writing(), self._open_log() as file:
             print(line, file=file)

@@ -1,0 +1,51 @@
+"""Text that others wrote, such as names of files and of classes, made fit to print."""
+from __future__ import annotations
+
+import unicodedata
+from contextlib import contextmanager
+
+__all__ = ['any_character', 'printable']
+
+# Controls, marks without a shape, lone surrogates, line and paragraph separators.
+ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
+# Of these two, words of some languages and many emoji are made.
+JOINERS = '\u200c\u200d'
+
+
+def printable(text):
+    r"""`text` on one line, with all that a terminal would obey or hide written as Python escapes, such as \n or \x1b.
+
+    Escaped are control characters, ends of lines and paragraphs, marks that turn the direction of writing or are not
+    seen (joiners are kept), and the bytes of a file name that are no text (as \udcff).
+
+    Parameters
+    ----------
+    text : object
+        What ``str`` makes a text of.
+
+    Returns
+    -------
+    str
+    """
+    return ''.join(c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
+                   for c in str(text))
+
+
+@contextmanager
+def any_character(stream):
+    """Within the block, a character that the encoding of a stream lacks is written as an escape, which is no error.
+
+    Parameters
+    ----------
+    stream : text stream
+        Such as sys.stdout. One without an encoding, such as io.StringIO, takes any character, and stays as it is.
+    """
+    if not hasattr(stream, 'reconfigure'):
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors='backslashreplace')
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)

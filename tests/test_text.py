@@ -1,0 +1,61 @@
+"""Text of others is printed on one line, and nothing in it reaches a terminal that the terminal would obey."""
+import io
+import sys
+import unicodedata
+
+import pytest
+
+from gluon_aff.text import any_character, printable
+from gluon_aff.train import RunFolder, run_script
+
+
+def test_of_all_characters_those_that_act_or_hide_are_escaped_and_no_others():
+    for code in (*range(0x4000), *range(0xd700, 0x1f700), *range(0xe0000, 0xe0200), sys.maxunicode):
+        c = chr(code)
+        shown = printable(c)
+        assert shown == c or (shown.startswith('\\') and shown.isprintable())
+        if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') or 0x202a <= code <= 0x202e or 0x2066 <= code <= 0x2069:
+            assert shown != c
+        elif c.isprintable() or unicodedata.category(c) == 'Zs':
+            assert shown == c
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'utf-8'])
+def test_what_an_encoding_lacks_is_escaped_within_the_block_only(encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    with any_character(out):
+        print('猫\udcff', file=out)
+    assert out.errors == 'strict'
+    with pytest.raises(UnicodeEncodeError):
+        print('\udcff', file=out)
+    out.seek(0)
+    assert out.read() == ('猫' if encoding == 'utf-8' else '\\u732b') + '\\udcff\n'
+    with any_character(io.StringIO()) as nothing:
+        assert nothing is None
+
+
+@pytest.mark.parametrize('text, shown', [
+    ('Ankle boot', 'Ankle boot'), ('猫 é', '猫 é'), ('a\u3000b\xa0c', 'a\u3000b\xa0c'), ('👩\u200d🚀', '👩\u200d🚀'),
+    ('a\r\nb\tc', r'a\r\nb\tc'), ('\x1b]0;x\x07', r'\x1b]0;x\x07'), ('\x9b31m', r'\x9b31m'),
+    ('\x85\u2028', r'\x85\u2028'),
+    ('\u202egpj', r'\u202egpj'), ('\ufeffcat', r'\ufeffcat'), ('\udcff', r'\udcff'), (ValueError('a\nb'), r'a\nb')])
+def test_examples(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_training_scripts_error_and_log_are_escaped(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['train.py'])
+
+    def main(argv):
+        run = RunFolder(tmp_path, {}, skipped=['a\nb.png is no image.'])
+        run.begin(fresh=True)
+        run.log('Resuming from \x1b[31m\udcff.')
+        raise ValueError('There is no \u202efile\n.')
+
+    with pytest.raises(SystemExit) as ended:
+        run_script('train.py', main)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and out == 'Resuming from \\x1b[31m\\udcff.\n'
+    assert err.endswith('train.py: There is no \\u202efile\\n.\n')
+    assert (tmp_path / 'log.txt').read_text() == out
+    assert (tmp_path / 'skipped.txt').read_text() == 'Left out: 1\na\\nb.png is no image.\n'
