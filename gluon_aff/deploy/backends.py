@@ -1,0 +1,147 @@
+"""What computes an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from collections import OrderedDict
+
+import mxnet as mx
+import numpy as np
+
+from ..errors import unknown
+from ..received import shown
+from .external_data import check_no_external_data
+from .folder import read_file
+from .onnx_file import import_onnxruntime, session
+from .open_symbol import open_symbol
+
+__all__ = ['BACKENDS', 'block', 'open_backend']
+
+OPENCV_SHAPES = 2       # a folder's batches, and the last one, which is smaller
+
+
+def _unable(engine, path, error):
+    """The ValueError for a file that an engine cannot open or run."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ValueError(f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or take another '
+                      'backend.')
+
+
+def block(net, ctx):
+    """A function (batch) -> output that MXNet computes, of one thread at a time."""
+    lock = threading.Lock()     # MXNet keeps the memory of one call for the next
+
+    def run(batch):
+        with lock:
+            return net(mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)).asnumpy()
+    return run
+
+
+def _mxnet(symbol, params, path, spec, ctx, threads):
+    compute = block(open_symbol(symbol, params, path, spec, ctx), ctx)
+
+    def run(batch):
+        try:
+            return compute(batch)
+        except mx.MXNetError as error:
+            raise _unable('MXNet', path, error) from None
+    return run
+
+
+def _onnxruntime(content, path, spec, ctx, threads):
+    check_no_external_data(content, path)
+    import_onnxruntime()
+    # Its errors have no class in common but Exception.
+    try:
+        model = session(content, threads)
+    except Exception as error:
+        raise _unable('ONNX Runtime', path, error) from None
+
+    def run(batch):
+        try:
+            return model.run(None, {'data': batch})[0]
+        except Exception as error:
+            raise _unable('ONNX Runtime', path, error) from None
+    return run
+
+
+def _opencv(content, path, spec, ctx, threads):
+    import cv2
+    # It would take a side that it does not know for 1, and say nothing.
+    if spec.layout == 'NHWC':
+        raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
+    if spec.task == 'segmentation' and spec.dynamic:
+        raise ValueError(f"OpenCV's DNN module cannot resize maps to a size that it only knows when it runs; export "
+                         f"{spec.name} with a fixed size (--fixed-size).")
+    check_no_external_data(content, path)
+    unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or not in this form; use ONNX Runtime."
+    nets, lock = OrderedDict(), threading.Lock()
+
+    def read():
+        try:
+            return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+        except cv2.error:
+            raise ValueError(unable) from None
+
+    def run(batch):
+        # A network keeps what it made of the first shape, and computes another one wrongly after maps of 1x1.
+        with lock:
+            net = nets[batch.shape] = nets.pop(batch.shape, None) or read()
+            if len(nets) > OPENCV_SHAPES:
+                nets.popitem(last=False)
+            net.setInput(batch)
+            try:
+                return net.forward()
+            except cv2.error:
+                raise ValueError(unable) from None
+    read()
+    return run
+
+
+# What makes a function (batch) -> logits, and the files that it needs.
+BACKENDS = {'mxnet': (_mxnet, ('symbol', 'params')), 'onnxruntime': (_onnxruntime, ('onnx',)),
+            'int8': (_onnxruntime, ('int8',)), 'opencv': (_opencv, ('onnx',))}
+
+
+def _default_backend(files, ctx):
+    """MXNet on a GPU; else ONNX Runtime, where it is installed and its file is there."""
+    if ctx.device_type != 'cpu':
+        return 'mxnet'
+    installed = importlib.util.find_spec('onnxruntime') is not None
+    return 'onnxruntime' if 'onnx' in files and (installed or 'symbol' not in files) else 'mxnet'
+
+
+def open_backend(folder, description, spec, backend, ctx, threads):
+    """A function (batch) -> logits that a backend computes.
+
+    Parameters
+    ----------
+    folder : str
+    description : dict
+        What :func:`gluon_aff.deploy.read_export` gave.
+    spec : gluon_aff.spec.ModelSpec
+        The same.
+    backend : str or None
+        A name of `BACKENDS`; None takes MXNet on a GPU, on the CPU ONNX Runtime if it is installed and its file there.
+    ctx : mxnet.Context
+    threads : int or None
+        Of ONNX Runtime.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        As :class:`gluon_aff.deploy.Predictor`.
+    """
+    files = description['files']
+    backend = backend or _default_backend(files, ctx)
+    if backend not in BACKENDS:
+        raise unknown('backend', backend, BACKENDS)
+    make, kinds = BACKENDS[backend]
+    if make is not _mxnet and ctx.device_type != 'cpu':
+        raise ValueError(f"Backend {backend} computes on the CPU only; take backend 'mxnet' for {ctx}, or leave "
+                         'the device out.')
+    if make is not _onnxruntime and threads is not None:
+        raise ValueError(f'threads are of ONNX Runtime, not of backend {backend}; leave them out.')
+    contents = [read_file(folder, description, kind) for kind in kinds]
+    return make(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)
