@@ -1,6 +1,7 @@
 """ModelSpec: what is to be known of a network beside its parameters, and the one check of what it says."""
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, dataclass, fields
 
 from .data.images import evaluation_crop, normalise, short_side
@@ -11,6 +12,7 @@ __all__ = ['ModelSpec']
 VERSION = 1
 TASKS = ('classification', 'segmentation')
 LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}      # an exported network normalises uint8 images itself
+TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
 MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
 
 
@@ -150,6 +152,24 @@ class ModelSpec:
         if values.get('dtype', spec.dtype) != spec.dtype:
             raise ValueError(f'dtype must be {spec.dtype}, that of the layout, got {shown(values["dtype"])}.')
         return spec
+
+    @classmethod
+    def from_metadata(cls, texts):
+        """The spec in an ONNX file's metadata, {key: text}, where what is no text is written as JSON.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_json` does.
+        """
+        names = {field.name for field in fields(cls)} | {'version', 'dtype', 'shape'}
+        values = {}
+        for key in names & set(texts):
+            try:
+                values[key] = texts[key] if key in TEXTS else json.loads(texts[key])
+            except (ValueError, RecursionError):
+                raise ValueError(f'{key} must be JSON, got {shown(texts[key])}.') from None
+        return cls.from_json(values)
 
     def _fixed(self):
         return type(self)(**{field.name: getattr(self, field.name) for field in fields(self)

@@ -92,7 +92,7 @@ def info_command(args):
 
 def compare_command(args):
     """Set networks side by side: published figures, parameters, multiply-adds and speed."""
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    ctx = _device(args.gpu)
     rows = compare(args.names or TABLE, None if args.no_speed else args.batch, ctx)
     if args.format == 'csv':
         write_csv(rows, sys.stdout)
@@ -158,19 +158,26 @@ def _write_predictions(form, out):
 
 
 def _classify(predictor, args):
-    """A function (path, image) that writes the most probable classes of an image to standard output."""
-    write = _write_predictions(args.format, sys.stdout)
+    """How images are prepared (path) -> crop, and a function ([(path, crop), ...]) that writes their classes."""
+    if args.output is not None:
+        raise ValueError(f'-o is for segmentation networks; what {predictor.name} says goes to standard output.')
+    write = _write_predictions(args.format or 'table', sys.stdout)
 
-    def classify(path, image):
-        found, = predictor.predict([image], args.top_k)
+    def show(batch):
+        found = predictor.classify([crop for _, crop in batch], args.top_k or 5)
         with tqdm.external_write_mode():
-            write(path, found)
-    return classify
+            for (path, _), classes in zip(batch, found):
+                write(path, classes)
+    return lambda path: predictor.prepare(read_image(path)), show
 
 
-def _segment(predictor, images, folder):
-    """A function (path, image) that writes the image with its mask laid over it into a folder, and names the file."""
-    if folder is None:
+def _segment(predictor, images, args):
+    """How images are read (path) -> image, and a function ([(path, image), ...]) that writes and names overlays."""
+    for flag, value in (('--top-k', args.top_k), ('--format', args.format), ('--batch-size', args.batch_size)):
+        if value is not None:
+            raise ValueError(f'{flag} is for networks that classify images; {predictor.name} lays masks over them, one '
+                             'by one.')
+    if args.output is None:
         raise ValueError(f'{predictor.name} is a segmentation network: give -o, the folder for the images with their '
                          'masks laid over them.')
     names = {}
@@ -180,37 +187,63 @@ def _segment(predictor, images, folder):
         if other != path:
             raise ValueError(f'{other} and {path} would have the same overlay, {stem}-overlay.png; give them in two '
                              'calls, with other folders.')
-    files = {path: os.path.join(folder, name) for name, path in names.items()}
+    files = {path: os.path.join(args.output, name) for name, path in names.items()}
+    if not predictor.spec.dynamic:
+        print('gluon-aff: {} takes images of {} x {} only; others are scaled to fit into that, and their masks scaled '
+              'back.'.format(predictor.name, *predictor.input_size[:0:-1]), file=sys.stderr)
 
-    def segment(path, image):
-        if min(image.size) < predictor.min_size:
+    def read(path):
+        image = read_image(path)
+        if predictor.spec.dynamic and min(image.size) < predictor.min_size:
             raise ValueError(f'{path} is {image.width} x {image.height}, smaller than the '
                              f'{predictor.min_size} pixels that {predictor.name} needs.')
-        with atomic(files[path]) as partial:
-            overlay(image, predictor.segment(image)).save(partial, format='png')
-        with tqdm.external_write_mode():
-            print(files[path])
-    return segment
+        return image
+
+    def show(batch):
+        for path, image in batch:
+            with atomic(files[path]) as partial:
+                overlay(image, predictor.segment(image)).save(partial, format='png')
+            with tqdm.external_write_mode():
+                print(files[path])
+    return read, show
+
+
+def _device(gpu):
+    """MXNet's device for --gpu."""
+    if gpu is None:
+        return mx.cpu()
+    try:
+        count = mx.context.num_gpus()
+    except mx.MXNetError:       # its driver is missing
+        count = 0
+    if not 0 <= gpu < count:
+        raise ValueError(f'--gpu {gpu} is not there: MXNet finds {count} GPUs on this machine'
+                         f'{", and they count from 0" if count else "; leave --gpu out"}.')
+    return mx.gpu(gpu)
 
 
 def predict_command(args):
     """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
     images = find_images(args.images)
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
-    predictor = open_predictor(args.name, args.weights, args.backend, ctx)
-    if predictor.task == 'segmentation':
-        show = _segment(predictor, images, args.output)
-    elif args.output is None:
-        show = _classify(predictor, args)
-    else:
-        raise ValueError(f'-o is for segmentation networks; what {predictor.name} says goes to standard output.')
-    unreadable = 0
-    for path in tqdm(images, unit='image', file=sys.stderr, leave=False, disable=None):
-        try:
-            show(path, read_image(path))
-        except ValueError as error:
-            tqdm.write(f'gluon-aff: {error}', file=sys.stderr)
-            unreadable += 1
+    if args.gpu is not None and args.backend not in (None, 'mxnet'):
+        raise ValueError(f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them '
+                         'out.')
+    predictor = open_predictor(args.name, args.weights, args.backend, _device(args.gpu))
+    segments = predictor.task == 'segmentation'
+    prepare, show = _segment(predictor, images, args) if segments else _classify(predictor, args)
+    size, unreadable = 1 if segments else args.batch_size or 8, 0
+    with tqdm(total=len(images), unit='image', file=sys.stderr, leave=False, disable=None) as progress:
+        for start in range(0, len(images), size):
+            batch = []
+            for path in images[start:start + size]:
+                try:
+                    batch.append((path, prepare(path)))
+                except ValueError as error:
+                    tqdm.write(f'gluon-aff: {error}', file=sys.stderr)
+                    unreadable += 1
+            if batch:
+                show(batch)
+            progress.update(len(images[start:start + size]))
     if unreadable:
         print(f'gluon-aff: {unreadable} of {len(images)} images could not be read.', file=sys.stderr)
     return 1 if unreadable else 0
@@ -229,7 +262,7 @@ def gradcam_command(args):
         raise ValueError(f'--label takes one class for all images, or {len(paths)}, one for each; '
                          f'got {len(args.label)}.')
     truths = args.label and (args.label * len(paths) if len(args.label) == 1 else args.label)
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    ctx = _device(args.gpu)
     readable, failed = {}, 0
     for index, path in enumerate(paths):
         try:
@@ -347,9 +380,10 @@ def _parser():
     sub.add_argument('name', metavar='NAME', help="a network's name, or a folder: a training run's, or an exported one")
     sub.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
     sub.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
-    sub.add_argument('--top-k', type=_count, default=5, metavar='K')
-    sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), default='table')
-    sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+    sub.add_argument('--top-k', type=_count, metavar='K', help='how many classes of each image, default 5')
+    sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), help='default: table')
+    sub.add_argument('--batch-size', type=_count, metavar='N', help='images that are computed at once, default 8')
+    sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, by MXNet, rather than the CPU')
     sub.add_argument('--backend', choices=BACKENDS, help='what computes an exported folder')
     sub.add_argument('-o', '--output', metavar='DIR', help="folder for a segmentation network's overlays")
 

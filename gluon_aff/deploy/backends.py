@@ -29,7 +29,7 @@ def _unable(engine, path, error):
 
 
 def block(net, ctx):
-    """A function (batch) -> output that MXNet computes, of one thread at a time."""
+    """A function (batch) -> output by which MXNet computes `net` on the device `ctx`, for one thread at a time."""
     lock = threading.Lock()     # MXNet keeps the memory of one call for the next
 
     def run(batch):
@@ -113,7 +113,7 @@ def _default_backend(files, ctx):
 
 
 def open_backend(folder, description, spec, backend, ctx, threads):
-    """A function (batch) -> logits that a backend computes.
+    """A function (batch) -> logits by which a backend computes an exported network.
 
     Parameters
     ----------

@@ -169,6 +169,8 @@ def read_export(folder, kinds=()):
     try:
         if type(description['export']) is not int or description['export'] != VERSION:
             raise ValueError(f'export must be {VERSION}, got {shown(description["export"])}.')
+        if description.get('input', 'data') != 'data':
+            raise ValueError(f'input must be data, got {shown(description["input"])}.')
         ModelSpec.from_json(description)
         _check_files(description.get('files'))
     except ValueError as error:

@@ -1,14 +1,14 @@
 """INT8 from float32 ONNX files: static quantization by ONNX Runtime, and how much it changes."""
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 
 import numpy as np
 
-from ..data.images import evaluation_crop, find_images, normalise, read_image
+from ..data.images import find_images, read_image
 from ..files import atomic
+from ..spec import ModelSpec
 from .onnx_file import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
@@ -154,17 +154,14 @@ def read_batches(path, images):
 def _from_folder(path, folder):
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
-    said = {each.key: each.value for each in _load(path).metadata_props}
     try:
-        size, mean, std, ratio = (json.loads(said[key]) for key in ('input_size', 'mean', 'std', 'crop_ratio'))
-        layout = said['layout']
-    except KeyError as missing:
-        raise ValueError(f'{path} does not say how images are prepared for it (no {missing}); give batches rather than '
-                         'a folder.') from None
+        spec = ModelSpec.from_metadata({each.key: each.value for each in _load(path).metadata_props})
+    except ValueError as error:
+        raise ValueError(f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
+                         'rather than a folder.') from None
     files = find_images([folder])
     for start in range(0, len(files), BATCH):
-        pixels = np.stack([evaluation_crop(read_image(file), size, ratio) for file in files[start:start + BATCH]])
-        yield (pixels if layout == 'NHWC' else normalise(pixels, mean, std)), None
+        yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start:start + BATCH]])), None
 
 
 def _there(path):
