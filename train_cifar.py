@@ -13,6 +13,7 @@ import mxnet as mx
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (Classification, RunFolder, add_flags, devices, get_workers, initialize, run_script,
                              train)
 from model_zoo import get_model
@@ -72,10 +73,11 @@ def main(argv):
 
     task = Classification(net.classes, 0.1 * args.label_smoothing, args.mixup_alpha * args.mixup,
                           args.num_epochs - args.mixup_off_epoch)
+    spec = ModelSpec(args.model, 'classification', data.labels, (3, 32, 32), net.min_size, data.mean, data.std, 1.0)
     run = RunFolder(args.save_dir, {
-        'model': args.model, 'options': options, 'labels': data.labels, 'input_size': [3, 32, 32], 'mean': data.mean,
-        'std': data.std, 'crop_ratio': 1.0, 'dataset': data.name, 'train_images': len(train_set[1]),
-        'test_images': len(test_set[1]), 'command': args.command}, args.keep, args.tensorboard)
+        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': data.name,
+        'train_images': len(train_set[1]), 'test_images': len(test_set[1]), 'command': args.command},
+        args.keep, args.tensorboard)
     return train(args, net, task, train_data, test_data, run, ctx, workers)
 
 

@@ -17,6 +17,7 @@ from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile, Records
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (Classification, RunFolder, add_flags, devices, get_workers, initialize, run_script,
                              train, tune_backbone)
 from model_zoo import get_model, model_info
@@ -117,9 +118,10 @@ def main(argv):
     task = Classification(net.classes, 0.1 * args.label_smoothing, args.mixup_alpha * args.mixup,
                           args.num_epochs - args.mixup_off_epoch, teacher, args.temperature, args.hard_weight)
     size = args.input_size or card.input_size[1]
+    spec = ModelSpec(args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std,
+                     args.crop_ratio)
     run = RunFolder(args.save_dir, {
-        'model': args.model, 'options': options, 'labels': labels, 'input_size': [3, size, size], 'mean': card.mean,
-        'std': card.std, 'crop_ratio': args.crop_ratio, 'dataset': args.data_dir or args.rec_train,
+        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': args.data_dir or args.rec_train,
         'command': args.command}, args.keep, args.tensorboard, skipped)
     return train(args, net, task, train_data, test_data, run, ctx, workers)
 

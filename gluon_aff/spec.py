@@ -63,16 +63,17 @@ class ModelSpec:
     def __post_init__(self):
         for field in ('labels', 'input_size', 'mean', 'std'):
             value = getattr(self, field)
+            value = value.tolist() if hasattr(value, 'tolist') else value       # of a numpy array
             object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
         self._check('name', _is_text(self.name) and self.name.isprintable(), 'a printable text')
         self._check('task', self.task in TASKS, 'classification or segmentation')
         self._check('labels', isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_CLASSES
                     and all(map(_is_text, self.labels)), f'1 to {MAX_CLASSES:,} texts of 1 to {MAX_NAME} characters')
+        self._check('min_size', _is_integer(self.min_size, 1, MAX_SIDE), f'a whole number from 1 to {MAX_SIDE}')
         self._check('input_size', isinstance(self.input_size, tuple) and len(self.input_size) == 3 and all(
-            _is_integer(value, 1, most) for value, most in zip(self.input_size, (MAX_CHANNELS, MAX_SIDE, MAX_SIDE))),
-            f'channels, height and width, the sides from 1 to {MAX_SIDE}')
-        self._check('min_size', _is_integer(self.min_size, 1, min(self.input_size[1:])),
-                    f'a whole number from 1 to the sides of input_size, {self.input_size[1:]}')
+            _is_integer(value, least, most) for value, least, most in zip(
+                self.input_size, (1, self.min_size, self.min_size), (MAX_CHANNELS, MAX_SIDE, MAX_SIDE))),
+            f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}')
         for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
             value = getattr(self, field)
             self._check(field, isinstance(value, tuple) and len(value) == 3
