@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import filled, refused
 
-from gluon_aff.deploy import Predictor, backends, export, is_export
+from gluon_aff.deploy import Predictor, backends, compare_onnx, export, is_export, quantize_onnx
 from gluon_aff.deploy.external_data import check_no_external_data
 from gluon_aff.spec import ModelSpec
 from model_zoo import get_model
@@ -260,6 +260,11 @@ def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, m
     for backend in ('onnxruntime', 'opencv'):
         with refused('keeps values in other files'):
             Predictor(folder, backend)
+    path = os.path.join(folder, f'{SHIPPED}.onnx')
+    for use in (lambda: compare_onnx(path, path, [PIXELS]),
+                lambda: quantize_onnx(path, [PIXELS], tmp_path / 'int8.onnx')):
+        with refused('keeps values in other files'):
+            use()
 
 
 @settings(max_examples=200)

@@ -9,6 +9,7 @@ import numpy as np
 from ..data.images import find_images, read_image
 from ..files import atomic
 from ..spec import ModelSpec
+from .external_data import check_no_external_data
 from .onnx_file import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
@@ -110,7 +111,7 @@ def compare_onnx(path, other, images):
     ImportError, FileNotFoundError, ValueError
         As :func:`quantize_onnx` does.
     """
-    runs = [session(_there(each)) for each in (path, other)]
+    runs = [session(_content(each)) for each in (path, other)]
     count = agree = places = values = 0
     difference = size = 0.0
     right, labelled = np.zeros(2), True
@@ -170,11 +171,19 @@ def _there(path):
     return os.fspath(path)
 
 
+def _content(path):
+    """The bytes of an ONNX file that has all values in itself."""
+    with open(_there(path), 'rb') as file:
+        content = file.read()
+    check_no_external_data(content, path)
+    return content
+
+
 def _load(path):
     onnx = import_onnx()
     from google.protobuf.message import DecodeError
     try:
-        return onnx.load(_there(path))
+        return onnx.load_from_string(_content(path))
     except DecodeError:
         raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
 
