@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, dataclass, fields
 
+import numpy as np
+
 from .data.images import evaluation_crop, normalise, short_side
 from .received import shown
 
@@ -11,6 +13,7 @@ __all__ = ['ModelSpec']
 
 VERSION = 1
 TASKS = ('classification', 'segmentation')
+LUMA = (19595, 38470, 7471)     # of red, green and blue, by 65536: ITU-R 601-2, as Pillow computes grey
 LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}      # an exported network normalises uint8 images itself
 TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
 MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
@@ -32,7 +35,7 @@ class ModelSpec:
     min_size : int
         The least H and W that the network takes.
     mean, std : three floats each
-        Of RGB values in 0..1.
+        Of RGB values in 0..1. A network of one channel takes grey, and the first of each.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
     interpolation : str, default 'bilinear'
@@ -106,8 +109,22 @@ class ModelSpec:
         return evaluation_crop(image, self.input_size, self.crop_ratio)
 
     def feed(self, pixels):
-        """RGB images (N, H, W, 3) of uint8 as the network's input, in its layout and type."""
-        return pixels if self.layout == 'NHWC' else normalise(pixels, self.mean, self.std)
+        """RGB images (N, H, W, 3) of uint8 as the network's input, in its layout and type; grey for one of one channel.
+
+        Raises
+        ------
+        ValueError
+            If the network takes neither one channel nor three.
+        """
+        channels = self.input_size[0]
+        if channels not in (1, 3):
+            raise ValueError(f'{self.name} takes {channels} channels, and images have three; ask it by logits().')
+        if channels == 1:
+            luma = pixels.astype(np.uint32) @ np.array(LUMA, np.uint32)
+            pixels = ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
+        if self.layout == 'NHWC':
+            return pixels
+        return normalise(pixels, self.mean[:channels], self.std[:channels])
 
     @classmethod
     def of(cls, model, **values):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import weakref
 from collections import OrderedDict
 
 import mxnet as mx
@@ -19,6 +20,7 @@ from .open_symbol import open_symbol
 __all__ = ['BACKENDS', 'block', 'open_backend']
 
 OPENCV_SHAPES = 2       # a folder's batches, and the last one, which is smaller
+_locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
 
 def _unable(engine, path, error):
@@ -28,9 +30,16 @@ def _unable(engine, path, error):
                       'backend.')
 
 
-def block(net, ctx):
-    """A function (batch) -> output by which MXNet computes `net` on the device `ctx`, for one thread at a time."""
-    lock = threading.Lock()     # MXNet keeps the memory of one call for the next
+def block(net, ctx, **options):
+    """A function (batch) -> output by which MXNet computes `net` on the device `ctx`, hybridized with these options.
+
+    It computes for one thread at a time, whichever predictor asks: neither the tracing of a network nor its memory is
+    made for several.
+    """
+    with _all_locks:
+        lock = _locks.setdefault(net, threading.Lock())
+    with lock:
+        net.hybridize(**options)
 
     def run(batch):
         with lock:
@@ -39,7 +48,7 @@ def block(net, ctx):
 
 
 def _mxnet(symbol, params, path, spec, ctx, threads):
-    compute = block(open_symbol(symbol, params, path, spec, ctx), ctx)
+    compute = block(open_symbol(symbol, params, path, spec, ctx), ctx, static_alloc=True, static_shape=True)
 
     def run(batch):
         try:

@@ -116,5 +116,4 @@ def open_symbol(symbol, params, name, spec, ctx):
     except (_DamagedError, mx.MXNetError) as error:
         reason = str(error) if isinstance(error, _DamagedError) else 'MXNet cannot build it'
         raise ValueError(f'{name} is no symbol that can be used: {reason}; export the network again.') from None
-    net.hybridize(static_alloc=True, static_shape=True)
     return net

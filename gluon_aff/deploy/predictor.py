@@ -78,7 +78,6 @@ class Predictor:
                 raise ValueError('threads are of ONNX Runtime, and MXNet computes a network that is not exported; '
                                  'leave them out.')
             spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
-            source.net.hybridize()
             self._run = block(source.net, device)
         self.spec = spec
         self.name, self.task, self.labels = spec.name, spec.task, list(spec.labels)
