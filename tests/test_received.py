@@ -289,7 +289,10 @@ def network(*nodes, output=(1, 10), opsets=('',)):
 
 
 BAD_ONNX = {
-    'garbage': (b'no model at all', 'is not an ONNX file'), 'empty': (b'', 'cannot run'),
+    'garbage': (b'no model at all', 'is not an ONNX file'),
+    'name': (network(helper.make_node('Wrong', ['data'], ['y'], name='latin')).replace(b'latin', b'lat\xefn'),
+             'cannot run'),
+    'empty': (b'', 'cannot run'),
     'runtime format': (b'\x0a\x05..ORTM.', 'is not an ONNX file'),
     'custom domain': (network(helper.make_node('X', ['data'], ['y'], domain='my'), opsets=('', 'my')), 'cannot run'),
     'cycle': (network(helper.make_node('Add', ['data', 'b'], ['a']), helper.make_node('Add', ['a', 'a'], ['b']),
@@ -300,11 +303,12 @@ BAD_ONNX = {
 
 
 @pytest.mark.parametrize('kind', BAD_ONNX)
-def test_a_bad_onnx_file_is_refused_with_a_sentence(exported, tmp_path, kind):
+def test_a_bad_onnx_file_is_refused_with_a_sentence(exported, tmp_path, capsys, kind):
     content, says = BAD_ONNX[kind]
     folder = replaced(exported, tmp_path, 'onnx', content)
     with refused(says):
         Predictor(folder, 'onnxruntime').predict(PIXELS)
+    assert capsys.readouterr().out == ''
     with refused("should give|not finite|OpenCV's DNN module|is not an ONNX file"):
         Predictor(folder, 'opencv').predict(PIXELS)
 

@@ -1,8 +1,12 @@
 """What computes an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections import OrderedDict
@@ -20,6 +24,7 @@ from .open_symbol import open_symbol
 __all__ = ['BACKENDS', 'block', 'open_backend']
 
 OPENCV_SHAPES = 2       # a folder's batches, and the last one, which is smaller
+TRIAL_SECONDS = 120
 _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
 
@@ -63,7 +68,8 @@ def _onnxruntime(content, path, spec, ctx, threads):
     import_onnxruntime()
     # Its errors have no class in common but Exception.
     try:
-        model = session(content, threads)
+        with contextlib.redirect_stdout(io.StringIO()):     # it prints that it tries again
+            model = session(content, threads)
     except Exception as error:
         raise _unable('ONNX Runtime', path, error) from None
 
@@ -75,6 +81,18 @@ def _onnxruntime(content, path, spec, ctx, threads):
     return run
 
 
+def _survives(content, shape):
+    """Whether OpenCV computes a network, tried in another process, as a damaged file can crash its reader."""
+    trial = (f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
+             'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8")); '
+             f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()')
+    try:
+        return not subprocess.run([sys.executable, '-c', trial], input=content, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def _opencv(content, path, spec, ctx, threads):
     import cv2
     # It would take a side that it does not know for 1, and say nothing.
@@ -84,7 +102,7 @@ def _opencv(content, path, spec, ctx, threads):
         raise ValueError(f"OpenCV's DNN module cannot resize maps to a size that it only knows when it runs; export "
                          f"{spec.name} with a fixed size (--fixed-size).")
     check_no_external_data(content, path)
-    unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or not in this form; use ONNX Runtime."
+    unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
     nets, lock = OrderedDict(), threading.Lock()
 
     def read():
@@ -104,7 +122,8 @@ def _opencv(content, path, spec, ctx, threads):
                 return net.forward()
             except cv2.error:
                 raise ValueError(unable) from None
-    read()
+    if not _survives(content, (1, *spec.input_size)):
+        raise ValueError(unable)
     return run
 
 
