@@ -111,6 +111,7 @@ def compare_onnx(path, other, images):
     ImportError, FileNotFoundError, ValueError
         As :func:`quantize_onnx` does.
     """
+    import_onnxruntime()
     runs = [session(_content(each)) for each in (path, other)]
     count = agree = places = values = 0
     difference = size = 0.0
