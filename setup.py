@@ -1,12 +1,31 @@
 import platform
 import re
 import sys
-from importlib.util import find_spec
+import tempfile
+import zipfile
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 HERE = Path(__file__).resolve().parent
+OPERATORS = 'gluon_aff.libgluon_aff'
+
+# Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff on Pythons and NumPys that are
+# too new for them. It loads one file, as importing the package would import MXNet.
+START = '''try:
+ from importlib.util import find_spec, module_from_spec, spec_from_file_location
+ spec = spec_from_file_location('_gluon_aff_compat', find_spec('gluon_aff').submodule_search_locations[0] + '/compat.py')
+ sys.modules[spec.name] = module_from_spec(spec)
+ spec.loader.exec_module(sys.modules[spec.name])
+ sys.modules[spec.name].enable_at_start()
+except (AttributeError, ImportError, OSError, TypeError):
+ pass
+'''
+PTH = 'gluon_aff_compat.pth', f'import sys; exec({START!r})\n'
 
 
 def version():
@@ -15,27 +34,86 @@ def version():
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
 
 
-def compiled():
-    # The operators in C++ (gluon_aff/compiled.py), where MXNet's wheel with its headers is installed and for the
-    # processors they are written for; optional, as they need a compiler. Without them all is the same, but slower.
-    mxnet = find_spec('mxnet')
-    if not mxnet or sys.platform != 'linux' or platform.machine() != 'x86_64':
+class BuildPy(build_py):
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            Path(self.build_lib, PTH[0]).write_text(PTH[1], encoding='ascii')
+
+    def get_outputs(self, include_bytecode=1):
+        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib, PTH[0]))]
+
+
+class EditableWheel(editable_wheel):
+    def run(self):
+        super().run()
+        wheel, = Path(self.dist_dir).glob('*.whl')
+        with tempfile.TemporaryDirectory() as folder:
+            with zipfile.ZipFile(wheel) as file:
+                file.extractall(folder)
+            Path(folder, PTH[0]).write_text(PTH[1], encoding='ascii')
+            from wheel.wheelfile import WheelFile
+            with WheelFile(wheel, 'w') as file:     # which writes the list of files anew
+                file.write_files(folder)
+
+
+class BuildExt(build_ext):
+    """Builds a library that MXNet loads, not a Python module, or nothing where that fails."""
+
+    def get_ext_filename(self, fullname):
+        return fullname.replace('.', '/') + '.so'
+
+    def build_extension(self, ext):
+        # What an earlier build left must not be shipped if this one fails.
+        for path in {Path(self.get_ext_fullpath(ext.name)), Path(self.build_lib, self.get_ext_filename(ext.name))}:
+            path.unlink(missing_ok=True)
+        self.force = True
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            print(f'gluon_aff: the C++ operators are left out, as they could not be compiled ({error}); '
+                  'networks give the same results without them, but slower.', file=sys.stderr)
+
+    def copy_extensions_to_source(self):
+        self.extensions = [ext for ext in self.extensions
+                           if Path(self.build_lib, self.get_ext_filename(ext.name)).exists()]
+        super().copy_extensions_to_source()
+
+    def get_outputs(self):
+        return [path for path in super().get_outputs() if Path(path).exists()]
+
+
+class Wheel(bdist_wheel):
+    def get_tag(self):
+        # The library does not depend on Python's version.
+        return ('py3', 'none', super().get_tag()[2])
+
+
+def operators():
+    if sys.platform != 'linux' or platform.machine() != 'x86_64':
         return []
-    folder = Path(mxnet.origin).parent
-    flags = ['-std=c++14', '-O3', '-mavx2', '-mfma', '-fopenmp']
-    return [Extension('gluon_aff._compiled', ['gluon_aff/compiled.cc'], optional=True, extra_compile_args=flags,
-                      extra_link_args=['-fopenmp'],
-                      include_dirs=[str(folder / 'include'), str(folder / 'src')])]
+    third_party = 'gluon_aff/third_party/mxnet'
+    return [Extension(OPERATORS, ['gluon_aff/compiled.cc'], optional=True, language='c++',
+                      include_dirs=[f'{third_party}/include', f'{third_party}/src'],
+                      extra_compile_args=['-std=c++14', '-O3', '-g0', '-mavx2', '-mfma', '-fopenmp'],
+                      extra_link_args=['-fopenmp', '-s'])]
+
+
+def mxnet(distribution):
+    # From Python 3.13 on pip finds no NumPy that MXNet's metadata allows: there MXNet is installed by itself, with
+    # --no-deps, and what it needs comes from here.
+    return [f'{distribution}==1.9.1; python_version < "3.13"', 'graphviz>=0.8.1,<0.9; python_version >= "3.13"',
+            'requests>=2.20,<3; python_version >= "3.13"']
 
 
 # An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
-MXNET = {'cpu': ['mxnet==1.9.1'],
-         **{cuda: [f'mxnet-{cuda}==1.9.1'] for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')}}
+MXNET = {'cpu': mxnet('mxnet'),
+         **{cuda: mxnet(f'mxnet-{cuda}') for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')}}
 COCO = ['pycocotools']
 TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
-# MXNet's mx2onnx needs what onnx 1.19 has dropped.
-ONNX = ['onnx>=1.14,<1.19', 'onnxruntime']
+# ml_dtypes is what ONNX Runtime's quantization imports and does not ask for.
+ONNX = ['onnx>=1.14', 'onnxruntime', 'ml_dtypes; python_version >= "3.9"']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
 TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'pytest-xdist',
         'setuptools>=70.1']
@@ -47,17 +125,18 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    ext_modules=compiled(),
+    cmdclass={'bdist_wheel': Wheel, 'build_ext': BuildExt, 'build_py': BuildPy, 'editable_wheel': EditableWheel},
+    ext_modules=operators(),
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
     package_data={'model_zoo': ['*.json', 'checkpoints/*'],
                   'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},
-    python_requires='>=3.8,<3.12',
-    install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
+    python_requires='>=3.8',
+    install_requires=['numpy>=1.23,<3', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
     extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
                     'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
-                                                          for minor in range(8, 12)),
+                                                          for minor in range(8, 14)),
                  'Topic :: Scientific/Engineering :: Artificial Intelligence',
                  'Topic :: Scientific/Engineering :: Image Recognition'],
 )

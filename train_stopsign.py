@@ -8,9 +8,7 @@ run's folder (--save-dir) gets best.params and model.json, which `python -m mode
 DIR` uses, checkpoints to --resume from, the log, held-out images with the predicted masks laid over them (overlays/),
 and a list of the images that could not be used (skipped.txt).
 """
-import argparse
 import os
-import shlex
 
 import mxnet as mx
 
@@ -18,55 +16,53 @@ from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.segmentation import SegmentationBatches, overlay
 from gluon_aff.files import atomic
 from gluon_aff.spec import ModelSpec
-from gluon_aff.train import (RunFolder, Segmentation, add_flags, devices, get_workers, initialize, run_script,
-                             train)
-from model_zoo import get_model, model_info
+from gluon_aff.train import (RunFolder, ScriptParser, Segmentation, add_flags, batch_size, devices, get_workers,
+                             initialize, naming_flags, number, run_script, train, whole)
+from model_zoo import get_model
 from model_zoo.trained import open_trained
+from model_zoo.training import check_task
 
 OVERLAYS = 12       # of the first held-out images
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = ScriptParser(__doc__, __file__)
     parser.add_argument('--data-dir', required=True, help='folder that the four below are in')
-    parser.add_argument('--train-images', metavar='DIR', default='train2017')
+    parser.add_argument('--train-images', dest='train_image_dir', metavar='DIR', default='train2017')
     parser.add_argument('--train-annotations', metavar='FILE', default='annotations/instances_train2017.json')
-    parser.add_argument('--val-images', metavar='DIR', default='val2017')
+    parser.add_argument('--val-images', dest='val_image_dir', metavar='DIR', default='val2017')
     parser.add_argument('--val-annotations', metavar='FILE', default='annotations/instances_val2017.json')
     parser.add_argument('--category', default='stop sign', help='its name in the annotations')
-    parser.add_argument('--base-size', type=int, default=520,
+    parser.add_argument('--base-size', type=whole(1), default=520,
                         help="pixels; an image's long side is trained on at 0.5 to 2 times this")
-    parser.add_argument('--input-size', type=int, default=480, help='side of the crops that are trained on')
+    parser.add_argument('--input-size', type=whole(1), default=480, help='side of the crops that are trained on')
     parser.add_argument('--model', default='fpn_aff_resnet20', help='fpn_* or unet_*, see python -m model_zoo list')
-    parser.add_argument('--width', type=int, help="channels of the first stage are 16 x width, default the model's")
+    parser.add_argument('--width', type=whole(1),
+                        help="channels of the first stage are 16 x width, default the model's")
     parser.add_argument('--fusion', help="a fusion other than the model's, such as ms_se")
-    parser.add_argument('--reduction', type=int, help="of the fusion's contexts, default the model's, 4")
-    parser.add_argument('--drop-rate', type=float, default=0.0, help='dropout in front of the last convolution')
+    parser.add_argument('--reduction', '--r', type=whole(1), help="of the fusion's contexts, default the model's, 4")
+    parser.add_argument('--drop-rate', type=number(0, 1, '[)'), default=0.0,
+                        help='dropout in front of the last convolution')
     add_flags(parser, save_dir='runs/stopsign', num_epochs=300, batch_size=32, optimizer='adagrad', lr=0.01,
               lr_mode='poly', warmup_epochs=0, init='kaiming')
-    args = parser.parse_args(argv)
-    args.command = shlex.join(['python', 'train_stopsign.py', *argv])
-    return args
+    return parser.parse(argv)
 
 
+@naming_flags
 def main(argv):
     args = parse_args(argv)
-    card = model_info(args.model)
-    if card.task != 'segmentation':
-        raise ValueError(f'--model {args.model} names what a whole image shows; give a segmentation network, fpn_* or '
-                         'unet_* of python -m model_zoo list.')
+    card = check_task(args.model, 'segmentation')
     workers = get_workers(args.kvstore)
     ctx = devices(args, workers)
     mx.random.seed(args.seed)
 
     sources = [CocoSegmentation(os.path.join(args.data_dir, annotations), os.path.join(args.data_dir, images),
                                 args.category)
-               for annotations, images in ((args.train_annotations, args.train_images),
-                                           (args.val_annotations, args.val_images))]
-    part = (workers.rank, workers.size)
-    train_data = SegmentationBatches(sources[0], args.batch_size * len(ctx), card.mean, card.std, train=True,
-                                     base_size=args.base_size, crop_size=args.input_size, seed=args.seed, part=part)
+               for annotations, images in ((args.train_annotations, args.train_image_dir),
+                                           (args.val_annotations, args.val_image_dir))]
+    size, part = batch_size(args, len(sources[0]), ctx, workers), (workers.rank, workers.size)
+    train_data = SegmentationBatches(sources[0], size, card.mean, card.std, train=True, base_size=args.base_size,
+                                     crop_size=args.input_size, seed=args.seed, part=part)
     test_data = SegmentationBatches(sources[1], 1, card.mean, card.std, part=part)
 
     labels = sources[0].labels

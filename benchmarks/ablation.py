@@ -78,7 +78,9 @@ def cell(folder, flags):
     found = checkpoints(folder)
     progress = read_checkpoint(found[0])[1] if found else None
     if progress and progress.epoch > args.num_epochs:
-        check_arguments(progress.arguments, run_arguments(args, get_workers(args.kvstore)), found[0])
+        # The data set, which is in the checkpoint, too, is not read for a run that is done.
+        given = run_arguments(args, get_workers(args.kvstore))
+        check_arguments({name: progress.arguments.get(name) for name in given}, given, found[0])
         print(f'{folder} is done.')
         return progress
     train_cifar.main(flags)

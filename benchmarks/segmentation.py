@@ -23,7 +23,7 @@ from pycocotools import mask as run_lengths
 import train_stopsign
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.segmentation import IGNORED, overlay
-from gluon_aff.train import Segmentation
+from gluon_aff.train import Segmentation, run_script
 from model_zoo import model_info
 from model_zoo.trained import open_trained
 
@@ -99,7 +99,7 @@ def main(argv=None):
     args, flags = parser.parse_known_args(argv)
     asked = train_stopsign.parse_args(flags)
     path = os.path.join(asked.data_dir, asked.val_annotations)
-    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_images), asked.category)
+    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_image_dir), asked.category)
     found = objects(path, asked.category)
     sides = [max(box[2:]) for number in data.ids for box, _ in found[number]]
     numbers = np.bincount(np.digitize(sides, BOUNDS), minlength=len(SIZES))
@@ -119,4 +119,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    main()
+    run_script('benchmarks/segmentation.py', main)

@@ -5,31 +5,53 @@ import re
 import sys
 from importlib import metadata
 
+from . import compat
+
 # As in setup.py.
 GLUONCV = '>=0.10.5,<0.11'
 
 
 def check_environment(python=sys.version_info, numpy_version=None):
-    """Raise one clear ImportError where Python, numpy or MXNet is missing or out of range."""
-    if not (3, 8) <= tuple(python[:2]) < (3, 12):
-        raise ImportError(f'gluon_aff needs Python 3.8 to 3.11, and this is Python {python[0]}.{python[1]}; '
-                          'make a virtual environment with one of those.')
+    """Raise one clear ImportError where Python, NumPy or MXNet is missing or out of range."""
+    if tuple(python[:2]) < (3, 8):
+        raise ImportError(f'gluon_aff needs Python 3.8 or newer, and this is Python {python[0]}.{python[1]}; '
+                          'make a virtual environment with a newer one.')
     if numpy_version is None:
         import numpy
         numpy_version = numpy.__version__
-    if tuple(int(part) for part in numpy_version.split('.')[:2]) >= (1, 24):
-        raise ImportError(f'MXNet 1.x needs numpy below 1.24, and numpy {numpy_version} is installed; '
-                          "run: pip install 'numpy<1.24'")
+    numpy_version = tuple(int(part) for part in numpy_version.split('.')[:2])
+    if not (1, 23) <= numpy_version < (3, 0):
+        raise ImportError(f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, numpy_version))} is installed; '
+                          "run: pip install 'numpy>=1.23,<3'")
+    compat.enable_at_start()
     try:
         import mxnet  # noqa: F401
     except ModuleNotFoundError as error:
-        if error.name != 'mxnet':
-            raise
-        raise ImportError("gluon_aff needs MXNet 1.9; run: pip install 'gluon_aff[cpu]', or one of the "
-                          'extras cu101, cu102, cu110, cu112, cu115, cu117 for a GPU.') from None
+        if error.name == 'mxnet':
+            raise ImportError(f'gluon_aff needs MXNet 1.9; run: {install_line(python)} (or with one of the extras '
+                              'cu101, cu102, cu110, cu112, cu115, cu117 and their mxnet-cuNNN for a GPU).') from None
+        if compat.switched_off():
+            raise _switched_off(python, numpy_version) from None
+        raise
+    except AttributeError:
+        if compat.switched_off():
+            raise _switched_off(python, numpy_version) from None
+        raise
     except OSError as error:
         raise ImportError(f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
                           'packages libgomp1 and libquadmath0 have those of its CPU build.') from None
+
+
+def install_line(python=sys.version_info):
+    """The shell line that installs this project with MXNet's CPU build."""
+    line = "pip install 'gluon_aff[cpu]'"
+    # There pip finds no NumPy that MXNet's metadata allows.
+    return line if tuple(python[:2]) < (3, 13) else f'{line} && pip install --no-deps mxnet==1.9.1'
+
+
+def _switched_off(python, numpy_version):
+    return ImportError(f'MXNet cannot be imported on Python {python[0]}.{python[1]} with NumPy '
+                       f'{".".join(map(str, numpy_version))} while {compat.SWITCH}=0 is set; unset it.')
 
 
 def check_gluoncv():

@@ -10,7 +10,6 @@ import contextvars
 import functools
 import logging
 import re
-import sysconfig
 from pathlib import Path
 
 import mxnet as mx
@@ -27,7 +26,7 @@ NAMESPACES = (mx.nd, mx.sym)
 # quicker. The paper's networks have 128 at most.
 WIDEST = 128
 # Where the installation builds it.
-LIBRARY = Path(__file__).with_name('_compiled' + sysconfig.get_config_var('EXT_SUFFIX'))
+LIBRARY = Path(__file__).with_name('libgluon_aff.so')
 
 
 @functools.lru_cache(maxsize=None)

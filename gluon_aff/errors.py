@@ -4,6 +4,8 @@ from __future__ import annotations
 import difflib
 import operator
 
+import numpy as np
+
 
 def unknown(kind, name, known):
     """The ValueError for a name that is not in `known`: it suggests the nearest ones, or lists them all if few."""
@@ -24,6 +26,13 @@ def positive(name, value, or_zero=False):
     if isinstance(value, bool) or number < (0 if or_zero else 1):
         raise ValueError(f'{name} must be a positive whole number{" or 0" if or_zero else ""}, got {value!r}.')
     return number
+
+
+def check_booleans(**arguments):
+    """A ValueError that names the first argument which is neither True nor False."""
+    for name, value in arguments.items():
+        if not isinstance(value, (bool, np.bool_)) and not (isinstance(value, int) and value in (0, 1)):
+            raise ValueError(f'{name} must be True or False, got {value!r}.')
 
 
 def pair(name, value):

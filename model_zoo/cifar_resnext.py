@@ -10,7 +10,7 @@ from functools import partial
 from mxnet.gluon import nn
 
 from gluon_aff.attention import GlobalAvgPool
-from gluon_aff.errors import positive
+from gluon_aff.errors import check_booleans, positive
 
 from .network import FeatureNetwork, check_drop, check_start_stage, make_fusion, make_norm
 from .registry import CIFAR100, register_model
@@ -58,6 +58,7 @@ class CifarResNeXt(FeatureNetwork):
         cardinality = positive('cardinality', cardinality)
         bottleneck_width = positive('bottleneck_width', bottleneck_width)
         planes = channels = 16 * positive('width', width)
+        check_booleans(last_gamma=last_gamma)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')

@@ -9,12 +9,13 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from gluon_aff.compiled import Compilable
-from gluon_aff.errors import positive
+from gluon_aff.errors import check_booleans, positive
 from gluon_aff.fusion import Add, get_fusion
 
 
 def make_norm(norm_layer, norm_kwargs, use_global_stats):
     """One callable for the normalisation that a network's arguments ask for; the caller's dict stays as it is."""
+    check_booleans(use_global_stats=use_global_stats)
     kwargs = dict(norm_kwargs or {})
     if use_global_stats:
         kwargs['use_global_stats'] = True
@@ -44,6 +45,7 @@ def make_stem(deep_stem, stem_width, norm, in_channels):
 
     The normalisation behind the last one is left to the network.
     """
+    check_booleans(deep_stem=deep_stem)
     if not deep_stem:
         return [nn.Conv2D(64, 7, 2, 3, use_bias=False, in_channels=in_channels)], 64
     width = positive('stem_width', stem_width)

@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from gluon_aff.errors import pair
+from gluon_aff.errors import check_booleans, pair
 
 from .network import (Network, check_drop, check_start_stage, make_downsample, make_fusion, make_norm, make_stem,
                       stage_plan)
@@ -156,6 +156,7 @@ class ResNet(Network):
             if min(self.input_size) < self.min_size:
                 raise ValueError(f'input_size must be at least {self.min_size}, got {input_size!r}.')
         size = self.input_size and tuple(-(-side // 4) for side in self.input_size)
+        check_booleans(last_gamma=last_gamma, avg_down=avg_down)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             stem, channels = make_stem(deep_stem, stem_width, norm, in_channels)

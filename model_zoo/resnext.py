@@ -10,7 +10,7 @@ from functools import partial
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from gluon_aff.errors import positive
+from gluon_aff.errors import check_booleans, positive
 
 from .network import (FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm, make_stem,
                       stage_plan)
@@ -119,6 +119,7 @@ class ResNeXt(FeatureNetwork):
         check_start_stage(start_stage, layers, stages=4)
         cardinality = positive('cardinality', cardinality)
         bottleneck_width = positive('bottleneck_width', bottleneck_width)
+        check_booleans(last_gamma=last_gamma, avg_down=avg_down)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')

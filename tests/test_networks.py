@@ -455,6 +455,18 @@ def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in found)
 
 
+@pytest.mark.parametrize('name, option', [
+    (name, option) for name in ('aff_resnet50', 'aff_resnext50_32x4d', 'cifar_aff_resnext38_32x4d', 'cifar_aff_resnet8',
+                                'fpn_aff_resnet8')
+    for option in ('last_gamma', 'avg_down', 'deep_stem', 'use_global_stats')
+    if not (name.startswith('cifar') and option in ('avg_down', 'deep_stem') or name.endswith('8')
+            and option != 'use_global_stats')])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(name, option):
+    for value in ('x', None, 2, 'False'):
+        with refused(f'{option} must be True or False, got {value!r}'):
+            get_model(name, **{option: value})
+
+
 @every_host
 def test_norm_kwargs_reach_every_norm_and_stay_as_they_are(host):
     kwargs = {'epsilon': 1e-3, 'momentum': .7}

@@ -195,10 +195,10 @@ def digits_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize('change, says', [
-    (['--lr', '0.3'], 'lr was 0.1 and is 0.3'),
-    (['--width', '2'], 'width was 1 and is 2'),
-    (['--model', 'cifar_add_resnet8'], "model was 'cifar_aff_resnet8' and is 'cifar_add_resnet8'"),
-    (['--seed', '4', '--mixup'], 'mixup was False and is True; seed was 0 and is 4'),
+    (['--lr', '0.3'], '--lr was 0.1 and is 0.3'),
+    (['--width', '2'], '--width was 1 and is 2'),
+    (['--model', 'cifar_add_resnet8'], "--model was 'cifar_aff_resnet8' and is 'cifar_add_resnet8'"),
+    (['--seed', '4', '--mixup'], '--mixup was False and is True; --seed was 0 and is 4'),
 ])
 def test_resuming_with_other_arguments_is_refused_with_the_difference(digits_run, change, says):
     with pytest.raises(ValueError, match=f'other arguments \\({says}\\)') as caught:

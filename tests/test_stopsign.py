@@ -20,6 +20,7 @@ from test_resume import same, trained
 import train_stopsign
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
+from gluon_aff.data.identity import identity
 from gluon_aff.data.images import normalise
 from gluon_aff.data.segmentation import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.train import Segmentation, Stopped
@@ -206,6 +207,8 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
                                     '--kvstore', 'dist_sync'))
     assert status == 0, err
     assert out.count('[Epoch 2]') == 1 and err.count('Left out') == 1
+    assert ('To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
+            'train_stopsign.py --data-dir') in out
     check_figures(tmp_path / 'run', signs)
 
 
@@ -214,10 +217,10 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
     (['--model', 'fpn_aff_resnet9'], 'fpn_aff_resnet9.*did you mean'), (['--category', 'stop sing'], 'stop sign'),
     (['--category', 'person'], 'no image with a person that can be used'),
     (['--batch-size', '1'], '--batch-size must be 2 or more for each device, got 1'),
-    (['--batch-size', '7'], 'batch_size must be 2 to 6'), (['--input-size', '0'], 'crop_size must be'),
+    (['--batch-size', '7'], '--batch-size must be 2 to 6'), (['--input-size', '0'], '--input-size must be 1'),
     (['--val-images', 'gone'], 'no folder of images .*gone'), (['--train-annotations', 'gone.json'], 'gone.json'),
     (['--fusion', 'sum'], 'Unknown fusion'), (['--num-gpus', '99'], 'MXNet sees'),
-    (['--width', '0'], 'width must be')])
+    (['--width', '0'], '--width must be 1')])
 def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs, tmp_path, flags, says):
     with refused(says, (ValueError, FileNotFoundError)):
         train_stopsign.main([*signs, '--save-dir', str(tmp_path / 'run'), *flags])
@@ -235,6 +238,15 @@ def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
     SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 3))
     with refused('3 images to evaluate on are fewer than the 4 workers'):
         SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 4))
+
+
+def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
+    data = held_out(signs)
+    shares = [identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2)))
+              for rank in range(2)]
+    assert shares[0] == shares[1]
+    data.paths.reverse()
+    assert identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3)) != shares[0]
 
 
 # The benchmark

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +18,7 @@ from model_zoo.__main__ import main as command_line
 
 SMALL = ['--input-size', '32', '--batch-size', '4', '--num-epochs', '2', '--lr', '0.01', '-j', '2', '--model',
          'add_resnet50']
+MIXED = ['--last-gamma', '--no-wd', '--label-smoothing', '--mixup', '--mixup-off-epoch', '1', '--init', 'kaiming']
 CLASSES = 'blume', 'tempel'
 
 
@@ -44,8 +46,7 @@ def run(tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     damaged = tree / 'train' / CLASSES[0] / 'cut.jpg'
     damaged.write_bytes((tree / 'train' / CLASSES[0] / '0.jpg').read_bytes()[:700])
-    train_imagenet.main([*SMALL, '--data-dir', str(tree), '--save-dir', str(folder), '--last-gamma', '--no-wd',
-                         '--label-smoothing', '--mixup', '--mixup-off-epoch', '1', '--init', 'kaiming'])
+    train_imagenet.main([*SMALL, *MIXED, '--data-dir', str(tree), '--save-dir', str(folder)])
     return folder, damaged
 
 
@@ -71,6 +72,22 @@ def test_figures_of_a_mixed_run_are_the_authors(run):
     assert [record['epoch'] for record in records] == [1, 2]
     assert 'train_rmse' in records[0] and 'train_accuracy' not in records[0]
     assert re.match(r'\[Epoch 1\] train_rmse=0\.\d{4} val=', (folder / 'log.txt').read_text())
+
+
+def test_a_run_goes_on_where_its_photographs_have_moved_to_and_not_on_others(run, tree, tmp_path, capsys):
+    shutil.copytree(run[0], tmp_path / 'run')
+    moved = shutil.copytree(tree, tmp_path / 'moved')
+    flags = [*SMALL, *MIXED, '--data-dir', str(moved), '--save-dir', str(tmp_path / 'run'), '--resume']
+    train_imagenet.main(flags)
+    assert 'Best accuracy' in capsys.readouterr().out
+    (moved / 'val' / CLASSES[1] / '2.jpg').rename(moved / 'val' / CLASSES[1] / '9.jpg')
+    with pytest.raises(ValueError, match='another data set .the list of its images has changed.'):
+        train_imagenet.main(flags)
+    for part in ('train', 'val'):
+        (moved / part / CLASSES[0]).rename(moved / part / 'apfel')
+    with pytest.raises(ValueError, match="another data set .its class 0 was 'blume' and is 'apfel'."):
+        train_imagenet.main(flags)
+    assert json.loads((tmp_path / 'run' / 'model.json').read_text())['labels'] == list(CLASSES)
 
 
 def values(net):
@@ -126,7 +143,7 @@ def test_autoaugment_works_on_folders(tree, tmp_path):
     (['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec'], 'no file a.rec'),
     (['--data-dir', 'nowhere'], 'nowhere'),
     (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
-    (['--data-dir', '{tree}', '--batch-size', '64'], 'batch_size must be 2 to 18'),
+    (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
     (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
     (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet sees'),
     (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),

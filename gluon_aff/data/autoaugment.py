@@ -1,8 +1,8 @@
 """AutoAugment: pairs of image operations, found by search, of which every image gets one at random.
 
 Reference: Cubuk, Zoph, Mané, Vasudevan and Le, AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019,
-arXiv 1805.09501. The policies and the ranges of the magnitudes are those of the tables in its appendix; a level of
-0 to 9 stands for ten evenly spaced values of the range.
+arXiv 1805.09501. The policies for CIFAR-10 and ImageNet, and the ranges of the magnitudes, are those of the tables in
+its appendix; a level of 0 to 9 stands for ten evenly spaced values of the range.
 
 Public implementations differ, from each other and from the paper:
 
@@ -89,33 +89,6 @@ POLICIES = {
         (('Color', 0.6, 4), ('Contrast', 1.0, 8)),
         (('Equalize', 0.8, 8), ('Equalize', 0.6, 3)),
     ),
-    'svhn': (
-        (('ShearX', 0.9, 4), ('Invert', 0.2, 3)),
-        (('ShearY', 0.9, 8), ('Invert', 0.7, 5)),
-        (('Equalize', 0.6, 5), ('Solarize', 0.6, 6)),
-        (('Invert', 0.9, 3), ('Equalize', 0.6, 3)),
-        (('Equalize', 0.6, 1), ('Rotate', 0.9, 3)),
-        (('ShearX', 0.9, 4), ('AutoContrast', 0.8, 3)),
-        (('ShearY', 0.9, 8), ('Invert', 0.4, 5)),
-        (('ShearY', 0.9, 5), ('Solarize', 0.2, 6)),
-        (('Invert', 0.9, 6), ('AutoContrast', 0.8, 1)),
-        (('Equalize', 0.6, 3), ('Rotate', 0.9, 3)),
-        (('ShearX', 0.9, 4), ('Solarize', 0.3, 3)),
-        (('ShearY', 0.8, 8), ('Invert', 0.7, 4)),
-        (('Equalize', 0.9, 5), ('TranslateY', 0.6, 6)),
-        (('Invert', 0.9, 4), ('Equalize', 0.6, 7)),
-        (('Contrast', 0.3, 3), ('Rotate', 0.8, 4)),
-        (('Invert', 0.8, 5), ('TranslateY', 0.0, 2)),
-        (('ShearY', 0.7, 6), ('Solarize', 0.4, 8)),
-        (('Invert', 0.6, 4), ('Rotate', 0.8, 4)),
-        (('ShearY', 0.3, 7), ('TranslateX', 0.9, 3)),
-        (('ShearX', 0.1, 6), ('Invert', 0.6, 5)),
-        (('Solarize', 0.7, 2), ('TranslateY', 0.6, 7)),
-        (('ShearY', 0.8, 4), ('Invert', 0.8, 8)),
-        (('ShearX', 0.7, 9), ('TranslateY', 0.8, 3)),
-        (('ShearY', 0.8, 5), ('AutoContrast', 0.7, 3)),
-        (('ShearX', 0.7, 2), ('Invert', 0.1, 5)),
-    ),
 }
 
 
@@ -186,7 +159,7 @@ class AutoAugment:
 
     Parameters
     ----------
-    policy : 'cifar10', 'imagenet' or 'svhn'
+    policy : 'cifar10' or 'imagenet'
         The data set it was found on.
 
     Raises

@@ -7,8 +7,10 @@ epoch and the image or batch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import struct
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -17,8 +19,13 @@ import mxnet as mx
 import numpy as np
 
 from ..files import atomic
+from .archive import Archive
 
-__all__ = ['Progress', 'checkpoints', 'read_checkpoint', 'restore_optimizer', 'restore_parameters', 'write_checkpoint']
+__all__ = ['Progress', 'SUMS', 'checkpoints', 'read_checkpoint', 'restore_optimizer', 'restore_parameters',
+           'write_checkpoint']
+
+SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')     # of an epoch, in this order
+MAX_PROGRESS = 1 << 24      # bytes of JSON
 
 
 @dataclass
@@ -48,6 +55,56 @@ class Progress:
     history: list = field(default_factory=list)
     best: dict | None = None
     arguments: dict = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text):
+        """The Progress that a checkpoint's JSON text holds, every field of it checked.
+
+        Parameters
+        ----------
+        text : str
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown, or of another type or range.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or set(fields) != set(cls.__dataclass_fields__):
+            raise ValueError('its progress has other fields')
+        self = cls(**fields)
+        for name, least in (('epoch', 1), ('batch', 0), ('updates', 0)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value < 2 ** 31:
+                raise ValueError(f'its {name} is {_short(value)}')
+        _check_figures('sums', self.sums)
+        if not all(math.isfinite(value) for value in self.sums.values()):
+            raise ValueError('its sums are not finite')
+        if not isinstance(self.history, list) or len(self.history) != self.epoch - 1:
+            raise ValueError(f'its history is not of {self.epoch - 1} epochs')
+        for number, record in enumerate(self.history, 1):
+            _check_figures('history', record)
+            if record.get('epoch') != number:
+                raise ValueError(f'its history has epoch {_short(record.get("epoch"))} in place {number}')
+        if self.best not in self.history and (self.best is not None or self.history):
+            raise ValueError('its best epoch is none of its history')
+        if not isinstance(self.arguments, dict):
+            raise ValueError(f'its arguments are {_short(self.arguments)}')
+        return self
+
+
+def _check_figures(name, figures):
+    """A ValueError where `figures` are no numbers by name."""
+    if not isinstance(figures, dict):
+        raise ValueError(f'its {name} holds {_short(figures)}')
+    for figure, value in figures.items():
+        if type(value) not in (int, float):
+            raise ValueError(f'its {name} says that {_short(figure)} is {_short(value)}')
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) < 40 else f'{text[:40]}...'
 
 
 def _leaves(state):
@@ -91,16 +148,24 @@ def write_checkpoint(path, net, trainer, progress):
         arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy()
                        for part, leaf in enumerate(_leaves(state))})
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
-    with atomic(path) as partial, open(partial, 'wb') as file:
-        np.savez(file, **arrays)
+    with atomic(path) as partial:
+        with open(partial, 'wb') as file:
+            np.savez(file, **arrays)
+        read_checkpoint(partial)[0].close()
 
 
 def read_checkpoint(path):
     """(arrays by name, Progress) of a checkpoint.
 
+    The whole file is compared with its checksums, in little memory; an array is read when it is asked for.
+
     Parameters
     ----------
     path : str
+
+    Returns
+    -------
+    Archive, Progress
 
     Raises
     ------
@@ -109,16 +174,20 @@ def read_checkpoint(path):
     ValueError
         If it is no checkpoint, or damaged.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'There is no checkpoint {path}.')
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file.items())
-        return arrays, Progress(**json.loads(arrays.pop('progress').tobytes().decode()))
-    except FileNotFoundError:
-        raise FileNotFoundError(f'There is no checkpoint {path}.') from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f'{path} is not a checkpoint, or damaged ({type(error).__name__}); resume from an earlier '
-                         'one.') from None
+        arrays = Archive(path)
+        arrays.verify()
+        if arrays.headers['progress'].dtype != np.uint8 or arrays.headers['progress'].shape[0] > MAX_PROGRESS:
+            raise ValueError('its progress is no text')
+        progress = Progress.parse(arrays['progress'].tobytes().decode())
+        del arrays.headers['progress']
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, MemoryError,
+            NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        raise ValueError(f'{path} is not a checkpoint, or damaged ({reason}); resume from an earlier one.') from None
+    return arrays, progress
 
 
 def restore_parameters(net, arrays, path):
@@ -127,8 +196,8 @@ def restore_parameters(net, arrays, path):
     Parameters
     ----------
     net : HybridBlock
-    arrays : dict of str to numpy.ndarray
-        From :func:`read_checkpoint`.
+    arrays : Archive
+        From :func:`read_checkpoint`; its shapes and types are compared before an array is read.
     path : str
         For the error.
 
@@ -137,17 +206,18 @@ def restore_parameters(net, arrays, path):
     ValueError
         If names, shapes or types differ; the network is then as it was.
     """
-    saved = {name[len('parameters/'):]: array for name, array in arrays.items() if name.startswith('parameters/')}
+    saved = {name[len('parameters/'):]: header for name, header in arrays.headers.items()
+             if name.startswith('parameters/')}
     wanted = net._collect_params_with_prefix()
     unlike = sorted(set(saved) ^ set(wanted)) or sorted(
         name for name, parameter in wanted.items() if np.dtype(parameter.dtype) != saved[name].dtype
-        or len(parameter.shape) != saved[name].ndim
+        or len(parameter.shape) != len(saved[name].shape)
         or any(side not in (0, given) for side, given in zip(parameter.shape, saved[name].shape)))
     if unlike:
         raise ValueError(f"{path} is of another network: {', '.join(unlike[:3])}{', ...' * (len(unlike) > 3)} "
                          f'{"differ" if len(unlike) > 1 else "differs"}.')
     for name, parameter in wanted.items():
-        parameter.set_data(mx.nd.array(saved[name], dtype=saved[name].dtype))
+        parameter.set_data(mx.nd.array(arrays[f'parameters/{name}'], dtype=parameter.dtype))
 
 
 def restore_optimizer(net, trainer, arrays):
@@ -158,27 +228,32 @@ def restore_optimizer(net, trainer, arrays):
     net : HybridBlock
         Whose parameters are restored already.
     trainer : mxnet.gluon.Trainer
-    arrays : dict of str to numpy.ndarray
+        Its optimizer's `begin_num_update` says how many updates there were; before the first one there are no states.
+    arrays : Archive
         From :func:`read_checkpoint`.
 
     Raises
     ------
     ValueError
-        If they do not fit the optimizer.
+        If they do not fit the optimizer, or some are missing.
     """
+    saved = {name: header for name, header in arrays.headers.items() if name.startswith('optimizer/')}
     for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer._params)):
-        prefix = f'optimizer/{name}/'
-        saved = [arrays[f'{prefix}{part}'] for part in range(sum(key.startswith(prefix) for key in arrays))]
-        if not saved:
+        if parameter.grad_req == 'null' or not trainer.optimizer.begin_num_update:
             continue
         for updater, weight in zip(trainer._updaters, parameter.list_data()):
             state = trainer.optimizer.create_state_multi_precision(index, weight)
-            leaves = _leaves(state)
-            if [(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves] != [(a.shape, a.dtype) for a in saved]:
-                raise ValueError(f'The checkpoint has other optimizer states of {name} than this optimizer.')
-            for leaf, array in zip(leaves, saved):
-                leaf[:] = mx.nd.array(array, dtype=array.dtype)
+            for number, leaf in enumerate(_leaves(state)):
+                key = f'optimizer/{name}/{number}'
+                if arrays.headers.get(key) != (np.dtype(leaf.dtype), leaf.shape):
+                    raise ValueError(f'{arrays.path} lacks the optimizer state of {name}, or has another one than this '
+                                     'optimizer; resume from an earlier checkpoint.')
+                leaf[:] = mx.nd.array(arrays[key], dtype=leaf.dtype)
+                saved.pop(key, None)
             updater.states[index], updater.states_synced[index] = state, True
+    if saved:
+        raise ValueError(f'{arrays.path} has an optimizer state too many, {next(iter(saved))}; resume from an earlier '
+                         'checkpoint.')
 
 
 def checkpoints(folder):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
+import shlex
 import signal
 import sys
 import threading
@@ -50,12 +51,21 @@ def _descendants():
     return found[1:]
 
 
+def _own_flags(argv):
+    """The launcher's flags, which stand in front of the command that it starts."""
+    end = 0
+    while end < len(argv) and argv[end].startswith('-'):
+        end += 1 if '=' in argv[end] or argv[end] == '--p3' else 2
+    return argv[:end]
+
+
 def main():
     """Run MXNet's launcher with this program's arguments."""
     import mxnet
     threading.Thread.isAlive = threading.Thread.is_alive        # which it calls, and Python 3.9 removed
     threading.excepthook = _end_of_the_job
     path = os.path.join(os.path.dirname(mxnet.__file__), 'tools', 'launch.py')
+    os.environ['GLUON_AFF_LAUNCHER'] = shlex.join(['python', '-m', 'gluon_aff.train.launch', *_own_flags(sys.argv[1:])])
     sys.argv[0] = path
     runpy.run_path(path, run_name='__main__')
     for thread in _ending:

@@ -15,12 +15,13 @@ from mxnet import autograd, gluon
 from tqdm import tqdm
 
 from ..errors import positive
-from .checkpoint import Progress, read_checkpoint, restore_optimizer, restore_parameters
+from .arguments import check_arguments
+from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .optimizer import Nesterov  # noqa: F401 - registers its name
 from .stop import Stopped, StopSignals, Watchdog
 from .workers import Workers
 
-__all__ = ['check_arguments', 'evaluate', 'fit', 'no_weight_decay']
+__all__ = ['evaluate', 'fit', 'no_weight_decay']
 
 
 def _split(array, ctx):
@@ -71,22 +72,6 @@ def no_weight_decay(net):
     """
     for parameter in net.collect_params('.*(beta|gamma|bias)').values():
         parameter.wd_mult = 0
-
-
-def check_arguments(saved, given, path):
-    """Raise a ValueError that names the arguments in which a checkpoint's run differs from this one.
-
-    Parameters
-    ----------
-    saved, given : dict
-    path : str
-        Of the checkpoint.
-    """
-    unlike = [name for name in sorted({*saved, *given}) if saved.get(name) != given.get(name)]
-    if unlike:
-        said = '; '.join(f'{name} was {saved.get(name)!r} and is {given.get(name)!r}' for name in unlike)
-        raise ValueError(f'{path} is of a run with other arguments ({said}); resume with the same, or start another '
-                         'run in another folder.')
 
 
 def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nesterov', optimizer_options=None,
@@ -153,15 +138,18 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     positive('seed', seed, or_zero=True)
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
-        raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates.')
+        raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
+                         '(--accumulate); accumulate fewer, or take smaller batches.')
     if not len(test):
         raise ValueError(f'There is no held-out image for worker {workers.rank} of {workers.size}; hold out more.')
     if dtype == 'float16':
         os.environ['MXNET_SAFE_ACCUMULATION'] = '1'     # or long sums in float16 lose their small terms
         net.cast(dtype)
-    arrays, progress = read_checkpoint(resume) if resume else ({}, Progress(arguments=arguments))
+    arrays, progress = read_checkpoint(resume) if resume else (None, Progress(arguments=arguments))
     if resume:
         check_arguments(progress.arguments, arguments, resume)
+        _check_progress(progress, resume, task, epochs, batches, accumulate)
+        progress.arguments = arguments
         restore_parameters(net, arrays, resume)
     parameters = net.collect_params()
     for parameter in parameters.values():
@@ -172,7 +160,9 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     trainer = workers.trainer(parameters, mx.optimizer.create(
         optimizer, lr_scheduler=schedule, begin_num_update=progress.updates, multi_precision=dtype == 'float16',
         **optimizer_options))
-    restore_optimizer(net, trainer, arrays)
+    if resume:
+        restore_optimizer(net, trainer, arrays)
+        arrays.close()
     loop = _Loop(net, trainer, task, run, progress, ctx, workers, StopSignals(), epochs, batches, accumulate, dtype,
                  seed, save_seconds)
     if loop.first:
@@ -188,6 +178,22 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
             loop.train_epoch(train, epoch)
             loop.end_epoch(test, epoch)
     return progress.best
+
+
+def _check_progress(progress, path, task, epochs, batches, accumulate):
+    """A ValueError where a checkpoint's progress is none that a run of these epochs and batches makes."""
+    epoch, batch = progress.epoch, progress.batch
+    if epoch > epochs + 1:
+        raise ValueError(f'{path} is of a run that has trained {epoch - 1} epochs, more than the {epochs} asked for; '
+                         'give --num-epochs as many, or start another run.')
+    updates = ((epoch - 1) * batches + batch) // accumulate
+    wanted = {'epoch', 'lr', 'loss', task.train_score, task.headline}
+    records = progress.history + ([progress.best] if progress.best else [])
+    if (batch >= batches or batch % accumulate or progress.updates != updates
+            or bool(progress.sums) != bool(batch) or progress.sums and tuple(progress.sums) != SUMS
+            or any(not wanted <= set(record) or set(record) != set(records[0]) for record in records)):
+        raise ValueError(f'{path} is damaged: {progress.updates} updates, batch {batch} of {batches} in epoch {epoch} '
+                         'and its figures do not fit together; resume from an earlier one.')
 
 
 @dataclass
@@ -224,7 +230,16 @@ class _Loop:
         """Write a checkpoint from which the next batch is `batch` of `epoch`."""
         self.progress.epoch, self.progress.batch = epoch, batch
         if self.first:
-            self.run.save_checkpoint(self.net, self.trainer, self.progress)
+            try:
+                self.run.save_checkpoint(self.net, self.trainer, self.progress)
+            except FloatingPointError as error:
+                raise self.not_finite(str(error).rstrip('.')) from None
+
+    def not_finite(self, what):
+        """The error for a run that has diverged; it says what is left of it."""
+        saved = checkpoints(self.run.path)
+        left = f'{os.path.basename(saved[0])} in {self.run.path} is of before' if saved else 'nothing was saved yet'
+        return FloatingPointError(f'{what}; {left}. Try a lower --lr, or more --warmup-epochs.')
 
     def stop_if_told(self, save=None):
         """Raise Stopped, after `save`, where any worker has been sent a signal."""
@@ -240,8 +255,7 @@ class _Loop:
 
     def train_epoch(self, train, epoch):
         progress = self.progress
-        sums = progress.sums = progress.sums or {'images': 0, 'loss': 0.0, 'score': 0.0, 'scores': 0, 'time': 0.0,
-                                                 'waiting': 0.0}
+        sums = progress.sums = progress.sums or dict.fromkeys(SUMS, 0)
         computed = []       # figures of a batch, not yet waited for
         began = saved = time.time()
 
@@ -254,9 +268,7 @@ class _Loop:
                     sums['score'] += float(score.asscalar())
                     sums['scores'] += number
             if not math.isfinite(sums['loss']):
-                raise FloatingPointError(
-                    f'The loss is no longer finite in epoch {epoch}; the best parameters and a checkpoint of before '
-                    f'are in {self.run.path}. Try a lower --lr, or a longer warm-up.')
+                raise self.not_finite(f'The loss is no longer finite in epoch {epoch}')
 
         def save_here():
             nonlocal began, saved

@@ -1,70 +1,21 @@
-"""What the training scripts share: their flags, and the way from the flags to a run."""
+"""What the training scripts share: the way from their flags to a run."""
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
+from ..data.identity import identity
+from .arguments import launched, resuming, run_arguments
 from .checkpoint import checkpoints
 from .loop import fit, no_weight_decay
-from .schedule import SCHEDULES, learning_rate
+from .schedule import learning_rate
 from .stop import Stopped
-from .workers import KVSTORES
+from .task import Classification
 
-__all__ = ['add_flags', 'devices', 'initialize', 'run_arguments', 'run_script', 'train', 'tune_backbone']
-
-# What a run may be resumed with another value of: its results do not depend on it.
-FREE = ('save_dir', 'resume', 'overwrite', 'keep', 'tensorboard', 'num_workers', 'patience', 'data_dir', 'command')
-
-
-def _epochs(text):
-    return [int(epoch) for epoch in text.split(',')]
-
-
-def add_flags(parser, **defaults):
-    """Give a parser the flags of optimization, devices and the run's folder, named as in GluonCV's scripts.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    **defaults
-        Of these flags, where a recipe has its own.
-    """
-    add = parser.add_argument_group('optimization').add_argument
-    add('--num-epochs', type=int, default=15)
-    add('--batch-size', type=int, default=32, help='for each device')
-    add('--accumulate', type=int, default=1, metavar='BATCHES', help='how many make up an update')
-    add('--optimizer', choices=['nesterov', 'adagrad'], default='nesterov')
-    add('--lr', type=float, default=0.1)
-    add('--scale-lr', action='store_true', help='multiply --lr and --warmup-lr by the number of workers')
-    add('--lr-mode', choices=SCHEDULES, default='cosine')
-    add('--lr-decay', type=float, default=0.1, help='factor of --lr-mode step')
-    add('--lr-decay-epoch', type=_epochs, default='300,350', help='epochs where --lr-mode step decays')
-    add('--lr-decay-period', type=int, default=0, help='decay every so many epochs instead')
-    add('--warmup-lr', type=float, default=0.0)
-    add('--warmup-epochs', type=int, default=1)
-    add('--momentum', type=float, default=0.9, help='of nesterov')
-    add('--wd', type=float, default=1e-4)
-    add('--no-wd', action='store_true', help='no weight decay on biases, beta and gamma')
-    add('--init', choices=['xavier', 'kaiming'], default='xavier', help='of the weights that are not loaded')
-    add('--seed', type=int, default=0)
-    add = parser.add_argument_group('devices').add_argument
-    add('--num-gpus', type=int, default=0)
-    add('--dtype', choices=['float32', 'float16'], default='float32', help='float16 needs a GPU')
-    add('--mode', choices=['hybrid', 'imperative'], default='hybrid')
-    add('--kvstore', choices=KVSTORES, default='device', help='dist_* and horovod for several processes')
-    add('--patience', type=float, default=600, metavar='SECONDS', help='that a worker waits for the others')
-    add = parser.add_argument_group('run').add_argument
-    add('--save-dir', default='runs/latest', help="the run's folder")
-    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-        help='go on from the latest checkpoint in --save-dir, or from this one')
-    add('--overwrite', action='store_true', help='replace a run that is in --save-dir')
-    add('--keep', type=int, default=3, metavar='N', help='how many checkpoints are kept')
-    add('--tensorboard', action='store_true', help="write TensorBoard's scalars, too")
-    parser.set_defaults(**defaults)
+__all__ = ['batch_size', 'classification_task', 'devices', 'initialize', 'run_script', 'train', 'tune_backbone']
 
 
 def devices(args, workers):
@@ -78,11 +29,8 @@ def devices(args, workers):
     Raises
     ------
     ValueError
-        If a GPU is asked for and missing, or float16 is, on a CPU; if a device gets a batch of one image.
+        If a GPU is asked for and missing, or float16 is, on a CPU.
     """
-    if args.batch_size < 2:
-        raise ValueError(f'--batch-size must be 2 or more for each device, got {args.batch_size}: the global context '
-                         'normalises one value for each image, and gives a constant for a batch of one.')
     found = mx.context.num_gpus()
     if args.num_gpus > found:
         raise ValueError(f'--num-gpus {args.num_gpus}, but MXNet sees {found}; give less, or install the extra of your '
@@ -92,6 +40,70 @@ def devices(args, workers):
     if args.num_gpus and workers.local_rank is not None:
         return [mx.gpu(workers.local_rank)]
     return [mx.gpu(i) for i in range(args.num_gpus)] or [mx.cpu()]
+
+
+def batch_size(args, images, ctx, workers):
+    """The images of one process's training batch.
+
+    Where --batch-size was not given and is more than there are, two batches make up an epoch, and a line says so.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    images : int
+        To train on, for all processes.
+    ctx : list of mxnet.Context
+    workers : Workers
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If there are fewer images than --batch-size says for each device, or fewer than two.
+    """
+    size, devices = args.batch_size, len(ctx) * workers.size
+    most = images // devices
+    if most < 2:
+        raise ValueError(f'The number of training images must be {2 * devices} or more, two for each device, got '
+                         f'{images}; add images.')
+    if size > most:
+        if 'batch_size' in args.given:
+            each = f' for each of {devices} devices' if devices > 1 else ''
+            raise ValueError(f'--batch-size must be 2 to {most}{each}, as there are {images} training images, got '
+                             f'{size}.')
+        size = max(2, most // 2)
+        print(f'There are {images} training images, so --batch-size is {size} in place of {args.batch_size}.',
+              file=sys.stderr)
+    return size * len(ctx)
+
+
+def classification_task(args, net, teacher=None):
+    """What :func:`add_classification_flags` says is learnt.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    net : HybridBlock
+    teacher : HybridBlock, optional
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    ValueError
+        If mixup would be off in all epochs.
+    """
+    mixed = args.num_epochs - args.mixup_off_epoch
+    if args.mixup and mixed < 1:
+        raise ValueError(f'--mixup-off-epoch must be below --num-epochs {args.num_epochs}, got {args.mixup_off_epoch}; '
+                         'or leave --mixup out.')
+    return Classification(net.classes, 0.1 * args.label_smoothing, args.mixup_alpha * args.mixup, mixed, teacher,
+                          args.temperature, args.hard_weight)
 
 
 def initialize(net, kind, ctx):
@@ -127,17 +139,6 @@ def tune_backbone(net, head, lr_mult):
         freeze_bn(net)
 
 
-def run_arguments(args, workers):
-    """What a run's results depend on, by name, as its checkpoints say it.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-    workers : Workers
-    """
-    return {**{name: value for name, value in vars(args).items() if name not in FREE}, 'workers': workers.size}
-
-
 def train(args, net, task, train_data, test_data, run, ctx, workers):
     """Train a network as the flags of :func:`add_flags` say.
 
@@ -165,29 +166,59 @@ def train(args, net, task, train_data, test_data, run, ctx, workers):
     FileNotFoundError, FloatingPointError, Stopped
         See :func:`fit`, as for other ValueErrors.
     """
-    found = checkpoints(args.save_dir)
-    if found and not args.resume and not args.overwrite:
-        raise ValueError(f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, or '
-                         'another --save-dir.')
-    resume = next(iter(found), None) if args.resume == 'auto' else args.resume
-    scale = workers.size if args.scale_lr else 1
-    decays = args.lr_decay_epoch
-    if args.lr_decay_period:
-        decays = range(args.lr_decay_period, args.num_epochs, args.lr_decay_period)
-    schedule = learning_rate(args.lr_mode, args.lr * scale, args.num_epochs, len(train_data) // args.accumulate,
-                             args.warmup_epochs, args.warmup_lr * scale, decays, args.lr_decay)
+    schedule = _schedule(args, len(train_data), workers)
     if args.no_wd:
         no_weight_decay(net)
     if args.mode == 'hybrid':
         net.hybridize(static_alloc=True, static_shape=True)
     options = {'wd': args.wd, **({'momentum': args.momentum} if args.optimizer == 'nesterov' else {})}
-    best = fit(net, train_data, test_data, run, task, args.num_epochs, schedule, ctx, args.optimizer, options,
-               args.accumulate, args.dtype, workers, args.seed, resume, run_arguments(args, workers), args.patience)
+    arguments = run_arguments(args, workers, identity(run.description['labels'], train_data, test_data))
+    try:
+        best = fit(net, train_data, test_data, run, task, args.num_epochs, schedule, ctx, args.optimizer, options,
+                   args.accumulate, args.dtype, workers, args.seed, _checkpoint(args, run, workers), arguments,
+                   args.patience)
+    finally:
+        run.close()
     if workers.rank == 0:
         print(f'Best {task.headline} {best[task.headline]:.4f}, in epoch {best["epoch"]} of {args.num_epochs}; '
               f'{run.path} holds its parameters (best.params, model.json), the log and the curves.\n'
-              f'To run it again: {args.command}')
+              f'To run it again in its place: {args.command} --overwrite')
     return best
+
+
+def _checkpoint(args, run, workers):
+    """The checkpoint to resume from, or None; the first worker keeps other runs out of the folder from here on."""
+    if workers.rank == 0:
+        run.claim()
+        if run.holds_run() and not args.resume and not args.overwrite:
+            raise ValueError(f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, '
+                             'or another --save-dir.')
+    if args.resume != 'auto':
+        return args.resume
+    found = checkpoints(args.save_dir)
+    if not found and workers.rank == 0 and run.holds_run() and not args.overwrite:
+        raise ValueError(f'{args.save_dir} holds a run without a checkpoint to resume from; give --overwrite to '
+                         'replace it, or another --save-dir.')
+    return found[0] if found else None
+
+
+def _schedule(args, batches, workers):
+    """The learning rates that the flags ask for, where an epoch has so many batches."""
+    updates, scale = batches // args.accumulate, workers.size if args.scale_lr else 1
+    if not updates:
+        raise ValueError(f'--accumulate must be at most {batches}, the batches of an epoch, got {args.accumulate}; '
+                         'accumulate fewer, or take smaller batches.')
+    warmup = min(args.warmup_epochs, args.num_epochs - 1)
+    if warmup * updates < 2:
+        warmup = 0
+    if warmup < args.warmup_epochs and workers.rank == 0:
+        print(f'--warmup-epochs is {warmup} in place of {args.warmup_epochs}, as --num-epochs is {args.num_epochs} and '
+              f'an epoch has {updates} updates.', file=sys.stderr)
+    decays = args.lr_decay_epoch
+    if args.lr_decay_period:
+        decays = range(args.lr_decay_period, args.num_epochs, args.lr_decay_period)
+    return learning_rate(args.lr_mode, args.lr * scale, args.num_epochs, updates, warmup, args.warmup_lr * scale,
+                         decays, args.lr_decay)
 
 
 def run_script(name, main):
@@ -206,7 +237,8 @@ def run_script(name, main):
     try:
         main(sys.argv[1:])
     except Stopped as stopped:
-        print(f'{name}: {stopped}\nTo go on: {shlex.join(["python", *_resuming(sys.argv)])}', file=sys.stderr)
+        command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
+        print(f'{name}: {stopped}\nTo go on: {command}', file=sys.stderr)
         status = 128 + stopped.number
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f'{name}: {error}', file=sys.stderr)
@@ -216,14 +248,3 @@ def run_script(name, main):
     if status and {'DMLC_ROLE', 'HOROVOD_RANK'} & set(os.environ):
         os._exit(status)        # MXNet would wait at the end for the other workers, who may be waiting for this one
     sys.exit(status)
-
-
-def _resuming(argv):
-    """A command line that goes on with the latest checkpoint."""
-    kept = []
-    for flag in argv:
-        if kept and kept[-1] == '--resume' and not flag.startswith('-'):
-            kept.pop()
-        elif flag != '--overwrite':
-            kept.append(flag)
-    return [flag for flag in kept if flag != '--resume'] + ['--resume']

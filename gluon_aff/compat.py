@@ -1,0 +1,243 @@
+"""MXNet 1.9 and GluonCV 0.10 on Python 3.12 and newer, and on NumPy 1.24 and newer.
+
+Both import names that Python and NumPy have since dropped (``distutils``, ``numpy.bool``). :func:`enable` supplies them
+to mxnet, gluoncv, gluoncv2 and autocfg alone: NumPy looks as before to everybody else. Installing this project
+calls it at every start of Python; set ``GLUON_AFF_COMPAT=0`` to switch that off.
+
+The file needs nothing of the project: copied beside a script, ``import compat; compat.enable()`` lets that script
+``import mxnet``.
+"""
+import os
+import sys
+
+__all__ = ['enable']
+
+PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
+SWITCH = 'GLUON_AFF_COMPAT'
+
+# numpy attributes that are gone, by what they stood for. The names are looked up in NumPy only when asked for.
+NUMPY_ALIASES = {'Inf': 'inf', 'Infinity': 'inf', 'infty': 'inf', 'PINF': 'inf', 'NAN': 'nan', 'NaN': 'nan',
+                 'alltrue': 'all', 'sometrue': 'any', 'product': 'prod', 'cumproduct': 'cumprod', 'round_': 'round',
+                 'float_': 'float64', 'complex_': 'complex128', 'unicode_': 'str_', 'string_': 'bytes_',
+                 'row_stack': 'vstack', 'trapz': 'trapezoid'}
+BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int, 'complex': complex, 'object': object, 'str': str}
+# NumPy 1.20 to 1.23 have them as functions that raise an error, too.
+FINANCIAL = frozenset(('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
+
+# Replacements in the source of modules; `_compat` is this module there.
+DISTUTILS = tuple((f'from distutils.version import {name}', f'{name} = _compat.{name}')
+                  for name in ('LooseVersion', 'StrictVersion'))
+ONNX = (('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
+        ('from onnx import helper, mapping, shape_inference',
+         'from onnx import helper, shape_inference; mapping = _compat.OnnxMapping()'),
+        ('from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE',
+         'TENSOR_TYPE_TO_NP_TYPE = _compat.OnnxMapping().TENSOR_TYPE_TO_NP_TYPE'),
+        ('onnx.mapping.', '_compat.OnnxMapping().'))
+EDITS = {
+    'mxnet.numpy_dispatch_protocol': DISTUTILS,
+    'mxnet.numpy_op_fallback': DISTUTILS,
+    'gluoncv.check': DISTUTILS,
+    'gluoncv.utils.version': DISTUTILS,
+    'autocfg.dataclasses': DISTUTILS,
+    'mxnet.recordio': (('.tostring()', '.tobytes()'),),
+    # Operators get their settings as text.
+    'mxnet._ctypes.ndarray': (('str(s)', '_compat.text(s)'), ('str(val)', '_compat.text(val)')),
+    'mxnet._ctypes.symbol': (('str(s)', '_compat.text(s)'), ('str(v)', '_compat.text(v)')),
+    'mxnet.symbol.symbol': (('str(value)', '_compat.text(value)'), ('str(shape)', '_compat.text(shape)'),
+                            ('= str(v)', '= _compat.text(v)'), ('(str(val))', '(_compat.text(val))')),
+    'mxnet.kvstore.base': (('str(v)', '_compat.text(v)'),),
+    'mxnet.io.io': (('str(val)', '_compat.text(val)'),),
+    'mxnet.ndarray.sparse': (('spsp.csr.csr_matrix', 'spsp.csr_matrix'),),
+    'mxnet.onnx.mx2onnx._export_model': ONNX,
+    'mxnet.onnx.mx2onnx._export_onnx': ONNX,
+    'mxnet.onnx.mx2onnx._op_translations._op_translations_opset12': ONNX,
+    'mxnet.onnx.mx2onnx._op_translations._op_translations_opset13': ONNX,
+    'mxnet.contrib.onnx.onnx2mx._op_translations': ONNX,
+}
+
+
+def enable():
+    """Let mxnet, gluoncv, gluoncv2 and autocfg be imported where Python or NumPy is too new for them.
+
+    Call it before the first of them is imported; further calls do nothing. It imports nothing itself, and changes
+    nothing on Python 3.8 to 3.11 with NumPy below 1.24.
+    """
+    if not any(type(finder).__name__ == _Finder.__name__ for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def enable_at_start():
+    """What the installed .pth file calls: :func:`enable`, unless the environment switches it off."""
+    if not switched_off():
+        enable()
+
+
+def switched_off():
+    """Whether the environment says GLUON_AFF_COMPAT=0."""
+    return os.environ.get(SWITCH) == '0'
+
+
+class _Finder:
+    """Prepares NumPy when one of PACKAGES is first imported, and hands modules of EDITS to the loader below."""
+
+    def __init__(self):
+        self.needed = None
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] not in PACKAGES:
+            return None
+        if self.needed is None:
+            self.needed = _prepare()
+        edits = EDITS.get(name)
+        # What onnx lacks does not depend on Python and NumPy.
+        if edits is None or not self.needed and edits is not ONNX:
+            return None
+        return _edited(name, path, target)
+
+
+def _prepare():
+    """Supply NumPy's dropped names; returns whether anything is needed here at all."""
+    try:
+        import numpy
+    except ImportError:
+        return False        # MXNet will say so itself
+    version = tuple(int(part) for part in numpy.__version__.split('.')[:2])
+    if version >= (1, 24):
+        _answer_for_packages(numpy)
+    return version >= (1, 24) or sys.version_info >= (3, 12)
+
+
+def _answer_for_packages(numpy):
+    original = numpy.__getattr__
+
+    def __getattr__(name):
+        try:
+            return original(name)
+        except AttributeError:
+            if sys._getframe(1).f_globals.get('__name__', '').partition('.')[0] not in PACKAGES:
+                raise
+            value = _dropped(numpy, name)
+            if value is None:
+                raise
+            return value
+
+    numpy.__getattr__ = __getattr__
+
+
+def _dropped(numpy, name):
+    """What a dropped attribute of NumPy was, or None."""
+    if name in BUILTINS:
+        return BUILTINS[name]
+    if name in NUMPY_ALIASES:
+        return getattr(numpy, NUMPY_ALIASES[name])
+    if name in FINANCIAL:
+        def removed(*args, **kwargs):
+            raise RuntimeError(f'NumPy has removed {name}; numpy_financial has it.')
+        return removed
+    return {'NINF': -numpy.inf, 'PZERO': 0.0, 'NZERO': -0.0, 'compat': _NumpyCompat,
+            'in1d': lambda ar1, ar2, **options: numpy.isin(ar1, ar2, **options).ravel(),
+            'msort': lambda a: numpy.sort(a, axis=0)}.get(name)
+
+
+class _NumpyCompat:
+    """numpy.compat, as far as MXNet asks for it."""
+
+    basestring = str
+
+
+def _edited(name, path, target):
+    """The spec of a module whose source is edited before it is compiled; its cached bytecode is left alone."""
+    from importlib.machinery import PathFinder, SourceFileLoader
+
+    class Loader(SourceFileLoader):
+        def get_code(self, fullname):
+            source = self.get_source(fullname)
+            for old, new in EDITS[fullname]:
+                source = source.replace(old, new)
+            return self.source_to_code(source.encode(), self.path)
+
+        def exec_module(self, module):
+            module._compat = sys.modules[__name__]
+            super().exec_module(module)
+
+    spec = PathFinder.find_spec(name, path, target)
+    if spec is not None and type(spec.loader) is SourceFileLoader:
+        spec.loader = Loader(spec.loader.name, spec.loader.path)
+    return spec
+
+
+def text(value):
+    """str(value), with NumPy's scalars within tuples and lists as plain numbers: (2, 3), not (np.int64(2), 3)."""
+    result = str(value)
+    if 'np.' in result and isinstance(value, (tuple, list)):
+        result = str(_plain(value))
+    return result
+
+
+def _plain(value):
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_plain, value)) if type(value) in (tuple, list) else tuple(map(_plain, value))
+    import numpy
+    return value.item() if isinstance(value, numpy.generic) else value
+
+
+class LooseVersion:
+    """Comparison of version texts by their numbers and words, as distutils.version's class of the name did."""
+
+    def __init__(self, version):
+        import re
+        self.vstring = str(version)
+        self.version = [int(part) if part.isdigit() else part
+                        for part in re.findall(r'\d+|[a-z]+', self.vstring.lower())]
+
+    def _key(self):
+        # A word (a pre-release) comes before a number.
+        return [(1, part, '') if isinstance(part, int) else (0, 0, part) for part in self.version]
+
+    def _compared(self, other):
+        other = other if isinstance(other, LooseVersion) else LooseVersion(other)
+        mine, theirs = self._key(), other._key()
+        return (mine > theirs) - (mine < theirs)
+
+    def __eq__(self, other):
+        return self._compared(other) == 0
+
+    def __lt__(self, other):
+        return self._compared(other) < 0
+
+    def __le__(self, other):
+        return self._compared(other) <= 0
+
+    def __gt__(self, other):
+        return self._compared(other) > 0
+
+    def __ge__(self, other):
+        return self._compared(other) >= 0
+
+    def __repr__(self):
+        return f'LooseVersion ({self.vstring!r})'
+
+    __hash__ = None
+
+
+StrictVersion = LooseVersion
+
+
+class OnnxMapping:
+    """onnx.mapping's two tables, which onnx has dropped in 1.19."""
+
+    @property
+    def NP_TYPE_TO_TENSOR_TYPE(self):   # noqa: N802
+        return _NumpyTypes()
+
+    @property
+    def TENSOR_TYPE_TO_NP_TYPE(self):   # noqa: N802
+        from onnx import helper
+        return {number: helper.tensor_dtype_to_np_dtype(number) for number in helper.get_all_tensor_dtypes()}
+
+
+class _NumpyTypes:
+    def __getitem__(self, dtype):
+        import numpy
+        from onnx import helper
+        return helper.np_dtype_to_tensor_dtype(numpy.dtype(dtype))

@@ -1,0 +1,156 @@
+"""MXNet and GluonCV on Pythons and NumPys that are too new for them, and nobody else sees a difference."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gluon_aff import compat
+
+ROOT = Path(__file__).resolve().parent.parent
+NEW = sys.version_info >= (3, 12) or tuple(map(int, np.__version__.split('.')[:2])) >= (1, 24)
+# Dropped by NumPy 1.24 or 2; each is asked for by MXNet or GluonCV.
+DROPPED = ('float', 'int', 'alltrue', 'in1d', 'msort', 'round_', 'product', 'sometrue', 'Inf', 'NaN', 'NAN', 'NINF', 'PINF',
+           'NZERO', 'PZERO', 'trapz', 'compat', 'mirr', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
+
+
+def run(code, **environment):
+    """What a script prints that finds gluon_aff.compat at its start, as an installation makes it."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT), **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def numpy_without_names():
+    """A NumPy that has dropped the names, prepared for MXNet."""
+    numpy = types.ModuleType('numpy')
+    for name in ('inf', 'nan', 'all', 'any', 'prod', 'round', 'isin', 'sort'):
+        setattr(numpy, name, getattr(np, name))
+    numpy.trapezoid = sum
+
+    def __getattr__(name):
+        raise AttributeError(f'numpy has no {name}')
+
+    numpy.__getattr__ = __getattr__
+    compat._answer_for_packages(numpy)
+    return numpy
+
+
+def asked_by(module, numpy, name):
+    """getattr(numpy, name) in code of a module of this name."""
+    return eval('getattr(numpy, name)', {'__name__': module, 'numpy': numpy, 'name': name})
+
+
+@pytest.mark.parametrize('name', DROPPED)
+def test_dropped_names_are_there_for_mxnet_and_gluoncv_alone(numpy_without_names, name):
+    for module in ('mxnet', 'mxnet.numpy.fallback', 'gluoncv.data.base', 'gluoncv2.model_provider', 'autocfg.dataclasses'):
+        asked_by(module, numpy_without_names, name)
+    for module in ('__main__', 'pandas.core', 'numpy.ma', 'mxnet_like', 'gluoncvx', 'gluon_aff.fusion'):
+        with pytest.raises(AttributeError, match=f'numpy has no {name}'):
+            asked_by(module, numpy_without_names, name)
+
+
+def test_dropped_names_are_what_they_were(numpy_without_names):
+    def get(name):
+        return asked_by('mxnet', numpy_without_names, name)
+
+    assert get('float') is float and get('int') is int and get('bool') is bool and get('long') is int
+    assert get('Inf') == np.inf and get('NINF') == -np.inf and np.isnan(get('NaN'))
+    assert str(get('NZERO')) == '-0.0' and str(get('PZERO')) == '0.0'
+    assert get('in1d')([[1, 2], [3, 4]], [2, 4]).tolist() == [False, True, False, True]
+    assert get('msort')(np.array([[3, 1], [2, 5]])).tolist() == [[2, 1], [3, 5]]
+    assert get('compat').basestring is str
+    with pytest.raises(RuntimeError, match='numpy_financial'):
+        get('npv')(0.1, [1, 2])
+    with pytest.raises(AttributeError, match='numpy has no nonsense'):
+        get('nonsense')
+
+
+@pytest.mark.parametrize('module', sorted(set(compat.EDITS) - {name for name in compat.EDITS if 'contrib' in name}))
+def test_every_edit_finds_its_place(module):
+    package, _, rest = module.partition('.')
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f'{package} is not installed')
+    source = Path(importlib.util.find_spec(package).submodule_search_locations[0], *rest.split('.')).with_suffix('.py')
+    text = source.read_text(encoding='utf-8')
+    assert any(old in text for old, _ in compat.EDITS[module])
+    if compat.EDITS[module] not in (compat.DISTUTILS, compat.ONNX):
+        for old, _ in compat.EDITS[module]:
+            assert old in text, old
+
+
+SHAPES = st.recursive(st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False), lambda inner: st.lists(
+    inner, max_size=3) | st.lists(inner, max_size=3).map(tuple), max_leaves=6)
+
+
+def in_numpy(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(in_numpy, value))
+    return np.int64(value) if isinstance(value, int) else np.float64(value)
+
+
+@given(value=SHAPES)
+def test_settings_of_numpy_numbers_read_as_plain_ones(value):
+    assert compat.text(in_numpy(value)) == str(value) or not isinstance(value, (list, tuple))
+    assert compat.text(value) == str(value)
+
+
+@given(first=st.lists(st.integers(0, 99), min_size=1, max_size=4), second=st.lists(st.integers(0, 99), min_size=1, max_size=4))
+def test_versions_compare_by_their_numbers(first, second):
+    versions = [compat.LooseVersion('.'.join(map(str, numbers))) for numbers in (first, second)]
+    assert (versions[0] < versions[1]) == (first < second)
+    assert (versions[0] >= versions[1]) == (first >= second)
+    assert (versions[0] == versions[1]) == (first == second)
+    assert compat.LooseVersion('2.0.0b1') > compat.LooseVersion('1.9.1') == '1.9.1'
+
+
+@pytest.mark.parametrize('first', ['mxnet', 'gluoncv', 'model_zoo'])
+def test_any_of_them_can_be_imported_first_and_numpy_looks_as_before(first):
+    names = ('bool', 'float', 'int', 'object', 'str', 'long', *DROPPED)
+    code = ('import numpy, warnings\nwarnings.simplefilter("ignore")\n'
+            f'import {first}\nimport mxnet as mx\n'
+            f'after = [hasattr(numpy, name) for name in {names}]\n'
+            'mx.nd.zeros(tuple(numpy.array([2, 3]))).reshape(tuple(numpy.array([3, 2]))).asnumpy()\n'
+            'packed = mx.recordio.pack(mx.recordio.IRHeader(0, [1, 2], 3, 0), b"bytes")\n'
+            'header, content = mx.recordio.unpack(packed)\n'
+            'assert content == b"bytes" and header.label.tolist() == [1, 2]\n'
+            'import numpy.ma, pandas, matplotlib.pyplot\n'
+            'assert numpy.ma.masked_array([1, 2], mask=[0, 1]).sum() == 1\n'
+            'print(after)\n')
+    plain = ('import numpy, warnings\nwarnings.simplefilter("ignore")\n'
+             f'print([hasattr(numpy, name) for name in {names}])')
+    assert run(code) == run(plain, GLUON_AFF_COMPAT='0')
+
+
+def test_the_environment_switches_it_off():
+    code = 'import sys; print(any(type(finder).__name__ == "_Finder" for finder in sys.meta_path))'
+    assert run(code) == 'True', 'installed without its .pth file'
+    assert run(code, GLUON_AFF_COMPAT='0') == 'False'
+
+
+@pytest.mark.skipif(not NEW, reason='MXNet needs no help here')
+def test_switched_off_the_import_says_so_in_a_sentence():
+    code = 'try:\n    import gluon_aff\nexcept ImportError as error:\n    print(error)'
+    out = run(code, GLUON_AFF_COMPAT='0')
+    assert 'GLUON_AFF_COMPAT=0' in out and len(out.splitlines()) == 1
+
+
+def test_the_file_works_alone(tmp_path):
+    (tmp_path / 'compat.py').write_text(Path(compat.__file__).read_text(encoding='utf-8'))
+    code = 'import compat; compat.enable(); compat.enable(); import mxnet as mx; print(mx.nd.ones(3).sum().asscalar())'
+    assert run(code, PYTHONPATH=str(tmp_path), GLUON_AFF_COMPAT='0') == '3.0'
+
+
+def test_where_mxnet_is_not_imported_nothing_is(tmp_path):
+    code = 'import sys; print([name for name in ("numpy", "mxnet", "gluon_aff", "re") if name in sys.modules])'
+    assert run(code) == run(code, GLUON_AFF_COMPAT='0')
