@@ -16,7 +16,7 @@ import mxnet as mx
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile, Records
+from gluon_aff.data.records import RecordFile
 from gluon_aff.train import (Classification, RunFolder, add_flags, devices, get_workers, initialize, run_script,
                              train, tune_backbone)
 from model_zoo import get_model, model_info
@@ -49,7 +49,7 @@ def parse_args(argv):
     parser.add_argument('--drop-rate', type=float, default=0.0, help='dropout in front of the classifier')
     parser.add_argument('--label-smoothing', action='store_true', help='by 0.1')
     parser.add_argument('--auto_aug', '--auto-aug', action='store_true',
-                        help="AutoAugment, the ImageNet policy, in place of jitter and lighting; for folders")
+                        help="AutoAugment, the ImageNet policy, in place of jitter and lighting")
     parser.add_argument('--mixup', action='store_true')
     parser.add_argument('--mixup-alpha', type=float, default=0.2)
     parser.add_argument('--mixup-off-epoch', type=int, default=0, help='how many of the last epochs are not mixed')
@@ -73,7 +73,7 @@ def read_data(args, card, batch_size, part):
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')
         sources = [RecordFile(args.rec_train, args.rec_train_idx), RecordFile(args.rec_val, args.rec_val_idx)]
-        skipped, kind = (), Records
+        skipped = [sentence for source in sources for sentence in source.skipped.values()]
         if len(sources[1].labels) > len(sources[0].labels):
             raise ValueError(f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
                              f'{len(sources[0].labels)}; both need the same.')
@@ -81,8 +81,8 @@ def read_data(args, card, batch_size, part):
         if not args.data_dir:
             raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
         folders = image_folders(args.data_dir, args.val_fraction, args.seed, args.num_workers)
-        sources, skipped, kind = [folders.train, folders.val], folders.skipped.values(), Images
-    loaders = [kind(source, train=train, augment=augment if train else None, **common)
+        sources, skipped = [folders.train, folders.val], folders.skipped.values()
+    loaders = [Images(source, train=train, augment=augment if train else None, **common)
                for source, train in zip(sources, (True, False))]
     return sources[0].labels, loaders, skipped
 

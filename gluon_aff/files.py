@@ -24,7 +24,7 @@ def atomic(path):
     """
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f'.{name}.', suffix='.part', dir=folder)
+    descriptor, partial = tempfile.mkstemp(prefix=f'.{name[:50]}.', suffix='.part', dir=folder)
     os.close(descriptor)
     try:
         yield partial

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import warnings
 
@@ -10,12 +11,15 @@ import numpy as np
 from mxnet.gluon import SymbolBlock
 from PIL import Image
 
-from ..data.images import evaluation_crop, find_images, normalise, read_image
+from ..data.images import evaluation_crop, normalise, read_image, upright
+from ..data.walk import find_images
 from ..errors import positive, unknown
 from .folder import read_export
 from .onnx_file import session
 
 __all__ = ['BACKENDS', 'Predictor']
+
+log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -120,7 +124,8 @@ class Predictor:
         Parameters
         ----------
         images : str or sequence
-            An image file or a folder of them, or paths of such, or RGB arrays (H, W, 3) of uint8 and PIL images.
+            An image file or a folder of them, or paths of such, or RGB arrays (H, W, 3) of uint8 and PIL images. Files
+            of a folder that are no images are left out, with a warning.
         top_k : int, default 5
         batch_size : int, default 8
 
@@ -140,8 +145,8 @@ class Predictor:
         positive('top_k', top_k)
         positive('batch_size', batch_size)
         images = [images] if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)) else list(images)
-        images = [found for each in images for found in
-                  (find_images([each]) if isinstance(each, (str, os.PathLike)) else [each])]
+        images = [image for each in images for image in
+                  (_paths(each) if isinstance(each, (str, os.PathLike)) else [each])]
         predictions = []
         for start in range(0, len(images), batch_size):
             crops = [evaluation_crop(_image(each), self.input_size, self.crop_ratio)
@@ -177,12 +182,19 @@ class Predictor:
         return self.logits(self.feed(pixels[None]))[0].argmax(0).astype(np.int32)
 
 
+def _paths(path):
+    images, skipped = find_images([path])
+    for sentence in skipped.values():
+        log.warning(sentence)
+    return images
+
+
 def _image(image):
-    """What a path, a PIL image or an array is, as an RGB PIL.Image."""
+    """What a path, a PIL image or an array is, as an RGB PIL.Image, upright."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image))
     if isinstance(image, Image.Image):
-        return image if image.mode == 'RGB' else image.convert('RGB')
+        return upright(image)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_said(image)}.')
     return Image.fromarray(image)
