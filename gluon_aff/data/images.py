@@ -10,8 +10,8 @@ part of the image is wanted. Its rules:
 - Of 16 bits the upper 8 are kept. Alpha is dropped, the colours stay as stored. Pillow brings CMYK, YCbCr and Lab to
   RGB.
 - Refused are floating-point numbers and integers of 32 bits, as nothing says which of them is white; files that are cut
-  short, a JPEG without its end marker for one; images of more than 64 million pixels (AVIF, HEIF, JPEG 2000 and WebP:
-  16 million) and files of more than 256 MiB; what is no regular file.
+  short, a JPEG without its end marker for one; images of more than 64 million pixels and files of more than 256 MiB, of
+  AVIF, HEIF and WebP 32 million and 64 MiB, of JPEG 2000 16 million and 64 MiB; what is no regular file.
 """
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'orient
 
 FORMATS = ('AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS, MAX_BYTES = 64_000_000, 2 ** 28
-# These decoders hold several copies of the image.
-MAX_PIXELS_OF = {}
+# The decoders of these hold several copies of the image and of the file.
+HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2 ** 26
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102        # TIFF's and EXIF's tags
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
 # Of an orientation: how the image is turned upright, and what undoes that.
@@ -43,7 +43,10 @@ UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
 
 
 class ImageError(ValueError):
-    """Why an image is refused, to go on after its name."""
+    """Why an image is refused, to go on after its name, if it has one."""
+
+    def __str__(self):
+        return f'An image {self.args[0]}'
 
 
 class _Strict:
@@ -88,16 +91,14 @@ def opened(file, name=None):
     """
     name = name or file
     try:
-        _check_file(file)
+        size = _check_file(file)
         with strict, Image.open(file, formats=_formats(name)) as image:
-            _check_size(image)
-            if image.format == 'JPEG' and not _has_end(image.fp):
-                raise ImageError('is not an image that can be read whole, as its end is missing.')
+            _check_image(image, size)
             yield image
     except FileNotFoundError:
         raise ValueError(f'There is no file {name}.') from None
     except ImageError as error:
-        raise ValueError(f'{name} {error}') from None
+        raise ValueError(f'{name} {error.args[0]}') from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f'{name} {_too_many_pixels(MAX_PIXELS)}') from None
     except Exception as error:  # Pillow's readers raise what a damaged file leads them to, struct.error for one.
@@ -112,6 +113,7 @@ def _formats(name):
 
 
 def _check_file(file):
+    """The size of a file in bytes, if it is one and not too large."""
     if isinstance(file, (str, bytes, os.PathLike)):
         status = os.stat(file)
         if stat.S_ISDIR(status.st_mode):
@@ -123,15 +125,23 @@ def _check_file(file):
     else:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-    if size > MAX_BYTES:
-        raise ImageError(f'has {size >> 20} MiB, more than the {MAX_BYTES >> 20} that an image file may have; save it '
-                         'smaller.')
+    _check_bytes(size, MAX_BYTES)
+    return size
 
 
-def _check_size(image):
-    most = MAX_PIXELS_OF.get(image.format, MAX_PIXELS)
+def _check_bytes(size, most):
+    if size > most:
+        raise ImageError(f'has more than the {most >> 20} MiB that are read; make it smaller.')
+
+
+def _check_image(image, size):
+    if image.format in HEAVY:
+        _check_bytes(size, MAX_HEAVY_BYTES)
+    most = HEAVY.get(image.format, MAX_PIXELS)
     if image.width * image.height > most:
-        raise ImageError(f'is {image.width} x {image.height}; it {_too_many_pixels(most)}')
+        raise ImageError(f'is {image.width} x {image.height}: it {_too_many_pixels(most)}')
+    if image.format == 'JPEG' and not _has_end(image.fp):
+        raise ImageError('is not an image that can be read whole, as its end is missing.')
 
 
 def _too_many_pixels(most):
