@@ -30,10 +30,11 @@ from PIL import Image, ImageFile
 __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'orientation', 'read_image', 'short_side',
            'upright']
 
-FORMATS = ('AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
+FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS, MAX_BYTES = 64_000_000, 2 ** 28
 # The decoders of these hold several copies of the image and of the file.
 HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2 ** 26
+END = b'\xff\xd9'           # a JPEG's
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102        # TIFF's and EXIF's tags
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
 # Of an orientation: how the image is turned upright, and what undoes that.
@@ -152,8 +153,12 @@ def _has_end(file):
     """Whether a JPEG file, at its first scan, has an end marker, which is not among the coded pixels."""
     position, last = file.tell(), b''
     try:
-        for chunk in iter(lambda: file.read(2 ** 20), b''):
-            if b'\xff\xd9' in last + chunk:
+        file.seek(-2, io.SEEK_END)
+        if file.read() == END:        # as nearly always
+            return True
+        file.seek(position)
+        for chunk in iter(lambda: file.read(2 ** 16), b''):
+            if END in last + chunk:
                 return True
             last = chunk[-1:]
         return False
@@ -321,9 +326,12 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
     else:
         size = (wide, image.height * wide // image.width)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    box = left, top, left + width, top + height
+    if size == image.size:
+        return np.asarray(image.crop(box))
     if min(left, top) < 0:        # a crop_ratio above 1: there is a black border
-        return np.asarray(image.resize(size, Image.BILINEAR).crop((left, top, left + width, top + height)))
-    return np.asarray(_resized(image, size, (left, top, left + width, top + height)))
+        return np.asarray(image.resize(size, Image.BILINEAR).crop(box))
+    return np.asarray(_resized(image, size, box))
 
 
 def _resized(image, size, box):
