@@ -206,9 +206,9 @@ def test_the_first_picture_is_read_and_the_content_says_what_it_is(tmp_path):
 
 
 @pytest.mark.parametrize('make, says', [
-    (lambda path: os.mkfifo(path), 'is a pipe, a socket or a device'),
-    (lambda path: path.symlink_to('/dev/zero'), 'is a pipe, a socket or a device'),
-    (lambda path: path.mkdir(), 'is a folder that holds no image'),
+    (lambda path: os.mkfifo(path), 'can be read but a pipe, a socket or a device'),
+    (lambda path: path.symlink_to('/dev/zero'), 'can be read but a pipe, a socket or a device'),
+    (lambda path: path.mkdir(), 'can be read but a folder'),
     (lambda path: path.symlink_to(path), 'cannot be read|can be read'),
     (lambda path: path.write_bytes(b''), 'can be read'),
     (lambda path: path.write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n'), 'can be read'),

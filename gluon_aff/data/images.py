@@ -118,10 +118,10 @@ def _check_file(file):
     if isinstance(file, (str, bytes, os.PathLike)):
         status = os.stat(file)
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError('is a folder that holds no image.')
+            raise ImageError('is not an image that can be read but a folder that holds none.')
         if not stat.S_ISREG(status.st_mode):
             # It is not opened, as that could wait for ever.
-            raise ImageError('is a pipe, a socket or a device, not an image file.')
+            raise ImageError('is not an image that can be read but a pipe, a socket or a device.')
         size = status.st_size
     else:
         size = file.seek(0, io.SEEK_END)
