@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_aff.data.images import find_images, read_image
+from gluon_aff.data.images import read_image
+from gluon_aff.data.walk import find_images
 
 SIZE = (256, 256)               # width, height of an image
 SMALLEST, LARGEST = 8, 200      # of the signs' height, in pixels
@@ -146,7 +147,7 @@ def main(argv=None):
     parser.add_argument('--val', type=int, default=60, metavar='N', help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
-    photos = [read_image(path) for path in (find_images([args.photographs]) if args.photographs else photographs())]
+    photos = [read_image(path) for path in (find_images([args.photographs])[0] if args.photographs else photographs())]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')
     # Every third one, and at least one, is kept for validation.

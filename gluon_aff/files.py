@@ -42,7 +42,7 @@ def atomic(path):
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     for number in count():
-        partial = os.path.join(folder, f'.{name}.{number}.part')
+        partial = os.path.join(folder, f'.{name[:50]}.{number}.part')
         try:
             descriptor = _own(partial)
         except OSError:

@@ -6,14 +6,18 @@ import csv
 import json
 import os
 import sys
+import warnings
+from contextlib import contextmanager
 
 import mxnet as mx
 from tqdm import tqdm
 
-from gluon_aff.data.images import find_images, read_image
+from gluon_aff.data.folders import usable_images
+from gluon_aff.data.images import read_image
 from gluon_aff.data.packing import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.segmentation import overlay
+from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
@@ -183,6 +187,8 @@ def _segment(predictor, images, args):
     names = {}
     for path in images:
         stem = os.path.splitext(os.path.basename(path))[0]
+        # A name has at most 255 bytes.
+        stem = os.fsdecode(os.fsencode(stem)[:255 - len('-overlay.png')])
         other = names.setdefault(f'{stem}-overlay.png', path)
         if other != path:
             raise ValueError(f'{other} and {path} would have the same overlay, {stem}-overlay.png; give them in two '
@@ -222,9 +228,18 @@ def _device(gpu):
     return mx.gpu(gpu)
 
 
+def _name_skipped(skipped):
+    """Name on standard error what was left out of folders; returns the exit status."""
+    for sentence in skipped.values():
+        print(f'gluon-aff: {sentence}', file=sys.stderr)
+    if skipped:
+        print(f'gluon-aff: {len(skipped)} files were left out.', file=sys.stderr)
+    return 1 if skipped else 0
+
+
 def predict_command(args):
     """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
-    images = find_images(args.images)
+    images, skipped = find_images(args.images)
     if args.gpu is not None and args.backend not in (None, 'mxnet'):
         raise ValueError(f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them '
                          'out.')
@@ -246,7 +261,7 @@ def predict_command(args):
             progress.update(len(images[start:start + size]))
     if unreadable:
         print(f'gluon-aff: {unreadable} of {len(images)} images could not be read.', file=sys.stderr)
-    return 1 if unreadable else 0
+    return _name_skipped(skipped) or (1 if unreadable else 0)
 
 
 def gradcam_command(args):
@@ -257,7 +272,7 @@ def gradcam_command(args):
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
-    paths = find_images(args.images)
+    paths, skipped = find_images(args.images)
     if args.label and len(args.label) not in (1, len(paths)):
         raise ValueError(f'--label takes one class for all images, or {len(paths)}, one for each; '
                          f'got {len(args.label)}.')
@@ -295,7 +310,7 @@ def gradcam_command(args):
                 'blue where it takes the other, white where both count alike.'
     for file in save(pages(rows, note, banner), args.output):
         print(file)
-    return 1 if failed else 0
+    return _name_skipped(skipped) or (1 if failed else 0)
 
 
 def report_command(args):
@@ -312,7 +327,10 @@ def export_command(args):
     if is_random:
         print(f'gluon-aff: {model.name} has no released weights and --weights is not given; '
               'the exported parameters are random.', file=sys.stderr)
-    said = export(model, args.output, args.format.split(','), args.calibrate, args.preprocess, not args.fixed_size,
+    calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
+    if args.calibrate and not calibration:
+        raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
+    said = export(model, args.output, args.format.split(','), calibration, args.preprocess, not args.fixed_size,
                   args.float_nodes)
     for file in [*(each['file'] for each in said['files'].values()), 'model.json']:
         print(os.path.join(args.output, file))
@@ -320,7 +338,7 @@ def export_command(args):
         print('gluon-aff: on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its '
               'logits are {mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'
               .format(**said['int8']), file=sys.stderr)
-    return 0
+    return _name_skipped(skipped)
 
 
 def records_command(args):
@@ -329,11 +347,7 @@ def records_command(args):
     for name in ('train.rec', 'val.rec'):
         packed = RecordFile(os.path.join(args.output, name))
         print(f'{packed.path}: {len(packed)} images of {len(packed.labels)} classes')
-    for sentence in skipped.values():
-        print(f'gluon-aff: {sentence}', file=sys.stderr)
-    if skipped:
-        print(f'gluon-aff: {len(skipped)} files were left out.', file=sys.stderr)
-    return 1 if skipped else 0
+    return _name_skipped(skipped)
 
 
 def _parser():
@@ -421,6 +435,21 @@ def _parser():
     return parser
 
 
+@contextmanager
+def _any_name_printed():
+    """Within the block, standard output takes file names that are not text in its encoding."""
+    out = sys.stdout
+    if not hasattr(out, 'reconfigure'):        # io.StringIO takes anything
+        yield
+        return
+    before = out.errors
+    out.reconfigure(errors='backslashreplace')
+    try:
+        yield
+    finally:
+        out.reconfigure(errors=before)
+
+
 def _count(text):
     number = int(text)
     if number < 1:
@@ -432,8 +461,11 @@ def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
     args = _parser().parse_args(argv)
     try:
-        status = args.run(args)
-        sys.stdout.flush()
+        with warnings.catch_warnings(), _any_name_printed():
+            # Of Pillow's readers, about damaged metadata and sizes: what matters of it is an error here.
+            warnings.filterwarnings('ignore', module='PIL')
+            status = args.run(args)
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # The reader, such as head, has seen enough; keep Python from flushing into the closed pipe at exit.

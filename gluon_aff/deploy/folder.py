@@ -15,7 +15,7 @@ from ..received import check_plain_name, read_json, regular_file, shown
 from ..spec import ModelSpec
 from .folding import fold_batchnorm
 from .graph import Graph
-from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
+from .int8 import compare_onnx, quantize_onnx, read_batches, sensitive_nodes
 from .onnx_file import export_onnx, import_onnx, import_onnxruntime, input_shapes
 from .symbol import export_symbol
 
@@ -119,6 +119,7 @@ def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes
     if 'int8' in formats:
         files['int8'] = f'{model.name}-int8.onnx'
         source = path(files['onnx'])
+        calibration = read_batches(source, calibration)
         kept = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
         quantize_onnx(source, calibration, path(files['int8']), kept)
         report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': kept}

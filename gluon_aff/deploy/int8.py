@@ -1,18 +1,22 @@
 """INT8 from float32 ONNX files: static quantization by ONNX Runtime, and how much it changes."""
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 
 import numpy as np
 
-from ..data.images import find_images, read_image
+from ..data.folders import usable_images
+from ..data.images import read_image
 from ..files import atomic
 from ..spec import ModelSpec
 from .external_data import check_no_external_data
 from .onnx_file import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
+
+log = logging.getLogger(__name__)
 
 # All that these networks consist of, down to the gates of the fusions: a single operator in float32 between others
 # brings whole maps from INT8 and back, which took more time than the operator itself.
@@ -32,8 +36,8 @@ def quantize_onnx(path, calibration, output, exclude=()):
     path : str
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
-        A folder of images, or batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders
-        give them.
+        A folder of images (files of which that cannot be read are left out, with a warning), paths of images, or
+        batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders give them.
     output : str
         The file to write; its folder is made.
     exclude : sequence of str, default ()
@@ -134,7 +138,7 @@ def compare_onnx(path, other, images):
 
 
 def read_batches(path, images):
-    """[(array, label or None), ...] of a folder of images, as the ONNX file at `path` takes them, or of batches.
+    """[(array, label or None), ...] of images, as the ONNX file at `path` takes them, or of batches.
 
     Raises
     ------
@@ -142,7 +146,10 @@ def read_batches(path, images):
         If there is no ONNX file, or no image.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(_from_folder(_there(path), os.fspath(images)))
+        return list(_from_files(_there(path), _in_folder(os.fspath(images))))
+    images = list(images)
+    if images and isinstance(images[0], (str, os.PathLike)):
+        return list(_from_files(_there(path), images))
     found = []
     for batch in images:
         data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
@@ -153,15 +160,23 @@ def read_batches(path, images):
     return found
 
 
-def _from_folder(path, folder):
+def _in_folder(folder):
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
+    files, skipped = usable_images([folder])
+    for sentence in skipped.values():
+        log.warning(sentence)
+    if not files:
+        raise ValueError(f'Folder {folder} holds no image that can be read.')
+    return files
+
+
+def _from_files(path, files):
     try:
         spec = ModelSpec.from_metadata({each.key: each.value for each in _load(path).metadata_props})
     except ValueError as error:
         raise ValueError(f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
                          'rather than a folder.') from None
-    files = find_images([folder])
     for start in range(0, len(files), BATCH):
         yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start:start + BATCH]])), None
 

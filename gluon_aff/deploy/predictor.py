@@ -1,19 +1,23 @@
 """One way to ask a network, whatever computes it: MXNet, ONNX Runtime or OpenCV."""
 from __future__ import annotations
 
+import logging
 import os
 
 import mxnet as mx
 import numpy as np
 from PIL import Image
 
-from ..data.images import find_images, read_image
+from ..data.images import read_image, upright
+from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
 from .backends import BACKENDS, block, open_backend
 from .folder import read_export
 
 __all__ = ['BACKENDS', 'Predictor']
+
+log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -168,7 +172,7 @@ class Predictor:
         ----------
         images : str, PIL.Image, numpy.ndarray or sequence
             An image file or a folder of them, an RGB array (H, W, 3) or (N, H, W, 3) of uint8, a PIL image, or a
-            sequence of such.
+            sequence of such; files of a folder that are no images are left out, with a warning.
         top_k : int, default 5
         batch_size : int, default 8
 
@@ -263,7 +267,7 @@ def _images(images):
     flat = []
     for image in images:
         if isinstance(image, (str, os.PathLike)):
-            flat += find_images([image])
+            flat += _paths(image)
         elif isinstance(image, np.ndarray) and image.ndim == 4:
             flat += list(image)
         else:
@@ -271,12 +275,19 @@ def _images(images):
     return flat
 
 
+def _paths(path):
+    images, skipped = find_images([path])
+    for sentence in skipped.values():
+        log.warning(sentence)
+    return images
+
+
 def _image(image):
-    """What a path, a PIL image or an array is, as an RGB PIL.Image."""
+    """What a path, a PIL image or an array is, as an RGB PIL.Image, upright."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image))
     if isinstance(image, Image.Image):
-        return image if image.mode == 'RGB' else image.convert('RGB')
+        return upright(image)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_kind(image)}.')
     return Image.fromarray(image)
