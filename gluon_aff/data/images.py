@@ -329,7 +329,9 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
     box = left, top, left + width, top + height
     if size == image.size:
         return np.asarray(image.crop(box))
-    if min(left, top) < 0:        # a crop_ratio above 1: there is a black border
+    # The part alone is a little differently rounded, so it is computed only where the rest would be most of the work; a
+    # crop_ratio above 1 has a black border.
+    if min(left, top) < 0 or size[0] * size[1] <= 8 * width * height:
         return np.asarray(image.resize(size, Image.BILINEAR).crop(box))
     return np.asarray(_resized(image, size, box))
 
