@@ -10,6 +10,7 @@ import mxnet as mx
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (RunFolder, ScriptParser, add_classification_flags, add_flags, batch_size,
                              classification_task, devices, get_workers, naming_flags, run_script, train, whole)
 from model_zoo.training import check_task, open_teacher, start_network
@@ -49,10 +50,11 @@ def main(argv):
 
     net, options = start_network(args, data.labels, ctx, width=args.width, final_drop=args.drop_rate)
     task = classification_task(args, net, open_teacher(args, data.labels, ctx))
+    spec = ModelSpec(args.model, 'classification', data.labels, (3, 32, 32), net.min_size, data.mean, data.std, 1.0)
     run = RunFolder(args.save_dir, {
-        'model': args.model, 'options': options, 'labels': data.labels, 'input_size': [3, 32, 32], 'mean': data.mean,
-        'std': data.std, 'crop_ratio': 1.0, 'dataset': data.name, 'train_images': len(train_set[1]),
-        'test_images': len(test_set[1]), 'command': args.command}, args.keep, args.tensorboard)
+        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': data.name,
+        'train_images': len(train_set[1]), 'test_images': len(test_set[1]), 'command': args.command},
+        args.keep, args.tensorboard)
     return train(args, net, task, train_data, test_data, run, ctx, workers)
 
 

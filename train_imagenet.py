@@ -14,7 +14,8 @@ import mxnet as mx
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile, Records
+from gluon_aff.data.records import RecordFile
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (RunFolder, ScriptParser, add_classification_flags, add_flags, batch_size,
                              classification_task, devices, get_workers, naming_flags, number, run_script, train, whole)
 from model_zoo.training import check_task, open_teacher, start_network
@@ -49,7 +50,7 @@ def read_data(args):
         if len(sources[1].labels) > len(sources[0].labels):
             raise ValueError(f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
                              f'{len(sources[0].labels)}; both need the same.')
-        return sources, Records, ()
+        return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
     if not args.data_dir:
         raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
     folders = image_folders(args.data_dir, args.val_fraction, args.seed, args.num_workers)
@@ -74,9 +75,10 @@ def main(argv):
 
     net, options = start_network(args, labels, ctx, final_drop=args.drop_rate or None)
     task = classification_task(args, net, open_teacher(args, labels, ctx))
+    spec = ModelSpec(args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std,
+                     args.crop_ratio)
     run = RunFolder(args.save_dir, {
-        'model': args.model, 'options': options, 'labels': labels, 'input_size': [3, size, size], 'mean': card.mean,
-        'std': card.std, 'crop_ratio': args.crop_ratio, 'dataset': args.data_dir or args.rec_train,
+        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': args.data_dir or args.rec_train,
         'command': args.command}, args.keep, args.tensorboard, skipped)
     return train(args, net, task, train_data, test_data, run, ctx, workers)
 

@@ -15,6 +15,7 @@ import mxnet as mx
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.segmentation import SegmentationBatches, overlay, overlay_names
 from gluon_aff.files import atomic
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (RunFolder, ScriptParser, Segmentation, add_flags, batch_size, devices, get_workers,
                              initialize, naming_flags, number, run_script, train, whole)
 from model_zoo import get_model
@@ -70,9 +71,10 @@ def main(argv):
     options = {'classes': len(labels), **{name: value for name, value in asked.items() if value is not None}}
     net = get_model(args.model, **options)
     initialize(net, args.init, ctx)
+    spec = ModelSpec(args.model, 'segmentation', labels, (3, args.input_size, args.input_size), net.min_size, card.mean,
+                     card.std, 1.0)
     run = RunFolder(args.save_dir, {
-        'model': args.model, 'options': options, 'labels': labels, 'input_size': [3, args.input_size, args.input_size],
-        'mean': card.mean, 'std': card.std, 'crop_ratio': 1.0, 'dataset': args.data_dir, 'command': args.command},
+        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': args.data_dir, 'command': args.command},
         args.keep, args.tensorboard, [line for source in sources for line in source.report])
     best = train(args, net, Segmentation(len(labels)), train_data, test_data, run, ctx, workers)
     if workers.rank == 0:

@@ -23,7 +23,7 @@ from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD, Batches
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.packing import write_records
-from gluon_aff.data.records import RecordFile, Records
+from gluon_aff.data.records import RecordFile
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--images', type=int, default=768)
@@ -106,11 +106,9 @@ def records(folder):
         for batch in reader:
             batch.data[0].wait_to_read()
             yield batch.data[0]
-    options = {'train': True, 'workers': args.workers}
-    file = RecordFile(path)
+    images = Images(RecordFile(path), 224, BATCH, MEAN, STD, train=True, workers=args.workers)
     compare('ImageNet, records with a short side of 256', {
-        f'Images of RecordFile, {args.workers} threads': ours(Images(file, 224, BATCH, MEAN, STD, **options)),
-        f'Records, {args.workers} threads': ours(Records(file, 224, BATCH, MEAN, STD, **options)),
+        f'Images of RecordFile, {args.workers} threads': ours(images),
         f'GluonCV, ImageRecordIter, {args.workers} threads': theirs})
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_aff.data.images import find_images, read_image
+from gluon_aff.data.images import read_image
+from gluon_aff.data.walk import find_images
 from gluon_aff.errors import positive
 from gluon_aff.text import printable
 
@@ -150,7 +151,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     for flag in ('train', 'val'):
         positive(f'--{flag}', getattr(args, flag))
-    photos = [read_image(path) for path in (find_images([args.photographs]) if args.photographs else photographs())]
+    photos = [read_image(path) for path in (find_images([args.photographs])[0] if args.photographs else photographs())]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')
     # Every third one, and at least one, is kept for validation.

@@ -110,7 +110,7 @@ def _prepare():
 def _answer_for_packages(numpy):
     original = numpy.__getattr__
 
-    def __getattr__(name):
+    def __getattr__(name):          # noqa: N807
         try:
             return original(name)
         except AttributeError:

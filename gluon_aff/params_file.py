@@ -119,7 +119,7 @@ def _read(buffer):
     return dict(zip(names, arrays))
 
 
-def read_parameters(path):
+def read_parameters(path, content=None):
     """Arrays by name of a file that Gluon's save_parameters or export wrote; nothing in it is executed.
 
     The arrays are read-only views of the file, so memory is taken for what is used only.
@@ -127,6 +127,8 @@ def read_parameters(path):
     Parameters
     ----------
     path : str
+    content : bytes, optional
+        What was read from it already; the file is not looked at again.
 
     Returns
     -------
@@ -140,9 +142,11 @@ def read_parameters(path):
         If it is not a parameter file, or one that is damaged or holds what a network's parameters never are (sparse
         arrays, arrays without values).
     """
-    if not os.path.isfile(path):
+    if content is None and not os.path.isfile(path):
         raise FileNotFoundError(f'There is no parameter file {path}.')
     try:
+        if content is not None:
+            return _read(memoryview(content))
         with open(path, 'rb') as file:
             if not os.fstat(file.fileno()).st_size:
                 raise _DamagedError('it is empty')

@@ -6,14 +6,17 @@ import csv
 import json
 import os
 import sys
+import warnings
 
 import mxnet as mx
 from tqdm import tqdm
 
-from gluon_aff.data.images import find_images, read_image
+from gluon_aff.data.folders import usable_images
+from gluon_aff.data.images import read_image
 from gluon_aff.data.packing import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.segmentation import overlay, overlay_names
+from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
@@ -99,7 +102,7 @@ def info_command(args):
 
 def compare_command(args):
     """Set networks side by side: published figures, parameters, multiply-adds and speed."""
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    ctx = _device(args.gpu)
     rows = compare(args.names or TABLE, None if args.no_speed else args.batch, ctx)
     if args.format == 'csv':
         write_csv(rows, sys.stdout)
@@ -165,57 +168,99 @@ def _write_predictions(form, out):
 
 
 def _classify(predictor, args):
-    """A function (path, image) that writes the most probable classes of an image to standard output."""
-    write = _write_predictions(args.format, sys.stdout)
+    """How images are prepared (path) -> crop, and a function ([(path, crop), ...]) that writes their classes."""
+    if args.output is not None:
+        raise ValueError(f'-o is for segmentation networks; what {predictor.name} says goes to standard output.')
+    write = _write_predictions(args.format or 'table', sys.stdout)
 
-    def classify(path, image):
-        found, = predictor.predict([image], args.top_k)
+    def show(batch):
+        found = predictor.classify([crop for _, crop in batch], args.top_k or 5)
         with tqdm.external_write_mode():
-            write(path, found)
-    return classify
+            for (path, _), classes in zip(batch, found):
+                write(path, classes)
+    return lambda path: predictor.prepare(read_image(path)), show
 
 
-def _segment(predictor, images, folder):
-    """A function (path, image) that writes the image with its mask laid over it into a folder, and names the file."""
-    if folder is None:
+def _segment(predictor, images, args):
+    """How images are read (path) -> image, and a function ([(path, image), ...]) that writes and names overlays."""
+    for flag, value in (('--top-k', args.top_k), ('--format', args.format), ('--batch-size', args.batch_size)):
+        if value is not None:
+            raise ValueError(f'{flag} is for networks that classify images; {predictor.name} lays masks over them, one '
+                             'by one.')
+    if args.output is None:
         raise ValueError(f'{predictor.name} is a segmentation network: give -o, the folder for the images with their '
                          'masks laid over them.')
-    files = {path: os.path.join(folder, name) for path, name in overlay_names(images, '-overlay.png').items()}
-    if os.path.isdir(folder):
-        remove_abandoned(folder)
+    files = {path: os.path.join(args.output, name) for path, name in overlay_names(images, '-overlay.png').items()}
+    if os.path.isdir(args.output):
+        remove_abandoned(args.output)
+    if not predictor.spec.dynamic:
+        _say('{} takes images of {} x {} only; others are scaled to fit into that, and their masks scaled back.'
+             .format(predictor.name, *predictor.input_size[:0:-1]))
 
-    def segment(path, image):
-        if min(image.size) < predictor.min_size:
+    def read(path):
+        image = read_image(path)
+        if predictor.spec.dynamic and min(image.size) < predictor.min_size:
             raise ValueError(f'{path} is {image.width} x {image.height}, smaller than the '
                              f'{predictor.min_size} pixels that {predictor.name} needs.')
-        with atomic(files[path]) as partial:
-            overlay(image, predictor.segment(image)).save(partial, format='png')
-        with tqdm.external_write_mode():
-            print(printable(files[path]))
-    return segment
+        return image
+
+    def show(batch):
+        for path, image in batch:
+            with atomic(files[path]) as partial:
+                overlay(image, predictor.segment(image)).save(partial, format='png')
+            with tqdm.external_write_mode():
+                print(printable(files[path]))
+    return read, show
+
+
+def _device(gpu):
+    """MXNet's device for --gpu."""
+    if gpu is None:
+        return mx.cpu()
+    try:
+        count = mx.context.num_gpus()
+    except mx.MXNetError:       # its driver is missing
+        count = 0
+    if not 0 <= gpu < count:
+        raise ValueError(f'--gpu {gpu} is not there: MXNet finds {count} GPUs on this machine'
+                         f'{", and they count from 0" if count else "; leave --gpu out"}.')
+    return mx.gpu(gpu)
+
+
+def _name_skipped(skipped):
+    """Name on standard error what was left out of folders; returns the exit status."""
+    for sentence in skipped.values():
+        _say(sentence)
+    if skipped:
+        _say(f'{len(skipped)} files were left out.')
+    return 1 if skipped else 0
 
 
 def predict_command(args):
     """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
-    images = find_images(args.images)
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
-    predictor = open_predictor(args.name, args.weights, args.backend, ctx)
-    if predictor.task == 'segmentation':
-        show = _segment(predictor, images, args.output)
-    elif args.output is None:
-        show = _classify(predictor, args)
-    else:
-        raise ValueError(f'-o is for segmentation networks; what {predictor.name} says goes to standard output.')
-    unreadable = 0
-    for path in tqdm(images, unit='image', file=sys.stderr, leave=False, disable=None):
-        try:
-            show(path, read_image(path))
-        except ValueError as error:
-            _say(error)
-            unreadable += 1
+    images, skipped = find_images(args.images)
+    if args.gpu is not None and args.backend not in (None, 'mxnet'):
+        raise ValueError(f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them '
+                         'out.')
+    predictor = open_predictor(args.name, args.weights, args.backend, _device(args.gpu))
+    segments = predictor.task == 'segmentation'
+    prepare, show = _segment(predictor, images, args) if segments else _classify(predictor, args)
+    size, unreadable = 1 if segments else args.batch_size or 8, 0
+    with tqdm(total=len(images), unit='image', file=sys.stderr, leave=False, disable=None) as progress:
+        for start in range(0, len(images), size):
+            batch = []
+            for path in images[start:start + size]:
+                try:
+                    batch.append((path, prepare(path)))
+                except ValueError as error:
+                    _say(error)
+                    unreadable += 1
+            if batch:
+                show(batch)
+            progress.update(len(images[start:start + size]))
     if unreadable:
         _say(f'{unreadable} of {len(images)} images could not be read.')
-    return 1 if unreadable else 0
+    return _name_skipped(skipped) or (1 if unreadable else 0)
 
 
 def gradcam_command(args):
@@ -226,12 +271,12 @@ def gradcam_command(args):
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
-    paths = find_images(args.images)
+    paths, skipped = find_images(args.images)
     if args.label and len(args.label) not in (1, len(paths)):
         raise ValueError(f'--label takes one class for all images, or {len(paths)}, one for each; '
                          f'got {len(args.label)}.')
     truths = args.label and (args.label * len(paths) if len(args.label) == 1 else args.label)
-    ctx = mx.gpu(args.gpu) if args.gpu is not None else mx.cpu()
+    ctx = _device(args.gpu)
     readable, failed = {}, 0
     for index, path in enumerate(paths):
         try:
@@ -264,7 +309,7 @@ def gradcam_command(args):
                 'blue where it takes the other, white where both count alike.'
     for file in save(pages(rows, note, banner), args.output):
         print(printable(file))
-    return 1 if failed else 0
+    return _name_skipped(skipped) or (1 if failed else 0)
 
 
 def report_command(args):
@@ -280,14 +325,17 @@ def export_command(args):
     model, is_random = open_or_random(args.name, args.weights)
     if is_random:
         _say(f'{model.name} has no released weights and --weights is not given; the exported parameters are random.')
-    said = export(model, args.output, args.format.split(','), args.calibrate, args.preprocess, not args.fixed_size,
+    calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
+    if args.calibrate and not calibration:
+        raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
+    said = export(model, args.output, args.format.split(','), calibration, args.preprocess, not args.fixed_size,
                   args.float_nodes)
     for file in [*(each['file'] for each in said['files'].values()), 'model.json']:
         print(printable(os.path.join(args.output, file)))
     if 'int8' in said:
         _say('on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its logits are '
              '{mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'.format(**said['int8']))
-    return 0
+    return _name_skipped(skipped)
 
 
 def records_command(args):
@@ -296,11 +344,7 @@ def records_command(args):
     for name in ('train.rec', 'val.rec'):
         packed = RecordFile(os.path.join(args.output, name))
         print(f'{printable(packed.path)}: {len(packed)} images of {len(packed.labels)} classes')
-    for sentence in skipped.values():
-        _say(sentence)
-    if skipped:
-        _say(f'{len(skipped)} files were left out.')
-    return 1 if skipped else 0
+    return _name_skipped(skipped)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -352,9 +396,10 @@ def _parser():
     sub.add_argument('name', metavar='NAME', help="a network's name, or a folder: a training run's, or an exported one")
     sub.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
     sub.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
-    sub.add_argument('--top-k', type=_count, default=5, metavar='K')
-    sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), default='table')
-    sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+    sub.add_argument('--top-k', type=_count, metavar='K', help='how many classes of each image, default 5')
+    sub.add_argument('--format', choices=('table', 'jsonl', 'csv'), help='default: table')
+    sub.add_argument('--batch-size', type=_count, metavar='N', help='images that are computed at once, default 8')
+    sub.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, by MXNet, rather than the CPU')
     sub.add_argument('--backend', choices=BACKENDS, help='what computes an exported folder')
     sub.add_argument('-o', '--output', metavar='DIR', help="folder for a segmentation network's overlays")
 
@@ -401,7 +446,9 @@ def _count(text):
 
 def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
-    with any_character(sys.stdout):
+    with any_character(sys.stdout), warnings.catch_warnings():
+        # Of Pillow's readers, about damaged metadata and sizes: what matters of it is an error here.
+        warnings.filterwarnings('ignore', module='PIL')
         args = _parser().parse_args(argv)
         try:
             status = args.run(args)

@@ -1,7 +1,7 @@
 """A network together with what its outputs mean: a registered one with a parameter file, or a training run's folder."""
 from __future__ import annotations
 
-import json
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -12,9 +12,14 @@ from mxnet.gluon.block import HybridBlock
 from gluon_aff.data.images import normalise
 from gluon_aff.deploy import Predictor, is_export
 from gluon_aff.deploy.graph import device
+from gluon_aff.received import check_plain_name, read_json, shown
+from gluon_aff.spec import ModelSpec
 
 from .registry import get_model, model_info
 from .weights import load_parameters
+
+# Of options in a model.json: a number, and one in a list, which is how many layers are built or of what width.
+MAX_NUMBER, MAX_LISTED = 65536, 4096
 
 __all__ = ['Trained', 'open_or_random', 'open_predictor', 'open_trained']
 
@@ -94,14 +99,14 @@ def open_trained(name, weights=None, ctx=None):
         raise ValueError(f"{name} is an exported folder, whose network cannot be changed any more; give the run's "
                          'folder or the name that it was exported from.')
     if os.path.isdir(name):
-        said = _read_description(os.path.join(name, 'model.json'))
-        return _described(said, weights or os.path.join(name, said['parameters']), ctx)
+        description = _read_description(name)
+        return _described(description, name, weights or _parameters(description, name), ctx)
     card = model_info(name)
-    beside = os.path.join(os.path.dirname(os.path.abspath(weights or '')), 'model.json')
-    if weights and os.path.isfile(weights) and os.path.isfile(beside):
-        said = _read_description(beside)
-        if said['model'] == card.name:
-            return _described(said, weights, ctx)
+    beside = os.path.dirname(os.path.abspath(weights or ''))
+    if weights and os.path.isfile(weights) and os.path.isfile(os.path.join(beside, 'model.json')):
+        description = _read_description(beside)
+        if description['model'] == card.name:
+            return _described(description, beside, weights, ctx)
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
     labels = net.labels or tuple(f'class {i}' for i in range(net.classes))
     return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)
@@ -159,23 +164,65 @@ def open_predictor(name, weights=None, backend=None, ctx=None):
     return Predictor(name, backend, ctx)
 
 
-def _read_description(path):
+def _read_description(folder):
     try:
-        with open(path, encoding='utf-8') as file:
-            said = json.load(file)
-        missing = [key for key in ('model', 'options', 'labels', 'input_size', 'mean', 'std', 'crop_ratio',
-                                   'parameters') if key not in said]
+        values = read_json(folder, 'model.json')
     except FileNotFoundError:
-        raise ValueError(f"{os.path.dirname(path)} is not a training run's folder: it has no model.json.") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f'{path} cannot be read as JSON: {error}.') from None
+        raise ValueError(f"{folder} is not a training run's folder: it has no model.json.") from None
+    except OSError as error:
+        raise ValueError(f'{folder}/model.json cannot be read: {error.strerror}.') from None
+    missing = [key for key in ('model', 'options', 'labels', 'input_size', 'mean', 'std', 'crop_ratio', 'parameters')
+               if not isinstance(values, dict) or key not in values]
     if missing:
-        raise ValueError(f'{path} lacks {", ".join(missing)}; give the folder of a training run.')
-    return said
+        raise ValueError(f'{folder}/model.json lacks {", ".join(missing)}; give the folder of a training run.')
+    return values
 
 
-def _described(said, weights, ctx):
-    net = get_model(said['model'], **said['options'])
+def _parameters(description, folder):
+    """The path of the run's parameter file: a regular one in its folder."""
+    try:
+        path = os.path.join(folder, check_plain_name(description['parameters']))
+    except ValueError as error:
+        raise ValueError(f'{folder}/model.json is damaged, as {error}.') from None
+    if os.path.islink(path):
+        raise ValueError(f'{path} is a link; put the parameter file itself there.')
+    return path
+
+
+def _build(name, options, path):
+    """The network that a model.json names, of an architecture's own options and numbers that a network can have."""
+    reserved = [key for key in inspect.signature(get_model).parameters if key != 'options']
+    if not isinstance(options, dict) or not all(map(_is_option, options.values())) or set(options) & set(reserved):
+        raise ValueError(f"{path}: options must be the network's own, of numbers up to {MAX_NUMBER} and texts, got "
+                         f'{shown(options)}.')
+    if not isinstance(name, str):
+        raise ValueError(f'{path}: model must be the name of a network, got {shown(name)}.')
+    try:
+        return get_model(name, **options)
+    except ValueError:
+        raise
+    except Exception as error:      # whatever an option of a wrong type leads a network's class to
+        raise ValueError(f'{path}: {name} cannot be built with the options {shown(options)} ({type(error).__name__}).'
+                         ) from None
+
+
+def _is_option(value):
+    if isinstance(value, list):     # of layers and channels
+        return len(value) <= 16 and all(type(number) is int and abs(number) <= MAX_LISTED for number in value)
+    if isinstance(value, dict):     # norm_kwargs
+        return len(value) <= 16 and all(_is_option(inner) for inner in value.values() if not isinstance(inner, dict))
+    return value is None or isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) <= MAX_NUMBER)
+
+
+def _described(description, folder, weights, ctx):
+    path = os.path.join(folder, 'model.json')
+    net = _build(description['model'], description['options'], path)
+    name = description['model'].lower()
+    try:
+        spec = ModelSpec.from_json(description, name=name, task=model_info(name).task, min_size=net.min_size)
+        if len(spec.labels) != net.classes:
+            raise ValueError(f'labels must be {net.classes}, one for each class, got {len(spec.labels)}.')
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged: {error}') from None
     load_parameters(net, weights, ctx=ctx)
-    return Trained(said['model'], net, tuple(said['labels']), tuple(said['input_size']), tuple(said['mean']),
-                   tuple(said['std']), said['crop_ratio'])
+    return Trained(spec.name, net, spec.labels, spec.input_size, spec.mean, spec.std, spec.crop_ratio)

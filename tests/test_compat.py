@@ -38,7 +38,7 @@ def numpy_without_names():
         setattr(numpy, name, getattr(np, name))
     numpy.trapezoid = sum
 
-    def __getattr__(name):
+    def __getattr__(name):          # noqa: N807
         raise AttributeError(f'numpy has no {name}')
 
     numpy.__getattr__ = __getattr__

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gluon_aff.data.cifar import Batches, digits, fashion_mnist, fewer
-from gluon_aff.data.images import evaluation_array, find_images, normalise, read_image
+from gluon_aff.data.images import evaluation_array, normalise, read_image
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 
@@ -236,11 +236,3 @@ def test_a_truncated_picture_is_refused_whatever_gluoncv_tells_pillow(tmp_path, 
     (tmp_path / file).write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match='not an image that can be read'):
         read_image(tmp_path / file)
-
-
-def test_folders_are_searched_for_images_and_files_taken_as_they_are(tmp_path):
-    (tmp_path / 'a' / 'b').mkdir(parents=True)
-    for file in ('a/2.png', 'a/b/1.JPG', 'a/notes.txt'):
-        (tmp_path / file).touch()
-    found = find_images([tmp_path / 'a', tmp_path / 'a' / 'notes.txt'])
-    assert [path[len(str(tmp_path)) + 1:] for path in found] == ['a/2.png', 'a/b/1.JPG', 'a/notes.txt']

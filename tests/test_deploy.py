@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -542,7 +543,7 @@ def script():
     """The stand-alone script in the README."""
     text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
     code = text.split('```python\n# predict.py', 1)[1].split('```', 1)[0]
-    assert len(code.strip().splitlines()) <= 24
+    assert len(code.strip().splitlines()) <= 50
     return '# predict.py' + code
 
 
@@ -553,30 +554,76 @@ BLOCK = textwrap.dedent('''
 ''')
 
 
-def said_by_the_script(python, folder, picture, cwd):
-    """(label, probability) that the script in `cwd` prints."""
-    found = subprocess.run([str(python), 'predict.py', str(folder), str(picture)], cwd=cwd, capture_output=True,
-                           text=True, timeout=120, env={**os.environ, 'PYTHONPATH': ''})
+@pytest.fixture(scope='module')
+def photographs(tmp_path_factory):
+    """Upright JPEG, JPEG with each EXIF orientation, 16-bit grey, with alpha, long; none of them square."""
+    folder = tmp_path_factory.mktemp('photographs')
+    image = Image.fromarray(fashion(3)[0][2]).resize((97, 70), Image.BICUBIC)
+    exif = Image.Exif()
+    for orientation in (1, 3, 6, 7):
+        exif[0x0112] = orientation
+        image.save(folder / f'{orientation}.jpg', quality=95, exif=exif)
+    grey = np.asarray(Image.fromarray(fashion(4)[0][3]).convert('L').resize((61, 83), Image.BICUBIC)).astype(np.uint16)
+    cv2.imwrite(str(folder / 'grey.png'), grey * 256 + np.arange(61, dtype=np.uint16) * 4)
+    alpha = Image.fromarray(fashion(5)[0][4])
+    alpha.putalpha(Image.linear_gradient('L').resize((32, 32)))
+    alpha.save(folder / 'alpha.png')
+    image.resize((300, 9)).save(folder / 'long.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def cropping(shipped, tmp_path_factory):
+    """An exported folder of a network that sees the middle of an image."""
+    folder = tmp_path_factory.mktemp('cropping') / 'exported'
+    export(replace(shipped, crop_ratio=.8), str(folder), ('onnx',))
+    return folder
+
+
+def agrees(python, folder, photographs, cwd, capsys):
+    """The script in `cwd` says of the photographs what the command says, to 1e-3."""
+    paths = sorted(map(str, photographs.iterdir()))
+    found = subprocess.run([str(python), 'predict.py', str(folder), *paths], cwd=cwd, capture_output=True, text=True,
+                           timeout=120, env={**os.environ, 'PYTHONPATH': ''})
     assert found.returncode == 0, found.stderr
-    percent, label = found.stdout.strip().split(None, 1)
-    return label, pytest.approx(float(percent.rstrip('%')) / 100, abs=.01)
+    assert main(['predict', str(folder), *paths, '--top-k', '1', '--format', 'jsonl']) == 0
+    rows = [json.loads(line)['predictions'][0] for line in capsys.readouterr().out.splitlines()]
+    lines = [line.split(None, 1) for line in found.stdout.splitlines()]
+    assert [label for _, label in lines] == [row['label'] for row in rows] and len(rows) == len(paths)
+    errors = [abs(float(percent.rstrip('%')) / 100 - row['probability']) for (percent, _), row in zip(lines, rows)]
+    print(f'\n{max(errors):.1e}')
+    assert max(errors) <= 1e-3
 
 
-@pytest.mark.parametrize('other', ['cv2', 'onnxruntime'])
-def test_the_script_runs_without_mxnet_and_this_project(exported, shipped, pictures, tmp_path, other):
-    (tmp_path / 'predict.py').write_text(BLOCK.format(blocked=repr(other)) + script())
-    wanted = Predictor(shipped).predict(str(pictures / '00.png'), 1)[0][0]
-    assert wanted == said_by_the_script(sys.executable, exported, pictures / '00.png', tmp_path)
+@pytest.mark.parametrize('missing', [('cv2',), ('onnxruntime',), ('onnxruntime', 'PIL')], ids='-'.join)
+def test_the_script_runs_without_mxnet_and_this_project(cropping, photographs, tmp_path, capsys, missing):
+    (tmp_path / 'predict.py').write_text(BLOCK.format(blocked=', '.join(map(repr, missing))) + script())
+    agrees(sys.executable, cropping, photographs, tmp_path, capsys)
+
+
+def test_the_script_says_what_it_needs(exported, tmp_path):
+    (tmp_path / 'predict.py').write_text(script())
+    folder = copied(exported, tmp_path)
+    said = json.loads((folder / 'model.json').read_text())
+    for change in (lambda: said.update(task='segmentation'), lambda: said.update(task='classification', layout='NHWC'),
+                   lambda: said.update(layout='NCHW') or (folder / f'{SHIPPED}.onnx').unlink(),
+                   lambda: said['files'].pop('onnx')):
+        change()
+        (folder / 'model.json').write_text(json.dumps(said))
+        found = subprocess.run([sys.executable, 'predict.py', str(folder)], cwd=tmp_path, capture_output=True,
+                               text=True, timeout=60, env={**os.environ, 'PYTHONPATH': ''})
+        assert found.returncode == 1 and found.stderr.count('\n') == 1
+        assert 'needs a classification network in ONNX: gluon-aff export' in found.stderr
 
 
 @pytest.mark.skipif(not os.environ.get('GLUON_AFF_FRESH_ENVIRONMENT'),
                     reason='installs packages; GLUON_AFF_FRESH_ENVIRONMENT=1 asks for it')
-@pytest.mark.parametrize('packages', [['onnxruntime==1.19.2', 'Pillow'], ['opencv-python==4.11.0.86']])
-def test_the_script_runs_in_a_fresh_environment(exported, shipped, pictures, tmp_path, packages):
+@pytest.mark.parametrize('packages', [['onnxruntime==1.19.2', 'Pillow', 'numpy<1.24'], ['onnxruntime', 'Pillow'],
+                                      ['opencv-python==4.11.0.86', 'numpy<1.24'], ['opencv-python']], ids=' '.join)
+def test_the_script_runs_in_a_fresh_environment(cropping, photographs, tmp_path, capsys, packages):
     subprocess.run([sys.executable, '-m', 'venv', str(tmp_path / 'venv')], check=True, timeout=120)
     python = tmp_path / 'venv' / 'bin' / 'python'
-    subprocess.run([str(python), '-m', 'pip', 'install', '-q', 'numpy<1.24', *packages], check=True, timeout=400)
+    subprocess.run([str(python), '-m', 'pip', 'install', '-q', *packages], check=True, timeout=400)
     assert subprocess.run([str(python), '-c', 'import mxnet'], stderr=subprocess.DEVNULL, timeout=60).returncode
     (tmp_path / 'predict.py').write_text(script())
-    wanted = Predictor(shipped).predict(str(pictures / '00.png'), 1)[0][0]
-    assert wanted == said_by_the_script(python, exported, pictures / '00.png', tmp_path)
+    agrees(python, cropping, photographs, tmp_path, capsys)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .images import upright
+from .images import orientation, upright
 
 __all__ = ['crop_box', 'draw_colours', 'random_resized_crop', 'recolour', 'write_training']
 
 AREA, ASPECT, TRIALS = (0.08, 1.0), (3 / 4, 4 / 3), 10
 JITTER, LIGHTING = 0.4, 0.1
+JPEG = ('JPEG', 'MPO')
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 # Of the covariance of ImageNet's RGB values in 0..255: AlexNet's, in the figures that every implementation has.
 EIGENVALUES = np.array([55.46, 4.794, 1.148])
@@ -68,8 +69,10 @@ def random_resized_crop(image, size, random):
     -------
     PIL.Image, RGB, (size, size)
     """
-    turned = image.getexif().get(0x0112, 1) >= 5
-    width, height = image.size[::-1] if turned else image.size
+    if image.format not in JPEG:
+        # Its size is certain only then: newer versions of Pillow turn that of a TIFF beforehand.
+        image = upright(image)
+    width, height = image.size[::-1] if orientation(image) >= 5 else image.size
     left, top, wide, tall = crop_box(width, height, random)
     reduction = min(wide, tall) // (2 * size)
     if reduction > 1:

@@ -1,12 +1,14 @@
 """Images in a folder for each class.
 
 The folders in a tree, by name, are its classes 0, 1, ...; each holds its images directly or in folders of its own.
-Links are followed. What is hidden, its name beginning with a dot, is passed over. Files beside the class folders,
-without an image's suffix, or that cannot be decoded whole are left out, and named in `skipped`.
+What is an image :func:`gluon_aff.data.walk.find_images` says: links are followed, what is hidden, its name beginning
+with a dot, is passed over. Files beside the class folders, that are no image, or that cannot be decoded whole are left
+out, and named in `skipped`.
 """
 from __future__ import annotations
 
 import os
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,11 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import positive
-from .images import IMAGE_SUFFIXES, opened, upright
+from .images import opened, upright
+from .walk import IMAGE_SUFFIXES, find_images
 
-__all__ = ['ImageFiles', 'ImageFolders', 'image_folders']
+__all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'usable_images']
 
 CHUNK = 64
+# Of folders that are parts of a data set.
+TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,9 @@ def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
     FileNotFoundError
         If a folder is missing.
     ValueError
-        If a tree has fewer than two classes, a class has no image that can be read, val/ has a class that train/
-        lacks, or `val_fraction` does not fit.
+        If a tree has fewer than two classes, or parts of a data set for such (train/ beside test/), a class has no
+        image that can be read or a name that is no line of text, val/ has a class that train/ lacks, or `val_fraction`
+        does not fit.
     """
     positive('workers', workers)
     roots = [os.path.join(data_dir, 'train'), os.path.join(data_dir, 'val')]
@@ -143,11 +149,14 @@ def _tree(root, skipped):
     if len(classes) < 2:
         raise ValueError(f'{root} has {"one class folder" if classes else "no class folder"}; it needs a folder of '
                          'images for each of at least two classes, named after them.')
+    _check_names(root, classes)
     skipped.update({path: f'{path} lies beside the class folders.' for name, path in entries.items()
                     if name not in classes})
-    tree = {name: _image_paths(path, skipped) for name, path in classes.items()}
-    for name, paths in tree.items():
-        if not paths:
+    tree = {}
+    for name, path in classes.items():
+        tree[name], left_out = find_images([path])
+        skipped.update(left_out)
+        if tree[name] == [path]:
             raise ValueError(f'Class {name} of {root} is empty: its folder holds no image file '
                              f'({", ".join(IMAGE_SUFFIXES)}); add images or remove the folder.')
     return tree
@@ -155,9 +164,9 @@ def _tree(root, skipped):
 
 def _readable(root, tree, skipped, workers):
     """A tree without the files that are no whole images, which are added to `skipped`."""
-    unreadable = _unreadable([path for paths in tree.values() for path in paths], f'check {root}', workers)
-    skipped.update(unreadable)
-    readable = {name: [path for path in paths if path not in unreadable] for name, paths in tree.items()}
+    broken = _unreadable([path for paths in tree.values() for path in paths], f'check {root}', workers)
+    skipped.update(broken)
+    readable = {name: [path for path in paths if path not in broken] for name, paths in tree.items()}
     for name, paths in readable.items():
         if not paths:
             raise ValueError(f'Class {name} of {root} is empty: none of its {len(tree[name])} image files can be read, '
@@ -165,27 +174,37 @@ def _readable(root, tree, skipped, workers):
     return readable
 
 
-def _image_paths(folder, skipped):
-    """The image files in a folder and those within, by name."""
-    found, seen = [], set()
-    for place, inner, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        if os.path.realpath(place) in seen:
-            # A link that leads back to where the walk has been.
-            inner.clear()
-            continue
-        seen.add(os.path.realpath(place))
-        inner[:] = sorted(name for name in inner if name[0] != '.')
-        for name in files:
-            path = os.path.join(place, name)
-            if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.':
-                found.append(path)
-            elif name[0] != '.':
-                skipped[path] = f"{path} has no image's suffix."
-    return sorted(found)
+def _check_names(root, classes):
+    held_out = [name for name in classes if name.lower() in HELD_OUT]
+    for name in classes:
+        if name.lower() in TRAIN and held_out:
+            raise ValueError(f'{root} has the folders {name} and {", ".join(held_out)}, which are parts of a data set '
+                             f'and no classes; name {os.path.join(root, name)} as the tree to split, or call the '
+                             'held-out part val and leave val_fraction out.')
+        if any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in name):
+            raise ValueError(f'The class folder {name!r} of {root} has a name with control characters or that is not '
+                             'UTF-8, and classes are named after their folders; rename it.')
 
 
-def _refuse(error):
-    raise ValueError(f'Folder {error.filename} cannot be read: {error.strerror}.') from None
+def usable_images(paths, workers=4):
+    """Image files, each of which was decoded once to find those that cannot be.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Of files and folders, see :func:`gluon_aff.data.walk.find_images`.
+    workers : int, default 4
+        Threads that decode.
+
+    Returns
+    -------
+    images : list of str
+    skipped : dict of str: str
+        Of the files that are left out, by path: a sentence that says why.
+    """
+    images, skipped = find_images(paths)
+    skipped.update(_unreadable(images, 'check images', workers))
+    return [path for path in images if path not in skipped], skipped
 
 
 def _unreadable(paths, title, workers):

@@ -1,27 +1,78 @@
-"""Reading images and bringing them to what a network takes."""
+"""Reading images and bringing them to what a network takes.
+
+One reader serves all: :func:`read_image`, or :func:`opened` and :func:`upright` where the file is in memory or only a
+part of the image is wanted. Its rules:
+
+- The content says what an image is, not its name. BMP, GIF, JPEG, JPEG 2000, PNG, PPM (PBM, PGM), TIFF and WebP are
+  read, TGA by its name, AVIF and HEIF where Pillow has them; of several pictures in a file the first.
+- It is turned as EXIF's orientation says, a whole number of 1 to 8 of type SHORT, or, where EXIF has none, XMP's.
+  Anything else is 1, as stored, and damaged metadata are passed over.
+- Of 16 bits the upper 8 are kept. Alpha is dropped, the colours stay as stored. Pillow brings CMYK, YCbCr and Lab to
+  RGB.
+- Refused are floating-point numbers and integers of 32 bits, as nothing says which of them is white; files that are cut
+  short, a JPEG without its end marker for one; images of more than 64 million pixels and files of more than 256 MiB, of
+  AVIF, HEIF and WebP 32 million and 64 MiB, of JPEG 2000 16 million and 64 MiB; what is no regular file.
+"""
 from __future__ import annotations
 
+import io
 import math
 import os
+import re
+import stat
+import struct
+import threading
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-__all__ = ['IMAGE_SUFFIXES', 'evaluation_array', 'evaluation_crop', 'find_images', 'normalise', 'opened', 'read_image',
-           'short_side', 'upright']
+__all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'orientation', 'read_image', 'short_side',
+           'upright']
 
-IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
+MAX_PIXELS, MAX_BYTES = 64_000_000, 2 ** 28
+# The decoders of these hold several copies of the image and of the file.
+HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2 ** 26
+END = b'\xff\xd9'           # a JPEG's
+ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102        # TIFF's and EXIF's tags
+METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
+# Of an orientation: how the image is turned upright, and what undoes that.
+TURNS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
+         6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
+UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
 
 
-def find_images(paths):
-    """The paths as they are, but for each folder its image files, by name, subfolders included."""
-    found = []
-    for path in map(os.fspath, paths):
-        inside = sorted(os.path.join(folder, file) for folder, _, files in os.walk(path) for file in files
-                        if file.lower().endswith(IMAGE_SUFFIXES))
-        found += inside or [path]
-    return found
+class ImageError(ValueError):
+    """Why an image is refused, to go on after its name, if it has one."""
+
+    def __str__(self):
+        return f'An image {self.args[0]}'
+
+
+class _Strict:
+    """Pillow refuses files that are cut short while any thread is within.
+
+    Importing gluoncv.data tells it, for the whole process, to fill up what is missing with grey.
+    """
+
+    def __init__(self):
+        self.lock, self.inside, self.callers = threading.Lock(), 0, False
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.callers, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self.inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside and not ImageFile.LOAD_TRUNCATED_IMAGES:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self.callers
+
+
+strict = _Strict()
 
 
 @contextmanager
@@ -37,46 +88,197 @@ def opened(file, name=None):
     Raises
     ------
     ValueError
-        If there is no such file, or what the block does with it fails.
+        If there is no such file, it is larger than the module's rules allow, or what the block does with it fails.
     """
     name = name or file
-    # Importing gluoncv.data sets it, for the whole process: what is missing of a file then becomes grey, unnoticed.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with Image.open(file) as image:
+        size = _check_file(file)
+        with strict, Image.open(file, formats=_formats(name)) as image:
+            _check_image(image, size)
             yield image
     except FileNotFoundError:
         raise ValueError(f'There is no file {name}.') from None
+    except ImageError as error:
+        raise ValueError(f'{name} {error.args[0]}') from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f'{name} {_too_many_pixels(MAX_PIXELS)}') from None
     except Exception as error:  # Pillow's readers raise what a damaged file leads them to, struct.error for one.
         raise ValueError(f'{name} is not an image that can be read ({type(error).__name__}).') from None
 
 
-def upright(image):
-    """The image decoded, as RGB, turned as its EXIF data says; of 16 bits the upper 8 are kept, and alpha is dropped.
+def _formats(name):
+    Image.init()
+    # TGA has no signature, so nearly anything may look like it.
+    tga = ('TGA',) if str(name).lower().endswith('.tga') else ()
+    return [each for each in FORMATS + tga if each in Image.OPEN]
+
+
+def _check_file(file):
+    """The size of a file in bytes, if it is one and not too large."""
+    if isinstance(file, (str, bytes, os.PathLike)):
+        status = os.stat(file)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError('is not an image that can be read but a folder that holds none.')
+        if not stat.S_ISREG(status.st_mode):
+            # It is not opened, as that could wait for ever.
+            raise ImageError('is not an image that can be read but a pipe, a socket or a device.')
+        size = status.st_size
+    else:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+    _check_bytes(size, MAX_BYTES)
+    return size
+
+
+def _check_bytes(size, most):
+    if size > most:
+        raise ImageError(f'has more than the {most >> 20} MiB that are read; make it smaller.')
+
+
+def _check_image(image, size):
+    if image.format in HEAVY:
+        _check_bytes(size, MAX_HEAVY_BYTES)
+    most = HEAVY.get(image.format, MAX_PIXELS)
+    if image.width * image.height > most:
+        raise ImageError(f'is {image.width} x {image.height}: it {_too_many_pixels(most)}')
+    if image.format == 'JPEG' and not _has_end(image.fp):
+        raise ImageError('is not an image that can be read whole, as its end is missing.')
+
+
+def _too_many_pixels(most):
+    return f'has more than the {most // 10 ** 6} million pixels that are read; make it smaller.'
+
+
+def _has_end(file):
+    """Whether a JPEG file, at its first scan, has an end marker, which is not among the coded pixels."""
+    position, last = file.tell(), b''
+    try:
+        file.seek(-2, io.SEEK_END)
+        if file.read() == END:        # as nearly always
+            return True
+        file.seek(position)
+        for chunk in iter(lambda: file.read(2 ** 16), b''):
+            if END in last + chunk:
+                return True
+            last = chunk[-1:]
+        return False
+    finally:
+        file.seek(position)
+
+
+def orientation(image):
+    """How an image is stored, as EXIF's orientation, or else XMP's, says: 1 to 8, 1 being upright.
 
     Parameters
     ----------
     image : PIL.Image
-        Changed, or returned itself.
+        A PNG is decoded, as its metadata may follow the pixels.
     """
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith('I'):
-        # Pillow's own conversion would cut everything above 255 to white.
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    return image if image.mode == 'RGB' else image.convert('RGB')
+    if image.format == 'PNG':
+        image.load()
+    value = None
+    if hasattr(image, 'tag_v2'):
+        if ORIENTATION in image.tag_v2:        # it is gone where Pillow has turned the image
+            value = _exif_orientation(image.fp)
+    else:
+        value = _exif_orientation(io.BytesIO(_exif(image)))
+    return value or _xmp_orientation(image)
 
 
-def read_image(path):
-    """The image file at `path` as an RGB PIL.Image, turned upright as its EXIF data says.
+def _exif(image):
+    """The EXIF data of an image, a TIFF file's beginning, or nothing."""
+    try:
+        data = image.info.get('exif')
+        if data is None:
+            # As ImageMagick wrote it into PNG: three lines, then hexadecimal digits.
+            data = bytes.fromhex(''.join(image.info.get('Raw profile type exif', '').split('\n')[3:]))
+        while data.startswith(b'Exif\0\0'):
+            data = data[6:]
+        return data
+    except (ValueError, TypeError, AttributeError):
+        return b''
+
+
+def _exif_orientation(file):
+    """The orientation in a TIFF file's first directory: 1 where it is no SHORT of 1 to 8, None without one."""
+    try:
+        file.seek(0)
+        head = file.read(16)
+        order = {b'II': '<', b'MM': '>'}[head[:2]]
+        big = struct.unpack_from(order + 'H', head, 2)[0] == 43
+        entry = struct.Struct(order + ('HHQH6x' if big else 'HHIHxx'))
+        file.seek(struct.unpack_from(order + 'Q', head, 8)[0] if big else struct.unpack_from(order + 'I', head, 4)[0])
+        count, = struct.unpack(order + ('Q' if big else 'H'), file.read(8 if big else 2))
+        entries = file.read(entry.size * min(count, 2 ** 16))
+        for tag, kind, values, value in entry.iter_unpack(entries[:len(entries) // entry.size * entry.size]):
+            if tag == ORIENTATION:
+                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
+    except (KeyError, struct.error, ValueError, OSError, OverflowError, AttributeError):
+        pass
+    return None
+
+
+def _xmp_orientation(image):
+    text = image.info.get('XML:com.adobe.xmp') or image.info.get('xmp') or ''
+    text = text if isinstance(text, str) else bytes(text).decode('utf-8', 'replace')
+    value = re.search(r'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\s*["\'<]', text)
+    return int(value[1]) if value else 1
+
+
+def upright(image):
+    """The image decoded, as RGB, turned upright, by the module's rules.
+
+    Parameters
+    ----------
+    image : PIL.Image
+        It is decoded, and may itself be returned.
 
     Raises
     ------
     ValueError
-        If there is no such file, or it is not an image that Pillow reads whole.
+        If its pixels are floating-point numbers or integers of 32 bits.
     """
-    if os.path.isdir(path):
-        raise ValueError(f'Folder {path} holds no image ({", ".join(IMAGE_SUFFIXES)}).')
+    turn, exif = orientation(image), None
+    if hasattr(image, 'tag_v2'):
+        exif = image.getexif()
+        stored = exif.get(ORIENTATION)
+    image.load()
+    rgb = _rgb(image)
+    if exif is not None and stored in TURNS and ORIENTATION not in exif:
+        # Pillow has turned the TIFF while decoding, by an orientation of any type.
+        if stored == turn:
+            return rgb
+        rgb = rgb.transpose(UNDONE[stored])
+    if turn != 1:
+        rgb = rgb.transpose(TURNS[turn])
+        for key in METADATA:        # so that the image is not turned once more
+            rgb.info.pop(key, None)
+    return rgb
+
+
+def _rgb(image):
+    """A decoded image as RGB: of 16 bits the upper 8, without alpha."""
+    # Pillow calls integers of 32 bits what is stored with 16 in PNG, in older versions, and PPM.
+    if image.mode == 'F' or image.mode == 'I' and image.format not in ('PNG', 'PPM'):
+        kind = 'floating-point numbers' if image.mode == 'F' else 'integers of 32 bits'
+        raise ImageError(f'has {kind} for pixels, and nothing says which of them is white; save it with 8 or 16 bits.')
+    if image.mode.startswith('I'):
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if hasattr(image, 'tag_v2') else 16
+        image = Image.fromarray((np.asarray(image) >> bits - 8).astype(np.uint8))
+    if image.mode in ('La', 'RGBa'):
+        # Their colours are multiplied by alpha.
+        image = image.convert(image.mode[:-1] + 'A')
+    return image if image.mode == 'RGB' else image.convert('RGB')
+
+
+def read_image(path):
+    """The image file at `path` as an RGB PIL.Image, turned upright; see the module for the rules.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is larger than the rules allow, or it is not an image that Pillow reads whole.
+    """
     with opened(path) as image:
         return upright(image)
 
@@ -123,10 +325,30 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
         size = (image.width * tall // image.height, tall)
     else:
         size = (wide, image.height * wide // image.width)
-    if size != image.size:
-        image = image.resize(size, Image.BILINEAR)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return np.asarray(image.crop((left, top, left + width, top + height)))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    box = left, top, left + width, top + height
+    if size == image.size:
+        return np.asarray(image.crop(box))
+    # The part alone is a little differently rounded, so it is computed only where the rest would be most of the work; a
+    # crop_ratio above 1 has a black border.
+    if min(left, top) < 0 or size[0] * size[1] <= 8 * width * height:
+        return np.asarray(image.resize(size, Image.BILINEAR).crop(box))
+    return np.asarray(_resized(image, size, box))
+
+
+def _resized(image, size, box):
+    """The part within `box`, in pixels of the result, of an image resized to `size`; nothing else is computed."""
+    # Pillow takes its box in single precision, so it is given one in a small part of the image: what the crop and the
+    # filter need.
+    starts, ends, within = [], [], []
+    for old, new, low, high in zip(image.size, size, box[:2], box[2:]):
+        margin = math.ceil(max(1, old / new)) + 1
+        starts.append(max(low * old // new - margin, 0))
+        ends.append(min(-(-high * old // new) + margin, old))
+        within.append((low * old / new - starts[-1], high * old / new - starts[-1]))
+    (left, right), (top, bottom) = within
+    part = image.crop((*starts, *ends))
+    return part.resize((box[2] - box[0], box[3] - box[1]), Image.BILINEAR, (left, top, right, bottom))
 
 
 def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):

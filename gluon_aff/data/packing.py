@@ -1,27 +1,33 @@
 """Folders of images packed into RecordIO files."""
 from __future__ import annotations
 
+import io
 import os
-import re
-import subprocess
-import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
-import mxnet as mx
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from ..errors import positive
 from ..files import temporary_folder
 from .folders import image_folders
+from .images import read_image
 from .labels import write_class_names
+from .records import write_record
 
 __all__ = ['write_records']
 
-IM2REC = os.path.join(os.path.dirname(mx.__file__), 'tools', 'im2rec.py')
+LONGEST = 65500         # pixels of a JPEG's side
+AHEAD = 4               # images in advance for each thread
 
 
 def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, workers=4, seed=0):
-    """Pack folders of images into train.rec and val.rec, each with its .idx, and classes.txt, by MXNet's im2rec.
+    """Pack folders of images into train.rec and val.rec, each with its .idx, and classes.txt.
+
+    Images are packed as JPEG, RGB and upright, as :func:`gluon_aff.data.images.read_image` gives them, so every reader
+    of RecordIO sees the same.
 
     Parameters
     ----------
@@ -34,17 +40,20 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
     quality : int, default 95
         Of the JPEG, 1 to 100.
     workers : int, default 4
-        Threads that check the images, and processes that encode them.
+        Threads that check, resize and encode the images.
 
     Returns
     -------
     dict of str: str
-        Of the files that were left out, by path: a sentence that says why.
+        Of the files that were left out, by path: a sentence that says why. An image is left out, too, whose long side
+        would exceed JPEG's 65,500 pixels.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`gluon_aff.data.folders.image_folders`, or if im2rec fails.
+        As :func:`gluon_aff.data.folders.image_folders`, or if all images of a part are left out.
+    OSError
+        If the files cannot be written.
     """
     positive('resize', resize, or_zero=True)
     if not 1 <= positive('quality', quality) <= 100:
@@ -53,12 +62,15 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
     skipped = dict(folders.skipped)
     os.makedirs(output, exist_ok=True)
     with temporary_folder(output, '.records-') as folder:
-        write_class_names(os.path.join(folder, 'classes.txt'), folders.labels)
-        for name, files in (('train', folders.train), ('val', folders.val)):
-            order = np.arange(len(files))
-            if name == 'train':
-                order = np.random.RandomState(seed).permutation(order)
-            skipped.update(_pack(files, order, os.path.join(folder, name), resize, quality, workers))
+        try:
+            write_class_names(os.path.join(folder, 'classes.txt'), folders.labels)
+            for name, files in (('train', folders.train), ('val', folders.val)):
+                order = np.arange(len(files))
+                if name == 'train':
+                    order = np.random.RandomState(seed).permutation(order)
+                skipped.update(_pack(files, order, os.path.join(folder, name), resize, quality, workers))
+        except OSError as error:
+            raise OSError(error.errno, f'The records cannot be written: {error.strerror}', output) from None
         for name in ('train.rec', 'train.idx', 'val.rec', 'val.idx', 'classes.txt'):
             os.replace(os.path.join(folder, name), os.path.join(output, name))
     return skipped
@@ -66,33 +78,44 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
 
 def _pack(files, order, prefix, resize, quality, workers):
     """Write prefix.rec and prefix.idx; returns why images were left out, by path."""
-    import cv2  # Here, as its system libraries are missing where nobody packs.
-    with open(prefix + '.lst', 'w', encoding='utf-8') as file:
+    skipped, waiting = {}, deque()
+    with open(prefix + '.rec', 'wb') as record, open(prefix + '.idx', 'w') as places, ThreadPoolExecutor(workers) as \
+            pool, tqdm(total=len(order), desc=f'pack {os.path.basename(prefix)}', unit='image', leave=False,
+                       disable=None) as bar:
+        def write_next():
+            key, index, encoding = waiting.popleft()
+            try:
+                content = encoding.result()
+            except ValueError as error:
+                skipped[files.paths[index]] = str(error)
+            else:
+                print(key, record.tell(), sep='\t', file=places)
+                write_record(record, files.target[index], key, content)
+            bar.update()
         for key, index in enumerate(order):
-            path = os.path.abspath(files.paths[index])
-            if not path.isprintable():
-                # A tab or a line's end would break the list.
-                path, original = f'{prefix}-{key}{os.path.splitext(path)[1]}', path
-                os.symlink(original, path)
-            print(key, files.target[index], path, sep='\t', file=file)
-    # With one process im2rec ends at the first image that it cannot read.
-    command = [sys.executable, '-u', IM2REC, prefix, os.sep, '--resize', resize, '--quality', quality,
-               '--num-thread', max(2, workers)]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          encoding='utf-8', errors='replace', env={**os.environ, 'PYTHONUTF8': '1'}) as packing, \
-            tqdm(total=len(order), desc=f'pack {os.path.basename(prefix)}', unit='image', leave=False,
-                 disable=None) as bar:
-        said = ''
-        for line in packing.stdout:
-            said = line.strip() or said
-            done = re.search(r'count: (\d+)$', said)
-            if done:
-                bar.update(int(done.group(1)) - bar.n)
-    packed = set()
-    if packing.returncode == 0:
-        with open(prefix + '.idx') as file:
-            packed.update(int(line.split('\t')[0]) for line in file)
-    missing = [files.paths[index] for key, index in enumerate(order) if key not in packed]
-    if any(cv2.imread(path) is not None for path in missing):
-        raise ValueError(f'im2rec ended before its work was done, with {said!r}; is the disk full?')
-    return {path: f'{path} is not an image that OpenCV reads.' for path in missing}
+            # A few in advance, as all that is encoded would stay in memory when the disk is slow.
+            if len(waiting) == AHEAD * workers:
+                write_next()
+            waiting.append((key, index, pool.submit(_encoded, files.paths[index], resize, quality)))
+        while waiting:
+            write_next()
+    if len(skipped) == len(order):
+        raise ValueError(f'None of the {len(order)} images for {os.path.basename(prefix)}.rec can be packed: '
+                         f'{next(iter(skipped.values()))}')
+    return skipped
+
+
+def _encoded(path, resize, quality):
+    """The image file at `path` as a JPEG's bytes."""
+    image, size = read_image(path), None
+    if resize:
+        size = tuple(side * resize // min(image.size) for side in image.size)
+    if max(size or image.size) > LONGEST:
+        width, height = size or image.size
+        raise ValueError(f'{path} would be {width} x {height} pixels, and a JPEG has at most {LONGEST} to a side; crop '
+                         'it.')
+    if size and size != image.size:
+        image = image.resize(size, Image.BILINEAR)
+    content = io.BytesIO()
+    image.save(content, 'JPEG', quality=quality)
+    return content.getvalue()

@@ -1,17 +1,21 @@
 """The exported folder: the files, and model.json, which says what they are and how images are prepared for them."""
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 
 import mxnet as mx
 
 from ..download import digest
 from ..errors import unknown
 from ..files import temporary_folder
+from ..received import check_plain_name, read_json, regular_file, shown
+from ..spec import ModelSpec
 from .folding import fold_batchnorm
 from .graph import Graph
-from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
+from .int8 import compare_onnx, quantize_onnx, read_batches, sensitive_nodes
 from .onnx_file import export_onnx, import_onnx, import_onnxruntime, input_shapes
 from .symbol import export_symbol
 
@@ -19,6 +23,8 @@ __all__ = ['FORMATS', 'export', 'is_export', 'read_export']
 
 FORMATS = ('symbol', 'onnx', 'int8')
 VERSION = 1
+# The most bytes of a file of each kind; protobuf reads no larger ONNX file.
+LIMITS = {'symbol': 16 << 20, 'params': 2 << 30, 'onnx': (2 << 30) - 1, 'int8': (2 << 30) - 1}
 
 
 def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preprocess=False, dynamic=True, float_nodes=0):
@@ -93,13 +99,9 @@ def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes
     graph = Graph(folded)
     if preprocess:
         graph.preprocess(*normalisation)
-    shape, free = input_shapes(graph, model.input_size, preprocess)
-    # As JSON reads it back, so that what is returned equals what is written.
-    description = json.loads(json.dumps({
-        'name': model.name, 'task': model.task, 'labels': model.labels, 'input_size': model.input_size,
-        'min_size': model.min_size, 'mean': model.mean, 'std': model.std, 'crop_ratio': model.crop_ratio,
-        'input': 'data', 'layout': 'NHWC' if preprocess else 'NCHW', 'dtype': 'uint8' if preprocess else 'float32',
-        'shape': ['N', *(free if dynamic else shape)[1:]]}))
+    free = input_shapes(graph, model.input_size, preprocess)[1]
+    spec = ModelSpec.of(model, layout='NHWC' if preprocess else 'NCHW', dynamic=dynamic and 'H' in free)
+    description = {'input': 'data', **spec.to_json()}
     files = {}
 
     def path(name):
@@ -117,6 +119,7 @@ def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes
     if 'int8' in formats:
         files['int8'] = f'{model.name}-int8.onnx'
         source = path(files['onnx'])
+        calibration = read_batches(source, calibration)
         kept = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
         quantize_onnx(source, calibration, path(files['int8']), kept)
         report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': kept}
@@ -131,11 +134,10 @@ def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes
 def is_export(folder):
     """Whether a path is a folder with a model.json that an export wrote."""
     try:
-        with open(os.path.join(folder, 'model.json'), encoding='utf-8') as file:
-            said = json.load(file)
+        description = read_json(folder, 'model.json')
     except (OSError, ValueError):
         return False
-    return isinstance(said, dict) and 'export' in said
+    return isinstance(description, dict) and 'export' in description
 
 
 def read_export(folder, kinds=()):
@@ -156,28 +158,52 @@ def read_export(folder, kinds=()):
     FileNotFoundError
         If there is no such folder, or a file in it is missing.
     ValueError
-        If it is no exported folder, holds no such kind of file, or a file is not the one that was exported.
+        If it is no exported folder, its model.json holds a value that cannot be, it has no file of such a kind, or a
+        file is not the one that was exported.
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f'There is no folder {folder}.')
     if not is_export(folder):
         raise ValueError(f'{folder} is no exported folder: it has no model.json of an export; '
                          "give the folder that 'gluon-aff export' wrote.")
-    with open(os.path.join(folder, 'model.json'), encoding='utf-8') as file:
-        said = json.load(file)
-    missing = [key for key in ('name', 'task', 'labels', 'input_size', 'min_size', 'mean', 'std', 'crop_ratio',
-                               'layout', 'dtype', 'shape', 'files') if key not in said]
-    if missing or said['export'] != VERSION:
-        raise ValueError(f'{folder}/model.json is damaged or of another version of gluon_aff'
-                         f'{f" (it lacks {missing[0]})" if missing else ""}; export the network again.')
+    description = read_json(folder, 'model.json')
+    try:
+        if type(description['export']) is not int or description['export'] != VERSION:
+            raise ValueError(f'export must be {VERSION}, got {shown(description["export"])}.')
+        if description.get('input', 'data') != 'data':
+            raise ValueError(f'input must be data, got {shown(description["input"])}.')
+        ModelSpec.from_json(description)
+        _check_files(description.get('files'))
+    except ValueError as error:
+        raise ValueError(f'{folder}/model.json is damaged or of another version of gluon_aff: '
+                         f'{str(error).rstrip(".")}; export the network again.') from None
     for kind in kinds:
-        if kind not in said['files']:
-            raise ValueError(f'{folder} holds no {kind} file, only {", ".join(said["files"])}; export it with that '
-                             'format.')
-        path = os.path.join(folder, said['files'][kind]['file'])
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'{folder} lacks {said["files"][kind]["file"]}; export the network again.')
-        if digest(path, 'sha256') != said['files'][kind]['sha256']:
-            raise ValueError(f'{path} is not the file that was exported: its SHA-256 is not the one in model.json; '
-                             'export the network again.')
-    return said
+        read_file(folder, description, kind)
+    return description
+
+
+def _check_files(files):
+    """Raise a ValueError where `files` is not {kind: {'file': plain name, 'sha256': digest}}."""
+    if not isinstance(files, dict) or not files:
+        raise ValueError(f'files must name the files by their kinds, got {shown(files)}.')
+    for kind, record in files.items():
+        if kind not in LIMITS:
+            raise ValueError(f'files must be of the kinds {", ".join(LIMITS)}, got {shown(kind)}.')
+        if not isinstance(record, dict) or not re.fullmatch('[0-9a-f]{64}', str(record.get('sha256'))):
+            raise ValueError(f'files.{kind} must have a file and its sha256, got {shown(record)}.')
+        check_plain_name(record.get('file'))
+
+
+def read_file(folder, description, kind):
+    """The bytes of a file in an exported folder, read once and checked against model.json; errors as `read_export`."""
+    files = description['files']
+    if kind not in files:
+        raise ValueError(f'{folder} holds no {kind} file, only {", ".join(files)}; export it with that format.')
+    name = files[kind]['file']
+    if not os.path.lexists(os.path.join(folder, name)):
+        raise FileNotFoundError(f'{folder} lacks {name}; export the network again.')
+    content = regular_file(folder, name, LIMITS[kind])
+    if hashlib.sha256(content).hexdigest() != files[kind]['sha256']:
+        raise ValueError(f'{os.path.join(folder, name)} is not the file that was exported: its SHA-256 is not the one '
+                         'in model.json; export the network again.')
+    return content

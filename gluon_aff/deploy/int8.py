@@ -1,17 +1,22 @@
 """INT8 from float32 ONNX files: static quantization by ONNX Runtime, and how much it changes."""
 from __future__ import annotations
 
-import json
+import logging
 import os
 import tempfile
 
 import numpy as np
 
-from ..data.images import evaluation_crop, find_images, normalise, read_image
+from ..data.folders import usable_images
+from ..data.images import read_image
 from ..files import atomic
+from ..spec import ModelSpec
+from .external_data import check_no_external_data
 from .onnx_file import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
+
+log = logging.getLogger(__name__)
 
 # All that these networks consist of, down to the gates of the fusions: a single operator in float32 between others
 # brings whole maps from INT8 and back, which took more time than the operator itself.
@@ -31,8 +36,8 @@ def quantize_onnx(path, calibration, output, exclude=()):
     path : str
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
-        A folder of images, or batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders
-        give them.
+        A folder of images (files of which that cannot be read are left out, with a warning), paths of images, or
+        batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders give them.
     output : str
         The file to write; its folder is made.
     exclude : sequence of str, default ()
@@ -110,7 +115,8 @@ def compare_onnx(path, other, images):
     ImportError, FileNotFoundError, ValueError
         As :func:`quantize_onnx` does.
     """
-    runs = [session(_there(each)) for each in (path, other)]
+    import_onnxruntime()
+    runs = [session(_content(each)) for each in (path, other)]
     count = agree = places = values = 0
     difference = size = 0.0
     right, labelled = np.zeros(2), True
@@ -132,7 +138,7 @@ def compare_onnx(path, other, images):
 
 
 def read_batches(path, images):
-    """[(array, label or None), ...] of a folder of images, as the ONNX file at `path` takes them, or of batches.
+    """[(array, label or None), ...] of images, as the ONNX file at `path` takes them, or of batches.
 
     Raises
     ------
@@ -140,7 +146,10 @@ def read_batches(path, images):
         If there is no ONNX file, or no image.
     """
     if isinstance(images, (str, os.PathLike)):
-        return list(_from_folder(_there(path), os.fspath(images)))
+        return list(_from_files(_there(path), _in_folder(os.fspath(images))))
+    images = list(images)
+    if images and isinstance(images[0], (str, os.PathLike)):
+        return list(_from_files(_there(path), images))
     found = []
     for batch in images:
         data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
@@ -151,20 +160,25 @@ def read_batches(path, images):
     return found
 
 
-def _from_folder(path, folder):
+def _in_folder(folder):
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
-    said = {each.key: each.value for each in _load(path).metadata_props}
+    files, skipped = usable_images([folder])
+    for sentence in skipped.values():
+        log.warning(sentence)
+    if not files:
+        raise ValueError(f'Folder {folder} holds no image that can be read.')
+    return files
+
+
+def _from_files(path, files):
     try:
-        size, mean, std, ratio = (json.loads(said[key]) for key in ('input_size', 'mean', 'std', 'crop_ratio'))
-        layout = said['layout']
-    except KeyError as missing:
-        raise ValueError(f'{path} does not say how images are prepared for it (no {missing}); give batches rather than '
-                         'a folder.') from None
-    files = find_images([folder])
+        spec = ModelSpec.from_metadata({each.key: each.value for each in _load(path).metadata_props})
+    except ValueError as error:
+        raise ValueError(f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
+                         'rather than a folder.') from None
     for start in range(0, len(files), BATCH):
-        pixels = np.stack([evaluation_crop(read_image(file), size, ratio) for file in files[start:start + BATCH]])
-        yield (pixels if layout == 'NHWC' else normalise(pixels, mean, std)), None
+        yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start:start + BATCH]])), None
 
 
 def _there(path):
@@ -173,11 +187,19 @@ def _there(path):
     return os.fspath(path)
 
 
+def _content(path):
+    """The bytes of an ONNX file that has all values in itself."""
+    with open(_there(path), 'rb') as file:
+        content = file.read()
+    check_no_external_data(content, path)
+    return content
+
+
 def _load(path):
     onnx = import_onnx()
     from google.protobuf.message import DecodeError
     try:
-        return onnx.load(_there(path))
+        return onnx.load_from_string(_content(path))
     except DecodeError:
         raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
 

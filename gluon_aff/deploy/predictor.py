@@ -1,25 +1,33 @@
 """One way to ask a network, whatever computes it: MXNet, ONNX Runtime or OpenCV."""
 from __future__ import annotations
 
-import importlib.util
+import logging
 import os
-import warnings
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
 from PIL import Image
 
-from ..data.images import evaluation_crop, find_images, normalise, read_image
-from ..errors import positive, unknown
+from ..data.images import read_image, upright
+from ..data.walk import find_images
+from ..errors import positive
+from ..spec import ModelSpec
+from .backends import BACKENDS, block, open_backend
 from .folder import read_export
-from .onnx_file import session
 
 __all__ = ['BACKENDS', 'Predictor']
 
+log = logging.getLogger(__name__)
+
 
 class Predictor:
-    """Names what images show, by a network or what was exported of it.
+    """Names what images show, by a network or what was exported of it; it hybridizes the network.
+
+    Several threads may ask one predictor; OpenCV and MXNet answer them one after the other.
+
+    Of a folder each file is read once, compared with its digest in model.json, and opened from the bytes that were
+    compared. MXNet's readers see no parameter file and no symbol that was not checked before, and an ONNX file that
+    keeps values in other files is refused.
 
     Parameters
     ----------
@@ -28,11 +36,12 @@ class Predictor:
         For a registered name or a run's folder see :func:`model_zoo.trained.open_predictor`.
     backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
         What computes a folder's network: MXNet its symbol, ONNX Runtime its float32 or INT8 file, OpenCV's DNN module
-        its float32 file. By default ONNX Runtime if it is installed and the file is there, else MXNet.
+        its float32 file. By default MXNet on a GPU; on the CPU ONNX Runtime if it is installed and the file is there,
+        else MXNet.
     ctx : mxnet.Context, default mxnet.cpu()
-        MXNet's device.
+        MXNet's device; the others compute on the CPU.
     threads : int, optional
-        Of ONNX Runtime; it takes all cores by default.
+        Of ONNX Runtime, which takes all cores by default.
 
     Attributes
     ----------
@@ -41,6 +50,8 @@ class Predictor:
     input_size : (C, H, W)
     min_size : int
         The least H and W.
+    spec : gluon_aff.spec.ModelSpec
+        All of these.
     mean, std : three floats each
     crop_ratio : float
 
@@ -56,34 +67,26 @@ class Predictor:
     """
 
     def __init__(self, source, backend=None, ctx=None, threads=None):
-        ctx = ctx or mx.cpu()
+        device = ctx or mx.cpu()
+        if threads is not None:
+            positive('threads', threads)
         if isinstance(source, (str, os.PathLike)):
             source = os.fspath(source)
-            said = read_export(source)
-            if backend is None:
-                there = importlib.util.find_spec('onnxruntime') is not None and 'onnx' in said['files']
-                backend = 'onnxruntime' if there or 'symbol' not in said['files'] else 'mxnet'
-            if backend not in BACKENDS:
-                raise unknown('backend', backend, BACKENDS)
-            make, kinds = BACKENDS[backend]
-            read_export(source, kinds)
-            self._run = make(*(os.path.join(source, said['files'][kind]['file']) for kind in kinds), said,
-                             ctx=ctx, threads=threads)
+            description = read_export(source)
+            spec = ModelSpec.from_json(description)
+            self._run = open_backend(source, description, spec, backend, device, threads)
         else:
             if backend not in (None, 'mxnet'):
                 raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
-            sides = [positive('A side', side) for side in source.input_size]
-            fixed = getattr(source.net, 'input_size', None)
-            said = {**{key: getattr(source, key) for key in ('name', 'task', 'labels', 'input_size', 'min_size',
-                                                             'mean', 'std', 'crop_ratio')},
-                    'layout': 'NCHW', 'dtype': 'float32', 'shape': ['N', *(sides if fixed else (sides[0], 'H', 'W'))]}
-            source.net.hybridize()
-            self._run = _block(source.net, ctx)
-        self.name, self.task, self.labels = said['name'], said['task'], list(said['labels'])
-        self.input_size, self.min_size = tuple(said['input_size']), said['min_size']
-        self.crop_ratio = said['crop_ratio']
-        self.mean, self.std = tuple(said['mean']), tuple(said['std'])
-        self._layout, self._dtype, self._shape = said['layout'], np.dtype(said['dtype']), said['shape']
+            if threads is not None:
+                raise ValueError('threads are of ONNX Runtime, and MXNet computes a network that is not exported; '
+                                 'leave them out.')
+            spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
+            self._run = block(source.net, device)
+        self.spec = spec
+        self.name, self.task, self.labels = spec.name, spec.task, list(spec.labels)
+        self.input_size, self.min_size, self.crop_ratio = spec.input_size, spec.min_size, spec.crop_ratio
+        self.mean, self.std = spec.mean, spec.std
 
     def logits(self, batch):
         """The network's output.
@@ -100,27 +103,76 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the batch has another shape or type.
+            If the batch has another shape or type, or the network cannot compute it, or gives an output that is not of
+            this shape or not finite.
         """
-        least = {'N': 1, 'H': self.min_size, 'W': self.min_size}
-        if not (isinstance(batch, np.ndarray) and batch.dtype == self._dtype and batch.ndim == 4 and all(
+        spec, least = self.spec, {'N': 1, 'H': self.min_size, 'W': self.min_size}
+        if not (isinstance(batch, np.ndarray) and batch.dtype == spec.dtype and batch.ndim == 4 and all(
                 side >= least[wanted] if wanted in least else side == wanted
-                for wanted, side in zip(self._shape, batch.shape))):
-            raise ValueError(f'{self.name} takes arrays ({", ".join(map(str, self._shape))}) of {self._dtype}, H and W '
-                             f'at least {self.min_size}, got {_said(batch)}.')
-        return self._run(batch)
+                for wanted, side in zip(spec.shape, batch.shape))):
+            raise ValueError(f'{self.name} takes arrays ({", ".join(map(str, spec.shape))}) of {spec.dtype}, H and W '
+                             f'at least {self.min_size}, got {_kind(batch)}.')
+        output = self._run(np.ascontiguousarray(batch))
+        sides = batch.shape[2:] if spec.layout == 'NCHW' else batch.shape[1:3]
+        shape = (len(batch), len(self.labels), *(sides if self.task == 'segmentation' else ()))
+        if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype.kind != 'f':
+            raise ValueError(f'{self.name} should give {shape} floats, {len(self.labels)} classes, and gives '
+                             f'{_kind(output)}; its file or its model.json is another network\'s.')
+        if not np.isfinite(output).all():
+            raise ValueError(f'{self.name} gives values that are not finite; its parameters are damaged, or its mean '
+                             'and std are not those that it was trained with.')
+        return output
 
     def feed(self, pixels):
         """RGB images (N, H, W, 3) of uint8 as what :meth:`logits` takes."""
-        return pixels if self._layout == 'NHWC' else normalise(pixels, self.mean, self.std)
+        return self.spec.feed(pixels)
+
+    def prepare(self, image):
+        """What a classifier sees of an image (a path, a PIL image or an array): (H, W, 3) of uint8, resized, cropped.
+
+        Raises
+        ------
+        ValueError
+            If the image cannot be read or is of another shape or type.
+        """
+        return self.spec.prepare(_image(image))
+
+    def classify(self, crops, top_k=5):
+        """The most probable classes of what :meth:`prepare` made of images, computed as one batch.
+
+        Parameters
+        ----------
+        crops : sequence of numpy.ndarray
+            (H, W, 3) of uint8.
+        top_k : int, default 5
+
+        Returns
+        -------
+        list of list of (str, float)
+            For each image labels and probabilities, the most probable first.
+
+        Raises
+        ------
+        ValueError
+            If the network segments, or as :meth:`logits` does.
+        """
+        if self.task == 'segmentation':
+            raise ValueError(f'{self.name} is a segmentation network; ask it by segment().')
+        positive('top_k', top_k)
+        predictions = []
+        for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
+            best = scores.argsort()[::-1][:top_k]
+            predictions.append([(self.labels[i], float(scores[i])) for i in best])
+        return predictions
 
     def predict(self, images, top_k=5, batch_size=8):
         """The most probable classes of images.
 
         Parameters
         ----------
-        images : str or sequence
-            An image file or a folder of them, or paths of such, or RGB arrays (H, W, 3) of uint8 and PIL images.
+        images : str, PIL.Image, numpy.ndarray or sequence
+            An image file or a folder of them, an RGB array (H, W, 3) or (N, H, W, 3) of uint8, a PIL image, or a
+            sequence of such; files of a folder that are no images are left out, with a warning.
         top_k : int, default 5
         batch_size : int, default 8
 
@@ -139,99 +191,107 @@ class Predictor:
             raise ValueError(f'{self.name} is a segmentation network; ask it by segment().')
         positive('top_k', top_k)
         positive('batch_size', batch_size)
-        images = [images] if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)) else list(images)
-        images = [found for each in images for found in
-                  (find_images([each]) if isinstance(each, (str, os.PathLike)) else [each])]
-        predictions = []
+        images, predictions = _images(images), []
         for start in range(0, len(images), batch_size):
-            crops = [evaluation_crop(_image(each), self.input_size, self.crop_ratio)
-                     for each in images[start:start + batch_size]]
-            for logits in self.logits(self.feed(np.stack(crops))):
-                scores = np.exp(logits - logits.max())
-                scores /= scores.sum()
-                best = scores.argsort()[::-1][:top_k]
-                predictions.append([(self.labels[i], float(scores[i])) for i in best])
+            crops = [self.prepare(image) for image in images[start:start + batch_size]]
+            predictions += self.classify(crops, top_k)
         return predictions
 
-    def segment(self, image):
-        """The class of each pixel of an image.
+    def segment(self, images, probabilities=False):
+        """The class of each pixel of an image, or of each of several.
+
+        A network that takes one size only (exported with a fixed size) sees the image scaled to fit into that size, its
+        proportions kept and the rest filled with the mean; its probabilities are scaled back to the image.
 
         Parameters
         ----------
-        image : str, PIL.Image or numpy.ndarray
-            A path, or RGB, (H, W, 3) uint8, of any size that the network takes.
+        images : str, PIL.Image, numpy.ndarray or sequence
+            As for :meth:`predict`, of any size that the network takes. They are computed one by one.
+        probabilities : bool, default False
+            Give the classes' probabilities in place of the most probable class.
 
         Returns
         -------
-        numpy.ndarray, int32, (H, W)
-            Numbers of `labels`.
+        numpy.ndarray or list of it
+            (H, W) of int32, numbers of `labels`, or (classes, H, W) of float32; a list where a folder, a sequence or an
+            array (N, H, W, 3) is given.
 
         Raises
         ------
         ValueError
-            If the image cannot be read or is of another shape or type, or the network classifies whole images.
+            If an image cannot be read or is of another shape or type, or the network classifies whole images.
         """
         if self.task != 'segmentation':
             raise ValueError(f'{self.name} names what a whole image shows; ask it by predict().')
-        pixels = np.asarray(_image(image))
-        return self.logits(self.feed(pixels[None]))[0].argmax(0).astype(np.int32)
+        one = not os.path.isdir(images) if isinstance(images, (str, os.PathLike)) else (
+            images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image))
+        maps = [self._segment(_image(image), probabilities) for image in ([images] if one else _images(images))]
+        return maps[0] if one else maps
+
+    def _segment(self, image, probabilities):
+        size = image.size
+        left, top, width, height = 0, 0, *size
+        if not self.spec.dynamic:
+            image, (left, top, width, height) = _letterbox(image, self.input_size, self.mean)
+        logits = self.logits(self.feed(np.asarray(image)[None]))[0, :, top:top + height, left:left + width]
+        if (width, height) == size and not probabilities:
+            return logits.argmax(0).astype(np.int32)
+        scores = _softmax(logits)
+        if (width, height) != size:
+            scores = np.stack([Image.fromarray(score).resize(size, Image.BILINEAR) for score in scores])
+        return scores if probabilities else scores.argmax(0).astype(np.int32)
+
+
+def _softmax(logits):
+    """Probabilities of logits (classes,) or (classes, H, W), or of a batch (N, classes) of the former."""
+    axis = -1 if logits.ndim < 3 else 0
+    scores = np.exp(logits - logits.max(axis, keepdims=True), dtype=np.float32)
+    return scores / scores.sum(axis, keepdims=True)
+
+
+def _letterbox(image, input_size, mean):
+    """The image scaled to fit in the middle of (C, H, W), the rest the mean colour, and (left, top, width, height)."""
+    _, height, width = input_size
+    scale = min(width / image.width, height / image.height)
+    size = tuple(min(most, max(1, round(scale * side))) for side, most in zip(image.size, (width, height)))
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    filled = Image.new('RGB', (width, height), tuple(int(np.clip(round(255 * value), 0, 255)) for value in mean))
+    filled.paste(image if size == image.size else image.resize(size, Image.BILINEAR), (left, top))
+    return filled, (left, top, *size)
+
+
+def _images(images):
+    """Paths of images and images, in a list, of what :meth:`Predictor.predict` takes."""
+    if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
+        images = [images]
+    flat = []
+    for image in images:
+        if isinstance(image, (str, os.PathLike)):
+            flat += _paths(image)
+        elif isinstance(image, np.ndarray) and image.ndim == 4:
+            flat += list(image)
+        else:
+            flat.append(image)
+    return flat
+
+
+def _paths(path):
+    images, skipped = find_images([path])
+    for sentence in skipped.values():
+        log.warning(sentence)
+    return images
 
 
 def _image(image):
-    """What a path, a PIL image or an array is, as an RGB PIL.Image."""
+    """What a path, a PIL image or an array is, as an RGB PIL.Image, upright."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image))
     if isinstance(image, Image.Image):
-        return image if image.mode == 'RGB' else image.convert('RGB')
+        return upright(image)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_said(image)}.')
+        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_kind(image)}.')
     return Image.fromarray(image)
 
 
-def _said(array):
+def _kind(array):
     return f'{array.shape} of {array.dtype}' if isinstance(array, np.ndarray) else f'a {type(array).__name__}'
-
-
-def _block(net, ctx):
-    return lambda batch: net(mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)).asnumpy()
-
-
-def _mxnet(symbol, params, said, ctx, threads):
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')     # that it takes the types from the parameters, as it should
-        net = SymbolBlock.imports(symbol, ['data'], params, ctx=ctx)
-    net.hybridize(static_alloc=True, static_shape=True)
-    return _block(net, ctx)
-
-
-def _onnxruntime(path, said, ctx, threads):
-    run = session(path, threads)
-    return lambda batch: run.run(None, {'data': batch})[0]
-
-
-def _opencv(path, said, ctx, threads):
-    import cv2
-    # It would take a side that it does not know for 1, and say nothing.
-    if said['layout'] == 'NHWC':
-        raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {said['name']} without preprocessing.")
-    if said['task'] == 'segmentation' and not isinstance(said['shape'][2], int):
-        raise ValueError(f"OpenCV's DNN module cannot resize maps to a size that it only knows when it runs; export "
-                         f"{said['name']} with a fixed size (--fixed-size).")
-    unable = f"OpenCV's DNN module does not know an operator of {said['name']}, or not in this form; use ONNX Runtime."
-    try:
-        net = cv2.dnn.readNetFromONNX(path)
-    except cv2.error:
-        raise ValueError(unable) from None
-
-    def run(batch):
-        net.setInput(batch)
-        try:
-            return net.forward()
-        except cv2.error:
-            raise ValueError(unable) from None
-    return run
-
-
-# What makes a function (batch) -> logits, and the files that it needs.
-BACKENDS = {'mxnet': (_mxnet, ('symbol', 'params')), 'onnxruntime': (_onnxruntime, ('onnx',)),
-            'int8': (_onnxruntime, ('int8',)), 'opencv': (_opencv, ('onnx',))}

@@ -1,0 +1,175 @@
+"""What computes an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections import OrderedDict
+
+import mxnet as mx
+import numpy as np
+
+from ..errors import unknown
+from ..received import shown
+from .external_data import check_no_external_data
+from .folder import read_file
+from .onnx_file import import_onnxruntime, session
+from .open_symbol import open_symbol
+
+__all__ = ['BACKENDS', 'block', 'open_backend']
+
+OPENCV_SHAPES = 2       # a folder's batches, and the last one, which is smaller
+TRIAL_SECONDS = 120
+_locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
+
+
+def _unable(engine, path, error):
+    """The ValueError for a file that an engine cannot open or run."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ValueError(f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or take another '
+                      'backend.')
+
+
+def block(net, ctx, **options):
+    """A function (batch) -> output by which MXNet computes `net` on the device `ctx`, hybridized with these options.
+
+    It computes for one thread at a time, whichever predictor asks: neither the tracing of a network nor its memory is
+    made for several.
+    """
+    with _all_locks:
+        lock = _locks.setdefault(net, threading.Lock())
+    with lock:
+        net.hybridize(**options)
+
+    def run(batch):
+        with lock:
+            return net(mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)).asnumpy()
+    return run
+
+
+def _mxnet(symbol, params, path, spec, ctx, threads):
+    compute = block(open_symbol(symbol, params, path, spec, ctx), ctx, static_alloc=True, static_shape=True)
+
+    def run(batch):
+        try:
+            return compute(batch)
+        except mx.MXNetError as error:
+            raise _unable('MXNet', path, error) from None
+    return run
+
+
+def _onnxruntime(content, path, spec, ctx, threads):
+    check_no_external_data(content, path)
+    import_onnxruntime()
+    # Its errors have no class in common but Exception.
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):     # it prints that it tries again
+            model = session(content, threads)
+    except Exception as error:
+        raise _unable('ONNX Runtime', path, error) from None
+
+    def run(batch):
+        try:
+            return model.run(None, {'data': batch})[0]
+        except Exception as error:
+            raise _unable('ONNX Runtime', path, error) from None
+    return run
+
+
+def _survives(content, shape):
+    """Whether OpenCV computes a network, tried in another process, as a damaged file can crash its reader."""
+    trial = (f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
+             'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8")); '
+             f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()')
+    try:
+        return not subprocess.run([sys.executable, '-c', trial], input=content, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _opencv(content, path, spec, ctx, threads):
+    import cv2
+    # It would take a side that it does not know for 1, and say nothing.
+    if spec.layout == 'NHWC':
+        raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
+    if spec.task == 'segmentation' and spec.dynamic:
+        raise ValueError(f"OpenCV's DNN module cannot resize maps to a size that it only knows when it runs; export "
+                         f"{spec.name} with a fixed size (--fixed-size).")
+    check_no_external_data(content, path)
+    unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
+    nets, lock = OrderedDict(), threading.Lock()
+
+    def read():
+        try:
+            return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+        except cv2.error:
+            raise ValueError(unable) from None
+
+    def run(batch):
+        # A network keeps what it made of the first shape, and computes another one wrongly after maps of 1x1.
+        with lock:
+            net = nets[batch.shape] = nets.pop(batch.shape, None) or read()
+            if len(nets) > OPENCV_SHAPES:
+                nets.popitem(last=False)
+            net.setInput(batch)
+            try:
+                return net.forward()
+            except cv2.error:
+                raise ValueError(unable) from None
+    if not _survives(content, (1, *spec.input_size)):
+        raise ValueError(unable)
+    return run
+
+
+# What makes a function (batch) -> logits, and the files that it needs.
+BACKENDS = {'mxnet': (_mxnet, ('symbol', 'params')), 'onnxruntime': (_onnxruntime, ('onnx',)),
+            'int8': (_onnxruntime, ('int8',)), 'opencv': (_opencv, ('onnx',))}
+
+
+def _default_backend(files, ctx):
+    """MXNet on a GPU; else ONNX Runtime, where it is installed and its file is there."""
+    if ctx.device_type != 'cpu':
+        return 'mxnet'
+    installed = importlib.util.find_spec('onnxruntime') is not None
+    return 'onnxruntime' if 'onnx' in files and (installed or 'symbol' not in files) else 'mxnet'
+
+
+def open_backend(folder, description, spec, backend, ctx, threads):
+    """A function (batch) -> logits by which a backend computes an exported network.
+
+    Parameters
+    ----------
+    folder : str
+    description : dict
+        What :func:`gluon_aff.deploy.read_export` gave.
+    spec : gluon_aff.spec.ModelSpec
+        The same.
+    backend : str or None
+        A name of `BACKENDS`; None takes MXNet on a GPU, on the CPU ONNX Runtime if it is installed and its file there.
+    ctx : mxnet.Context
+    threads : int or None
+        Of ONNX Runtime.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        As :class:`gluon_aff.deploy.Predictor`.
+    """
+    files = description['files']
+    backend = backend or _default_backend(files, ctx)
+    if backend not in BACKENDS:
+        raise unknown('backend', backend, BACKENDS)
+    make, kinds = BACKENDS[backend]
+    if make is not _mxnet and ctx.device_type != 'cpu':
+        raise ValueError(f"Backend {backend} computes on the CPU only; take backend 'mxnet' for {ctx}, or leave "
+                         'the device out.')
+    if make is not _onnxruntime and threads is not None:
+        raise ValueError(f'threads are of ONNX Runtime, not of backend {backend}; leave them out.')
+    contents = [read_file(folder, description, kind) for kind in kinds]
+    return make(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)

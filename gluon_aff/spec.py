@@ -1,0 +1,206 @@
+"""ModelSpec: what is to be known of a network beside its parameters, and the one check of what it says."""
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, fields
+
+import numpy as np
+
+from .data.images import evaluation_crop, normalise, short_side
+from .received import shown
+
+__all__ = ['ModelSpec']
+
+VERSION = 1
+TASKS = ('classification', 'segmentation')
+LUMA = (19595, 38470, 7471)     # of red, green and blue, by 65536: ITU-R 601-2, as Pillow computes grey
+LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}      # an exported network normalises uint8 images itself
+TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
+MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What prepares a network's input and names its outputs.
+
+    Attributes
+    ----------
+    name : str
+    task : {'classification', 'segmentation'}
+        What has a class: an image or each of its pixels.
+    labels : tuple of str
+        The name of each output.
+    input_size : (C, H, W)
+        Of sides up to 2048 pixels.
+    min_size : int
+        The least H and W that the network takes.
+    mean, std : three floats each
+        Of RGB values in 0..1. A network of one channel takes grey, and the first of each.
+    crop_ratio : float
+        Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
+    interpolation : str, default 'bilinear'
+        How images are resized: Pillow's antialiased bilinear filter, the only one.
+    layout : {'NCHW', 'NHWC'}, default 'NCHW'
+        NCHW takes float32, normalised; NHWC takes uint8 images and normalises them itself.
+    dynamic : bool, default True
+        Whether the network takes other sizes than input_size.
+
+    Raises
+    ------
+    ValueError
+        If a value is of another type, out of its range or not finite.
+    """
+
+    name: str
+    task: str
+    labels: tuple
+    input_size: tuple
+    min_size: int
+    mean: tuple
+    std: tuple
+    crop_ratio: float
+    interpolation: str = 'bilinear'
+    layout: str = 'NCHW'
+    dynamic: bool = True
+
+    def __post_init__(self):
+        for field in ('labels', 'input_size', 'mean', 'std'):
+            value = getattr(self, field)
+            value = value.tolist() if hasattr(value, 'tolist') else value       # of a numpy array
+            object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
+        self._check('name', _is_text(self.name) and self.name.isprintable(), 'a printable text')
+        self._check('task', self.task in TASKS, 'classification or segmentation')
+        self._check('labels', isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_CLASSES
+                    and all(map(_is_text, self.labels)), f'1 to {MAX_CLASSES:,} texts of 1 to {MAX_NAME} characters')
+        self._check('min_size', _is_integer(self.min_size, 1, MAX_SIDE), f'a whole number from 1 to {MAX_SIDE}')
+        self._check('input_size', isinstance(self.input_size, tuple) and len(self.input_size) == 3 and all(
+            _is_integer(value, least, most) for value, least, most in zip(
+                self.input_size, (1, self.min_size, self.min_size), (MAX_CHANNELS, MAX_SIDE, MAX_SIDE))),
+            f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}')
+        for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
+            value = getattr(self, field)
+            self._check(field, isinstance(value, tuple) and len(value) == 3
+                        and all(_is_number(number, least, 1000) for number in value), f'three numbers {what} to 1000')
+        self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
+                    and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
+                    f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most')
+        self._check('interpolation', self.interpolation == 'bilinear', 'bilinear')
+        self._check('layout', isinstance(self.layout, str) and self.layout in LAYOUTS, 'NCHW or NHWC')
+        self._check('dynamic', isinstance(self.dynamic, bool), 'true or false')
+
+    def _check(self, field, right, wanted):
+        if not right:
+            raise ValueError(f'{field} must be {wanted}, got {shown(getattr(self, field))}.')
+
+    @property
+    def dtype(self):
+        """'float32' or 'uint8', the type of the network's input."""
+        return LAYOUTS[self.layout]
+
+    @property
+    def shape(self):
+        """The input's four sides in the order of the layout, with 'N', 'H' and 'W' for those that may change."""
+        channels, *sides = self.input_size
+        sides = ('H', 'W') if self.dynamic else sides
+        return ('N', channels, *sides) if self.layout == 'NCHW' else ('N', *sides, channels)
+
+    def prepare(self, image):
+        """An RGB PIL.Image as the (H, W, 3) of uint8 that a classifier sees: its short side resized, its centre."""
+        return evaluation_crop(image, self.input_size, self.crop_ratio)
+
+    def feed(self, pixels):
+        """RGB images (N, H, W, 3) of uint8 as the network's input, in its layout and type; grey for one of one channel.
+
+        Raises
+        ------
+        ValueError
+            If the network takes neither one channel nor three.
+        """
+        channels = self.input_size[0]
+        if channels not in (1, 3):
+            raise ValueError(f'{self.name} takes {channels} channels, and images have three; ask it by logits().')
+        if channels == 1:
+            luma = pixels.astype(np.uint32) @ np.array(LUMA, np.uint32)
+            pixels = ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
+        if self.layout == 'NHWC':
+            return pixels
+        return normalise(pixels, self.mean[:channels], self.std[:channels])
+
+    @classmethod
+    def of(cls, model, **values):
+        """The spec of an object that has its required fields as attributes; `values` are the others."""
+        required = [field.name for field in fields(cls) if field.default is MISSING]
+        return cls(**{**{name: getattr(model, name) for name in required}, **values})
+
+    def to_json(self):
+        """A dict for a JSON file, which :meth:`from_json` reads back to an equal spec."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != 'dynamic'}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {'version': VERSION, **values, 'dtype': self.dtype, 'shape': list(self.shape)}
+
+    @classmethod
+    def from_json(cls, values, **known):
+        """The spec in what a JSON file holds; other keys are passed over, and a file without a version is of the first.
+
+        Parameters
+        ----------
+        values : dict
+        **known
+            What stands whatever the file says.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing, of another type, out of its range or not finite, or does not agree with the others.
+        """
+        values = {**values, **known}
+        version = values.get('version', VERSION)
+        if not _is_integer(version, VERSION, VERSION):
+            raise ValueError(f'version must be {VERSION}, got {shown(version)}; a newer gluon_aff may read it.')
+        names = [field.name for field in fields(cls)]
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
+        if missing:
+            raise ValueError(f'it lacks {", ".join(missing)}.')
+        spec = cls(**{name: values[name] for name in names if name in values and name != 'dynamic'})
+        if 'shape' in values:
+            spec = next((other for other in (spec, spec._fixed()) if list(other.shape) == values['shape']), None)
+            if spec is None:
+                raise ValueError(f'shape must be the input_size in the order of the layout, with "N" for the batch and '
+                                 f'"H", "W" for sides that may change, got {shown(values["shape"])}.')
+        if values.get('dtype', spec.dtype) != spec.dtype:
+            raise ValueError(f'dtype must be {spec.dtype}, that of the layout, got {shown(values["dtype"])}.')
+        return spec
+
+    @classmethod
+    def from_metadata(cls, texts):
+        """The spec in an ONNX file's metadata, {key: text}, where what is no text is written as JSON.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_json` does.
+        """
+        names = {field.name for field in fields(cls)} | {'version', 'dtype', 'shape'}
+        values = {}
+        for key in names & set(texts):
+            try:
+                values[key] = texts[key] if key in TEXTS else json.loads(texts[key])
+            except (ValueError, RecursionError):
+                raise ValueError(f'{key} must be JSON, got {shown(texts[key])}.') from None
+        return cls.from_json(values)
+
+    def _fixed(self):
+        return type(self)(**{field.name: getattr(self, field.name) for field in fields(self)
+                             if field.name != 'dynamic'}, dynamic=False)
+
+
+def _is_text(value):
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME
+
+
+def _is_integer(value, least, most):
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value, least, most):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
