@@ -147,7 +147,10 @@ def main(argv=None):
     parser.add_argument('--val', type=int, default=60, metavar='N', help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
-    photos = [read_image(path) for path in (find_images([args.photographs])[0] if args.photographs else photographs())]
+    paths, skipped = find_images([args.photographs]) if args.photographs else (photographs(), {})
+    for sentence in skipped.values():
+        print(sentence, file=sys.stderr)
+    photos = [read_image(path) for path in paths]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')
     # Every third one, and at least one, is kept for validation.
