@@ -151,7 +151,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     for flag in ('train', 'val'):
         positive(f'--{flag}', getattr(args, flag))
-    photos = [read_image(path) for path in (find_images([args.photographs])[0] if args.photographs else photographs())]
+    paths, skipped = find_images([args.photographs]) if args.photographs else (photographs(), {})
+    for sentence in skipped.values():
+        print(printable(sentence), file=sys.stderr)
+    photos = [read_image(path) for path in paths]
     if len(photos) < 2:
         raise ValueError('At least two photographs are needed, one to train on and one to validate on.')
     # Every third one, and at least one, is kept for validation.

@@ -164,9 +164,11 @@ def test_every_mode_and_bit_depth_is_its_colours_or_one_sentence(mode, tmp_path)
             assert not np.asarray(read_image(path)).any()
             continue
         formats += 1
-        if (mode, suffix) == ('YCbCr', '.tif'):        # Pillow does not read what it wrote
-            with pytest.raises(ValueError, match='x.tif is not an image that can be read'):
-                read_image(path)
+        if (mode, suffix) == ('YCbCr', '.tif'):        # older versions of Pillow do not read what they wrote
+            try:
+                assert np.abs(np.asarray(read_image(path), int) - wanted).mean() <= 3
+            except ValueError as error:
+                assert f'{path} is not an image that can be read' in str(error)
         elif wanted is None:
             with pytest.raises(ValueError, match='(floating-point|32 bits).*; save it with 8 or 16 bits') as caught:
                 read_image(path)
@@ -393,14 +395,14 @@ def test_records_of_others_are_read_upright_and_bad_images_in_them_are_left_out_
     import mxnet as mx
     turned = Image.fromarray(np.ascontiguousarray(UPRIGHT[8](np.asarray(PHOTO))))
     contents = [encoded(turned, 'PNG', exif=exif(6)), encoded(Image.fromarray(np.float32([[0, 1]])), 'TIFF'),
-                encoded(turned, 'TIFF', tiffinfo={0x0112: 6}), encoded(PHOTO, 'WEBP', lossless=True), b'no image',
+                encoded(turned, 'TIFF', tiffinfo={0x0112: 6}), encoded(PHOTO, 'WEBP', lossless=True), b'no image', b'',
                 encoded(PHOTO, 'MPO', save_all=True, append_images=[PHOTO], quality=95) + bytes(12)]
     writer = mx.recordio.MXRecordIO(str(tmp_path / 'x.rec'), 'w')
     for label, content in enumerate(contents):
         writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, label, 0), content))
     writer.close()
     source = RecordFile(tmp_path / 'x.rec')
-    assert source.target.tolist() == [0, 2, 3, 5] == source.records.tolist() and sorted(source.skipped) == [1, 4]
+    assert source.target.tolist() == [0, 2, 3, 6] == source.records.tolist() and sorted(source.skipped) == [1, 4, 5]
     assert all(f'image {number} of {tmp_path}/x.rec' in sentence for number, sentence in source.skipped.items())
     for index in range(4):
         with source.open(index) as image:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .images import orientation, upright
+from .images import upright
+from .orientation import orientation
 
 __all__ = ['crop_box', 'draw_colours', 'random_resized_crop', 'recolour', 'write_training']
 

@@ -18,24 +18,23 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import stat
-import struct
 import threading
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageFile
 
-__all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'orientation', 'read_image', 'short_side',
-           'upright']
+from .orientation import ORIENTATION, orientation
+
+__all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'read_image', 'short_side', 'upright']
 
 FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS, MAX_BYTES = 64_000_000, 2 ** 28
 # The decoders of these hold several copies of the image and of the file.
 HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2 ** 26
 END = b'\xff\xd9'           # a JPEG's
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 0x0102        # TIFF's and EXIF's tags
+BITS_PER_SAMPLE = 0x0102        # TIFF's tag
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
 # Of an orientation: how the image is turned upright, and what undoes that.
 TURNS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
@@ -164,65 +163,6 @@ def _has_end(file):
         return False
     finally:
         file.seek(position)
-
-
-def orientation(image):
-    """How an image is stored, as EXIF's orientation, or else XMP's, says: 1 to 8, 1 being upright.
-
-    Parameters
-    ----------
-    image : PIL.Image
-        A PNG is decoded, as its metadata may follow the pixels.
-    """
-    if image.format == 'PNG':
-        image.load()
-    value = None
-    if hasattr(image, 'tag_v2'):
-        if ORIENTATION in image.tag_v2:        # it is gone where Pillow has turned the image
-            value = _exif_orientation(image.fp)
-    else:
-        value = _exif_orientation(io.BytesIO(_exif(image)))
-    return value or _xmp_orientation(image)
-
-
-def _exif(image):
-    """The EXIF data of an image, a TIFF file's beginning, or nothing."""
-    try:
-        data = image.info.get('exif')
-        if data is None:
-            # As ImageMagick wrote it into PNG: three lines, then hexadecimal digits.
-            data = bytes.fromhex(''.join(image.info.get('Raw profile type exif', '').split('\n')[3:]))
-        while data.startswith(b'Exif\0\0'):
-            data = data[6:]
-        return data
-    except (ValueError, TypeError, AttributeError):
-        return b''
-
-
-def _exif_orientation(file):
-    """The orientation in a TIFF file's first directory: 1 where it is no SHORT of 1 to 8, None without one."""
-    try:
-        file.seek(0)
-        head = file.read(16)
-        order = {b'II': '<', b'MM': '>'}[head[:2]]
-        big = struct.unpack_from(order + 'H', head, 2)[0] == 43
-        entry = struct.Struct(order + ('HHQH6x' if big else 'HHIHxx'))
-        file.seek(struct.unpack_from(order + 'Q', head, 8)[0] if big else struct.unpack_from(order + 'I', head, 4)[0])
-        count, = struct.unpack(order + ('Q' if big else 'H'), file.read(8 if big else 2))
-        entries = file.read(entry.size * min(count, 2 ** 16))
-        for tag, kind, values, value in entry.iter_unpack(entries[:len(entries) // entry.size * entry.size]):
-            if tag == ORIENTATION:
-                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
-    except (KeyError, struct.error, ValueError, OSError, OverflowError, AttributeError):
-        pass
-    return None
-
-
-def _xmp_orientation(image):
-    text = image.info.get('XML:com.adobe.xmp') or image.info.get('xmp') or ''
-    text = text if isinstance(text, str) else bytes(text).decode('utf-8', 'replace')
-    value = re.search(r'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\s*["\'<]', text)
-    return int(value[1]) if value else 1
 
 
 def upright(image):

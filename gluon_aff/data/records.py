@@ -135,9 +135,11 @@ class RecordFile:
         return ValueError(f'{self.path} is damaged at byte {position}; copy or make it again.')
 
     def _label(self, content, position):
-        if len(content) < HEADER.size + 4:
+        if len(content) < HEADER.size:
             raise self._damaged(position)
         values, label, _, _ = HEADER.unpack_from(content)
+        if values == 1 and len(content) < HEADER.size + 4:
+            raise self._damaged(position)
         if values == 1:
             label, = struct.unpack_from('<f', content, HEADER.size)
         if values > 1 or not (0 <= label < MAX_CLASSES and label == int(label)):

@@ -1,0 +1,69 @@
+"""Which way up an image is stored: EXIF's orientation, or else XMP's, read so that damaged metadata do no harm."""
+from __future__ import annotations
+
+import io
+import re
+import struct
+
+__all__ = ['ORIENTATION', 'orientation']
+
+ORIENTATION = 0x0112        # the tag of TIFF and EXIF
+
+
+def orientation(image):
+    """How an image is stored, as EXIF's orientation, or else XMP's, says: 1 to 8, 1 being upright.
+
+    Parameters
+    ----------
+    image : PIL.Image
+        A PNG is decoded, as its metadata may follow the pixels.
+    """
+    if image.format == 'PNG':
+        image.load()
+    value = None
+    if hasattr(image, 'tag_v2'):
+        if ORIENTATION in image.tag_v2:        # it is gone where Pillow has turned the image
+            value = _exif_orientation(image.fp)
+    else:
+        value = _exif_orientation(io.BytesIO(_exif(image)))
+    return value or _xmp_orientation(image)
+
+
+def _exif(image):
+    """The EXIF data of an image, a TIFF file's beginning, or nothing."""
+    try:
+        data = image.info.get('exif')
+        if data is None:
+            # As ImageMagick wrote it into PNG: three lines, then hexadecimal digits.
+            data = bytes.fromhex(''.join(image.info.get('Raw profile type exif', '').split('\n')[3:]))
+        while data.startswith(b'Exif\0\0'):
+            data = data[6:]
+        return data
+    except (ValueError, TypeError, AttributeError):
+        return b''
+
+
+def _exif_orientation(file):
+    """The orientation in a TIFF file's first directory: 1 where it is no SHORT of 1 to 8, None without one."""
+    try:
+        file.seek(0)
+        head = file.read(16)
+        order = {b'II': '<', b'MM': '>'}[head[:2]]
+        big = struct.unpack_from(order + 'H', head, 2)[0] == 43
+        entry = struct.Struct(order + ('HHQH6x' if big else 'HHIHxx'))
+        file.seek(struct.unpack_from(order + 'Q', head, 8)[0] if big else struct.unpack_from(order + 'I', head, 4)[0])
+        count, = struct.unpack(order + ('Q' if big else 'H'), file.read(8 if big else 2))
+        entries = file.read(entry.size * min(count, 2 ** 16))
+        for tag, kind, values, value in entry.iter_unpack(entries[:len(entries) // entry.size * entry.size]):
+            if tag == ORIENTATION:
+                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
+    except (KeyError, struct.error, ValueError, OSError, OverflowError, AttributeError):
+        pass
+    return None
+
+
+def _xmp_orientation(image):
+    text = image.info.get('XML:com.adobe.xmp') or image.info.get('xmp') or ''
+    text = text if isinstance(text, str) else bytes(text).decode('utf-8', 'replace')
+    value = re.search(r'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\s*["\'<]', text)
+    return int(value[1]) if value else 1
