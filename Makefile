@@ -1,5 +1,6 @@
 # make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
+# make test-slow run the slow tier as well: every network at every size, which takes an hour
 # make test-all  run the tests on every Python from 3.8 to 3.11 that is installed
 # make lint      run the linter
 # make clean     remove the environments and what was built
@@ -21,7 +22,7 @@ VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c "$(PROBE)" 2>/dev/null))
 # Named after what it was made for, so that another PYTHON or MXNET makes it anew.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo venv test test-slow test-all lint clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +32,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist load -m 'slow or not slow'
+
+venv: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -34,6 +34,8 @@ MXNET = {'cpu': ['mxnet==1.9.1'],
 COCO = ['pycocotools']
 TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
+# The tests of the page drive a Chromium that is there.
+BROWSER = ['playwright']
 # MXNet's mx2onnx needs what onnx 1.19 has dropped.
 ONNX = ['onnx>=1.14,<1.19', 'onnxruntime']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
@@ -53,7 +55,7 @@ setup(
                   'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},
     python_requires='>=3.8,<3.12',
     install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
-    extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
+    extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'browser': BROWSER, 'train': TRAIN, 'test': TEST,
                     'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'

@@ -200,6 +200,7 @@ def test_float16_parameters_save_and_load(host, tmp_path):
         assert p.data().dtype == q.data().dtype and error(q.data(), p.data()) == 0, key
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
 @every_host
 def test_float16_forward(host):

@@ -154,7 +154,7 @@ def test_constraints_satisfy_what_setup_asks_for(metadata):
     lines = (ROOT / 'constraints.txt').read_text().splitlines()
     pins = dict(line.split('==') for line in lines if line and not line.startswith('#'))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    asked = [each for extra in ('', 'cpu', 'train', 'test', 'dev') for each in requirements(metadata, extra)]
+    asked = [each for extra in ('', 'cpu', 'train', 'browser', 'test', 'dev') for each in requirements(metadata, extra)]
     assert {'pytest', 'ruff', 'scikit-learn'} < {each.name for each in asked}
     for each in asked:
         assert each.specifier.contains(pins[canonicalize_name(each.name)]), each

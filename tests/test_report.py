@@ -321,6 +321,7 @@ def names_shown(tab):
     return tab.eval_on_selector_all('#models tbody tr:not([hidden])', 'rows => rows.map(row => row.dataset.name)')
 
 
+@pytest.mark.browser
 def test_columns_sort_both_ways_by_click_and_by_key(visit):
     tab = visit()
     cards = {name: model_info(name) for name in list_models()}
@@ -339,6 +340,7 @@ def test_columns_sort_both_ways_by_click_and_by_key(visit):
     assert names_shown(tab) == list_models()
 
 
+@pytest.mark.browser
 def test_filters_combine_and_say_how_many_are_left(visit):
     tab = visit()
     tab.fill('#search', 'RESNET50 imagenet')
@@ -352,6 +354,7 @@ def test_filters_combine_and_say_how_many_are_left(visit):
     assert names_shown(tab) == [] and tab.is_visible('#none') and tab.inner_text('#count') == '0 networks'
 
 
+@pytest.mark.browser
 def test_marks_are_named_under_the_pointer_and_by_focus(visit):
     tab = visit()
     for mark in tab.locator('#errors .point').all() + tab.locator('.bar').all():
@@ -373,6 +376,7 @@ def test_marks_are_named_under_the_pointer_and_by_focus(visit):
     assert opened.count() == 1 and opened.get_attribute('id') == first.get_attribute('href')[1:]
 
 
+@pytest.mark.browser
 def test_every_link_leads_to_something_that_is_shown(visit):
     tab = visit()
     for target in sorted({each.get_attribute('href') for each in tab.locator('a').all()}):
@@ -382,6 +386,7 @@ def test_every_link_leads_to_something_that_is_shown(visit):
     assert visit(hash='#model-aff_resnet50').locator('#model-aff_resnet50').get_attribute('open') == ''
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [320, 375, 768, 1280])
 def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
