@@ -1,6 +1,6 @@
 # make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
-# make test-slow run the slow tier as well: every network at every size, which takes an hour
+# make test-slow run the slow tier as well: every network at every size, half an hour
 # make test-all  run the tests on every Python from 3.8 to 3.11 that is installed
 # make lint      run the linter
 # make clean     remove the environments and what was built

@@ -55,8 +55,8 @@ setup(
                   'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},
     python_requires='>=3.8,<3.12',
     install_requires=['numpy>=1.17,<1.24', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
-    extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'browser': BROWSER, 'train': TRAIN, 'test': TEST,
-                    'dev': [*TEST, 'build', 'ruff', 'wheel']},
+    extras_require={**MXNET, 'browser': BROWSER, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN,
+                    'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
                                                           for minor in range(8, 12)),

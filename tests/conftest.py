@@ -14,7 +14,7 @@ hypothesis.settings.load_profile('tests')
 
 
 # The slow tier runs where -m names it (make test-slow), or one of these is set.
-ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS', 'GLUONCV_ALL')
+ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS')
 
 
 def pytest_collection_modifyitems(config, items):

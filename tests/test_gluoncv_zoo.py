@@ -11,7 +11,7 @@ from gluoncv.model_zoo import model_store, segbase
 from gluoncv.model_zoo.model_zoo import _models
 from mxnet.gluon import nn
 from programs import TOP, finish, start
-from reference import error, filled, parameters, tensor, tiered
+from reference import error, filled, parameters, tensor
 
 from gluon_aff import _environment
 from gluon_aff.data.labels import FASHION_MNIST, named
@@ -143,8 +143,6 @@ def test_without_gluoncv_the_rest_works_and_what_needs_it_says_so():
 
 # The checks that GluonCV's tests make of its own networks
 
-QUICK = ['aff_resnet50', 'iaff_resnext50_32x4d', 'se_resnet50', 'sk_resnet50', NAME, 'cifar_iaff_resnet14',
-         'cifar_aff_resnext38_32x4d', 'cifar_concat_inception_resnet8', 'fpn_aff_resnet8', 'unet_iaff_resnet8']
 
 
 def small(name, **options):
@@ -157,7 +155,7 @@ def small(name, **options):
     return gluoncv.model_zoo.get_model(name, **options), [(32, 32)] if fixed else [(32, 32), (33, 47)]
 
 
-@pytest.mark.parametrize('name', tiered(list_models(), QUICK))
+@pytest.mark.parametrize('name', list_models())
 def test_any_batch_on_any_context_with_any_number_of_classes(name):
     devices = [mx.cpu(0), mx.cpu(1)]
     net, sizes = small(name, pretrained=False, ctx=devices, classes=7)
