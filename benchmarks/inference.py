@@ -7,8 +7,9 @@
 All forms take turns in one process, with random parameters, whose values no speed depends on; INT8 is calibrated on
 random images. The peak memory is of a process for each form. The share of the peak is of the largest float32 matrix
 product that MXNet's BLAS reaches here, in multiply-adds a second; INT8 may exceed it. PyTorch is not among the forms:
-it has no reader for any of the exported files. A form that cannot run the network has a row that says why. Forms of MXNet's operators only are the ones that exports hold; those
-with compiled gates have gluon_aff's operators where they were built.
+it has no reader for any of the exported files. A form that cannot run the network has a row that says why. Forms of
+MXNet's operators only are the ones that exports hold; those with compiled gates have gluon_aff's operators where they
+were built.
 """
 import argparse
 import collections

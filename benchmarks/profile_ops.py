@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/profile_ops.py [--networks resnet101 se_resnet101 ...] [--rounds 5]
 
 On random images. The time is the processor time of a forward pass of the hybridized (static) network, the median of
-the rounds. The shares are of the network called eagerly, as MXNet puts operators together in a hybridized one's profile:
+the rounds. The shares are of the network called eagerly, as a hybridized one's profile has many operators in one row:
 of each operator the least total of a round counts, which other processes disturb least.
 """
 import argparse

