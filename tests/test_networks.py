@@ -26,7 +26,7 @@ from model_zoo.unet import UNet
 SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
-GAIN = {'add': 1, 'aff': .7, 'iaff': 1.86}
+GAIN = {'add': 1, 'concat': 1, 'aff': .7, 'iaff': 1.86}
 
 SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
          'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
