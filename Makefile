@@ -1,5 +1,6 @@
 # make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
+# make test-slow run the slow tier as well: every network at every size, half an hour
 # make test-all  run the tests on every Python from 3.8 to 3.13 that is installed, each from a fresh clone
 # make wheel     build a wheel for Linux x86-64 into dist/
 # make lint      run the linter
@@ -42,7 +43,7 @@ MXNET_ALONE := $(if $(filter 3.13 3.14,$(VERSION)),mxnet$(if $(filter cpu,$(MXNE
 # Named after what it was made for, so that another PYTHON or MXNET makes it anew.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo test test-fast test-all wheel lint clean
+.PHONY: help demo venv test test-fast test-slow test-all wheel lint clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -52,6 +53,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist load -m 'slow or not slow'
+
+venv: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -14,11 +14,12 @@ from setuptools.command.editable_wheel import editable_wheel
 HERE = Path(__file__).resolve().parent
 OPERATORS = 'gluon_aff.libgluon_aff'
 
-# Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff on Pythons and NumPys that are
-# too new for them. It loads one file, as importing the package would import MXNet.
+# Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff on Pythons and NumPys that
+# are too new for them. It loads one file, as importing the package would import MXNet.
 START = '''try:
  from importlib.util import find_spec, module_from_spec, spec_from_file_location
- spec = spec_from_file_location('_gluon_aff_compat', find_spec('gluon_aff').submodule_search_locations[0] + '/compat.py')
+ folder = find_spec('gluon_aff').submodule_search_locations[0]
+ spec = spec_from_file_location('_gluon_aff_compat', folder + '/compat.py')
  sys.modules[spec.name] = module_from_spec(spec)
  spec.loader.exec_module(sys.modules[spec.name])
  sys.modules[spec.name].enable_at_start()
@@ -114,6 +115,8 @@ TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
 # ml_dtypes is what ONNX Runtime's quantization imports and does not ask for.
 ONNX = ['onnx>=1.14', 'onnxruntime', 'ml_dtypes; python_version >= "3.9"']
+# The tests of the page drive a Chromium that is there.
+BROWSER = ['playwright']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
 TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'pytest-xdist',
         'setuptools>=70.1']
@@ -132,8 +135,8 @@ setup(
                   'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},
     python_requires='>=3.8',
     install_requires=['numpy>=1.23,<3', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'tqdm'],
-    extras_require={**MXNET, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN, 'test': TEST,
-                    'dev': [*TEST, 'build', 'ruff', 'wheel']},
+    extras_require={**MXNET, 'browser': BROWSER, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN,
+                    'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
     classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
                                                           for minor in range(8, 14)),

@@ -25,12 +25,13 @@ from gluon_aff.style import FUSION_COLOURS, STYLE
 from gluon_aff.train import (Stopped, check_arguments, checkpoints, get_workers, read_checkpoint, run_arguments,
                              run_script)
 from model_zoo import get_model
+from model_zoo.published import HOSTS as PUBLISHED_HOSTS
+from model_zoo.published import PAPER, REDUCTIONS, TABLES
 
-PUBLISHED = json.loads((Path(__file__).parent / 'ablation.json').read_text(encoding='utf-8'))
 HOSTS = {'inception': 'cifar_aff_inception_resnet', 'resnet': 'cifar_aff_resnet'}
-# Of table 4; those with two MS-CAMs have twice the reduction, and so about the same number of parameters.
-EQUAL_REDUCTION = {'ms_gau': 2, 'ms_se': 2, 'ms_sa': 2, 'aff': 2, 'global_aff': 2, 'local_aff': 2, 'half_aff': 2,
-                   'iaff': 4, 'recursive_aff': 4}
+# The paper's, and of the other fusions the whole reduction that comes nearest to AFF's parameters at 2: those with two
+# MS-CAMs have twice its reduction, concat_aff has a convolution more, sk, which asks for 1.5, a context less.
+EQUAL_REDUCTION = {**REDUCTIONS, 'highway': 2, 'half_aff': 2, 'sk': 2, 'iaff': 4, 'recursive_aff': 4, 'concat_aff': 16}
 
 
 def parse_args(argv):
@@ -44,13 +45,19 @@ def parse_args(argv):
     parser.add_argument('--blocks', nargs='+', type=int, choices=range(1, 5), default=[1], help='b, of each stage')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--equal-parameters', action='store_true',
-                        help="the paper's reductions: 2, and 4 where there are two MS-CAMs; else the model's")
+                        help="reductions that make the numbers of parameters equal, to 2 % of the network's (sk: "
+                             '4 %), as in the paper')
     parser.add_argument('--save-dir', type=Path, default=Path('runs/ablation'))
     args, shared = parser.parse_known_args(argv)
     for flag in shared:
         if flag.split('=')[0] in ('--model', '--fusion', '--seed'):
             raise ValueError(f'{flag} is what the runs differ in; give --hosts, --blocks, --fusions and --seeds.')
     return args, shared
+
+
+def reduction_flags(fusion):
+    """Flags of train_cifar.py that give a fusion the equal budget; none for fusions without a reduction."""
+    return ['--reduction', str(EQUAL_REDUCTION[fusion])] if fusion in EQUAL_REDUCTION else []
 
 
 def cell(folder, flags):
@@ -130,22 +137,22 @@ def tables(rows):
         f'Ours: {first["dataset"]}, {first["classes"]} classes, {first["train_images"]:,} training images, '
         f'{first["test_images"]:,} held-out images, epochs: {first["epochs"]}, seeds: {", ".join(map(str, seeds))}; '
         'accuracy in per cent after the last epoch, mean ± standard deviation over the seeds.',
-        f'Published: {PUBLISHED["conditions"]} ({PUBLISHED["source"]}).']
+        f'Published: {PUBLISHED_HOSTS["resnet"].data}, {PUBLISHED_HOSTS["resnet"].conditions} ({PAPER}).']
     places = sorted({place[:2] for place in ours})
-    for table in PUBLISHED['tables']:
-        if sum(any((*place, fusion) in ours for place in places) for fusion in table['rows']) < 2:
+    for table in TABLES:
+        if sum(any((*place, fusion) in ours for place in places) for fusion in table.rows) < 2:
             continue
-        heads = [f'{PUBLISHED["hosts"][host]}, b={b}: {head}' for host, b in places
+        heads = [f'{PUBLISHED_HOSTS[host].title}, b={b}: {head}' for host, b in places
                  for head in ('ours', 'parameters', 'published')]
-        lines += ['', f'**{table["title"]}**', '', f'| {" | ".join(["fusion", *heads])} |',
+        lines += ['', f'**{table.title}**', '', f'| {" | ".join(["fusion", *heads])} |',
                   '|' + '---|' * (len(heads) + 1)]
-        for fusion, said in table['rows'].items():
-            line = [said['label']]
+        for fusion, (label, columns) in table.rows.items():
+            line = [label]
             for host, b in places:
                 parameters, accuracies = ours.get((host, b, fusion), (None, None))
-                published = said.get(host, [])[b - 1:b]
+                published = columns.get(host, ())[b - 1:b]
                 line += ([spread(accuracies), f'{parameters:,}'] if accuracies else ['-', '-'])
-                line += [f'{100 * published[0]:.1f}' if published else '-']
+                line += [f'{published[0]:.1f}' if published else '-']
             lines.append(f'| {" | ".join(line)} |')
     return '\n'.join(lines)
 
@@ -164,7 +171,7 @@ def plot(rows, path):
                           [statistics.mean(accuracies) for _, accuracies in points],
                           [statistics.stdev(accuracies) if len(accuracies) > 1 else 0 for _, accuracies in points],
                           marker='o', capsize=3, label=fusion, color=FUSION_COLOURS[fusion])
-        axes.set(title=PUBLISHED['hosts'][host], xlabel='parameters (thousands)', ylabel='accuracy (%)')
+        axes.set(title=PUBLISHED_HOSTS[host].title, xlabel='parameters (thousands)', ylabel='accuracy (%)')
         axes.legend()
     with atomic(path) as partial:
         figure.savefig(partial, format='png', dpi=100)
@@ -177,8 +184,8 @@ def main(argv):
     for seed, blocks, host, fusion in itertools.product(args.seeds, args.blocks, args.hosts, args.fusions):
         folder = args.save_dir / f'{host}-{fusion}-b{blocks}-seed{seed}'
         flags = [*shared, '--model', f'{HOSTS[host]}{6 * blocks + 2}', '--fusion', fusion, '--seed', str(seed)]
-        if args.equal_parameters and fusion in EQUAL_REDUCTION:
-            flags += ['--reduction', str(EQUAL_REDUCTION[fusion])]
+        if args.equal_parameters:
+            flags += reduction_flags(fusion)
         try:
             progress = cell(folder, flags)
         except Stopped as stopped:

@@ -1,14 +1,15 @@
 """Images a second of a network in every form that it can be deployed in, side by side.
 
-    OMP_NUM_THREADS=2 python benchmarks/inference.py [--network iaff_resnet50] [--batch-sizes 1 8] [--rounds 9]
-    OMP_NUM_THREADS=1 python benchmarks/inference.py --threads 1 --clock cpu    on a machine that others use as well
+    python benchmarks/inference.py [--network iaff_resnet50] [--threads 2] [--batch-sizes 1 8] [--rounds 9]
+    python benchmarks/inference.py --threads 1 --clock cpu      on a machine that others use as well
     python benchmarks/inference.py --profile            where ONNX Runtime's time goes, float32 and INT8
 
 All forms take turns in one process, with random parameters, whose values no speed depends on; INT8 is calibrated on
 random images. The peak memory is of a process for each form. The share of the peak is of the largest float32 matrix
 product that MXNet's BLAS reaches here, in multiply-adds a second; INT8 may exceed it. PyTorch is not among the forms:
-it has no reader for any of the exported files. Forms of MXNet's operators only are the ones that exports hold; those
-with compiled gates have gluon_aff's operators where they were built.
+it has no reader for any of the exported files. A form that cannot run the network has a row that says why. Forms of
+MXNet's operators only are the ones that exports hold; those with compiled gates have gluon_aff's operators where they
+were built.
 """
 import argparse
 import collections
@@ -37,23 +38,33 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--network', default='iaff_resnet50')
 parser.add_argument('--input-size', type=int, help="pixels of a side; default: the network's own")
 parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 8])
-parser.add_argument('--threads', type=int, default=2, help="of ONNX Runtime and OpenCV; MXNet's is OMP_NUM_THREADS")
+parser.add_argument('--threads', type=int, default=int(os.environ.get('OMP_NUM_THREADS', 2)),
+                    help='of all forms; default: OMP_NUM_THREADS, or 2')
 parser.add_argument('--rounds', type=int, default=9, help='calls of each form, after two to warm up')
 parser.add_argument('--clock', choices=CLOCKS, default='wall', help=CLOCK_HELP)
 parser.add_argument('--no-memory', action='store_true', help='leave the peak memory out')
 parser.add_argument('--profile', action='store_true', help="time by operator in ONNX Runtime instead of the table")
 parser.add_argument('--memory-of', metavar='FORM', help=argparse.SUPPRESS)      # what a process of its own is told
 args = parser.parse_args()
+if args.threads < 1:
+    parser.error('--threads must be at least 1.')
+if os.environ.get('OMP_NUM_THREADS') != str(args.threads):
+    # MXNet reads it once, when it is imported.
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, 'OMP_NUM_THREADS': str(args.threads)})
 
-card = model_info(args.network)
-side = args.input_size or card.input_size[1]
+try:
+    side = args.input_size or model_info(args.network).input_size[1]
+    # Some networks have parameters for maps of one size.
+    OPTIONS = {'input_size': side} if get_model(args.network).input_size else {}
+except ValueError as error:
+    parser.error(str(error))
 SIZE = (3, side, side)
 THAN = 'hybridized'
 
 
 def network():
     mx.random.seed(0)
-    net = get_model(args.network)
+    net = get_model(args.network, **OPTIONS)
     net.initialize(mx.init.Xavier())
     return net
 
@@ -133,6 +144,21 @@ def peak_multiply_adds():
     return len(a) ** 3 / min(seconds)
 
 
+def steps_and_failures(x, folder):
+    """By form, what makes a call that has run once, and of those that cannot run why."""
+    steps, failures = {}, {}
+    for name, make in FORMS.items():
+        try:
+            steps[name] = make(x, folder)
+            steps[name]()
+            mx.nd.waitall()
+        except Exception as error:      # of five libraries, each with its own
+            steps.pop(name, None)
+            *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
+            failures[name] = reason.replace('|', '/')[:160]
+    return steps, failures
+
+
 def memory(form, number, folder):
     """Megabytes that a process needs at most for this form, the imports included."""
     command = [sys.executable, __file__, '--network', args.network, '--input-size', str(side), '--batch-sizes',
@@ -142,24 +168,31 @@ def memory(form, number, folder):
     return float(out.stdout.split()[-1])
 
 
+def ratio(seconds, name, than):
+    return f'{times_as_fast(seconds, name, than):.2f}' if than in seconds else ''
+
+
 def table(folder):
     multiply_adds, peak = complexity(network(), (1, *SIZE)).multiply_adds, peak_multiply_adds()
     print(f'{args.network}, {side} x {side}, {multiply_adds / 1e9:.2f} G multiply-adds an image; sgemm reaches '
-          f'{peak / 1e9:.0f} G a second; threads: {os.environ.get("OMP_NUM_THREADS", "all")} in MXNet, {args.threads} '
-          f'in the others; ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}, MXNet {mx.__version__}')
+          f'{peak / 1e9:.0f} G a second; threads: {args.threads}; ONNX Runtime {onnxruntime.__version__}, '
+          f'OpenCV {cv2.__version__}, MXNet {mx.__version__}')
     for number in args.batch_sizes:
         x = batch(number)
         with compiled(False):
-            steps = {name: make(x, folder) for name, make in FORMS.items()}
+            steps, failures = steps_and_failures(x, folder)
         seconds = interleaved(steps, args.rounds, clock=args.clock)
         del steps
         print(f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
               '| peak MB |\n|---|---|---|---|---|---|---|---|')
         for name in FORMS:
+            if name in failures:
+                print(f'| {name} | cannot run it: {failures[name]} | | | | | | |')
+                continue
             middle = statistics.median(seconds[name])
             rate = number * multiply_adds / middle
-            print(f'| {name} | {1e3 * middle:.1f} | {number / middle:.1f} | {times_as_fast(seconds, name, THAN):.2f} | '
-                  f'{times_as_fast(seconds, name, "ONNX Runtime"):.2f} | {rate / 1e9:.0f} | {rate / peak:.0%} | '
+            print(f'| {name} | {1e3 * middle:.1f} | {number / middle:.1f} | {ratio(seconds, name, THAN)} | '
+                  f'{ratio(seconds, name, "ONNX Runtime")} | {rate / 1e9:.0f} | {rate / peak:.0%} | '
                   f'{"" if args.no_memory else format(memory(name, number, folder), ".0f")} |', flush=True)
 
 

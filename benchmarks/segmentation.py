@@ -1,9 +1,11 @@
 r"""mIoU by the size of the object, of segmentation networks that are trained the same on a set in COCO's format.
 
+    pip install --no-deps scikit-image==0.21.0 foolbox==3.3.4       # for their photographs
     python examples/stopsign_data.py runs/signs --train 400 --val 60
     python -m benchmarks.segmentation --data-dir runs/signs --train-images train --val-images val \
         --train-annotations instances_train.json --val-annotations instances_val.json \
-        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4
+        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4 \
+        --csv docs/segmentation.csv --picture docs/segmentation.png --show 1 2 11 12
 
 What else is given goes to train_stopsign.py. A run that is there is gone on with; a finished one is only evaluated.
 
@@ -11,6 +13,7 @@ An object's pixels are counted in its box, widened by half its longer side all a
 they are added up over the objects of a size, and their mIoU is the mean of background and object.
 """
 import argparse
+import csv
 import json
 import os
 from collections import defaultdict
@@ -23,6 +26,7 @@ from pycocotools import mask as run_lengths
 import train_stopsign
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.segmentation import IGNORED, overlay
+from gluon_aff.files import atomic
 from gluon_aff.train import Segmentation, run_script
 from model_zoo import model_info
 from model_zoo.trained import open_trained
@@ -90,10 +94,19 @@ def picture(models, data, shown):
     return drawn.quantize(256)      # a third of the bytes
 
 
+def write_csv(rows, path):
+    """Write the table's rows, dicts of one form, whole or not at all."""
+    with atomic(path) as partial, open(partial, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--models', nargs='+', default=['fpn_add_resnet8', 'fpn_aff_resnet8', 'fpn_iaff_resnet8'])
     parser.add_argument('--runs', default='runs/segmentation', metavar='DIR', help='folder of the runs')
+    parser.add_argument('--csv', metavar='FILE', help='write the table to this file as well')
     parser.add_argument('--picture', metavar='FILE.png', help='draw the masks of some images')
     parser.add_argument('--show', nargs='+', type=int, default=[], metavar='ID', help='those images')
     args, flags = parser.parse_known_args(argv)
@@ -110,10 +123,15 @@ def main(argv=None):
         best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
         models[name] = open_trained(folder)
         whole, sizes = evaluate(models[name], data, found)
-        rows.append([name, f'{model_info(name).parameters:,}', str(best['epoch']), f'{miou(whole):.3f}',
-                     *(f'{miou(pixels):.3f}' if pixels.any() else '-' for pixels in sizes)])
-    head = ['network', 'parameters', 'best epoch', 'mIoU', *(f'{size} px ({n})' for size, n in zip(SIZES, numbers))]
-    print('', *(f'| {" | ".join(row)} |' for row in (head, ['---'] * len(head), *rows)), sep='\n')
+        rows.append({'network': name, 'parameters': f'{model_info(name).parameters:,}', 'best epoch': best['epoch'],
+                     'mIoU': f'{miou(whole):.3f}',
+                     **{f'{size} px ({n})': f'{miou(pixels):.3f}' if pixels.any() else '-'
+                        for size, n, pixels in zip(SIZES, numbers, sizes)}})
+    cells = [list(rows[0]), ['---'] * len(rows[0]), *(map(str, row.values()) for row in rows)]
+    print('', *(f'| {" | ".join(row)} |' for row in cells), sep='\n')
+    if args.csv:
+        conditions = f'{asked.num_epochs} epochs at {asked.input_size} pixels, one seed'
+        write_csv([{**row, 'conditions': conditions} for row in rows], args.csv)
     if args.picture:
         picture(models, data, args.show).save(args.picture, optimize=True)
 

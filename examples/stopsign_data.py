@@ -2,7 +2,8 @@
 
     python examples/stopsign_data.py runs/signs
 
-The photographs are scikit-learn's two and, where scikit-image is installed, seven of its; or those of --photographs.
+The photographs are scikit-learn's two and, where they are installed, seven of scikit-image's and twenty of foolbox's
+(``pip install --no-deps scikit-image==0.21.0 foolbox==3.3.4`` suffices); or those of --photographs.
 Training and validation images show different photographs. Red discs and squares are drawn, too, which are no signs.
 """
 import argparse
@@ -25,17 +26,19 @@ FINE = 4                        # points of a pixel, to the side, at which a sha
 CATEGORIES = [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}]       # COCO's ids
 PACKAGES = (('sklearn', 'datasets/images', ('china.jpg', 'flower.jpg')),
             ('skimage', 'data', ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg',
-                                 'brick.png', 'gravel.png')))
+                                 'brick.png', 'gravel.png')),
+            ('foolbox', 'data', ('imagenet_*.jpg',)))
 
 
 def photographs():
-    """Paths of the photographs that installed packages have: scikit-learn's two first, then scikit-image's."""
+    """Paths of the photographs that installed packages have: scikit-learn's first, then scikit-image's, foolbox's."""
     found = []
-    for package, folder, names in PACKAGES:
+    for package, folder, patterns in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec:
-            found += [Path(spec.submodule_search_locations[0], folder, name) for name in names]
-    return [path for path in found if path.is_file()]
+            top = Path(spec.submodule_search_locations[0], folder)
+            found += [path for pattern in patterns for path in sorted(top.glob(pattern))]
+    return found
 
 
 def background(photograph, random):

@@ -70,12 +70,12 @@ def list_command(args):
     return 0
 
 
-def _published(said):
-    if not said:
-        return 'nothing'
-    error = 'no error' if said.top1_error is None else f'top-1 error {said.top1_error:g} %'
-    parameters = '' if said.parameters is None else f', {said.parameters:g} M parameters ({said.counted})'
-    return f'{error}{parameters}; {said.source}'
+def _published(published):
+    """Rows (title, text) of what is published of a network."""
+    lines = [f'{figure}; {figure.source}' for figure in published.figures] if published else []
+    if published and published.parameters:
+        lines.append(f'{published.parameters:g} M parameters ({published.counted}); {published.parameters_source}')
+    return [('published' if number == 0 else '', line) for number, line in enumerate(lines or ['nothing'])]
 
 
 def info_command(args):
@@ -87,7 +87,7 @@ def info_command(args):
                       f'centre crop of {card.crop_ratio:g}'),
             ('mean', ', '.join(f'{v:.4f}' for v in card.mean)), ('std', ', '.join(f'{v:.4f}' for v in card.std)),
             ('data set', card.dataset), ('classes', f'{card.classes}: {", ".join(card.labels[:4])}, ...'),
-            ('source', card.source), ('published', _published(card.published)),
+            ('source', card.source), *_published(card.published),
             ('weights', ', '.join(card.weights) or 'none released')], sys.stdout)
     for each in checkpoints(card.name):
         print()

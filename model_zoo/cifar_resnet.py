@@ -130,7 +130,7 @@ class CifarResNet(FeatureNetwork):
             self.output = nn.Dense(self.classes, in_units=channels[-1])
 
 
-for _fusion in ('add', 'aff', 'iaff'):
+for _fusion in ('add', 'concat', 'aff', 'iaff'):
     for _blocks in (1, 2, 3, 4, 5):
         register_model(f'cifar_{_fusion}_resnet{6 * _blocks + 2}', family='CIFAR ResNet', dataset=CIFAR100,
                        source='AFF paper, section 4; depth 6b + 2 with b blocks a stage')(

@@ -118,8 +118,9 @@ def write_markdown(rows, out, how=''):
               'without classifier, M', 'multiply-adds, G', 'images/s')]
     cells.append(('---', *['---:'] * 6))
     for row in rows:
-        error, printed = (row.published.top1_error, row.published.parameters) if row.published else (None, None)
-        cells.append((row.name, *('' if figure is None else f'{figure:g}' for figure in (error, printed)),
+        said = row.published or Published()
+        cells.append((row.name, *('' if figure is None else f'{round(figure, 2):g}'
+                                  for figure in (said.top1_error, said.parameters)),
                       _millions(row.parameters), _millions(row.without_classifier), f'{row.multiply_adds / 1e9:.2f}',
                       '' if row.images_per_second is None else f'{row.images_per_second:.2f}'))
     for line in cells:
@@ -128,7 +129,7 @@ def write_markdown(rows, out, how=''):
           f'trainable parameters, multiply-adds of one 224x224 image{", images/s of " + how if how else ""}.\n',
           file=out)
     for row in rows:
-        if row.published:
+        if row.published and row.published.source:
             counted = f'; parameters {row.published.counted}' if row.published.parameters else ''
             print(f'- {row.name}: {row.published.source}{counted}', file=out)
 
@@ -146,7 +147,7 @@ def write_csv(rows, out):
                      'published_source', 'parameters', 'parameters_without_classifier', 'multiply_adds',
                      'images_per_second'))
     for row in rows:
-        said = row.published or Published(None, None, '', '')
+        said = row.published or Published()
         writer.writerow((row.name, said.top1_error, said.parameters, said.counted, said.source, row.parameters,
                          row.without_classifier, row.multiply_adds, row.images_per_second))
 

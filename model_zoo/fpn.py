@@ -106,7 +106,7 @@ class FeaturePyramid(StagedNetwork):
         return levels + ([self.p6(levels[-1])] if self.p6 else [])
 
 
-for _fusion in ('add', 'aff', 'iaff'):
+for _fusion in ('add', 'concat', 'aff', 'iaff'):
     for _blocks in (1, 2, 3, 4):
         register_model(f'fpn_{_fusion}_resnet{6 * _blocks + 2}', family='FPN', dataset=STOP_SIGN,
                        source='AFF paper, section 4; ResNet of depth 6b + 2 with b blocks a stage')(

@@ -6,6 +6,7 @@ Scene Parsing Network", CVPR 2017; Chen et al., "Rethinking Atrous Convolution f
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -15,6 +16,7 @@ from gluon_aff.errors import positive, unknown
 
 from .registry import get_model, list_models
 from .resnet import ResNet
+from .resnext import ResNeXt
 from .weights import checkpoints
 
 __all__ = ['feature_layers', 'register_with_gluoncv', 'segmentation_model', 'unregister_from_gluoncv']
@@ -36,8 +38,22 @@ def _backbone(theirs, name, **options):
         return name(**options)
     # GluonCV has backbones of two of our names: its resnet50_v1s and resnet101_v1s.
     if name.lower() in list_models(exclude=('resnet50', 'resnet101')):
-        return get_model(name, **options)
+        return _as_resnet(get_model(name, **options))
     return theirs(name, **options)
+
+
+def _as_resnet(net):
+    """What GluonCV's segmenters take of a ResNet, by its names: of a ResNeXt the same layers, of others the network."""
+    if not isinstance(net, ResNeXt):
+        return net
+    (*stem, bn1, relu, maxpool), *stages = net.stages()
+    if len(stem) > 1:
+        conv1 = nn.HybridSequential(prefix='conv1_')
+        conv1.add(*stem)
+    else:
+        conv1, = stem
+    return SimpleNamespace(conv1=conv1, bn1=bn1, relu=relu, maxpool=maxpool,
+                           **{f'layer{number}': stage for number, (stage,) in enumerate(stages, start=1)})
 
 
 def register_with_gluoncv():
@@ -118,8 +134,8 @@ def segmentation_model(name, nclass, output_stride=8, aux=True, base_size=520, c
     Parameters
     ----------
     name : str
-        'fcn', 'psp' or 'deeplab', and a network with the stages of :class:`model_zoo.resnet.ResNet`, as in
-        'fcn_iaff_resnet50'.
+        'fcn', 'psp' or 'deeplab', and a network for ImageNet, which takes `dilated`, as in 'fcn_iaff_resnet50' or
+        'psp_aff_resnext50_32x4d'.
     nclass : int
     output_stride : {8, 16}
         Of the backbone's last map, in pixels of the input.
@@ -157,15 +173,15 @@ def segmentation_model(name, nclass, output_stride=8, aux=True, base_size=520, c
     if positive('crop_size', crop_size) % output_stride:
         raise ValueError(f'crop_size must be a multiple of the output_stride {output_stride}, got {crop_size}.')
 
-    if not isinstance(get_model(backbone), ResNet):
-        raise ValueError(f"{name} needs a backbone with a ResNet's stages, such as iaff_resnet50; {backbone} is not.")
+    if not isinstance(get_model(backbone), (ResNet, ResNeXt)):
+        raise ValueError(f'{name} needs a ResNet or ResNeXt for ImageNet, such as iaff_resnet50; {backbone} is none.')
 
     # GluonCV asks for `dilated=True`, which is a stride of 8.
     def build(dilated, **settings):
         net = get_model(backbone, dilated=output_stride, root=root, **settings, **options)
         if net.input_size not in (None, (crop_size, crop_size)):
             raise ValueError(f'{backbone} takes images of one size only; give input_size={crop_size}, the crop_size.')
-        return net
+        return _as_resnet(net)
 
     register_with_gluoncv()
     import gluoncv

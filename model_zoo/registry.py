@@ -157,7 +157,27 @@ def _options(entry):
     return {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
-def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, ignore_extra=False, **options):
+def _build(name, entry, options):
+    """The network of an entry; a ValueError, which suggests the nearest names, for an option that it does not take."""
+    known = _options(entry)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
+    wrong = None if takes_any else next((option for option in options if option not in known), None)
+    try:
+        if not wrong:
+            return entry.build(**options)
+    except TypeError as error:
+        # What a builder hands on by **options is refused only by the network's class.
+        wrong = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not takes_any or not wrong or wrong[1] not in options:
+            raise
+        wrong = wrong[1]
+        known = {**known, **_options(_Entry(type(entry.build()), '', None, ''))}
+    raise unknown(f'{name} option', wrong, [*known, *(option for option in inspect.signature(get_model).parameters
+                                                      if option not in ('name', 'options'))])
+
+
+def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, ignore_extra=False,
+              pretrained_base=False, **options):
     """Build a network by name.
 
     Parameters
@@ -175,6 +195,9 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
     allow_missing, ignore_extra : bool, default False
         As in Gluon's load_parameters. With allow_missing GluonCV's resnet50_v1d file, say, starts the backbone of
         aff_resnet50; what it lacks is initialised (Xavier) and named in a log line.
+    pretrained_base : bool or str, default False
+        As `pretrained`, for all but the head, which is fresh (Xavier). Without effect where `pretrained` is given, as
+        in GluonCV's segmenters and detectors.
     **options
         The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats,
         final_drop, ...; the class of the network documents them.
@@ -194,23 +217,17 @@ def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, 
     DownloadError
         If the released parameters cannot be had; an OSError that says how to put them in place by hand.
     """
-    entry = _find(name)
-    known = _options(entry)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
-    for option in options:
-        if option not in known and not takes_any:
-            raise unknown(f'{str(name).lower()} option', option,
-                          [*known, 'pretrained', 'ctx', 'root', 'allow_missing', 'ignore_extra'])
-    net = entry.build(**options)
-    if not pretrained:
+    entry, name = _find(name), str(name).lower()
+    net = _build(name, entry, options)
+    if not pretrained and not pretrained_base:
         return net
 
-    path, record = weights.find(str(name).lower(), pretrained, root)
+    path, record = weights.find(name, pretrained or pretrained_base, root)
     in_file = weights.read_for(net, path).get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
-    if outputs != net.classes and 'classes' in options:
+    if not pretrained or outputs != net.classes and 'classes' in options:
         fresh = (f'{net.head_name}.weight', f'{net.head_name}.bias')
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
@@ -256,9 +273,10 @@ def list_models(pattern='*', exclude=(), pretrained=False):
 
 @lru_cache(maxsize=None)
 def _count(name):
-    """(trainable parameters, multiply-adds for one image) of a registered network with its default options."""
+    """(classes, trainable parameters, multiply-adds for one image) of a registered network with its default options."""
     entry = _find(name)
-    return complexity(entry.build(), (1, *entry.dataset.input_size))[:2]
+    net = entry.build()
+    return (net.classes, *complexity(net, (1, *entry.dataset.input_size))[:2])
 
 
 def model_info(name):
@@ -279,10 +297,10 @@ def model_info(name):
     """
     entry, name = _find(name), str(name).lower()
     options, data = _options(entry), entry.dataset
-    parameters, multiply_adds = _count(name)
+    classes, parameters, multiply_adds = _count(name)
     return ModelCard(name=name, family=entry.family, task=data.task, fusion=options.get('fusion', ''),
                      dataset=data.name, input_size=data.input_size, mean=data.mean, std=data.std,
-                     crop_ratio=data.crop_ratio, classes=options['classes'], labels=data.labels(),
+                     crop_ratio=data.crop_ratio, classes=classes, labels=data.labels(),
                      parameters=parameters, multiply_adds=multiply_adds, source=entry.source,
                      weights=tuple(each.tag for each in weights.checkpoints(name)), published=PUBLISHED.get(name))
 

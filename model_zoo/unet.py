@@ -50,7 +50,7 @@ class UNet(SegmentationNetwork):
         return [UpBlock(high, low, align, norm) for high, low in reversed(pairs)], []
 
 
-for _fusion in ('concat', 'aff', 'iaff'):
+for _fusion in ('add', 'concat', 'aff', 'iaff'):
     for _blocks in (1, 2, 3, 4):
         register_model(f'unet_{_fusion}_resnet{6 * _blocks + 2}', family='U-Net', dataset=STOP_SIGN,
                        source='AFF paper, section 3.3, on U-Net; ResNet of depth 6b + 2 with b blocks a stage')(

@@ -17,6 +17,8 @@ from gluon_aff.errors import unknown
 from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
 
+from .published import LOGS
+
 __all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
 
 HERE = Path(__file__).parent
@@ -111,7 +113,8 @@ def default_root():
 @lru_cache(maxsize=None)
 def _catalog():
     rows = json.loads((HERE / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
-    return tuple(Checkpoint(**row) for row in rows)
+    # The figures of the authors' files are published.py's.
+    return tuple(Checkpoint(**{'figures': LOGS.get((row['model'], row['tag'])), **row}) for row in rows)
 
 
 def checkpoints(name=None):

@@ -73,6 +73,11 @@ def model_name(layout):
     return f'cifar_{fusion}_{host}'
 
 
+def tiered(values, quick):
+    """Parameters of a test: those in `quick` run always, the others in the slow tier only."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @contextmanager
 def refused(match, kind=ValueError):
     """The block of code is refused with one sentence of ours, which `match` is found in."""

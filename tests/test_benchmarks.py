@@ -106,11 +106,27 @@ def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
     assert error(ours(x, y), z) <= 1e-5
 
 
-@pytest.mark.parametrize('option, wanted', [('--no-memory', '| ONNX Runtime INT8 |'), ('--profile', '| QLinearConv |')])
-def test_the_benchmark_of_inference_prints_every_form(option, wanted):
+@pytest.mark.parametrize('network, option, wanted', [
+    ('cifar_aff_resnet8', '--no-memory', '| ONNX Runtime INT8 |'),
+    ('cifar_aff_resnet8', '--profile', '| QLinearConv |'),
+    ('fpn_concat_resnet8', '--no-memory', 'threads: 2;')])
+def test_the_benchmark_of_inference_prints_every_form(network, option, wanted):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
-    command = [sys.executable, str(BENCHMARKS / 'inference.py'), '--network', 'cifar_aff_resnet8', '--batch-sizes', '2',
-               '--rounds', '1', option]
+    command = [sys.executable, str(BENCHMARKS / 'inference.py'), '--network', network, '--batch-sizes', '2',
+               '--rounds', '1', '--input-size', '32', '--threads', '2', option]
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    assert wanted in out.stdout and (option == '--profile' or '| OpenCV DNN |' in out.stdout)
+    rows = {line.split(' | ')[0][2:] for line in out.stdout.splitlines() if line.startswith('| ')}
+    assert wanted in out.stdout and (option == '--profile' or rows > {
+        'eager', 'hybridized', 'static', 'oneDNN subgraph', 'folded', 'folded, oneDNN subgraph', 'ONNX Runtime',
+        'ONNX Runtime INT8', 'OpenCV DNN'})
+
+
+def test_the_profile_names_operators():
+    command = [sys.executable, str(BENCHMARKS / 'profile_ops.py'), '--networks', 'cifar_aff_resnet8', '--rounds', '1']
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert out.returncode == 0, out.stderr
+    row, = (line for line in out.stdout.splitlines() if line.startswith('| cifar_aff_resnet8 |'))
+    shares = [float(part.split()[-2]) for part in row.strip('| ').split(' | ')[2].split(', ')]
+    assert len(shares) == 6 and shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.1
+    assert 'Convolution ' in row

@@ -2,6 +2,7 @@
 import csv
 import io
 import itertools
+import json
 import math
 
 import mxnet as mx
@@ -9,12 +10,14 @@ import pytest
 from matplotlib.text import Annotation, Text
 from mxnet.gluon import nn
 from PIL import Image
+from programs import TOP
 from reference import refused
 
-from model_zoo import Published, compare, list_models, model_info
+from gluon_aff import FUSIONS
+from model_zoo import Published, checkpoints, compare, get_model, list_models, model_info
 from model_zoo.__main__ import main
 from model_zoo.compare import TABLE, Row, figure, write_csv, write_markdown
-from model_zoo.published import PUBLISHED
+from model_zoo.published import LOG, LOGS, PUBLISHED, Figure
 
 # Top-1 error and parameters in millions, from the slides.
 SLIDES = {'resnet101': (23.2, 42.5), 'eca_resnet101': (21.4, 42.5), 'aa_resnet101': (21.3, 45.4),
@@ -35,11 +38,69 @@ def test_the_table_has_the_slides_networks_with_their_published_figures_and_hybr
     assert [row.name for row in rows if not row.published] == ['se_resnet50+aff', 'sk_resnet50+iaff']
 
 
-def test_every_published_figure_is_a_registered_networks_and_names_its_source():
-    assert PUBLISHED.keys() <= set(list_models())
+def test_every_published_figure_names_its_source_and_its_network_can_be_built():
     for name, said in PUBLISHED.items():
-        assert said.source and bool(said.counted) == (said.parameters is not None)
-        assert model_info(name).published is said
+        assert said.figures or said.parameters
+        assert bool(said.counted) == bool(said.parameters_source) == (said.parameters is not None)
+        assert all(figure.source and 0 < figure.percent < 100 for figure in said.figures)
+        if name in list_models():
+            assert model_info(name).published is said
+            continue
+        # Of the paper's tables: a host by its name, with another fusion.
+        fusion = next(each for each in sorted(FUSIONS, key=len, reverse=True) if each in name)
+        get_model(name.replace(fusion, 'aff'), fusion=fusion)
+
+
+# From the paper's tables 3, 4 and 6, in per cent, and from the authors' logs.
+STATED = {
+    'aff_resnext50_32x4d': ['top-1 error 20.28 % on ImageNet-1k', 'top-5 error 5.29 % on ImageNet-1k'],
+    'iaff_resnet50': ['top-1 error 20.2 % on ImageNet-1k', '20.22', '5.46'], 'aff_resnet50': ['20.28', '5.27', '21.6'],
+    'cifar_aff_resnet32': ['accuracy 83.57 % on CIFAR-100, fine labels', '90.78 % on CIFAR-100, coarse labels'],
+    'cifar_aff_resnext38_32x4d': ['91.23 % on CIFAR-100, coarse'], 'cifar_aff_resnext47_32x4d': ['85.38', '91.84'],
+    'cifar_add_resnet8': ['accuracy 74 % on CIFAR-100, coarse labels (width=1)'], 'cifar_concat_resnet26': ['79.8 %'],
+    'cifar_aff_resnet8': ['76.3 % on CIFAR-100, coarse labels (width=1, reduction=2)', '76.4'],
+    'cifar_iaff_inception_resnet26': ['81.4 %'], 'fpn_concat_resnet26': ['mIoU 93.9 % on StopSign'],
+    'fpn_iaff_resnet8': ['mIoU 92.7 % on StopSign'], 'fpn_aff_resnet20': ['93.9 % on StopSign (reduction=2)']}
+
+
+@pytest.mark.parametrize('name', STATED)
+def test_info_prints_what_is_published(name, capsys):
+    assert main(['info', name]) == 0
+    out = capsys.readouterr().out.split('\nweights ')[0].splitlines()
+    start = next(number for number, line in enumerate(out) if line.startswith('published'))
+    lines = [line for line in out[start:] if '%' in line]
+    assert len(lines) == len(STATED[name]), lines
+    for stated in STATED[name]:
+        assert any(stated in line and '; ' in line for line in lines), stated
+
+
+def test_info_of_what_nobody_states(capsys):
+    assert 'published      nothing' in [main(['info', 'unet_aff_resnet8']), capsys.readouterr().out][1]
+
+
+def test_published_figures_stand_in_one_place():
+    catalogue = json.loads((TOP / 'model_zoo' / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
+    assert [row['model'] for row in catalogue if 'figures' in row] == ['fashion_mnist_add_resnet8',
+                                                                      'fashion_mnist_aff_resnet8']
+    for record in checkpoints():
+        if record.url:
+            assert record.figures is LOGS[record.model, record.tag]
+    assert len(LOGS) == sum(record.url is not None for record in checkpoints())
+
+
+def test_readme_lists_the_figures_of_every_released_file():
+    titles = {'ImageNet-1k': 'ImageNet', 'CIFAR-100, fine labels': 'CIFAR-100, *fine*',
+              'CIFAR-100, coarse labels': 'CIFAR-100, *coarse*'}
+    rows = []
+    for name, published in PUBLISHED.items():
+        for data in dict.fromkeys(f.data for f in published.figures):
+            figures = [f for f in published.figures if f.data == data and f.source == LOG]
+            if figures:
+                stated = ', '.join(f'{f.metric.replace("top-5 error", "top-5")} {f.percent:.2f} %' for f in figures)
+                rows.append(f'| `{name}` | {titles[data]} | {stated} |')
+    readme = (TOP / 'README.md').read_text(encoding='utf-8')
+    section = readme.split('## Published results')[1].splitlines()
+    assert sorted(line for line in section if line.startswith('| `')) == sorted(rows) and len(rows) == 9
 
 
 def test_counts_are_those_of_the_cards_and_of_the_classifier(rows):
@@ -166,8 +227,8 @@ def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows
 
 
 def test_labels_of_points_in_one_place_do_not_overlap():
-    rows = [Row(f'network_number_{i}', Published(20 + i % 2 / 100, 1, 'exactly', 'this test'), 10 ** 6, 1, 10 ** 9)
-            for i in range(8)]
+    rows = [Row(f'network_number_{i}', Published((Figure('top-1 error', 20 + i % 2 / 100, 'ImageNet', 'this test'),)),
+                10 ** 6, 1, 10 ** 9) for i in range(8)]
     check_labels(figure(rows), [row.name for row in rows])
 
 

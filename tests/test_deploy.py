@@ -19,7 +19,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 from PIL import Image
 from programs import TOP
-from reference import error, filled, refused, tensor
+from reference import error, filled, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
 from gluon_aff.comparators import AAConv
@@ -35,13 +35,11 @@ onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
-ALL = os.environ.get('GLUON_AFF_ALL_NETWORKS')
 FIXED = ('aa_', 'ge_')      # their parameters are for maps of one size
-# One of each kind, unless the environment asks for all, which takes ten minutes.
+# One of each kind; the others are in the slow tier.
 KINDS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'se_resnet50', 'lip_resnet101', 'sk_resnet50',
          'cifar_aff_resnext38_32x4d', *list_models('*_resnet8'))
-NAMES = list_models() if ALL else KINDS
-FASHION = Path('/usr/share/datasets/fashion-mnist')
+FASHION = Path(os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist'))
 
 
 def build(name):
@@ -182,7 +180,7 @@ def test_a_symbol_with_preprocessing_takes_photographs(tmp_path):
     assert error(imported(mx.nd.array(pixels, dtype='uint8')), net(mx.nd.array(normalise(pixels, mean, std)))) <= 1e-5
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', tiered(list_models(), KINDS))
 def test_exported_networks_compute_the_same_in_mxnet_and_onnx_runtime(name, tmp_path):
     net, (height, width) = build(name)
     export_onnx(net, tmp_path / 'net.onnx', (3, height, width))
@@ -302,10 +300,9 @@ def test_an_export_that_onnx_runtime_computes_otherwise_is_not_written(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('name', ['cifar_add_resnet8', 'cifar_iaff_resnet8', 'cifar_aff_resnext38_32x4d',
-                                  'cifar_concat_inception_resnet8', 'cifar_aff_inception_resnet8', 'fpn_iaff_resnet8',
-                                  'unet_concat_resnet8', 'unet_aff_resnet8', 'aff_resnet50']
-                         + [name for name in (NAMES if ALL else ()) if not name.startswith('aa_')])
+@pytest.mark.parametrize('name', tiered(list_models(exclude='aa_*'), [
+    'cifar_add_resnet8', 'cifar_iaff_resnet8', 'cifar_aff_resnext38_32x4d', 'cifar_concat_inception_resnet8',
+    'cifar_aff_inception_resnet8', 'fpn_iaff_resnet8', 'unet_concat_resnet8', 'unet_aff_resnet8', 'aff_resnet50']))
 def test_opencv_computes_the_same(name, tmp_path):
     net, size = build(name)
     size = size if name.startswith(FIXED) else (33, 47)
@@ -616,6 +613,7 @@ def test_the_script_says_what_it_needs(exported, tmp_path):
         assert 'needs a classification network in ONNX: gluon-aff export' in found.stderr
 
 
+@pytest.mark.network
 @pytest.mark.skipif(not os.environ.get('GLUON_AFF_FRESH_ENVIRONMENT'),
                     reason='installs packages; GLUON_AFF_FRESH_ENVIRONMENT=1 asks for it')
 @pytest.mark.parametrize('packages', [['onnxruntime==1.19.2', 'Pillow', 'numpy<1.24'], ['onnxruntime', 'Pillow'],

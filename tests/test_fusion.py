@@ -341,6 +341,7 @@ def test_float16_keeps_the_norms_in_float32_and_survives_a_save(name, tmp_path):
         assert p.data().dtype == q.data().dtype and error(q.data(), p.data()) == 0, key
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
 @by_name
 def test_float16_forward(name):

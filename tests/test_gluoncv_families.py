@@ -20,7 +20,8 @@ OTHERS = {
     'ssd_300_vgg16_atrous_voc': (1, 3, 300, 300), 'ssd_512_mobilenet1.0_voc': (1, 3, 256, 256),
     'yolo3_mobilenet1.0_voc': (1, 3, 96, 96), 'faster_rcnn_resnet50_v1b_voc': (1, 3, 128, 128),
     'mask_rcnn_resnet18_v1b_coco': (1, 3, 192, 192), 'center_net_resnet18_v1b_voc': (1, 3, 128, 128),
-    'fcn_resnet50_ade': (1, 3, 480, 480), 'deeplab_resnet50_ade': (1, 3, 480, 480), 'psp_resnet50_ade': (1, 3, 480, 480),
+    'fcn_resnet50_ade': (1, 3, 480, 480), 'deeplab_resnet50_ade': (1, 3, 480, 480),
+    'psp_resnet50_ade': (1, 3, 480, 480),
     'simple_pose_resnet18_v1b': (1, 3, 256, 192), 'mobile_pose_mobilenet1.0': (1, 3, 256, 192),
     'i3d_resnet50_v1_kinetics400': (1, 3, 8, 64, 64)}
 
@@ -45,7 +46,8 @@ def test_a_network_of_each_family_computes(name, shape):
 
 def test_metrics_count_as_they_should():
     metric = metrics.SegmentationMetric(3)
-    metric.update(mx.nd.array([[[0, 1], [2, 1]]]), mx.nd.one_hot(mx.nd.array([[[0, 1], [2, 2]]]), 3).transpose((0, 3, 1, 2)))
+    scores = mx.nd.one_hot(mx.nd.array([[[0, 1], [2, 2]]]), 3).transpose((0, 3, 1, 2))
+    metric.update(mx.nd.array([[[0, 1], [2, 1]]]), scores)
     accuracy, mean_iou = metric.get()
     assert (accuracy, round(mean_iou, 6)) == (0.75, round((1 + 1 / 2 + 1 / 2) / 3, 6))
     detection = metrics.VOC07MApMetric(iou_thresh=0.5, class_names=('a', 'b'))

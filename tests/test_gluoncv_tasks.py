@@ -75,7 +75,26 @@ def test_segmenter_starts_from_a_trained_backbone_and_has_its_stages(tmp_path):
     assert len(net(x)) == 1
 
 
+@pytest.mark.parametrize('head', ['fcn', 'psp', 'deeplab'])
+def test_every_head_stands_on_a_resnext_with_its_parameters(head, tmp_path):
+    options, path, x = {'start_stage': 4, 'deep_stem': head != 'psp'}, str(tmp_path / 'net'), tensor((1, 3, 32, 32))
+    backbone = get_model('iaff_resnext50_32x4d', dilated=True, **options)
+    quickly_filled(backbone).save_parameters(path)
+    net = segmentation_model(f'{head}_iaff_resnext50_32x4d', 2, crop_size=32, pretrained_base=path, **options)
+    for found, expected in zip(net.base_forward(x), backbone.stage_outputs(x, [3, 4])):
+        assert error(found, expected) == 0
+    assert [y.shape for y in net(x)] == [(1, 2, 32, 32)] * 2
+    net.hybridize()
+    again = segmentation_model(f'{head}_iaff_resnext50_32x4d', 2, crop_size=32, **options)
+    file = str(tmp_path / 'whole')
+    net.save_parameters(file)
+    again.load_parameters(file)
+    assert error(net(x)[0], again(x)[0]) <= 1e-5
+
+
 def test_gluoncvs_own_classes_take_our_backbones_by_name_and_keep_theirs():
+    resnext = gluoncv.model_zoo.FCN(2, backbone='iaff_resnext50_32x4d', pretrained_base=False, crop_size=32)
+    assert resnext.layer4[0].body[3]._kwargs['dilate'] == (2, 2)
     ours = gluoncv.model_zoo.FCN(2, backbone='iaff_resnet50', pretrained_base=False, crop_size=32)
     assert type(ours.layer3[0].attention).__name__ == 'IAFF' and ours.layer4[0].conv2._kwargs['dilate'] == (2, 2)
     theirs = gluoncv.model_zoo.FCN(2, backbone='resnet50', pretrained_base=False, crop_size=32)
@@ -93,12 +112,13 @@ def test_segmenter_is_evaluated_at_several_scales():
 @pytest.mark.parametrize('name, options, said', [
     ('mask_aff_resnet50', {}, "Unknown segmentation head 'mask'"),
     ('fcn_aff_resnet49', {}, 'did you mean'),
-    ('fcn_aff_resnext50_32x4d', {}, "needs a backbone with a ResNet's stages"),
-    ('fcn_cifar_aff_resnet8', {}, "needs a backbone with a ResNet's stages"),
+    ('fcn_cifar_aff_resnet8', {}, 'needs a ResNet or ResNeXt for ImageNet'),
+    ('fcn_cifar_aff_resnext38_32x4d', {}, 'needs a ResNet or ResNeXt for ImageNet'),
     ('fcn_aff_resnet50', {'output_stride': 32}, 'output_stride must be 8 or 16'),
     ('psp_aff_resnet50', {'crop_size': 40, 'output_stride': 16}, 'crop_size must be a multiple of the output_stride'),
     ('fcn_aff_resnet50', {'nclass': 0}, 'nclass must be a positive whole number'),
     ('fcn_aff_resnet50', {'fuse': 'aff'}, "Unknown aff_resnet50 option 'fuse'"),
+    ('fcn_aff_resnext50_32x4d', {'fuse': 'aff'}, "Unknown aff_resnext50_32x4d option 'fuse'"),
     ('fcn_ge_theta_plus_resnet101', {}, 'give input_size=480'),
     ('fcn_add_resnet50', {'pretrained_base': True}, 'No parameters are released for add_resnet50')])
 def test_what_segmentation_model_cannot_build_is_said_in_a_sentence(name, options, said):

@@ -143,10 +143,6 @@ def test_without_gluoncv_the_rest_works_and_what_needs_it_says_so():
 
 # The checks that GluonCV's tests make of its own networks
 
-ALL = bool(os.environ.get('GLUONCV_ALL'))
-QUICK = ['aff_resnet50', 'iaff_resnext50_32x4d', 'se_resnet50', 'sk_resnet50', NAME, 'cifar_iaff_resnet14',
-         'cifar_aff_resnext38_32x4d', 'cifar_concat_inception_resnet8', 'fpn_aff_resnet8', 'unet_iaff_resnet8']
-CHECKED = list_models() if ALL else QUICK
 
 
 def small(name, **options):
@@ -159,7 +155,7 @@ def small(name, **options):
     return gluoncv.model_zoo.get_model(name, **options), [(32, 32)] if fixed else [(32, 32), (33, 47)]
 
 
-@pytest.mark.parametrize('name', CHECKED)
+@pytest.mark.parametrize('name', list_models())
 def test_any_batch_on_any_context_with_any_number_of_classes(name):
     devices = [mx.cpu(0), mx.cpu(1)]
     net, sizes = small(name, pretrained=False, ctx=devices, classes=7)
@@ -178,8 +174,6 @@ def test_any_batch_on_any_context_with_any_number_of_classes(name):
 
 @pytest.mark.parametrize('name', list_models(pretrained=True))
 def test_pretrained_networks_initialise_and_move_as_gluoncvs_do(name, tmp_path, monkeypatch):
-    if name not in CHECKED:
-        pytest.skip('GLUONCV_ALL=1 checks this one, too')
     path = str(tmp_path / 'released.params')
     net = get_model(name)
     net.initialize()

@@ -26,7 +26,7 @@ from model_zoo.unet import UNet
 SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
-GAIN = {'add': 1, 'aff': .7, 'iaff': 1.86}
+GAIN = {'add': 1, 'concat': 1, 'aff': .7, 'iaff': 1.86}
 
 SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
          'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
@@ -200,6 +200,7 @@ def test_float16_parameters_save_and_load(host, tmp_path):
         assert p.data().dtype == q.data().dtype and error(q.data(), p.data()) == 0, key
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
 @every_host
 def test_float16_forward(host):

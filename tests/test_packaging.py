@@ -110,8 +110,8 @@ def test_wheel_holds_the_compiled_operators(wheel):
 def test_wheel_is_built_without_a_compiler_as_well_and_holds_no_older_library(tmp_path_factory):
     source = copy_source(tmp_path_factory)
     for stale in (source / 'gluon_aff' / LIBRARY.name, source / 'build' / 'lib' / 'gluon_aff' / LIBRARY.name,
-                  *(source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name for tag in (
-                      f'cpython-{sys.version_info[0]}{sys.version_info[1]}', f'{sys.version_info[0]}.{sys.version_info[1]}'))):
+                  *(source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name
+                    for tag in ('cpython-%d%d' % sys.version_info[:2], '%d.%d' % sys.version_info[:2]))):
         stale.parent.mkdir(parents=True, exist_ok=True)
         stale.write_bytes(b'stale')
     assert not any(name.endswith('.so') for name in files(build(tmp_path_factory, source, CC='false', CXX='false')))
@@ -155,7 +155,8 @@ def test_metadata_names_the_release(metadata):
 
 
 @pytest.mark.parametrize('python_version, accepted', [('3.7.17', False), ('3.8.0', True), ('3.9.18', True),
-                                                      ('3.10.13', True), ('3.11.9', True), ('3.12.0', True), ('3.13.0', True)])
+                                                      ('3.10.13', True), ('3.11.9', True), ('3.12.0', True),
+                                                      ('3.13.0', True)])
 def test_metadata_names_the_pythons(metadata, python_version, accepted):
     assert SpecifierSet(metadata['Requires-Python']).contains(python_version) is accepted
 
@@ -178,7 +179,7 @@ def test_constraints_satisfy_what_setup_asks_for(metadata, file, python_version)
     lines = (ROOT / file).read_text().splitlines()
     pins = dict(line.split('==') for line in lines if line and not line.startswith('#'))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    asked = [each for extra in ('', 'cpu', 'train', 'test', 'dev')
+    asked = [each for extra in ('', 'cpu', 'train', 'browser', 'test', 'dev')
              for each in requirements(metadata, extra, python_version=python_version)]
     assert {'pytest', 'ruff', 'scikit-learn'} < {each.name for each in asked}
     for each in asked:

@@ -40,12 +40,11 @@ def same(net, other):
 
 def test_the_networks_of_the_readme_are_registered():
     hosts = ['{}_resnet50', '{}_resnet101', '{}_resnet152', '{}_resnext50_32x4d', '{}_resnext101_32x4d',
-             *(f'cifar_{{}}_resnet{depth}' for depth in (8, 14, 20, 26, 32)), 'cifar_{}_resnext38_32x4d',
-             'cifar_{}_resnext47_32x4d', *(f'cifar_{{}}_inception_resnet{depth}' for depth in (8, 14, 20, 26)),
-             *(f'fpn_{{}}_resnet{depth}' for depth in (8, 14, 20, 26))]
+             'cifar_{}_resnext38_32x4d', 'cifar_{}_resnext47_32x4d']
     names = {host.format(fusion) for host in hosts for fusion in FUSIONS}
-    names |= {f'cifar_concat_inception_resnet{depth}' for depth in (8, 14, 20, 26)}
-    names |= {f'unet_{fusion}_resnet{depth}' for fusion in ('concat', 'aff', 'iaff') for depth in (8, 14, 20, 26)}
+    names |= {host.format(fusion) + str(depth) for fusion in (*FUSIONS, 'concat') for depth in (8, 14, 20, 26)
+              for host in ('cifar_{}_resnet', 'cifar_{}_inception_resnet', 'fpn_{}_resnet', 'unet_{}_resnet')}
+    names |= {f'cifar_{fusion}_resnet32' for fusion in (*FUSIONS, 'concat')}
     names |= {'resnet50', 'resnet101', 'se_resnet50', 'se_resnet101', 'eca_resnet101', 'aa_resnet101',
               'ge_theta_plus_resnet101', 'lip_resnet101', 'sk_resnet50'}
     assert names <= set(list_models())
@@ -154,6 +153,47 @@ def test_register_model_decorates_a_function(empty_registry):
     assert net.classes == 9 and net.output.weight.shape == (9, 64)
     assert 'decorated_resnet11' in list_models('decorated*')
     assert model_info('decorated_resnet11').parameters == trainable(decorated_resnet11())
+
+
+@pytest.mark.parametrize('wrong, right', [('fusoin', 'fusion'), ('widht', 'width'), ('reducton', 'reduction'),
+                                          ('pretraind', 'pretrained'), ('final_dop', 'final_drop')])
+def test_a_mistyped_option_is_suggested_whether_or_not_the_builder_hands_options_on(empty_registry, wrong, right):
+    @register_model(family='CIFAR ResNet', dataset=CIFAR100, source='this test')
+    def options_resnet11(classes=7, **options):
+        return CifarResNet((1, 1, 2), classes=classes, **options)
+
+    @register_model(family='CIFAR ResNet', dataset=CIFAR100, source='this test')
+    def all_options_resnet11(**options):
+        return options_resnet11(**options)
+
+    for name in (NAME, 'options_resnet11', 'all_options_resnet11'):
+        with refused(f"Unknown {name} option '{wrong}'; did you mean (.* or )?{right}[ ?]"):
+            get_model(name, **{wrong: 'iaff'})
+    assert model_info('all_options_resnet11').classes == 7
+
+
+def test_an_error_of_the_builder_itself_stays(empty_registry):
+    @register_model(family='CIFAR ResNet', dataset=CIFAR100, source='this test')
+    def broken_resnet11(classes=7, **options):
+        return CifarResNet((1, 1, 2), classes=classes, depth=3)
+
+    with pytest.raises(TypeError, match='depth'):
+        get_model('broken_resnet11', width=1)
+
+
+def test_pretrained_base_loads_all_but_the_head(saved, caplog):
+    net, path = saved
+    assert get_model(NAME, pretrained_base=False).output.weight._data is None
+    for options in ({}, {'classes': 7}):
+        base = get_model(NAME, pretrained_base=path, **options)
+        assert base.classes == options.get('classes', 100) and base.labels is None
+        assert error(base.features(tensor((2, 3, 32, 32))), net.features(tensor((2, 3, 32, 32)))) == 0
+        assert f'head of {NAME} is fresh' in caplog.text
+        if not options:
+            assert error(base.output.weight.data(), net.output.weight.data()) > 0
+    assert same(get_model(NAME, pretrained=path, pretrained_base='no/such/file.params'), net)
+    with refused('no/such/file.params', FileNotFoundError):
+        get_model(NAME, pretrained_base='no/such/file.params')
 
 
 def test_register_model_takes_a_row_of_a_table(empty_registry):

@@ -1,4 +1,5 @@
 """The page on the zoo: read by a parser, and used in a headless Chromium where there is one."""
+import csv
 import itertools
 import json
 import os
@@ -10,9 +11,12 @@ from html.parser import HTMLParser
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from PIL import Image
+from programs import TOP
 
 from model_zoo import checkpoints, list_models, model_info
 from model_zoo.__main__ import main
+from model_zoo.published import HOSTS, TABLES
 from model_zoo.report import charts, facts, page, sections
 
 VOID = {'meta', 'link', 'input', 'img', 'br', 'circle', 'rect', 'line', 'path'}
@@ -130,9 +134,39 @@ def test_results_say_whose_they_are():
     models = {each['name']: each for each in facts.models()}
     assert [(each['error'], each['own']) for each in models['fashion_mnist_aff_resnet8']['results']] == [(7.76, True)]
     assert [(each['error'], each['dataset'], each['own']) for each in models['cifar_aff_resnet32']['results']] == [
-        (16.43, 'CIFAR-100', False), (9.22, 'CIFAR-100, coarse labels', False)]
-    assert [each['error'] for each in models['iaff_resnet50']['results']] == [20.22, 20.2]
+        (16.43, 'CIFAR-100, fine labels', False), (9.22, 'CIFAR-100, coarse labels', False)]
+    assert [each['error'] for each in models['iaff_resnet50']['results']] == [20.2, 20.2159, None]
     assert models['add_resnet50']['results'] == []
+    own = {name: [each for each in model['results'] if each['own']] for name, model in models.items()}
+    ablation, = own['cifar_aff_resnet8']
+    assert (ablation['error'], ablation['options']) == (38.37, 'width=1, reduction=2')
+    assert '1,500 training images' in ablation['dataset'] and '3 seeds after 4 epochs' in ablation['source']
+    segmentation, = own['fpn_aff_resnet8']
+    with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
+        wanted = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
+    assert segmentation['percent'] == pytest.approx(100 * wanted['fpn_aff_resnet8'])
+    assert {name for name, results in own.items() if results} >= {*wanted, 'cifar_concat_inception_resnet8'}
+
+
+def test_the_papers_tables_stand_whole_with_their_blocks(read):
+    section, = read.all('section', id='ablation')
+    for table in TABLES:
+        for _, columns in table.rows.values():
+            for host, values in columns.items():
+                assert HOSTS[host].title in section['text']
+                assert all(f'{value:.1f}' in section['text'] for value in values)
+    tables = [each for each in read.all('table') if each.get('class') == 'paper']
+    assert [each['text'].count('b = ') for each in tables] == [12, 12, 3]
+    row = re.search(r'MS-SA(.*?)SK', tables[1]['text'], re.DOTALL).group(1)
+    assert re.findall(r'\d\d\.\d', row) == ('75.6 77.9 79.0 79.8 76.1 80.1 81.4 82.2 92.0 93.2 93.8 94.1'.split())
+
+
+def test_readme_has_the_segmentation_table_of_docs():
+    readme = (TOP / 'README.md').read_text(encoding='utf-8')
+    with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
+        for row in csv.DictReader(file):
+            cells = [value for name, value in row.items() if name not in ('best epoch', 'conditions')]
+            assert f'| {" | ".join(cells)} |' in readme
 
 
 def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_path):
@@ -145,12 +179,72 @@ def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_pat
 
 
 def test_ablation_has_the_means_of_the_runs(read):
-    found = facts.ablation()
-    place = next(key for key in found['hosts'] if key[0] == 'resnet')
-    mean, spread, runs, parameters = found['hosts'][place]['aff']
-    assert (round(mean, 2), round(spread, 2), runs, parameters) == (61.63, 2.09, 3, 89610)
+    cell = facts.ablation()['cells']['resnet', 'aff', 1]
+    assert (round(cell['mean'], 2), round(cell['spread'], 2), cell['runs'], cell['parameters']) == (61.63, 2.09, 3,
+                                                                                                   89610)
     section, = read.all('section', id='ablation')
     assert '61.63 ± 2.09' in section['text'] and '76.3' in section['text']
+
+
+@pytest.fixture
+def checkout(monkeypatch, tmp_path):
+    """A folder that stands for the source's, without its files."""
+    (tmp_path / 'docs').mkdir()
+    (tmp_path / 'setup.py').write_text('')
+    monkeypatch.setattr(facts, 'CHECKOUT', tmp_path)
+    return tmp_path
+
+
+HEAD = ','.join(facts.ABLATION)
+
+
+@pytest.mark.parametrize('text', ['', HEAD, f'{HEAD}\n'])
+def test_files_without_a_row_are_as_none(checkout, text):
+    for name in ('ablation.csv', 'segmentation.csv', 'pointing_game.csv'):
+        (checkout / 'docs' / name).write_text(text)
+    assert facts.ablation() is None and facts.pointing_game() == [] and len(facts.models()) == len(list_models())
+    assert 'build this page in a checkout' in sections.ablation_section(facts.ablation())
+
+
+@pytest.mark.parametrize('text', [
+    'host,b\nresnet,1\n', f'{HEAD}\na,1,1,1,resnet,aff,one,2,0,1,0.5\n', f'{HEAD}\na,1\n',
+    f'{HEAD}\na,1,1,1,nowhere,aff,1,2,0,1,0.5\n', b'\xff\xfe\0', f'{HEAD}\n"a\0"'.encode()])
+def test_a_file_of_runs_that_is_none_is_named_in_a_sentence(checkout, text, capsys):
+    path = checkout / 'docs' / 'ablation.csv'
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(['report', '-o', str(checkout / 'site')]) == 2
+    said = capsys.readouterr().err
+    assert 'ablation.csv' in said and said.count('\n') == 1 and not (checkout / 'site').exists()
+
+
+def test_files_beside_an_installed_package_are_not_its_own(checkout):
+    (checkout / 'setup.py').unlink()
+    (checkout / 'docs' / 'ablation.csv').write_text('anything')
+    assert facts.ablation() is None
+
+
+@pytest.mark.parametrize('content', [None, b'no picture', b'\x89PNG\r\n\x1a\n', 'narrow'])
+def test_a_gallery_image_that_cannot_be_read_is_named_and_not_the_output(monkeypatch, tmp_path, content, capsys):
+    path = tmp_path / 'fashion_mnist.png'
+    if content == 'narrow':
+        Image.new('L', (33, 32)).save(path)
+    elif content is not None:
+        path.write_bytes(content)
+    for name in ('page.html', 'page.js', 'style.css', 'fashion_mnist.txt'):
+        (tmp_path / name).write_bytes((sections.HERE / name).read_bytes())
+    monkeypatch.setattr(sections, 'HERE', tmp_path)
+    assert main(['report', '-o', str(tmp_path / 'site')]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said and 'install the package again' in said and 'index.html' not in said
+    assert said.count('\n') == 1 and not (tmp_path / 'site').exists()
+
+
+def test_a_part_of_the_page_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr('model_zoo.report.HERE', tmp_path)
+    monkeypatch.setattr(sections, 'gallery', str)
+    assert main(['report', '-o', str(tmp_path / 'site')]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / 'style.css') in said and said.count('\n') == 1
 
 
 def test_folder_that_cannot_be_written_is_a_sentence(tmp_path, capsys):
@@ -191,11 +285,13 @@ BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', '
 
 @pytest.fixture(scope='module')
 def chromium():
-    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    sync_api = pytest.importorskip('playwright.sync_api', reason="needs the extra 'browser'")
     if not BROWSER:
         pytest.skip('there is no Chromium')
     with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=['--no-sandbox'])
+        # With the scroll bars that people have.
+        browser = driver.chromium.launch(executable_path=BROWSER, args=['--no-sandbox'],
+                                         ignore_default_args=['--hide-scrollbars'])
         yield browser
         browser.close()
 
@@ -225,6 +321,7 @@ def names_shown(tab):
     return tab.eval_on_selector_all('#models tbody tr:not([hidden])', 'rows => rows.map(row => row.dataset.name)')
 
 
+@pytest.mark.browser
 def test_columns_sort_both_ways_by_click_and_by_key(visit):
     tab = visit()
     cards = {name: model_info(name) for name in list_models()}
@@ -243,6 +340,7 @@ def test_columns_sort_both_ways_by_click_and_by_key(visit):
     assert names_shown(tab) == list_models()
 
 
+@pytest.mark.browser
 def test_filters_combine_and_say_how_many_are_left(visit):
     tab = visit()
     tab.fill('#search', 'RESNET50 imagenet')
@@ -256,6 +354,7 @@ def test_filters_combine_and_say_how_many_are_left(visit):
     assert names_shown(tab) == [] and tab.is_visible('#none') and tab.inner_text('#count') == '0 networks'
 
 
+@pytest.mark.browser
 def test_marks_are_named_under_the_pointer_and_by_focus(visit):
     tab = visit()
     for mark in tab.locator('#errors .point').all() + tab.locator('.bar').all():
@@ -277,6 +376,7 @@ def test_marks_are_named_under_the_pointer_and_by_focus(visit):
     assert opened.count() == 1 and opened.get_attribute('id') == first.get_attribute('href')[1:]
 
 
+@pytest.mark.browser
 def test_every_link_leads_to_something_that_is_shown(visit):
     tab = visit()
     for target in sorted({each.get_attribute('href') for each in tab.locator('a').all()}):
@@ -286,12 +386,16 @@ def test_every_link_leads_to_something_that_is_shown(visit):
     assert visit(hash='#model-aff_resnet50').locator('#model-aff_resnet50').get_attribute('open') == ''
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [320, 375, 768, 1280])
 def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
     tab = visit(width, scheme)
     tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
     assert tab.evaluate('document.documentElement.scrollWidth') <= width
+    if width >= 1280:
+        assert tab.evaluate("""() => Array.from(document.querySelectorAll('.scroll'))
+            .filter(each => each.scrollWidth > each.clientWidth).map(each => each.getAttribute('aria-label'))""") == []
     clipped = tab.evaluate('''() => Array.from(document.querySelectorAll('p, h1, h2, h3, h4, td, th, dd, dt, li,'
         + ' summary, figcaption, button')).filter(each => each.offsetParent && each.scrollWidth > each.clientWidth + 1
         && !each.closest('.skip')).map(each => each.outerHTML.slice(0, 120))''')

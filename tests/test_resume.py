@@ -53,10 +53,11 @@ def wait_for_a_new_checkpoint(folder, program, known, seconds=90):
         time.sleep(0.01)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_a_whole_one(tmp_path, whole):
-    """With dropout, mixup and AutoAugment; GLUON_AFF_KILLS says how often (the figure of the docs is 20)."""
+@pytest.mark.parametrize('kills', [KILLS, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_a_whole_one(kills, tmp_path, whole):
+    """With dropout, mixup and AutoAugment; GLUON_AFF_KILLS says how often."""
     when, killed = random.Random(0), 0
-    while killed < KILLS:
+    while killed < kills:
         program = start(*RUN, tmp_path, '--save-seconds', 0.1, '--slow', 0.05)
         wait_for_a_new_checkpoint(tmp_path, program, set(checkpoints(str(tmp_path))))
         time.sleep(when.uniform(0, 0.3))
@@ -67,13 +68,30 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_a_whole_one(tm
         killed += 1
         for path in checkpoints(str(tmp_path)):
             read_checkpoint(path)
-    assert killed > min(KILLS, 15) // 2
+    assert killed > min(kills, 15) // 2
     status, _, err = finish(start(*RUN, tmp_path))
     assert status == 0, err
     same(trained(tmp_path), whole)
     assert len(checkpoints(str(tmp_path))) == 3 and not list(tmp_path.glob('.*.part'))
     lines = (tmp_path / 'log.jsonl').read_text().splitlines()
     assert [json.loads(line)['epoch'] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize('kills', [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(kills, tmp_path, whole):
+    when = random.Random(1)
+    for _ in range(kills):
+        program, until = start(*RUN, tmp_path / 'run', '--slow', 2), time.monotonic() + 90
+        while program.poll() is None and not (tmp_path / 'run').exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(when.uniform(0, 1.5))
+        assert program.poll() is None, program.communicate()
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+        assert not checkpoints(str(tmp_path / 'run'))
+    status, _, err = finish(start(*RUN, tmp_path / 'run'))
+    assert status == 0, err
+    same(trained(tmp_path / 'run'), whole)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])

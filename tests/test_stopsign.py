@@ -1,4 +1,5 @@
 """Segmentation: what is learnt and reported, overlays, and train_stopsign.py from COCO's files to pictures."""
+import csv
 import json
 import os
 import re
@@ -290,10 +291,13 @@ def test_an_object_is_counted_with_half_its_longer_side_around_it():
 def test_the_benchmark_prints_a_table_of_finished_runs(signs, whole, capsys, tmp_path):
     folder, best = whole
     benchmark.main([*signs, '--runs', str(folder.parent), '--models', folder.name, '--show', '2', '99', '--picture',
-                    str(tmp_path / 'p.png')])
+                    str(tmp_path / 'p.png'), '--csv', str(tmp_path / 'rows.csv')])
     head, _, row = (line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-3:])
     said = dict(zip(head, row))
     assert said['network'] == 'fpn_aff_resnet8' and float(said['mIoU']) == pytest.approx(best['miou'], abs=6e-4)
     assert sum(int(name.split('(')[1][:-1]) for name in head[4:]) == sum(map(len, benchmark.objects(
         os.path.join(signs[1], 'instances_val.json'), 'stop sign').values()))
+    with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
+        written, = csv.DictReader(file)
+    assert written.pop('conditions').endswith('one seed') and written == said
     assert Image.open(tmp_path / 'p.png').size == (2 * benchmark.SIDE, benchmark.LINE + 2 * benchmark.SIDE)

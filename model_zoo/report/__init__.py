@@ -22,14 +22,19 @@ def page():
     Returns
     -------
     str
+
+    Raises
+    ------
+    ValueError
+        If a file that it shows cannot be read; says which.
     """
     models = facts.models()
     released = sum(len(model['checkpoints']) for model in models)
     colours = ''.join(f'.s-{sections.series_of(fusion)}{{--colour:{colour}}}'
                       for fusion, colour in FUSION_COLOURS.items())
     parts = {
-        'style': colours + (HERE / 'style.css').read_text(encoding='utf-8'),
-        'script': (HERE / 'page.js').read_text(encoding='utf-8'),
+        'style': colours + _own_text('style.css'),
+        'script': _own_text('page.js'),
         'data': sections.as_json(models),
         'version': gluon_aff.__version__,
         'number': str(len(models)),
@@ -43,10 +48,18 @@ def page():
         'gallery': sections.gallery(),
         'pointing': sections.pointing_table(facts.pointing_game()),
         'details': '\n'.join(map(sections.details, models)),
-        'licence': (HERE / 'fashion_mnist.txt').read_text(encoding='utf-8'),
+        'licence': _own_text('fashion_mnist.txt'),
     }
-    template = (HERE / 'page.html').read_text(encoding='utf-8')
-    return re.sub(r'\{\{(\w+)\}\}', lambda found: parts[found.group(1)], template)
+    return re.sub(r'\{\{(\w+)\}\}', lambda found: parts[found.group(1)], _own_text('page.html'))
+
+
+def _own_text(name):
+    """A text file of this package."""
+    try:
+        return (HERE / name).read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'The page is made of {HERE / name}, which cannot be read ({error}); install the package '
+                         'again.') from None
 
 
 def write_report(folder):
@@ -64,12 +77,12 @@ def write_report(folder):
     Raises
     ------
     ValueError
-        If the folder cannot be written to.
+        If a file that the page shows cannot be read, or the folder cannot be written to.
     """
-    path = os.path.join(folder, 'index.html')
+    path, text = os.path.join(folder, 'index.html'), page()
     try:
         with atomic(path) as partial, open(partial, 'w', encoding='utf-8') as file:
-            file.write(page())
+            file.write(text)
     except OSError as error:
         raise ValueError(f'The page cannot be written to {path}: {error.strerror}.') from None
     return path

@@ -2,26 +2,50 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import statistics
-from collections import defaultdict
 from pathlib import Path
 
-from ..published import PUBLISHED
+from ..published import HOSTS
 from ..registry import IMAGENET, STOP_SIGN, list_models, model_info
 from ..weights import checkpoints
 
 __all__ = ['ablation', 'curves', 'models', 'pointing_game']
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Only in a checkout: an installed package has neither docs/ nor benchmarks/.
 CHECKOUT = PACKAGE.parent
+
+# Columns of the files in docs/ that are read here, and their types.
+ABLATION = {'dataset': str, 'train_images': int, 'test_images': int, 'epochs': int, 'host': str, 'fusion': str,
+            'b': int, 'reduction': str, 'seed': int, 'parameters': int, 'accuracy': float}
+SEGMENTATION = {'network': str, 'conditions': str, 'mIoU': float}
+POINTING = {'network': str, 'seed': int, 'layer': str, 'from': int, 'to': int, 'accuracy': float, 'pointing': float,
+            'area': float}
 
 TRAINING = {
     IMAGENET.name: 'python train_imagenet.py --data-dir photos --val-fraction 0.1 --model {name}{start} --lr 0.01',
     STOP_SIGN.name: 'python train_stopsign.py --data-dir ~/.mxnet/datasets/coco --model {name}'}
 SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
+
+
+def _rows(name, columns):
+    """Rows of a file in docs/ of the source; none where it is empty or not there, as in an installed package.
+
+    Raises a ValueError that names the file where a value is missing or of another type.
+    """
+    path = CHECKOUT / 'docs' / name
+    # Beside an installed package docs/ would be anybody's.
+    if not ((CHECKOUT / 'setup.py').is_file() and path.is_file()):
+        return []
+    rows = []
+    try:
+        with open(path, encoding='utf-8', newline='') as file:
+            for row in csv.DictReader(file):
+                rows.append({column: kind(row[column] or '') for column, kind in columns.items()})
+    except (KeyError, ValueError, csv.Error) as error:
+        raise ValueError(f'{path}, row {len(rows) + 1}: {error!r} where the page needs the columns '
+                         f'{", ".join(columns)}; write it anew, or remove it.') from None
+    return rows
 
 
 def models():
@@ -31,32 +55,56 @@ def models():
     -------
     list of dict
         name, family, task, dataset, fusion, input, parameters, multiply_adds, source, results, checkpoints, code.
+
+    Raises
+    ------
+    ValueError
+        If a file in docs/ is not what its benchmark writes.
     """
-    return [_model(model_info(name)) for name in list_models()]
+    own = {}
+    for name, result in _own_runs():
+        own.setdefault(name, []).append(result)
+    return [_model(model_info(name), own.get(name, [])) for name in list_models()]
 
 
-def _model(card):
+def _model(card, own):
     files = checkpoints(card.name)
     return {'name': card.name, 'family': card.family, 'task': card.task, 'dataset': card.dataset,
             'fusion': card.fusion or 'add', 'input': 'x'.join(map(str, card.input_size)),
             'parameters': card.parameters, 'multiply_adds': card.multiply_adds, 'source': card.source,
-            'results': _results(card.name, files), 'checkpoints': [_checkpoint(each) for each in files],
-            'code': _code(card, files)}
+            'results': _published(card) + _shipped(files) + own,
+            'checkpoints': [_checkpoint(each) for each in files], 'code': _code(card, files)}
 
 
-def _results(name, files):
-    """What is stated of a network: top-1 error in per cent, on what, by whom."""
-    found = []
-    for each in files:
-        error = each.figures.get('top1_error', 1 - each.figures.get('accuracy', 0))
-        coarse = ', coarse labels' * (each.labels == 'cifar100_coarse')
-        found.append({'error': round(100 * error, 2), 'dataset': each.dataset + coarse,
-                      'own': each.figures_source.startswith('ours'), 'source': each.figures_source})
-    said = PUBLISHED.get(name)
-    # A released log may be stated in both places.
-    if said and said.top1_error is not None and said.top1_error not in [each['error'] for each in found]:
-        found.append({'error': said.top1_error, 'dataset': IMAGENET.name, 'own': False, 'source': said.source})
-    return found
+def _published(card):
+    """What others state of a network, as results: error is None of what is no top-1 error."""
+    return [{'metric': each.metric, 'percent': each.percent, 'error': each.error, 'dataset': each.data,
+             'options': each.options, 'own': False, 'source': each.source}
+            for each in (card.published.figures if card.published else ())]
+
+
+def _accuracy(percent, dataset, options, source):
+    return {'metric': 'accuracy', 'percent': percent, 'error': round(100 - percent, 2), 'dataset': dataset,
+            'options': options, 'own': True, 'source': source}
+
+
+def _shipped(files):
+    return [_accuracy(100 * each.figures['accuracy'], each.dataset, '', each.figures_source)
+            for each in files if each.url is None]
+
+
+def _own_runs():
+    """(name, result) of what was trained here beside the shipped files: the ablation's and segmentation's runs."""
+    for (host, fusion, b), cell in _cells(_rows('ablation.csv', ABLATION)).items():
+        first = cell['first']
+        options = 'width=1' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
+        yield HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2), _accuracy(
+            round(cell['mean'], 2), f'{first["dataset"]}, {first["train_images"]:,} training images', options,
+            f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv')
+    for row in _rows('segmentation.csv', SEGMENTATION):
+        yield row['network'], {'metric': 'mIoU', 'percent': round(100 * row['mIoU'], 1), 'error': None,
+                               'dataset': 'drawn stop signs', 'options': '', 'own': True,
+                               'source': f'ours: {row["conditions"]}, docs/segmentation.csv'}
 
 
 def _checkpoint(each):
@@ -84,37 +132,42 @@ def _code(card, files):
     return found
 
 
+def _cells(rows):
+    """The ablation's runs by (host, fusion, b): mean, spread (standard deviation), runs, parameters, first row."""
+    cells = {}
+    for row in rows:
+        if row['host'] not in HOSTS:
+            raise ValueError(f'docs/ablation.csv has the host {row["host"]!r}; known are {", ".join(HOSTS)}.')
+        cells.setdefault((row['host'], row['fusion'], row['b']), []).append(row)
+    found = {}
+    for key, runs in cells.items():
+        values = [100 * row['accuracy'] for row in runs]
+        found[key] = {'mean': statistics.mean(values), 'runs': len(runs), 'parameters': runs[0]['parameters'],
+                      'spread': statistics.stdev(values) if len(values) > 1 else 0, 'first': runs[0]}
+    return found
+
+
 def ablation():
-    """The runs of docs/ablation.csv and the paper's tables beside them, or None where they are not at hand.
+    """The runs of docs/ablation.csv, or None where it is not at hand or has none.
 
     Returns
     -------
     dict or None
-        conditions, hosts {host: {fusion: (mean, deviation, runs, parameters)}} in per cent, and published, the
-        contents of benchmarks/ablation.json.
+        conditions, and cells {(host, fusion, b): {mean, spread, runs, parameters, ...}} in per cent.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what benchmarks/ablation.py writes.
     """
-    runs, tables = CHECKOUT / 'docs' / 'ablation.csv', CHECKOUT / 'benchmarks' / 'ablation.json'
-    if not (runs.is_file() and tables.is_file()):
+    rows = _rows('ablation.csv', ABLATION)
+    if not rows:
         return None
-    with open(runs, encoding='utf-8', newline='') as file:
-        rows = list(csv.DictReader(file))
-    published = json.loads(tables.read_text(encoding='utf-8'))
-    accuracies, parameters = defaultdict(list), {}
-    for row in rows:
-        place = row['host'], row['b'], row['fusion']
-        accuracies[place].append(100 * float(row['accuracy']))
-        parameters[place] = int(row['parameters'])
-    hosts = {}
-    for (host, b, fusion), values in accuracies.items():
-        title = f'{published["hosts"][host]}, b = {b}'
-        spread = statistics.stdev(values) if len(values) > 1 else 0
-        hosts.setdefault((host, int(b), title), {})[fusion] = (statistics.mean(values), spread, len(values),
-                                                               parameters[host, b, fusion])
     first = rows[0]
-    conditions = (f'{first["dataset"]}, {int(first["train_images"]):,} training images, '
-                  f'{int(first["test_images"]):,} held-out images, {first["epochs"]} epochs, '
+    conditions = (f'{first["dataset"]}, {first["train_images"]:,} training images, '
+                  f'{first["test_images"]:,} held-out images, {first["epochs"]} epochs, '
                   f'{len({row["seed"] for row in rows})} seeds; accuracy after the last epoch')
-    return {'conditions': conditions, 'hosts': hosts, 'published': published}
+    return {'conditions': conditions, 'cells': _cells(rows)}
 
 
 def curves():
@@ -122,14 +175,17 @@ def curves():
     found = {}
     for path in sorted((PACKAGE / 'checkpoints').glob('*.txt')):
         values = re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', path.read_text(encoding='utf-8'), re.MULTILINE)
-        found[path.stem] = [100 * float(value) for value in values]
+        if values:
+            found[path.stem] = [100 * float(value) for value in values]
     return found
 
 
 def pointing_game():
-    """Rows of docs/pointing_game.csv, or none where it is not at hand."""
-    path = CHECKOUT / 'docs' / 'pointing_game.csv'
-    if not path.is_file():
-        return []
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
+    """Rows of docs/pointing_game.csv, or none where it is not at hand.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what benchmarks/pointing_game.py writes.
+    """
+    return _rows('pointing_game.csv', POINTING)

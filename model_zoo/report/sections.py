@@ -14,6 +14,7 @@ from gluon_aff.data.labels import FASHION_MNIST
 from gluon_aff.style import FUSION_COLOURS
 
 from ..gradcam import inputs, look
+from ..published import HOSTS, PAPER, TABLES
 from ..registry import list_models, model_info
 from ..trained import open_trained
 from . import charts
@@ -63,74 +64,103 @@ def _table_row(model):
 
 
 def _least(results):
-    return min((each['error'] for each in results), default='')
+    return min((each['error'] for each in results if each['error'] is not None), default='')
+
+
+def _figure(result):
+    """A figure as the page shows it: a top-1 error, or another metric by its name."""
+    value = f'{result["percent"]:.2f} %' if result['error'] is None else f'{result["error"]:.2f} %'
+    metric = f'{result["metric"]} ' if result['error'] is None else ''
+    options = f' ({result["options"]})' if result['options'] else ''
+    return f'<b>{escape(metric)}{value}</b> {escape(result["dataset"] + options)}'
 
 
 def _stated(results):
-    return ''.join(f'<div><b>{each["error"]:.2f} %</b> {escape(each["dataset"])}<br><small>{escape(each["source"])}'
-                   '</small></div>' for each in results) or '-'
+    return ''.join(f'<div>{_figure(each)}<br><small>{escape(each["source"])}</small></div>'
+                   for each in results if each['metric'] != 'top-5 error') or '-'
 
 
 def scatter_plots(models):
-    """Error against parameters and against multiply-adds, a pair of charts for each data set with a stated error."""
-    datasets = list(dict.fromkeys(each['dataset'] for model in models for each in model['results']))
+    """Error against parameters and against multiply-adds, a pair of charts for each data set with a stated error.
+
+    Figures of networks with other options than the registered ones' are left out: their costs are others.
+    """
+    stated = [(model, each) for model in models for each in model['results']
+              if each['error'] is not None and not each['options']]
     found = []
-    for dataset in sorted(datasets, key=lambda name: not name.startswith('ImageNet')):
-        points = [(model, next(each for each in model['results'] if each['dataset'] == dataset)) for model in models
-                  if any(each['dataset'] == dataset for each in model['results'])]
+    for dataset in sorted({each['dataset'] for _, each in stated}, key=lambda name: (name[:8] != 'ImageNet', name)):
+        points = {model['name']: (model, each) for model, each in reversed(stated) if each['dataset'] == dataset}
+        points = list(points.values())[::-1]
         plots = []
         for key, unit, label in (('parameters', 1e6, 'parameters (millions)'),
                                  ('multiply_adds', 1e9, 'multiply-adds for one image (billions)')):
             plots.append(charts.scatter(
-                [(model['name'], model[key] / unit, said['error'], series_of(model['fusion']),
-                  f'{model["name"]}: error {said["error"]:.2f} %, {model[key] / unit:.2f} {label.split(" (")[0]} '
-                  f'({"M" if unit == 1e6 else "G"})') for model, said in points],
+                [(model['name'], model[key] / unit, each['error'], series_of(model['fusion']),
+                  f'{model["name"]}: error {each["error"]:.2f} %, {model[key] / unit:.2f} {label.split(" (")[0]} '
+                  f'({"M" if unit == 1e6 else "G"})') for model, each in points],
                 label, 'top-1 error (%)', f'{dataset}: error against {label}'))
-        whose = 'ours' if all(said['own'] for _, said in points) else 'published, not ours'
+        whose = 'ours' if all(each['own'] for _, each in points) else 'published, not ours'
         found.append(f'<figure class="charts"><figcaption><b>{escape(dataset)}</b> ({whose})</figcaption>'
                      f'{legend(model["fusion"] for model, _ in points)}<div class="pair">{"".join(plots)}</div>'
                      '</figure>')
     return '\n'.join(found)
 
 
-def ablation_section(found):
-    """The ablation's bars for each host, and the paper's tables beside our figures."""
-    if found is None:
-        return ('<p>The ablation’s runs are in docs/ablation.csv of the source, which an installed package does not '
-                'hold; build this page in a checkout to see them.</p>')
-    names = {fusion: row['label'] for table in found['published']['tables'] for fusion, row in table['rows'].items()}
-    parts = [f'<p>Ours: {escape(found["conditions"])}, mean and standard deviation. Published: '
-             f'{escape(found["published"]["conditions"])} ({escape(found["published"]["source"])}). '
-             'The two are of different data and lengths; neither confirms the other.</p>', '<div class="pair">']
-    for (_, _, title), values in found['hosts'].items():
-        rows = [(names.get(fusion, fusion), mean, spread, series_of(fusion),
-                 f'{names.get(fusion, fusion)}: {mean:.2f} ± {spread:.2f} %, {runs} runs, {parameters:,} parameters')
-                for fusion, (mean, spread, runs, parameters) in values.items()]
-        parts.append(f'<figure><figcaption><b>{escape(title)}</b></figcaption>'
-                     f'{charts.bars(rows, "accuracy (%), ours", title)}</figure>')
-    parts.append('</div>')
-    for table in found['published']['tables']:
-        heads = ''.join(f'<th scope="col" class="number">{escape(name)}: ours</th><th scope="col" class="number">'
-                        'published</th>' for _, _, name in found['hosts'])
-        lines = ''.join(f'<tr><th scope="row">{escape(row["label"])}</th>' + ''.join(
-            _ours(values.get(fusion)) + _theirs(row.get(host, []), b)
-            for (host, b, _), values in found['hosts'].items()) + '</tr>' for fusion, row in table['rows'].items())
-        title = f'{escape(table["title"])}: accuracy (%)'
-        parts.append(f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>'
-                     f'<thead><tr><th scope="col">fusion</th>{heads}</tr></thead><tbody>{lines}</tbody></table></div>')
+def ablation_section(ours):
+    """The ablation's bars for each host and number of blocks, and the paper's tables whole, ours beside theirs."""
+    names = {fusion: label for table in TABLES for fusion, (label, _) in table.rows.items()}
+    published = '; '.join(dict.fromkeys(f'{host.title} on {host.data}, {host.conditions}' for host in HOSTS.values()))
+    parts = [f'<p>Published, not ours: {escape(published)} ({escape(PAPER)}).</p>']
+    if ours:
+        parts.append(f'<p>Ours, each below the published figure: {escape(ours["conditions"])}, mean and standard '
+                     'deviation. The two are of different data and lengths; neither confirms the other.</p>')
+        parts.append(f'<div class="pair">{"".join(_bars(ours["cells"], names))}</div>')
+    else:
+        parts.append('<p>Our runs are in docs/ablation.csv of the source, which an installed package does not hold; '
+                     'build this page in a checkout that has it to see them.</p>')
+    parts += [_paper_table(table, ours['cells'] if ours else {}) for table in TABLES]
     return '\n'.join(parts)
 
 
-def _ours(value):
-    return f'<td class="number">{value[0]:.2f} ± {value[1]:.2f}</td>' if value else '<td class="number">-</td>'
+def _bars(cells, names):
+    """A figure for each host and b that was run."""
+    for host, b in sorted({(host, b) for host, _, b in cells}, key=lambda key: (list(HOSTS).index(key[0]), key[1])):
+        rows = [(names.get(fusion, fusion), cell['mean'], cell['spread'], series_of(fusion),
+                 f'{names.get(fusion, fusion)}: {cell["mean"]:.2f} ± {cell["spread"]:.2f} %, {cell["runs"]} runs, '
+                 f'{cell["parameters"]:,} parameters')
+                for (at, fusion, blocks), cell in cells.items() if (at, blocks) == (host, b)]
+        title = f'{HOSTS[host].title}, b = {b}'
+        yield (f'<figure><figcaption><b>{escape(title)}</b></figcaption>'
+               f'{charts.bars(rows, "accuracy (%), ours", title)}</figure>')
 
 
-def _theirs(values, b):
-    return f'<td class="number">{100 * values[b - 1]:.1f}</td>' if len(values) >= b else '<td class="number">-</td>'
+def _paper_table(table, cells):
+    """A table of the paper: a column for each host and number of blocks b, a row for each fusion."""
+    columns = [(host, b) for host in table.hosts
+               for b in range(1, 1 + max(len(values.get(host, ())) for _, values in table.rows.values()))]
+    groups = ''.join(f'<th scope="colgroup" colspan="{sum(at == host for at, _ in columns)}">'
+                     f'{escape(HOSTS[host].title)}, {HOSTS[host].metric}</th>' for host in table.hosts)
+    heads = ''.join(f'<th scope="col" class="number">{f"b = {b}" if host != "resnet50" else ""}</th>'
+                    for host, b in columns)
+    lines = []
+    for fusion, (label, values) in table.rows.items():
+        row = []
+        for host, b in columns:
+            stated = values.get(host, ())[b - 1:b]
+            own = cells.get((host, fusion, b))
+            row.append(f'<td class="number">{f"{stated[0]:.1f}" if stated else "-"}'
+                       + (f'<br><small>ours {own["mean"]:.2f} ± {own["spread"]:.2f}</small>' if own else '') + '</td>')
+        lines.append(f'<tr><th scope="row">{escape(label)}</th>{"".join(row)}</tr>')
+    title = f'{escape(table.title)}, in per cent'
+    return (f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}"><table class="paper">'
+            f'<thead><tr><th scope="col" rowspan="2">fusion</th>{groups}</tr><tr>{heads}</tr></thead>'
+            f'<tbody>{"".join(lines)}</tbody></table></div>')
 
 
 def curves_section(found):
     """Held-out accuracy of the shipped networks over their epochs."""
+    if not found:
+        return '<p>The logs of the shipped networks are not at hand.</p>'
     series = [(name, values, series_of(model_info(name).fusion)) for name, values in found.items()]
     return ('<figure class="narrow"><figcaption>Accuracy on Fashion-MNIST’s 10,000 test images, one run each'
             f'</figcaption>{legend(kind for *_, kind in series)}'
@@ -139,8 +169,7 @@ def curves_section(found):
 
 def gallery(size=96):
     """Grad-CAM of the shipped networks on ten test images of Fashion-MNIST, the first of each class."""
-    strip = np.asarray(Image.open(HERE / 'fashion_mnist.png'))
-    images = [Image.fromarray(part).convert('RGB') for part in np.split(strip, len(FASHION_MNIST), axis=1)]
+    images = _test_images(HERE / 'fashion_mnist.png')
     names = list_models('fashion_mnist_*', pretrained=True)
     opened = [open_trained(name) for name in names]
     rows = [row for model in opened for row in look(model, images, model.name, FASHION_MNIST, with_fusion=True)]
@@ -157,6 +186,16 @@ def gallery(size=96):
                                    size, panel.starred))
         cards.append(f'<li><h3>{escape(label)}</h3><div class="strip">{"".join(pictures)}</div></li>')
     return f'<ul class="gallery">{"".join(cards)}</ul>'
+
+
+def _test_images(path):
+    """The test images side by side in a file, one for each class."""
+    try:
+        with Image.open(path) as image:
+            strip = np.asarray(image.convert('RGB'))
+        return [Image.fromarray(part) for part in np.split(strip, len(FASHION_MNIST), axis=1)]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f'The page shows {path}, which cannot be read ({error}); install the package again.') from None
 
 
 def _image(picture, alt, caption, size, starred=False):
@@ -176,7 +215,7 @@ def pointing_table(rows):
     seeds = len({row['seed'] for row in rows})
 
     def mean(key, network, layer, low):
-        return np.mean([100 * float(row[key]) for row in rows
+        return np.mean([100 * row[key] for row in rows
                         if (row['network'], row['layer'], row['from']) == (network, layer, low)])
 
     def cell(network, layer, low):
@@ -200,8 +239,12 @@ def details(model):
     facts = [('family', model['family']), ('fusion', model['fusion']), ('task', model['task']),
              ('data set', model['dataset']), ('input', model['input']), ('parameters', f'{model["parameters"]:,}'),
              ('multiply-adds', f'{model["multiply_adds"]:,}'), ('source', model['source'])]
-    facts += [(f'{"our" if each["own"] else "published"} top-1 error',
-               f'{each["error"]:.2f} % on {each["dataset"]} ({each["source"]})') for each in model['results']]
+    for each in model['results']:
+        metric, percent = ('top-1 error', each['error']) if each['error'] is not None else (each['metric'],
+                                                                                          each['percent'])
+        options = f', {each["options"]}' if each['options'] else ''
+        facts.append((f'{"our" if each["own"] else "published"} {metric}',
+                      f'{percent:.2f} % on {each["dataset"]}{options} ({each["source"]})'))
     parts = [f'<details class="model" id="model-{model["name"]}"><summary>{model["name"]}</summary>', _list(facts)]
     for each in model['checkpoints']:
         shipped = 'shipped in this package' if each['shipped'] else 'downloaded on request'

@@ -1,0 +1,50 @@
+"""The page of gluon-aff report as pictures: docs/report-*.jpg, by Chromium through playwright (the extra 'browser').
+
+    python -m benchmarks.report_pictures docs
+
+Each picture is the page down to the sections of the networks, cut into columns that stand side by side.
+"""
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from model_zoo.report import write_report
+
+# Name, width of the window, number of columns, scale of the picture.
+WINDOWS = (('desktop', 1280, 3, 0.5), ('phone', 375, 6, 0.78))
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
+
+def columns(picture, number, scale, gap=20):
+    """The picture cut into `number` columns of one height, side by side."""
+    width, height = picture.width, -(-picture.height // number)
+    sheet = Image.new('RGB', (number * (width + gap) - gap, height), 'grey')
+    for column in range(number):
+        bottom = min((column + 1) * height, picture.height)
+        sheet.paste(picture.crop((0, column * height, width, bottom)), (column * (width + gap), 0))
+    return sheet.resize((round(scale * sheet.width), round(scale * sheet.height)), Image.LANCZOS)
+
+
+def main(folder):
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as site, sync_playwright() as driver:
+        address = Path(write_report(site)).as_uri()
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        for name, width, number, scale in WINDOWS:
+            for scheme in ('light', 'dark'):
+                tab = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+                tab.goto(address)
+                top = tab.locator('#each').bounding_box()['y']
+                shot = tab.screenshot(full_page=True, clip={'x': 0, 'y': 0, 'width': width, 'height': top + 200})
+                picture = Image.open(io.BytesIO(shot)).convert('RGB')
+                columns(picture, number, scale).save(Path(folder, f'report-{name}-{scheme}.jpg'), quality=80)
+        browser.close()
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])
