@@ -111,7 +111,7 @@ def test_wheel_is_built_without_a_compiler_as_well_and_holds_no_older_library(tm
     source = copy_source(tmp_path_factory)
     for stale in (source / 'gluon_aff' / LIBRARY.name, source / 'build' / 'lib' / 'gluon_aff' / LIBRARY.name,
                   *(source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name
-                    for tag in ('cpython-%d%d' % sys.version_info[:2], '%d.%d' % sys.version_info[:2]))):
+                    for tag in (sys.implementation.cache_tag, '.'.join(map(str, sys.version_info[:2]))))):
         stale.parent.mkdir(parents=True, exist_ok=True)
         stale.write_bytes(b'stale')
     assert not any(name.endswith('.so') for name in files(build(tmp_path_factory, source, CC='false', CXX='false')))
