@@ -19,9 +19,9 @@ from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
 from gluon_aff.files import atomic
 from gluon_aff.gradcam import METHODS
+from gluon_aff.params_file import read_parameters
 
 from .compare import RUNS, TABLE, compare, figure, write_csv, write_markdown
-from .params_file import read_parameters
 from .registry import get_model, list_models, model_info, purge
 from .trained import open_or_random, open_predictor
 from .weights import checkpoints

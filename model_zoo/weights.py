@@ -13,8 +13,7 @@ import numpy as np
 
 from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
-
-from .params_file import read_parameters
+from gluon_aff.params_file import read_parameters
 
 __all__ = ['Checkpoint', 'checkpoints', 'default_root', 'get_model_file', 'load_parameters']
 
@@ -186,7 +185,7 @@ def remove(name, root=None):
 def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False, fresh=()):
     """Load a parameter file into a network; the network's types stand.
 
-    The file is read by :func:`model_zoo.params_file.read_parameters`, never by MXNet, and compared with the network
+    The file is read by :func:`gluon_aff.params_file.read_parameters`, never by MXNet, and compared with the network
     before anything is changed.
 
     Parameters

@@ -12,12 +12,13 @@ PACKAGES = ['gluon_aff', 'gluon_aff.aligned', 'gluon_aff.attention', 'gluon_aff.
             'gluon_aff.data.imagenet', 'gluon_aff.data.images', 'gluon_aff.data.packing',
             'gluon_aff.data.plain_pickle', 'gluon_aff.data.records', 'gluon_aff.data.segmentation', 'gluon_aff.deploy',
             'gluon_aff.deploy.folder', 'gluon_aff.deploy.graph', 'gluon_aff.deploy.onnx_file', 'gluon_aff.download',
-            'gluon_aff.files', 'gluon_aff.fusion', 'gluon_aff.gradcam', 'gluon_aff.multi_input', 'gluon_aff.train',
+            'gluon_aff.files', 'gluon_aff.fusion', 'gluon_aff.gradcam', 'gluon_aff.multi_input',
+            'gluon_aff.params_file', 'gluon_aff.train',
             'gluon_aff.train.checkpoint', 'gluon_aff.train.curves', 'gluon_aff.train.loop',
             'gluon_aff.train.optimizer', 'gluon_aff.train.recipe', 'gluon_aff.train.run', 'gluon_aff.train.stop',
             'gluon_aff.train.workers', 'model_zoo', 'model_zoo.cifar_resnet', 'model_zoo.cifar_resnext',
             'model_zoo.comparators', 'model_zoo.compare', 'model_zoo.figure', 'model_zoo.fpn', 'model_zoo.gradcam',
-            'model_zoo.inception', 'model_zoo.interop', 'model_zoo.params_file', 'model_zoo.published',
+            'model_zoo.inception', 'model_zoo.interop', 'model_zoo.published',
             'model_zoo.registry', 'model_zoo.report', 'model_zoo.resnet', 'model_zoo.resnext',
             'model_zoo.segmentation', 'model_zoo.trained', 'model_zoo.unet', 'model_zoo.weights']
 PUBLIC = {f'{package}.{name}': getattr(importlib.import_module(package), name)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mxnet.gluon import nn
 
+from gluon_aff.params_file import read_parameters
 from model_zoo import get_model
-from model_zoo.params_file import read_parameters
 from model_zoo.weights import load_parameters
 
 LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -34,7 +34,7 @@ HANG = 5
 COMPARE = '''
 import sys
 import mxnet as mx
-from model_zoo.params_file import read_parameters
+from gluon_aff.params_file import read_parameters
 
 def by_mxnet(path):
     try:
