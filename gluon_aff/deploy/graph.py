@@ -1,7 +1,10 @@
 """A network's inference graph, with its parameters, in a form that can be rewritten."""
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import warnings
 from collections import Counter
 
 import mxnet as mx
@@ -138,6 +141,16 @@ class Graph:
         An operator is called after its first parameter (features.0 has features.0.weight), or else by its kind and a
         running number.
         """
+        nodes, rows = self.nodes(), self._rows()
+        place = {node: i for i, node in enumerate(nodes)}
+        return mx.sym.load_json(json.dumps({
+            'nodes': rows, 'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
+            'node_row_ptr': list(range(len(nodes) + 1)),
+            'heads': [[place[node], index, 0] for node, index in self.outputs],
+            'attrs': self._version}))
+
+    def _rows(self):
+        """The nodes as MXNet's JSON has them."""
         nodes, taken, rows = self.nodes(), Counter(), []
         place = {node: i for i, node in enumerate(nodes)}
         for node in nodes:
@@ -153,11 +166,23 @@ class Graph:
             rows.append({'op': node.op, 'name': name, 'inputs': [[place[source], index, 0]
                                                                  for source, index in node.inputs],
                          **({'attrs': dict(sorted(node.attrs.items()))} if node.attrs else {})})
-        return mx.sym.load_json(json.dumps({
-            'nodes': rows, 'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
-            'node_row_ptr': list(range(len(nodes) + 1)),
-            'heads': [[place[node], index, 0] for node, index in self.outputs],
-            'attrs': self._version}))
+        return rows
+
+    def shapes(self, shape):
+        """For each node the shape of its first output, where the input has this one.
+
+        Raises
+        ------
+        mxnet.MXNetError
+            If the network does not take such an input.
+        """
+        internals = self.symbol().get_internals()
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():    # MXNet prints what it knows
+            warnings.simplefilter('ignore')
+            _, found, _ = internals.infer_shape(data=shape, **{name: value.shape for name, value in self.used().items()})
+        by_name = dict(zip(internals.list_outputs(), found))
+        return {node: next(by_name[key] for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
+                           if key in by_name) for node, row in zip(self.nodes(), self._rows())}
 
     def used(self):
         """The parameters that the outputs need, by name."""

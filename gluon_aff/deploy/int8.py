@@ -183,24 +183,50 @@ def _load(path):
 
 
 def _prepared(path):
-    """The model with x - y as x + -1 * y: ONNX Runtime has an INT8 kernel for the sum and none for the difference."""
+    """The model in operators that ONNX Runtime has INT8 kernels for: sums, and no differences.
+
+    x - (-y) becomes x + y, and x - y becomes x + -1 * y.
+    """
     onnx, model = import_onnx(), _load(path)
     if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
         raise ValueError(f'{path} is quantized already; give the float32 file.')
+    negatives = {node.output[0]: node for node in model.graph.node if node.op_type == 'Neg'}
     nodes = []
     for node in model.graph.node:
-        if node.op_type == 'Sub':
+        if node.op_type == 'Sub' and node.input[1] in negatives:
+            node.op_type, node.input[1] = 'Add', negatives[node.input[1]].input[0]
+        elif node.op_type == 'Sub':
             negative = node.name + '_negative'
             nodes.append(onnx.helper.make_node('Mul', [node.input[1], 'minus_one'], [negative], name=negative))
             node.op_type, node.input[1] = 'Add', negative
         nodes.append(node)
+    used = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.extend(node for node in nodes if used & set(node.output))
     # Keeps ONNX Runtime from advising, in the log, its own preparation, of which folding is the use.
     onnx.helper.set_model_props(model, {**{each.key: each.value for each in model.metadata_props},
                                         'onnx.quant.pre_process': 'onnxruntime.quant'})
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
+    if 'minus_one' in used:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
     return model
+
+
+def _part_sigmoids(path):
+    """Put an Identity in front of each Sigmoid of a quantized file.
+
+    OpenCV 5 computes an INT8 sum with the Sigmoid behind it as one, wrongly; ONNX Runtime removes the Identity.
+    """
+    onnx = import_onnx()
+    model, nodes = onnx.load(path), []
+    for node in model.graph.node:
+        if node.op_type == 'Sigmoid':
+            name = node.name + '_input'
+            nodes.append(onnx.helper.make_node('Identity', [node.input[0]], [name], name=name))
+            node.input[0] = name
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
 
 
 def _quantize(model, batches, output, **nodes):
@@ -220,3 +246,4 @@ def _quantize(model, batches, output, **nodes):
             prepared, output, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS, **nodes)
+    _part_sigmoids(output)
