@@ -1,16 +1,33 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and temporary folders; what a killed process left of either goes with the next call.
+
+Whoever writes holds a lock on what it writes to, and the system frees the locks of a process however it ends. Where a
+file system has no locks, everything counts as in use, and stays.
+"""
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 
-__all__ = ['atomic']
+try:
+    import fcntl
+except ModuleNotFoundError:     # on Windows
+    fcntl = None
+
+__all__ = ['atomic', 'remove_abandoned', 'temporary_folder']
+
+LOCK = '.lock'                              # in a temporary folder
+PARTIAL = re.compile(r'\..+\.\d+\.part')    # of atomic()
 
 
 @contextmanager
 def atomic(path):
     """A name to write to instead of `path`, which takes its place, on the disk, when the block ends without an error.
+
+    What a process that was killed within such a block left for the same `path` is overwritten.
 
     Parameters
     ----------
@@ -24,20 +41,109 @@ def atomic(path):
     """
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f'.{name}.', suffix='.part', dir=folder)
-    os.close(descriptor)
+    for number in count():
+        partial = os.path.join(folder, f'.{name}.{number}.part')
+        try:
+            descriptor = _own(partial)
+        except OSError:
+            if not os.path.lexists(partial):
+                raise
+            continue        # another user's, or no file
+        if descriptor is not None:
+            break
     try:
+        os.truncate(descriptor, 0)
         yield partial
-        os.chmod(partial, 0o666 & ~_umask())
         with open(partial, 'rb') as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
+    except BaseException:
+        with suppress(FileNotFoundError):
             os.remove(partial)
+        raise
+    finally:
+        os.close(descriptor)
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def temporary_folder(parent, prefix):
+    """A new folder for the block, inside `parent`, so that what it holds can be renamed to there.
+
+    Those of this prefix that processes left which were killed are removed first.
+
+    Parameters
+    ----------
+    parent : str
+    prefix : str
+        Of its name, such as '.export-'.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    remove_abandoned(parent, prefix)
+    descriptor = None
+    while descriptor is None:
+        folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
+        with suppress(FileNotFoundError):       # it was taken for an abandoned one
+            descriptor = _own(os.path.join(folder, LOCK))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(descriptor)
+
+
+def remove_abandoned(folder, prefix=None):
+    """Remove from a folder what killed processes left in it: partial files of :func:`atomic`, or temporary folders.
+
+    Parameters
+    ----------
+    folder : str
+    prefix : str, optional
+        Of the temporary folders to remove; without it, partial files are.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    for entry in list(os.scandir(folder)):
+        held = os.path.join(entry.path, LOCK) if prefix else entry.path
+        wanted = entry.name.startswith(prefix) if prefix else PARTIAL.fullmatch(entry.name)
+        if not wanted or not os.path.isfile(held) or os.path.islink(entry.path):
+            continue
+        try:
+            descriptor = _own(held)
+        except OSError:     # another user's, or gone
+            continue
+        if descriptor is not None:
+            if prefix:
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.remove(entry.path)
+            os.close(descriptor)
+
+
+def _own(path):
+    """A descriptor of the file at `path`, made if missing and locked; None if another process or thread has it."""
+    while True:
+        created, flags = True, os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+        try:
+            descriptor = os.open(path, flags | os.O_EXCL, 0o666)
+        except FileExistsError:
+            created, descriptor = False, os.open(path, flags, 0o666)
+        try:
+            if fcntl is None:
+                raise OSError
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+            # Between the two calls its owner renamed or removed it.
+        except OSError as error:
+            if created and not isinstance(error, BlockingIOError):      # no locks here
+                return descriptor
+            os.close(descriptor)
+            return None
+        os.close(descriptor)

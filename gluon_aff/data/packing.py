@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 
 import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import positive
+from ..files import temporary_folder
 from .folders import image_folders
 
 __all__ = ['write_records']
@@ -51,7 +51,7 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
     folders = image_folders(data_dir, val_fraction, seed, workers)
     skipped = dict(folders.skipped)
     os.makedirs(output, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.records-', dir=output) as folder:
+    with temporary_folder(output, '.records-') as folder:
         with open(os.path.join(folder, 'classes.txt'), 'w', encoding='utf-8') as file:
             file.writelines(f'{label}\n' for label in folders.labels)
         for name, files in (('train', folders.train), ('val', folders.val)):

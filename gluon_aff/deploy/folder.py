@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 
 import mxnet as mx
 
 from ..download import digest
 from ..errors import unknown
+from ..files import temporary_folder
 from .folding import fold_batchnorm
 from .graph import Graph
 from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
@@ -76,7 +76,7 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise ValueError(f'{folder} exists and is no exported folder; remove it, or name another one.')
     os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.export-', dir=os.path.dirname(folder)) as top:
+    with temporary_folder(os.path.dirname(folder), '.export-') as top:
         partial = os.path.join(top, 'new')
         os.mkdir(partial)
         said = _write(model, partial, formats, calibration, preprocess, dynamic, float_nodes)
