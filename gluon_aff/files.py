@@ -129,18 +129,22 @@ def remove_abandoned(folder, prefix=None):
 def _own(path):
     """A descriptor of the file at `path`, made if missing and locked; None if another process or thread has it."""
     while True:
-        created, flags = True, os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+        created = True
         try:
-            descriptor = os.open(path, flags | os.O_EXCL, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
-            created, descriptor = False, os.open(path, flags, 0o666)
+            created = False
+            try:
+                descriptor = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
+            except FileNotFoundError:       # renamed or removed meanwhile
+                continue
         try:
             if fcntl is None:
                 raise OSError
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 return descriptor
-            # Between the two calls its owner renamed or removed it.
+            # Between opening and locking it, its owner renamed or removed it.
         except OSError as error:
             if created and not isinstance(error, BlockingIOError):      # no locks here
                 return descriptor
