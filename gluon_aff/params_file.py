@@ -1,4 +1,5 @@
-"""Reads MXNet's parameter files in Python, so that a broken or hostile one never reaches MXNet's own reader.
+"""MXNet's parameter files: read in Python, so that a broken or hostile one never reaches MXNet's own reader; written
+whole or not at all.
 
 The format (ndarray.cc of MXNet 1.x, little-endian): a list magic and a reserved word, the number of arrays, the arrays,
 the number of names, the names. An array is a magic, its storage type, its shape, a device, a type, the values.
@@ -9,9 +10,12 @@ import mmap
 import os
 import struct
 
+import mxnet as mx
 import numpy as np
 
-__all__ = ['read_parameters']
+from .files import atomic
+
+__all__ = ['read_parameters', 'write_parameters']
 
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -139,3 +143,36 @@ def read_parameters(path):
             return _read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except _DamagedError as damage:
         raise ValueError(f'{path} is no parameter file that Gluon saved, or is damaged: {damage}.') from None
+
+
+def write_parameters(path, arrays):
+    """Write a parameter file, whole or not at all: it is read back before it takes its name.
+
+    MXNet does not report a write that fails, so a full disk would leave a file that is cut short.
+
+    Parameters
+    ----------
+    path : str
+        Its folder is made if missing.
+    arrays : dict of str to mxnet.NDArray
+        By name; the prefixes 'arg:' and 'aux:' of an exported network may stand before it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written whole; `path` is then as it was.
+    """
+    with atomic(path) as partial:
+        try:
+            mx.nd.save(partial, arrays)
+            written = read_parameters(partial)
+            whole = len(written) == len(arrays) and all(
+                _same(written[name.split(':', 1)[-1]], array.asnumpy()) for name, array in arrays.items())
+        except (mx.MXNetError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            raise OSError(f'{path} could not be written whole; make room on its disk, or name another folder.')
+
+
+def _same(written, array):
+    return (written.dtype, written.shape) == (array.dtype, array.shape) and written.tobytes() == array.tobytes()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mxnet.gluon import nn
 
-from gluon_aff.params_file import read_parameters
+from gluon_aff.params_file import read_parameters, write_parameters
 from model_zoo import get_model
 from model_zoo.weights import load_parameters
 
@@ -436,3 +436,23 @@ def test_mutants_are_refused_in_a_sentence_or_read_as_mxnet_reads_them(tmp_path,
                 accepted[-1].write_bytes(data)
     assert len(accepted) > MUTANTS / 20 and len(loaded) > MUTANTS / 50
     assert compare(accepted) == ''
+
+
+@pytest.mark.parametrize('missing', [1, 100, 5000])
+def test_a_file_that_the_disk_has_no_room_for_never_takes_its_name(tmp_path, missing):
+    """A limit on the size of files stands for the disk; MXNet reports neither."""
+    resource = pytest.importorskip('resource')
+    path = tmp_path / 'net.params'
+    arrays = {'arg:weight': mx.nd.random.uniform(shape=(40, 40)), 'aux:mean': mx.nd.arange(3, dtype='float64')}
+    write_parameters(path, arrays)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, limits[1]))
+    try:
+        with pytest.raises(OSError, match='net.params could not be written whole; make room') as caught:
+            write_parameters(path, {'arg:weight': arrays['arg:weight'] + 1, 'aux:mean': arrays['aux:mean']})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert '\n' not in str(caught.value)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['net.params']
+    np.testing.assert_array_equal(read_parameters(path)['weight'], arrays['arg:weight'].asnumpy())
