@@ -179,7 +179,8 @@ class Graph:
         internals = self.symbol().get_internals()
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():    # MXNet prints what it knows
             warnings.simplefilter('ignore')
-            _, found, _ = internals.infer_shape(data=shape, **{name: value.shape for name, value in self.used().items()})
+            known = {name: value.shape for name, value in self.used().items()}
+            _, found, _ = internals.infer_shape(data=shape, **known)
         by_name = dict(zip(internals.list_outputs(), found))
         return {node: next(by_name[key] for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
                            if key in by_name) for node, row in zip(self.nodes(), self._rows())}

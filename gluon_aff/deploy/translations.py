@@ -56,7 +56,8 @@ def translate_graph(graph, shape, dtype):
     heads = [lookup[source][place] for source, place, *_ in rows['heads']]
 
     def value(output, shape):
-        return onnx.helper.make_tensor_value_info(output.name, onnx.helper.np_dtype_to_tensor_dtype(output.dtype), shape)
+        kind = onnx.helper.np_dtype_to_tensor_dtype(output.dtype)
+        return onnx.helper.make_tensor_value_info(output.name, kind, shape)
 
     used = {name for node in nodes for name in node.input} | {head.name for head in heads}
     for node in nodes:
