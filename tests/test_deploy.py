@@ -117,7 +117,7 @@ def test_folding_holds_for_every_convolution(kernel, pad, groups, bias, scale, c
     folded = fold_batchnorm(net)
     x = tensor((2, 4, 5, 6))
     assert error(folded(x), net(x)) <= 1e-5
-    assert ('BatchNorm' in operators(folded)) == (front and (pad > 0 or groups > 1))
+    assert ('BatchNorm' in operators(folded)) == (front and pad > 0)
 
 
 def test_what_another_layer_uses_is_not_folded():

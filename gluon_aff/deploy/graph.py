@@ -67,6 +67,10 @@ class Graph:
             symbol = trace(net, ['data'])
         except TypeError:
             raise ValueError(f'{type(net).__name__} does not take a single input.') from None
+        except (AttributeError, NotImplementedError, mx.MXNetError) as error:
+            # GluonCV's GroupNorm asks its input for its device, for one.
+            raise ValueError(f'{type(net).__name__} holds a layer that runs on arrays only and cannot be exported: '
+                             f'{str(error).strip().splitlines()[-1]}') from None
         said = json.loads(symbol.tojson())
         self._version = said['attrs']
         structural = {param.name: name for name, param in owned.items()}

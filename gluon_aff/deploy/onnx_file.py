@@ -103,6 +103,7 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     # Where a map is 1x1, nothing shows which of two is repeated over the other.
     make_portable(graph, tuple(8 * side if isinstance(name, str) and side > 1 else side
                                for side, name in zip(shape, free)))
+    ranks = [len(graph.shapes(shape)[node]) for node, _ in graph.outputs]
     try:
         made = translate_graph(graph, free if dynamic else ('N', *shape[1:]), np.uint8 if preprocess else np.float32)
     except NotImplementedError as error:
@@ -115,8 +116,11 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         del model.graph.output[:]
         model.graph.output.extend(inferred.graph.output)
-        for output in model.graph.output:
-            batch, *sides = output.type.tensor_type.shape.dim
+        for output, rank in zip(model.graph.output, ranks):
+            shape = output.type.tensor_type.shape
+            if not shape.dim:       # after a Reshape to another map's shape, of which inference knows nothing
+                shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(rank))
+            batch, *sides = shape.dim
             batch.dim_param = 'N'
             for side in sides:
                 if side.dim_param.startswith('unk'):    # a number in the name that inference gives what it cannot know
@@ -179,7 +183,7 @@ def _compare(net, path, input_size, preprocess):
     expected = net(mx.nd.array(data, ctx=device(net)))
     expected = expected if isinstance(expected, (list, tuple)) else [expected]
     for found, wanted in zip(run.run(None, {'data': pixels}), (each.asnumpy() for each in expected)):
-        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        error = np.abs(found - wanted).max() / (np.abs(wanted).max() or 1)      # a head may start at zero
         if not error <= TOLERANCE:
             raise ValueError(f"ONNX Runtime's output is {error:.1e} of the largest value away from the network's; "
                              'the file was not written.')

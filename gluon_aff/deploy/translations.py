@@ -144,5 +144,18 @@ def broadcast_to(theirs, row, context):
     return theirs({**row, 'attrs': {'shape': str(tuple(shape))}})
 
 
+def group_norm(theirs, row, context):
+    """GroupNorm, of which mx2onnx knows nothing: instances are groups, each with one gamma and beta."""
+    from onnx.helper import make_node
+    name, (x, gamma, beta) = row['name'], _names(row, context)
+    groups = _constant(context, name + '_groups', np.int64([0, int(row['attrs'].get('num_groups', '1')), -1]))
+    return [make_node('Reshape', [x, groups], [name + '_instances']),
+            make_node('InstanceNormalization', [name + '_instances', gamma, beta], [name + '_normed'],
+                      epsilon=float(row['attrs'].get('eps', '1e-5'))),
+            make_node('Shape', [x], [name + '_shape']),
+            make_node('Reshape', [name + '_normed', name + '_shape'], [name], name=name)]
+
+
 # (theirs, row of MXNet's JSON, context) -> what mx2onnx's translations return; theirs(row) is mx2onnx's.
-OURS = {'_contrib_BilinearResize2D': resize, 'Convolution': convolution, 'broadcast_to': broadcast_to}
+OURS = {'_contrib_BilinearResize2D': resize, 'Convolution': convolution, 'broadcast_to': broadcast_to,
+        'GroupNorm': group_norm}
