@@ -275,15 +275,26 @@ def report_command(args):
 
 def export_command(args):
     """Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
+    formats = args.format.split(',')
+    for flag, given in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
+        if given and 'int8' not in formats:
+            raise ValueError(f'{flag} is for INT8; add int8 to --format, or leave {flag} out.')
+    if args.float_nodes < 0:
+        raise ValueError(f'--float-nodes is a number of nodes, at least 0, got {args.float_nodes}.')
     model, is_random = open_or_random(args.name, args.weights)
     if is_random:
         print(f'gluon-aff: {model.name} has no released weights and --weights is not given; '
               'the exported parameters are random.', file=sys.stderr)
-    said = export(model, args.output, args.format.split(','), args.calibrate, args.preprocess, not args.fixed_size,
+    before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()
+    said = export(model, args.output, formats, args.calibrate, args.preprocess, not args.fixed_size,
                   args.float_nodes)
     for file in [*(each['file'] for each in said['files'].values()), 'model.json']:
         print(os.path.join(args.output, file))
-    if 'int8' in said:
+    gone = sorted(before - set(os.listdir(args.output)))
+    if gone:
+        print(f'gluon-aff: {", ".join(gone)} of the earlier export went: what is exported now has other parameters or '
+              'another description.', file=sys.stderr)
+    if 'int8' in formats:
         print('gluon-aff: on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its '
               'logits are {mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'
               .format(**said['int8']), file=sys.stderr)

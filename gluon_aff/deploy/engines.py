@@ -17,6 +17,9 @@ def make_portable(graph, shape):
     shape : tuple of int
         Of an input that is large enough for maps to differ from their means.
     """
+    for node in graph.nodes():
+        if node.op in ('add_n', 'ElementWiseSum') and len(node.inputs) == 2:
+            node.op, node.attrs = 'elemwise_add', {}        # Add, which all engines fuse and quantize, and not Sum
     _subtract_negative(graph, graph.shapes(shape))
     _dense_as_convolution(graph, graph.shapes(shape))
     _slice(graph, graph.shapes(shape))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import warnings
@@ -193,6 +194,13 @@ class Graph:
         """The parameters that the outputs need, by name."""
         return {node.name: self.params[node.name] for node in self.nodes()
                 if node.op == 'null' and node.name in self.params}
+
+    def digest(self):
+        """SHA-256 of the operators and parameters."""
+        found = hashlib.sha256(self.symbol().tojson().encode())
+        for name, value in sorted(self.used().items()):
+            found.update(f'{name} {value.dtype} {value.shape} '.encode() + value.tobytes())
+        return found.hexdigest()
 
     def block(self, ctx):
         """The graph as a SymbolBlock with its parameters, on `ctx`."""

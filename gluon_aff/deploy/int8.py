@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 
 from ..data.images import evaluation_crop, find_images, normalise, read_image
-from ..files import atomic
+from ..files import write_whole
 from .onnx_file import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
@@ -20,7 +20,7 @@ OPERATORS = ['Add', 'AveragePool', 'Concat', 'Conv', 'Flatten', 'Gemm', 'GlobalA
 BATCH = 8
 
 
-def quantize_onnx(path, calibration, output, exclude=()):
+def quantize_onnx(path, calibration, output=None, exclude=()):
     """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
 
     Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
@@ -31,12 +31,17 @@ def quantize_onnx(path, calibration, output, exclude=()):
     path : str
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
-        A folder of images, or batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders
-        give them.
-    output : str
-        The file to write; its folder is made.
+        A folder of images, or batches as the network takes them: float32 arrays (N, C, H, W), or (array, label) as
+        loaders give them; float64 is rounded.
+    output : str, optional
+        The file to write; its folder is made. By default NAME-int8.onnx beside NAME.onnx.
     exclude : sequence of str, default ()
         Names of nodes that stay in float32, such as the first of :func:`sensitive_nodes`.
+
+    Returns
+    -------
+    str
+        The file that was written.
 
     Raises
     ------
@@ -52,8 +57,9 @@ def quantize_onnx(path, calibration, output, exclude=()):
     if unknown:
         raise ValueError(f'{path} has no node {", ".join(sorted(unknown))}; sensitive_nodes names those that it has.')
     batches = read_batches(path, calibration)
-    with atomic(os.fspath(output)) as partial:
-        _quantize(model, batches, partial, nodes_to_exclude=list(exclude))
+    output = os.fspath(output) if output else f'{os.path.splitext(os.fspath(path))[0]}-int8.onnx'
+    write_whole(output, _quantize(model, batches, nodes_to_exclude=list(exclude)))
+    return output
 
 
 def sensitive_nodes(path, calibration):
@@ -69,8 +75,8 @@ def sensitive_nodes(path, calibration):
     Returns
     -------
     list of (str, float)
-        Convolutions and dense layers by name, with the mean absolute difference of the output when only that node is
-        quantized, the largest first.
+        The nodes that :func:`quantize_onnx` quantizes, sums, products and sigmoids of the gates among them, by name,
+        with the mean absolute difference of the output when only that node is quantized, the largest first.
 
     Raises
     ------
@@ -78,14 +84,62 @@ def sensitive_nodes(path, calibration):
         As :func:`quantize_onnx` does.
     """
     model, batches = _prepared(path), read_batches(path, calibration)
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, 'one.onnx')
-        for node in model.graph.node:
-            if node.op_type in ('Conv', 'Gemm'):
-                _quantize(model, batches, file, nodes_to_quantize=[node.name])
-                found.append((node.name, compare_onnx(path, file, batches)['mean_absolute_difference']))
+    quantized = import_onnx().load_from_string(_quantize(model, batches))
+    names = {node.name for node in quantized.graph.node}
+    first, found = session(_there(path)), []
+    for node in model.graph.node:
+        if node.op_type in OPERATORS and node.name in names:
+            other = session(_quantize_one(model, quantized, node.name))
+            found.append((node.name, _compare(first, other, batches)['mean_absolute_difference']))
     return sorted(found, key=lambda each: -each[1])
+
+
+def _quantize_one(model, quantized, name):
+    """The bytes of a float32 model in which one node is as in the quantized model."""
+    onnx, one = import_onnx(), import_onnx().ModelProto()
+    one.CopyFrom(model)
+    makers = {node.output[0]: node for node in quantized.graph.node}
+    takers = {node.input[0]: node for node in quantized.graph.node if node.op_type == 'QuantizeLinear'}
+    twin = next(node for node in quantized.graph.node if node.name == name)
+    place = next(place for place, node in enumerate(one.graph.node) if node.name == name)
+    node, front, behind = one.graph.node[place], [], []
+    for index, source in enumerate(twin.input):
+        if twin.op_type == 'Sigmoid':
+            source = makers[source].input[0]        # past the Identity
+        back = makers.get(source)
+        if back is None or back.op_type != 'DequantizeLinear':
+            continue
+        pair = [back]
+        if back.input[0] in makers:
+            there = onnx.NodeProto()
+            there.CopyFrom(makers[back.input[0]])
+            there.input[0] = node.input[index]
+            pair = [there, back]
+        front += [each for each in pair if each not in front]
+        node.input[index] = source
+    there = takers.get(node.output[0])
+    back = there and next((each for each in quantized.graph.node if each.op_type == 'DequantizeLinear'
+                           and each.input[0] == there.output[0]), None)
+    if back:
+        behind = [there, back]
+        for other in one.graph.node[place + 1:]:
+            for index, source in enumerate(other.input):
+                if source == node.output[0]:
+                    other.input[index] = back.output[0]
+    nodes = [*one.graph.node[:place], *front, node, *behind, *one.graph.node[place + 1:]]
+    copies = []
+    for each in nodes:
+        copies.append(onnx.NodeProto())
+        copies[-1].CopyFrom(each)
+    del one.graph.node[:]
+    one.graph.node.extend(copies)
+    # A bias is dequantized under its own name.
+    made, used = ({name for each in copies for name in names(each)} for names in (lambda each: each.output,
+                                                                                  lambda each: each.input))
+    constants = {each.name: each for graph in (quantized.graph, model.graph) for each in graph.initializer}
+    del one.graph.initializer[:]
+    one.graph.initializer.extend(constants[name] for name in sorted(used - made) if name in constants)
+    return one.SerializeToString()
 
 
 def compare_onnx(path, other, images):
@@ -110,11 +164,16 @@ def compare_onnx(path, other, images):
     ImportError, FileNotFoundError, ValueError
         As :func:`quantize_onnx` does.
     """
-    runs = [session(_there(each)) for each in (path, other)]
+    return _compare(session(_there(path)), session(_there(other)), read_batches(path, images))
+
+
+def _compare(first, second, batches):
+    """What :func:`compare_onnx` returns, of two sessions."""
+    runs = first, second
     count = agree = places = values = 0
     difference = size = 0.0
     right, labelled = np.zeros(2), True
-    for data, label in read_batches(path, images):
+    for data, label in batches:
         first, second = (run.run(None, {'data': data})[0] for run in runs)
         said = np.stack([first.argmax(1), second.argmax(1)])
         count, places, values = count + len(data), places + said[0].size, values + first.size
@@ -141,14 +200,27 @@ def read_batches(path, images):
     """
     if isinstance(images, (str, os.PathLike)):
         return list(_from_folder(_there(path), os.fspath(images)))
-    found = []
+    found, (shape, dtype) = [], _input(_load(path))
     for batch in images:
         data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
         data, label = (each.asnumpy() if hasattr(each, 'asnumpy') else each for each in (data, label))
-        found.append((np.asarray(data), None if label is None else np.asarray(label)))
+        data = np.asarray(data)
+        if data.ndim != 4 or not len(data) or any(isinstance(side, int) and side != length
+                                                  for side, length in zip(shape, data.shape)) or (
+                data.dtype.kind != dtype.kind):
+            raise ValueError(f'{path} takes batches ({", ".join(map(str, shape))}) of {dtype}, got {data.shape} of '
+                             f'{data.dtype}.')
+        found.append((data.astype(dtype, copy=False), None if label is None else np.asarray(label)))
     if not found:
         raise ValueError('There are no images; give a folder of them, or batches.')
     return found
+
+
+def _input(model):
+    """(shape, with names for sides of any length; numpy type) of a model's input."""
+    kind = model.graph.input[0].type.tensor_type
+    return ([side.dim_value or side.dim_param for side in kind.shape.dim],
+            np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type)))
 
 
 def _from_folder(path, folder):
@@ -211,13 +283,12 @@ def _prepared(path):
     return model
 
 
-def _part_sigmoids(path):
-    """Put an Identity in front of each Sigmoid of a quantized file.
+def _part_sigmoids(model):
+    """Put an Identity in front of each Sigmoid of a quantized model.
 
     OpenCV 5 computes an INT8 sum with the Sigmoid behind it as one, wrongly; ONNX Runtime removes the Identity.
     """
-    onnx = import_onnx()
-    model, nodes = onnx.load(path), []
+    onnx, nodes = import_onnx(), []
     for node in model.graph.node:
         if node.op_type == 'Sigmoid':
             name = node.name + '_input'
@@ -226,10 +297,10 @@ def _part_sigmoids(path):
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.save(model, path)
 
 
-def _quantize(model, batches, output, **nodes):
+def _quantize(model, batches, **nodes):
+    """The bytes of the quantized file."""
     import_onnxruntime()
     import onnxruntime.quantization as quantization
 
@@ -240,10 +311,12 @@ def _quantize(model, batches, output, **nodes):
             return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared = os.path.join(folder, 'prepared.onnx')
+        prepared, output = (os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx'))
         import_onnx().save(model, prepared)
         quantization.quantize_static(
             prepared, output, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS, **nodes)
-    _part_sigmoids(output)
+        quantized = import_onnx().load(output)
+    _part_sigmoids(quantized)
+    return quantized.SerializeToString()

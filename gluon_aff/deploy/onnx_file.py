@@ -7,7 +7,7 @@ import os
 import mxnet as mx
 import numpy as np
 
-from ..files import atomic
+from ..files import write_whole
 from .engines import make_portable
 from .folding import drop_plain, simplify
 from .graph import Graph, device
@@ -49,14 +49,15 @@ def import_onnxruntime():
     return onnxruntime
 
 
-def session(path, threads=None):
-    """An onnxruntime.InferenceSession on the CPU."""
+def session(file, threads=None):
+    """An onnxruntime.InferenceSession on the CPU, of a path or of a file's bytes."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(os.fspath(path), options, providers=['CPUExecutionProvider'])
+    return onnxruntime.InferenceSession(file if isinstance(file, bytes) else os.fspath(file), options,
+                                        providers=['CPUExecutionProvider'])
 
 
 def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=None, dynamic=True):
@@ -88,13 +89,14 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     ImportError
         If onnx is missing or unfit.
     ValueError
-        If the network has no parameters yet, does not take inputs of this size, holds an operator that cannot be
-        written, or ONNX Runtime computes something else.
+        If the network has no parameters yet, is not of float32, does not take inputs of this size, holds an
+        operator that cannot be written, or ONNX Runtime computes something else.
     OSError
         If the file cannot be written.
     """
     onnx = import_onnx()
     graph = Graph(net)
+    check_float32(graph, net)
     simplify(graph)
     drop_plain(graph)
     if preprocess:
@@ -129,10 +131,17 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f'MXNet translated {type(net).__name__} into an ONNX graph that is not valid: '
                          f'{_line(error)}') from None
-    with atomic(os.fspath(path)) as partial:
-        with open(partial, 'wb') as file:
-            file.write(model.SerializeToString())
-        _compare(net, partial, input_size, preprocess)
+    written = model.SerializeToString()
+    _compare(net, written, input_size, preprocess)
+    write_whole(os.fspath(path), written)
+
+
+def check_float32(graph, net):
+    """Raise a ValueError where a network's parameters are not all of float32."""
+    types = {value.dtype.name for value in graph.used().values()} - {'float32'}
+    if types:
+        raise ValueError(f"{type(net).__name__} is of {min(types)}, and exports are of float32; give a float32 one, "
+                         "such as the network after net.cast('float32').")
 
 
 def input_shapes(graph, input_size, preprocess):
@@ -167,10 +176,10 @@ def _line(error):
     return lines[-1].split('Check failed: ')[-1] if isinstance(error, mx.MXNetError) else lines[0]
 
 
-def _compare(net, path, input_size, preprocess):
+def _compare(net, written, input_size, preprocess):
     """Raise a ValueError where ONNX Runtime does not compute what the network does, on two random images."""
     try:
-        run = session(path)
+        run = session(written)
     except ImportError:
         return      # the file is written without it, too
     random = np.random.RandomState(0)
