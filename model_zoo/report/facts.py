@@ -15,13 +15,19 @@ from ..weights import checkpoints
 __all__ = ['ablation', 'curves', 'models', 'pointing_game']
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Only in a checkout: an installed package has neither docs/ nor benchmarks/.
 CHECKOUT = PACKAGE.parent
 
 TRAINING = {
     IMAGENET.name: 'python train_imagenet.py --data-dir photos --val-fraction 0.1 --model {name}{start} --lr 0.01',
     STOP_SIGN.name: 'python train_stopsign.py --data-dir ~/.mxnet/datasets/coco --model {name}'}
 SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
+
+
+def in_checkout(*names):
+    """Paths of files of a checkout, or None where the package is installed: docs/ beside it would be anybody's."""
+    setup, paths = CHECKOUT / 'setup.py', [CHECKOUT / name for name in names]
+    ours = setup.is_file() and "name='gluon_aff'" in setup.read_text(encoding='utf-8', errors='replace')
+    return paths if ours and all(path.is_file() for path in paths) else None
 
 
 def models():
@@ -93,9 +99,10 @@ def ablation():
         conditions, hosts {host: {fusion: (mean, deviation, runs, parameters)}} in per cent, and published, the
         contents of benchmarks/ablation.json.
     """
-    runs, tables = CHECKOUT / 'docs' / 'ablation.csv', CHECKOUT / 'benchmarks' / 'ablation.json'
-    if not (runs.is_file() and tables.is_file()):
+    paths = in_checkout('docs/ablation.csv', 'benchmarks/ablation.json')
+    if not paths:
         return None
+    runs, tables = paths
     with open(runs, encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
     published = json.loads(tables.read_text(encoding='utf-8'))
@@ -128,8 +135,8 @@ def curves():
 
 def pointing_game():
     """Rows of docs/pointing_game.csv, or none where it is not at hand."""
-    path = CHECKOUT / 'docs' / 'pointing_game.csv'
-    if not path.is_file():
+    paths = in_checkout('docs/pointing_game.csv')
+    if not paths:
         return []
-    with open(path, encoding='utf-8', newline='') as file:
+    with open(paths[0], encoding='utf-8', newline='') as file:
         return list(csv.DictReader(file))
