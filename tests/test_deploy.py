@@ -617,6 +617,16 @@ def test_mxnets_subgraph_backend_computes_the_same(name, tmp_path):
     assert error(net(x), wanted) <= 1e-5
 
 
+def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
+    net, x = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3)), tensor((2, 3, 8, 8))
+    export_symbol(net, tmp_path / 'net')
+    symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([('data', x.shape)])
+    module.set_params(arguments, states)
+    assert error(module.predict(mx.io.NDArrayIter(x, batch_size=2)), net(x)) <= 1e-5
+
+
 @pytest.mark.parametrize('order', ['local first', 'global first'])
 def test_no_sum_in_a_file_repeats_one_map_over_another(order, tmp_path):
     # OpenCV 5 takes such an Add behind a convolution for a residual connection, and fails.
@@ -722,7 +732,8 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
 
 def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
     net = filled(get_model('cifar_add_resnet8', in_channels=1, width=1))
-    model = Trained('cifar_add_resnet8', net, [str(i) for i in range(100)], (1, 32, 32), (.3, .3, .3), (.2, .2, .2), 1.0)
+    labels = [str(i) for i in range(100)]
+    model = Trained('cifar_add_resnet8', net, labels, (1, 32, 32), (.3, .3, .3), (.2, .2, .2), 1.0)
     said = export(model, str(tmp_path / 'out'), ('onnx',))
     assert said['mean'] == [.3] and said['std'] == [.2] and said['shape'] == ['N', 1, 'H', 'W']
     with refused('takes images of 1 channel, and mean has 3 values'):

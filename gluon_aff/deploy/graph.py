@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..tracing import trace
 
@@ -168,9 +169,14 @@ class Graph:
                 if not stem or taken[name] > 1:
                     # Four digits, as mx2onnx makes further names by more digits.
                     name = f'{name}_{taken[name]:04d}'
+            attrs = dict(sorted(node.attrs.items()))
+            if node.op == 'null' and name in self.params:
+                # Module, which is told the input's shape only, cannot infer that of every parameter, nor the type.
+                value = self.params[name]
+                attrs.update(__dtype__=str(_DTYPE_NP_TO_MX[value.dtype.type]), __shape__=str(value.shape))
             rows.append({'op': node.op, 'name': name, 'inputs': [[place[source], index, 0]
                                                                  for source, index in node.inputs],
-                         **({'attrs': dict(sorted(node.attrs.items()))} if node.attrs else {})})
+                         **({'attrs': attrs} if attrs else {})})
         return rows
 
     def shapes(self, shape):
