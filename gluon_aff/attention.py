@@ -10,6 +10,7 @@ from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
 from .errors import positive
+from .norm import build_norm
 
 __all__ = ['ChannelContext', 'MSCAM', 'SCALES']
 
@@ -124,7 +125,7 @@ class ChannelBlock(HybridBlock):
             self._check_reduction(self.channels)
 
     def _norm(self, channels, **kwargs):
-        return self._settings['norm_layer'](in_channels=channels, **{**self._settings['norm_kwargs'], **kwargs})
+        return build_norm(self._settings['norm_layer'], channels, **{**self._settings['norm_kwargs'], **kwargs})
 
     def _check_reduction(self, channels):
         if self.squeezes and (channels < self.reduction or channels % self.reduction):

@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:     # on Windows
     fcntl = None
 
-__all__ = ['atomic', 'remove_abandoned', 'temporary_folder']
+__all__ = ['atomic', 'remove_abandoned', 'temporary_folder', 'write_whole']
 
 LOCK = '.lock'                              # in a temporary folder
 PARTIAL = re.compile(r'\..+\.\d+\.part')    # of atomic()
@@ -152,3 +152,31 @@ def _own(path):
             os.close(descriptor)
             return None
         os.close(descriptor)
+
+
+def write_whole(path, data):
+    """Write bytes to a file, which takes its name only when it has been read back.
+
+    Parameters
+    ----------
+    path : str
+        Its folder is made if missing.
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        If it cannot be written whole; `path` is then as it was.
+    """
+    reason = None
+    with atomic(path) as partial:
+        try:
+            with open(partial, 'wb') as file:
+                file.write(data)
+            with open(partial, 'rb') as file:
+                whole = file.read() == data
+        except OSError as error:
+            whole, reason = False, error.strerror
+        if not whole:
+            raise OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its '
+                          'disk, or name another folder.')

@@ -73,7 +73,9 @@ class Add(Fusion):
     squeezes = False
 
     def hybrid_forward(self, F, x, y):
-        return x + y
+        # Not x + y: oneDNN's subgraphs (Module, optimize_for) would take elemwise_add for a part of the convolution in
+        # front of it, and lose the norm that a pre-activation network has behind the same convolution.
+        return F.add_n(x, y)
 
 
 class Concat(Fusion):

@@ -34,8 +34,8 @@ class ModelSpec:
         Of sides up to 2048 pixels.
     min_size : int
         The least H and W that the network takes.
-    mean, std : three floats each
-        Of RGB values in 0..1. A network of one channel takes grey, and the first of each.
+    mean, std : floats
+        Of values in 0..1, one for each channel or three; a network of one channel takes grey, and the first of each.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
     interpolation : str, default 'bilinear'
@@ -79,8 +79,8 @@ class ModelSpec:
             f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}')
         for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
             value = getattr(self, field)
-            self._check(field, isinstance(value, tuple) and len(value) == 3
-                        and all(_is_number(number, least, 1000) for number in value), f'three numbers {what} to 1000')
+            self._check(field, isinstance(value, tuple) and len(value) in (3, self.input_size[0]) and all(
+                _is_number(number, least, 1000) for number in value), f'a number for each channel {what} to 1000')
         self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
                     and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
                     f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most')

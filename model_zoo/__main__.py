@@ -322,19 +322,31 @@ def report_command(args):
 
 def export_command(args):
     """Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
+    formats = args.format.split(',')
+    for flag, given in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
+        if given and 'int8' not in formats:
+            raise ValueError(f'{flag} is for INT8; add int8 to --format, or leave {flag} out.')
+    if args.float_nodes < 0:
+        raise ValueError(f'--float-nodes is a number of nodes, at least 0, got {args.float_nodes}.')
     model, is_random = open_or_random(args.name, args.weights)
     if is_random:
         _say(f'{model.name} has no released weights and --weights is not given; the exported parameters are random.')
     calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
     if args.calibrate and not calibration:
         raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
-    said = export(model, args.output, args.format.split(','), calibration, args.preprocess, not args.fixed_size,
-                  args.float_nodes)
-    for file in [*(each['file'] for each in said['files'].values()), 'model.json']:
+    before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()
+    description = export(model, args.output, formats, calibration, args.preprocess, not args.fixed_size,
+                         args.float_nodes)
+    for file in [*(record['file'] for record in description['files'].values()), 'model.json']:
         print(printable(os.path.join(args.output, file)))
-    if 'int8' in said:
+    gone = sorted(before - set(os.listdir(args.output)))
+    if gone:
+        _say(f'{", ".join(gone)} of the earlier export went: what is exported now has other parameters or another '
+             'description.')
+    if 'int8' in formats:
         _say('on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its logits are '
-             '{mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'.format(**said['int8']))
+             '{mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'
+             .format(**description['int8']))
     return _name_skipped(skipped)
 
 

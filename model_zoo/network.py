@@ -11,6 +11,7 @@ from mxnet.ndarray import NDArray
 from gluon_aff.compiled import Compilable
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.fusion import Add, get_fusion
+from gluon_aff.norm import build_norm
 
 from .weights import load_arrays, read_for
 
@@ -21,7 +22,7 @@ def make_norm(norm_layer, norm_kwargs, use_global_stats):
     kwargs = dict(norm_kwargs or {})
     if use_global_stats:
         kwargs['use_global_stats'] = True
-    return partial(norm_layer, **kwargs)
+    return partial(build_norm, norm_layer, **kwargs)
 
 
 def check_drop(final_drop):

@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
-from ..attention import ChannelBlock
+from ..attention import ChannelBlock, sigmoid
 from ..errors import positive
 
 __all__ = ['LIP', 'SharedLIP', 'importance_pool']
@@ -73,7 +73,7 @@ class ImportancePool(Float32):
 
     def hybrid_forward(self, F, x, y):
         x, y = (self.to(F, 'float32', each) for each in (x, y))
-        return self.to(F, self.outside, importance_pool(F, x, 12 * F.sigmoid(y), stride=self.stride))
+        return self.to(F, self.outside, importance_pool(F, x, 12 * sigmoid(F, y), stride=self.stride))
 
 
 def logit_head(channels, in_channels, kernel_size):

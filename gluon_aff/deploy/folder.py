@@ -5,18 +5,19 @@ import hashlib
 import json
 import os
 import re
+from pathlib import Path
 
 import mxnet as mx
 
 from ..download import digest
-from ..errors import unknown
-from ..files import temporary_folder
+from ..errors import positive, unknown
+from ..files import temporary_folder, write_whole
 from ..received import check_plain_name, read_json, regular_file, shown
 from ..spec import ModelSpec
 from .folding import fold_batchnorm
 from .graph import Graph
 from .int8 import compare_onnx, quantize_onnx, read_batches, sensitive_nodes
-from .onnx_file import export_onnx, import_onnx, import_onnxruntime, input_shapes
+from .onnx_file import check_float32, export_onnx, import_onnx, import_onnxruntime, input_shapes
 from .symbol import export_symbol
 
 __all__ = ['FORMATS', 'export', 'is_export', 'read_export']
@@ -31,13 +32,15 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
 
     ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: labels, task,
-    input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. The folder appears
-    whole or not at all; an earlier export in its place is replaced.
+    input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each file is read
+    back, and the folder appears whole or not at all. An earlier export in its place is replaced; its files of other
+    formats stay where they are of the same network with the same parameters and description.
 
     Parameters
     ----------
     model : model_zoo.trained.Trained, or any object with its attributes
-        name, task, net, labels, input_size, min_size, mean, std, crop_ratio.
+        name, task, net, labels, input_size, min_size, mean, std, crop_ratio. mean and std have a value for each
+        channel, or one value, or equal ones, for all.
     folder : str
     formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
         'int8' writes 'onnx' as well.
@@ -61,8 +64,9 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     ImportError
         If a format needs a package that is missing or unfit.
     ValueError
-        For an unknown format, 'int8' without calibration, a folder that exists and is no export, and as the functions
-        for the formats do.
+        For an unknown format, 'int8' without calibration, calibration or float_nodes without 'int8', a network that is
+        not of float32, mean or std for another number of channels, a folder that exists and is no export, and as the
+        functions for the formats do.
     OSError
         If the folder cannot be written.
     """
@@ -74,6 +78,10 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
         raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
     if 'int8' in formats and calibration is None:
         raise ValueError('INT8 needs images to calibrate on; give a folder of a hundred that are like those to come.')
+    positive('float_nodes', float_nodes, or_zero=True)
+    if 'int8' not in formats and (calibration is not None or float_nodes):
+        raise ValueError(f'{"Calibration" if calibration is not None else "float_nodes"} is for INT8; add int8 to the '
+                         'formats, or leave it out.')
     if set(formats) & {'onnx', 'int8'}:
         import_onnx()
     if 'int8' in formats:
@@ -85,23 +93,27 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     with temporary_folder(os.path.dirname(folder), '.export-') as top:
         partial = os.path.join(top, 'new')
         os.mkdir(partial)
-        said = _write(model, partial, formats, calibration, preprocess, dynamic, float_nodes)
+        said = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
         if os.path.exists(folder):
             os.replace(folder, os.path.join(top, 'old'))
         os.replace(partial, folder)
     return said
 
 
-def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes):
+def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
     from .. import __version__
-    normalisation = (model.mean, model.std) if preprocess else None
+    mean, std = (_for_channels(model, key) for key in ('mean', 'std'))
+    normalisation = (mean, std) if preprocess else None
     folded = fold_batchnorm(model.net)
     graph = Graph(folded)
+    check_float32(graph, model.net)
     if preprocess:
         graph.preprocess(*normalisation)
     free = input_shapes(graph, model.input_size, preprocess)[1]
-    spec = ModelSpec.of(model, layout='NHWC' if preprocess else 'NCHW', dynamic=dynamic and 'H' in free)
-    description = {'input': 'data', **spec.to_json()}
+    spec = ModelSpec.of(model, mean=mean, std=std, layout='NHWC' if preprocess else 'NCHW',
+                        dynamic=dynamic and 'H' in free)
+    description = {'input': 'data', **spec.to_json(), 'network': graph.digest()}
+    kept = _take_over(earlier, folder, description)
     files = {}
 
     def path(name):
@@ -120,15 +132,52 @@ def _write(model, folder, formats, calibration, preprocess, dynamic, float_nodes
         files['int8'] = f'{model.name}-int8.onnx'
         source = path(files['onnx'])
         calibration = read_batches(source, calibration)
-        kept = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
-        quantize_onnx(source, calibration, path(files['int8']), kept)
-        report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': kept}
+        worst = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
+        quantize_onnx(source, calibration, path(files['int8']), worst)
+        report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': worst}
         versions['onnxruntime'] = import_onnxruntime().__version__
-    said = {'export': VERSION, **description, 'versions': versions, **({'int8': report} if report else {}),
-            'files': {kind: {'file': name, 'sha256': digest(path(name), 'sha256')} for kind, name in files.items()}}
-    with open(path('model.json'), 'w', encoding='utf-8') as file:
-        json.dump(said, file, indent=1)
+    report = report or kept.get('int8')
+    said = {'export': VERSION, **description, 'versions': {**kept.get('versions', {}), **versions},
+            **({'int8': report} if report else {}),
+            'files': {**kept.get('files', {}), **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')}
+                                                  for kind, name in files.items()}}}
+    write_whole(path('model.json'), json.dumps(said, indent=1).encode())
     return said
+
+
+def _for_channels(model, key):
+    """mean or std of a model, a value for each channel of its input."""
+    values, channels = list(getattr(model, key)), model.input_size[0]
+    if len(values) != channels and len(set(values)) == 1:
+        return values[:1] * channels
+    if len(values) != channels:
+        raise ValueError(f'{model.name} takes images of {channels} channel{"s" * (channels != 1)}, and {key} has '
+                         f'{len(values)} values; give one for each channel.')
+    return values
+
+
+def _take_over(earlier, folder, description):
+    """Copy the files of an earlier export that are of this network and intact; what its model.json says of them."""
+    try:
+        said = read_export(earlier)
+        if any(said.get(key) != value for key, value in description.items()):
+            return {}
+        kinds = [kind for kind in said['files'] if not _damaged(earlier, kind)]
+        for kind in kinds:
+            name = said['files'][kind]['file']
+            write_whole(os.path.join(folder, name), Path(earlier, name).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}       # there is none, or none that could be used
+    return {'files': {kind: said['files'][kind] for kind in kinds}, 'versions': said.get('versions', {}),
+            **({'int8': said['int8']} if 'int8' in said and 'int8' in kinds else {})}
+
+
+def _damaged(folder, kind):
+    try:
+        read_export(folder, (kind,))
+    except (FileNotFoundError, ValueError):
+        return True
+    return False
 
 
 def is_export(folder):

@@ -62,6 +62,9 @@ def _drop(graph):
                                 in (('kernel', '()', 1), ('stride', '(1, 1)', 1), ('pad', '(0, 0)', 0))))
         if node.op in NOTHING or averages_one:
             graph.replace(node, node.inputs[0][0])
+        elif node.op == '_contrib_SyncBatchNorm':
+            node.op = 'BatchNorm'       # in inference there is nothing to synchronise
+            node.attrs = {key: value for key, value in node.attrs.items() if key not in ('key', 'ndev')}
         elif node.op == '_contrib_AdaptiveAvgPooling2D' and node.attrs.get('output_size') in ('1', '(1,)', '(1, 1)'):
             node.op, node.attrs = 'Pooling', {'pool_type': 'avg', 'global_pool': 'True', 'kernel': '(1, 1)'}
 
@@ -153,11 +156,12 @@ def _fold_in_front(graph):
     for norm in users:
         conv = users[norm][0][0] if len(users[norm]) == 1 else None
         # Padding would be of zeros behind the normalisation, which are not zeros in front of it.
-        if (_folds(graph, norm, conv, users) and conv.attrs.get('num_group', '1') == '1'
-                and not any(ast.literal_eval(conv.attrs.get('pad', '()')))):
-            scale, shift = _scale_and_shift(graph, norm)
+        if _folds(graph, norm, conv, users) and not any(ast.literal_eval(conv.attrs.get('pad', '()'))):
             weight, bias = _weights(graph, conv)
-            columns = (1, -1, *[1] * (weight.ndim - 2))
-            bias = bias + (weight * shift.reshape(columns)).reshape(len(weight), -1).sum(1)
-            _put(graph, conv, weight * scale.reshape(columns), bias)
+            # Each filter sees the channels of its group only.
+            groups = int(conv.attrs.get('num_group', '1'))
+            scale, shift = (np.repeat(values.reshape(groups, -1), len(weight) // groups, 0).reshape(
+                *weight.shape[:2], *[1] * (weight.ndim - 2)) for values in _scale_and_shift(graph, norm))
+            bias = bias + (weight * shift).reshape(len(weight), -1).sum(1)
+            _put(graph, conv, weight * scale, bias)
             graph.replace(norm, norm.inputs[0][0])

@@ -1,13 +1,18 @@
 """A network's inference graph, with its parameters, in a form that can be rewritten."""
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
+import warnings
 from collections import Counter
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..tracing import trace
 
@@ -64,6 +69,10 @@ class Graph:
             symbol = trace(net, ['data'])
         except TypeError:
             raise ValueError(f'{type(net).__name__} does not take a single input.') from None
+        except (AttributeError, NotImplementedError, mx.MXNetError) as error:
+            # GluonCV's GroupNorm asks its input for its device, for one.
+            raise ValueError(f'{type(net).__name__} holds a layer that runs on arrays only and cannot be exported: '
+                             f'{str(error).strip().splitlines()[-1]}') from None
         said = json.loads(symbol.tojson())
         self._version = said['attrs']
         structural = {param.name: name for name, param in owned.items()}
@@ -138,6 +147,16 @@ class Graph:
         An operator is called after its first parameter (features.0 has features.0.weight), or else by its kind and a
         running number.
         """
+        nodes, rows = self.nodes(), self._rows()
+        place = {node: i for i, node in enumerate(nodes)}
+        return mx.sym.load_json(json.dumps({
+            'nodes': rows, 'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
+            'node_row_ptr': list(range(len(nodes) + 1)),
+            'heads': [[place[node], index, 0] for node, index in self.outputs],
+            'attrs': self._version}))
+
+    def _rows(self):
+        """The nodes as MXNet's JSON has them."""
         nodes, taken, rows = self.nodes(), Counter(), []
         place = {node: i for i, node in enumerate(nodes)}
         for node in nodes:
@@ -150,19 +169,44 @@ class Graph:
                 if not stem or taken[name] > 1:
                     # Four digits, as mx2onnx makes further names by more digits.
                     name = f'{name}_{taken[name]:04d}'
+            attrs = dict(sorted(node.attrs.items()))
+            if node.op == 'null' and name in self.params:
+                # Module, which is told the input's shape only, cannot infer that of every parameter, nor the type.
+                value = self.params[name]
+                attrs.update(__dtype__=str(_DTYPE_NP_TO_MX[value.dtype.type]), __shape__=str(value.shape))
             rows.append({'op': node.op, 'name': name, 'inputs': [[place[source], index, 0]
                                                                  for source, index in node.inputs],
-                         **({'attrs': dict(sorted(node.attrs.items()))} if node.attrs else {})})
-        return mx.sym.load_json(json.dumps({
-            'nodes': rows, 'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
-            'node_row_ptr': list(range(len(nodes) + 1)),
-            'heads': [[place[node], index, 0] for node, index in self.outputs],
-            'attrs': self._version}))
+                         **({'attrs': attrs} if attrs else {})})
+        return rows
+
+    def shapes(self, shape):
+        """For each node the shape of its first output, where the input has this one.
+
+        Raises
+        ------
+        mxnet.MXNetError
+            If the network does not take such an input.
+        """
+        internals = self.symbol().get_internals()
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():    # MXNet prints what it knows
+            warnings.simplefilter('ignore')
+            known = {name: value.shape for name, value in self.used().items()}
+            _, found, _ = internals.infer_shape(data=shape, **known)
+        by_name = dict(zip(internals.list_outputs(), found))
+        return {node: next(by_name[key] for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
+                           if key in by_name) for node, row in zip(self.nodes(), self._rows())}
 
     def used(self):
         """The parameters that the outputs need, by name."""
         return {node.name: self.params[node.name] for node in self.nodes()
                 if node.op == 'null' and node.name in self.params}
+
+    def digest(self):
+        """SHA-256 of the operators and parameters."""
+        found = hashlib.sha256(self.symbol().tojson().encode())
+        for name, value in sorted(self.used().items()):
+            found.update(f'{name} {value.dtype} {value.shape} '.encode() + value.tobytes())
+        return found.hexdigest()
 
     def block(self, ctx):
         """The graph as a SymbolBlock with its parameters, on `ctx`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.folders import usable_images
 from ..data.images import read_image
-from ..files import atomic
+from ..files import write_whole
 from ..spec import ModelSpec
 from .external_data import check_no_external_data
 from .onnx_file import import_onnx, import_onnxruntime, session
@@ -25,7 +25,7 @@ OPERATORS = ['Add', 'AveragePool', 'Concat', 'Conv', 'Flatten', 'Gemm', 'GlobalA
 BATCH = 8
 
 
-def quantize_onnx(path, calibration, output, exclude=()):
+def quantize_onnx(path, calibration, output=None, exclude=()):
     """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
 
     Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
@@ -37,11 +37,17 @@ def quantize_onnx(path, calibration, output, exclude=()):
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
         A folder of images (files of which that cannot be read are left out, with a warning), paths of images, or
-        batches as the network takes them: arrays (N, C, H, W), or (array, label) as loaders give them.
-    output : str
-        The file to write; its folder is made.
+        batches as the network takes them: float32 arrays (N, C, H, W), or (array, label) as loaders give them; float64
+        is rounded.
+    output : str, optional
+        The file to write; its folder is made. By default NAME-int8.onnx beside NAME.onnx.
     exclude : sequence of str, default ()
         Names of nodes that stay in float32, such as the first of :func:`sensitive_nodes`.
+
+    Returns
+    -------
+    str
+        The file that was written.
 
     Raises
     ------
@@ -57,8 +63,9 @@ def quantize_onnx(path, calibration, output, exclude=()):
     if unknown:
         raise ValueError(f'{path} has no node {", ".join(sorted(unknown))}; sensitive_nodes names those that it has.')
     batches = read_batches(path, calibration)
-    with atomic(os.fspath(output)) as partial:
-        _quantize(model, batches, partial, nodes_to_exclude=list(exclude))
+    output = os.fspath(output) if output else f'{os.path.splitext(os.fspath(path))[0]}-int8.onnx'
+    write_whole(output, _quantize(model, batches, nodes_to_exclude=list(exclude)))
+    return output
 
 
 def sensitive_nodes(path, calibration):
@@ -74,8 +81,8 @@ def sensitive_nodes(path, calibration):
     Returns
     -------
     list of (str, float)
-        Convolutions and dense layers by name, with the mean absolute difference of the output when only that node is
-        quantized, the largest first.
+        The nodes that :func:`quantize_onnx` quantizes, sums, products and sigmoids of the gates among them, by name,
+        with the mean absolute difference of the output when only that node is quantized, the largest first.
 
     Raises
     ------
@@ -83,14 +90,62 @@ def sensitive_nodes(path, calibration):
         As :func:`quantize_onnx` does.
     """
     model, batches = _prepared(path), read_batches(path, calibration)
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, 'one.onnx')
-        for node in model.graph.node:
-            if node.op_type in ('Conv', 'Gemm'):
-                _quantize(model, batches, file, nodes_to_quantize=[node.name])
-                found.append((node.name, compare_onnx(path, file, batches)['mean_absolute_difference']))
+    quantized = import_onnx().load_from_string(_quantize(model, batches))
+    names = {node.name for node in quantized.graph.node}
+    first, found = session(_content(path)), []
+    for node in model.graph.node:
+        if node.op_type in OPERATORS and node.name in names:
+            other = session(_quantize_one(model, quantized, node.name))
+            found.append((node.name, _compare(first, other, batches)['mean_absolute_difference']))
     return sorted(found, key=lambda each: -each[1])
+
+
+def _quantize_one(model, quantized, name):
+    """The bytes of a float32 model in which one node is as in the quantized model."""
+    onnx, one = import_onnx(), import_onnx().ModelProto()
+    one.CopyFrom(model)
+    makers = {node.output[0]: node for node in quantized.graph.node}
+    takers = {node.input[0]: node for node in quantized.graph.node if node.op_type == 'QuantizeLinear'}
+    twin = next(node for node in quantized.graph.node if node.name == name)
+    place = next(place for place, node in enumerate(one.graph.node) if node.name == name)
+    node, front, behind = one.graph.node[place], [], []
+    for index, source in enumerate(twin.input):
+        if twin.op_type == 'Sigmoid':
+            source = makers[source].input[0]        # past the Identity
+        back = makers.get(source)
+        if back is None or back.op_type != 'DequantizeLinear':
+            continue
+        pair = [back]
+        if back.input[0] in makers:
+            there = onnx.NodeProto()
+            there.CopyFrom(makers[back.input[0]])
+            there.input[0] = node.input[index]
+            pair = [there, back]
+        front += [each for each in pair if each not in front]
+        node.input[index] = source
+    there = takers.get(node.output[0])
+    back = there and next((each for each in quantized.graph.node if each.op_type == 'DequantizeLinear'
+                           and each.input[0] == there.output[0]), None)
+    if back:
+        behind = [there, back]
+        for other in one.graph.node[place + 1:]:
+            for index, source in enumerate(other.input):
+                if source == node.output[0]:
+                    other.input[index] = back.output[0]
+    nodes = [*one.graph.node[:place], *front, node, *behind, *one.graph.node[place + 1:]]
+    copies = []
+    for each in nodes:
+        copies.append(onnx.NodeProto())
+        copies[-1].CopyFrom(each)
+    del one.graph.node[:]
+    one.graph.node.extend(copies)
+    # A bias is dequantized under its own name.
+    made, used = ({name for each in copies for name in names(each)} for names in (lambda each: each.output,
+                                                                                  lambda each: each.input))
+    constants = {each.name: each for graph in (quantized.graph, model.graph) for each in graph.initializer}
+    del one.graph.initializer[:]
+    one.graph.initializer.extend(constants[name] for name in sorted(used - made) if name in constants)
+    return one.SerializeToString()
 
 
 def compare_onnx(path, other, images):
@@ -116,11 +171,16 @@ def compare_onnx(path, other, images):
         As :func:`quantize_onnx` does.
     """
     import_onnxruntime()
-    runs = [session(_content(each)) for each in (path, other)]
+    return _compare(session(_content(path)), session(_content(other)), read_batches(path, images))
+
+
+def _compare(first, second, batches):
+    """What :func:`compare_onnx` returns, of two sessions."""
+    runs = first, second
     count = agree = places = values = 0
     difference = size = 0.0
     right, labelled = np.zeros(2), True
-    for data, label in read_batches(path, images):
+    for data, label in batches:
         first, second = (run.run(None, {'data': data})[0] for run in runs)
         said = np.stack([first.argmax(1), second.argmax(1)])
         count, places, values = count + len(data), places + said[0].size, values + first.size
@@ -150,14 +210,27 @@ def read_batches(path, images):
     images = list(images)
     if images and isinstance(images[0], (str, os.PathLike)):
         return list(_from_files(_there(path), images))
-    found = []
+    found, (shape, dtype) = [], _input(_load(path))
     for batch in images:
         data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
         data, label = (each.asnumpy() if hasattr(each, 'asnumpy') else each for each in (data, label))
-        found.append((np.asarray(data), None if label is None else np.asarray(label)))
+        data = np.asarray(data)
+        if data.ndim != 4 or not len(data) or any(isinstance(side, int) and side != length
+                                                  for side, length in zip(shape, data.shape)) or (
+                data.dtype.kind != dtype.kind):
+            raise ValueError(f'{path} takes batches ({", ".join(map(str, shape))}) of {dtype}, got {data.shape} of '
+                             f'{data.dtype}.')
+        found.append((data.astype(dtype, copy=False), None if label is None else np.asarray(label)))
     if not found:
         raise ValueError('There are no images; give a folder of them, or batches.')
     return found
+
+
+def _input(model):
+    """(shape, with names for sides of any length; numpy type) of a model's input."""
+    kind = model.graph.input[0].type.tensor_type
+    return ([side.dim_value or side.dim_param for side in kind.shape.dim],
+            np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type)))
 
 
 def _in_folder(folder):
@@ -205,27 +278,52 @@ def _load(path):
 
 
 def _prepared(path):
-    """The model with x - y as x + -1 * y: ONNX Runtime has an INT8 kernel for the sum and none for the difference."""
+    """The model in operators that ONNX Runtime has INT8 kernels for: sums, and no differences.
+
+    x - (-y) becomes x + y, and x - y becomes x + -1 * y.
+    """
     onnx, model = import_onnx(), _load(path)
     if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
         raise ValueError(f'{path} is quantized already; give the float32 file.')
+    negatives = {node.output[0]: node for node in model.graph.node if node.op_type == 'Neg'}
     nodes = []
     for node in model.graph.node:
-        if node.op_type == 'Sub':
+        if node.op_type == 'Sub' and node.input[1] in negatives:
+            node.op_type, node.input[1] = 'Add', negatives[node.input[1]].input[0]
+        elif node.op_type == 'Sub':
             negative = node.name + '_negative'
             nodes.append(onnx.helper.make_node('Mul', [node.input[1], 'minus_one'], [negative], name=negative))
             node.op_type, node.input[1] = 'Add', negative
         nodes.append(node)
+    used = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.extend(node for node in nodes if used & set(node.output))
     # Keeps ONNX Runtime from advising, in the log, its own preparation, of which folding is the use.
     onnx.helper.set_model_props(model, {**{each.key: each.value for each in model.metadata_props},
                                         'onnx.quant.pre_process': 'onnxruntime.quant'})
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
+    if 'minus_one' in used:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
     return model
 
 
-def _quantize(model, batches, output, **nodes):
+def _part_sigmoids(model):
+    """Put an Identity in front of each Sigmoid of a quantized model.
+
+    OpenCV 5 computes an INT8 sum with the Sigmoid behind it as one, wrongly; ONNX Runtime removes the Identity.
+    """
+    onnx, nodes = import_onnx(), []
+    for node in model.graph.node:
+        if node.op_type == 'Sigmoid':
+            name = node.name + '_input'
+            nodes.append(onnx.helper.make_node('Identity', [node.input[0]], [name], name=name))
+            node.input[0] = name
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _quantize(model, batches, **nodes):
+    """The bytes of the quantized file."""
     import_onnxruntime()
     import onnxruntime.quantization as quantization
 
@@ -236,9 +334,12 @@ def _quantize(model, batches, output, **nodes):
             return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared = os.path.join(folder, 'prepared.onnx')
+        prepared, output = (os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx'))
         import_onnx().save(model, prepared)
         quantization.quantize_static(
             prepared, output, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS, **nodes)
+        quantized = import_onnx().load(output)
+    _part_sigmoids(quantized)
+    return quantized.SerializeToString()

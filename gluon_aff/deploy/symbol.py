@@ -5,7 +5,8 @@ import os
 
 import mxnet as mx
 
-from ..files import atomic
+from ..files import write_whole
+from ..params_file import write_parameters
 from .graph import Graph
 
 __all__ = ['export_symbol']
@@ -32,7 +33,7 @@ def export_symbol(net, path, preprocess=None):
     ValueError
         If the network has no parameters yet, or is not a HybridBlock with one input.
     OSError
-        If the files cannot be written.
+        If the files cannot be written whole, which is checked by reading them.
     """
     graph, path = Graph(net), os.fspath(path)
     if preprocess:
@@ -41,7 +42,5 @@ def export_symbol(net, path, preprocess=None):
     states = set(symbol.list_auxiliary_states())
     values = {f'{"aux" if name in states else "arg"}:{name}': mx.nd.array(value, dtype=value.dtype)
               for name, value in graph.used().items()}
-    with atomic(f'{path}-0000.params') as partial:
-        mx.nd.save(partial, values)
-    with atomic(f'{path}-symbol.json') as partial:
-        symbol.save(partial)
+    write_parameters(f'{path}-0000.params', values)
+    write_whole(f'{path}-symbol.json', symbol.tojson().encode())

@@ -28,14 +28,19 @@ TRAINING = {
 SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
 
 
+def in_checkout():
+    """Whether this is a checkout, and not an installed package, beside which docs/ would be anybody's."""
+    setup = CHECKOUT / 'setup.py'
+    return setup.is_file() and "name='gluon_aff'" in setup.read_text(encoding='utf-8', errors='replace')
+
+
 def _rows(name, columns):
     """Rows of a file in docs/ of the source; none where it is empty or not there, as in an installed package.
 
     Raises a ValueError that names the file where a value is missing or of another type.
     """
     path = CHECKOUT / 'docs' / name
-    # Beside an installed package docs/ would be anybody's.
-    if not ((CHECKOUT / 'setup.py').is_file() and path.is_file()):
+    if not (in_checkout() and path.is_file()):
         return []
     rows = []
     try:
