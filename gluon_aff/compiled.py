@@ -60,8 +60,8 @@ def available():
     return True
 
 
-# Now, under the lock of Python's import, and not when a thread first needs them: MXNet's table of operators must not grow
-# while other threads read it.
+# Now, under the lock of Python's import, and not when a thread first needs them: MXNet's table of operators must not
+# grow while other threads read it.
 available()
 
 
