@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from mxnet import autograd, nd
 from mxnet.base import MXNetError
+from mxnet.gluon import Parameter
 from mxnet.gluon.block import Block, HybridBlock
 from mxnet.ndarray import NDArray
 from PIL import Image
@@ -40,7 +41,7 @@ def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
     """Show which places of an image speak for a class.
 
     The network is run in prediction mode, block by block, hybridized or not, as a copy that shares its parameters. So
-    nothing of it changes, not for a moment, and other threads may use it meanwhile; hooks on its blocks are not called.
+    nothing of it changes, not for a moment, and other threads may use it meanwhile; its hooks are not called.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
     try:
         gradient, = autograd.grad(output, [seen[-1]], head_grads=[chosen], train_mode=False)
     except MXNetError as error:
-        if 'unreachable' not in str(error):
+        if 'unreachable' not in str(error) and 'not in a computational graph' not in str(error):
             raise
         raise ValueError(f'The output of {type(net).__name__} does not depend on {layer.name}; name another '
                          'layer.') from None
@@ -204,12 +205,23 @@ def _find_layer(net, layer):
 
 
 def _twin(net):
-    """A network of the same parameters that runs block by block and has no hooks, and its blocks by the others' ids."""
-    twins = {id(block): copy.copy(block) for _, block in _walk(net)}
+    """A network on the same arrays that runs block by block and has no hooks, and its blocks by the others' ids."""
+    twins, parameters = {id(block): copy.copy(block) for _, block in _walk(net)}, {}
+
+    def shared(parameter):
+        # What autograd records it notes on the arrays; on ones of their own it disturbs no graph of the caller's.
+        if parameter._data is None:
+            return parameter
+        if id(parameter) not in parameters:
+            parameters[id(parameter)] = twin = copy.copy(parameter)
+            twin._data, twin._grad = [array.detach() for array in parameter._data], None
+        return parameters[id(parameter)]
 
     def swapped(value):
         if isinstance(value, Block):
             return twins.get(id(value), value)
+        if isinstance(value, Parameter):
+            return shared(value)
         if type(value) in (list, tuple, set):
             return type(value)(map(swapped, value))
         if type(value) in (dict, OrderedDict):
