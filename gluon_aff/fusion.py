@@ -17,7 +17,7 @@ __all__ = ['AFF', 'Add', 'Concat', 'ConcatAFF', 'FUSIONS', 'GlobalAFF', 'HalfAFF
 
 
 def soft_weights(F, logits, like):
-    """a, where (a, b) is the softmax over the two halves of logits (N, 2 C, 1, 1), repeated over the plane of `like`."""
+    """a, where (a, b) is the softmax over the halves of logits (N, 2 C, 1, 1), repeated over the plane of `like`."""
     a, b = F.split(logits, num_outputs=2, axis=1)
     # Over two logits softmax is the sigmoid of their difference.
     return spread(F, sigmoid(F, a - b), like)

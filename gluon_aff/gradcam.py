@@ -131,8 +131,8 @@ def fusion_weights(net, x):
     -------
     dict of str to numpy.ndarray, float32, (N, H, W)
         In [0, 1], the mean of M over the channels, and over the blocks of a stage, resized bilinearly: for each stage,
-        as in :func:`grad_cam`, with such a fusion ('stage 3'), and for fusions elsewhere by their path ('merges.0'). With
-        MultiInputAFF, 'fuse, input 1', 'fuse, input 2', ... Empty for a network that adds or concatenates.
+        as in :func:`grad_cam`, with such a fusion ('stage 3'), and for fusions elsewhere by their path ('merges.0').
+        With MultiInputAFF, 'fuse, input 1', 'fuse, input 2', ... Empty for a network that adds or concatenates.
     """
     twin, twins = _twin(net)
     groups = {}
@@ -152,7 +152,7 @@ def fusion_weights(net, x):
         latest[number] = weights = original(*args, **kwargs)
         return weights
 
-    for number, (_, block) in fusions.items():
+    for number in fusions:
         vars(twins[number])['weights'] = partial(note, number, twins[number].weights)
     with autograd.pause(train_mode=False):
         twin(x.detach())
