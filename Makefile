@@ -2,6 +2,7 @@
 # make test      run the tests
 # make test-all  run the tests on every Python from 3.8 to 3.11 that is installed
 # make lint      run the linter
+# make sanitize  run the tests of the compiled operators under AddressSanitizer and UBSan (needs GCC's libraries)
 # make clean     remove the environments and what was built
 #
 # PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras of setup.py).
@@ -21,7 +22,7 @@ VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c "$(PROBE)" 2>/dev/null))
 # Named after what it was made for, so that another PYTHON or MXNET makes it anew.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all lint sanitize clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -34,6 +35,19 @@ test: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
+
+# In a copy, beside which the installed operators stay what they are. Python and MXNet leak at exit by design.
+SANITIZED := build/sanitize
+sanitize: $(INSTALLED)
+	rm -rf $(SANITIZED)
+	mkdir -p $(SANITIZED)
+	cp -R gluon_aff model_zoo benchmarks tests setup.py pyproject.toml README.md $(SANITIZED)
+	rm -f $(SANITIZED)/gluon_aff/_compiled.*
+	cd $(SANITIZED) && CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1' \
+		$(abspath $(PY)) setup.py -q build_ext --inplace
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. OMP_NUM_THREADS=2 \
+		$(abspath $(PY)) -m pytest -q -p no:cacheprovider tests/test_compiled.py
 
 $(INSTALLED): setup.py constraints.txt gluon_aff/compiled.cc
 	$(if $(VERSION),,$(error gluon_aff needs Python 3.8 to 3.11 with its venv module, and \
