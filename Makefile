@@ -43,8 +43,9 @@ sanitize: $(INSTALLED)
 	mkdir -p $(SANITIZED)
 	cp -R gluon_aff model_zoo benchmarks tests setup.py pyproject.toml README.md $(SANITIZED)
 	rm -f $(SANITIZED)/gluon_aff/_compiled.*
-	cd $(SANITIZED) && CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1' \
-		$(abspath $(PY)) setup.py -q build_ext --inplace
+	cd $(SANITIZED) && flags='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1' && \
+		CFLAGS="$$flags" CXXFLAGS="$$flags" LDFLAGS="$$flags" $(abspath $(PY)) setup.py -q build_ext --inplace
+	grep -q __asan_init $(SANITIZED)/gluon_aff/_compiled.*
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. OMP_NUM_THREADS=2 \
 		$(abspath $(PY)) -m pytest -q -p no:cacheprovider tests/test_compiled.py

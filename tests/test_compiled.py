@@ -101,6 +101,23 @@ def test_frozen_statistics_stay_and_are_used():
 
 
 @built
+@pytest.mark.parametrize('fusion', [AFF, IAFF, MSSE])
+def test_gradients_of_inference_are_those_of_float64(fusion):
+    found = []
+    for make, dtype in ((hybridized, 'float32'), (lambda block: block, 'float64')):
+        block, (x, y, c) = make(filled(fusion(16))), (tensor((6, 16, 5, 4), i).astype(dtype) for i in range(3))
+        block.cast(dtype)
+        x.attach_grad()
+        with autograd.record(train_mode=False):
+            loss = (block(x, y) * c).sum()
+        loss.backward(train_mode=False)
+        found.append({'x': x.grad, **{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'}})
+    largest = max(abs(grad.asnumpy()).max() for grad in found[1].values())
+    for name, grad in found[1].items():
+        assert abs(found[0][name].asnumpy() - grad.asnumpy()).max() <= 1e-4 * largest, name
+
+
+@built
 def test_equal_calls_give_equal_bits():
     x, y, c = (tensor((6, 32, 20, 20), i) for i in range(3))
     first, second = (results(hybridized(filled(IAFF(32))), x, y, c) for _ in range(2))
