@@ -126,13 +126,14 @@ def _in_training(F, norm):
     of two points that lie 4 running deviations from each other: in inference they still do afterwards, in training they
     are 2 apart. It takes the norm's own running statistics, because they must be variables, and momentum 1 leaves them.
     """
-    variance = norm.running_var.var()
+    mean, variance = norm.running_mean.var(), norm.running_var.var()
+    # Reshaped here, for MXNet cannot reshape behind `where` what has no shape yet.
+    point = F.reshape(variance, shape=(1, -1, 1, 1))
     # Whatever has become of the statistics, the points must be numbers.
-    usual = F.broadcast_logical_and(variance >= 0, variance < 1e30)
-    point = 2 * F.sqrt(F.where(usual, variance, F.ones_like(variance)) + norm._kwargs['eps'])
-    point = F.reshape(point, shape=(1, -1, 1, 1))
+    point = F.where((point >= 0) * (point < 1e30), point, F.ones_like(point))
+    point = 2 * F.sqrt(point + norm._kwargs['eps'])
     ones = F.ones_like(variance)
-    points = F.BatchNorm(F.BlockGrad(F.concat(point, -point, dim=0)), ones, 0 * ones, norm.running_mean.var(), variance,
+    points = F.BatchNorm(F.BlockGrad(F.concat(point, -point, dim=0)), ones, 0 * ones, mean, variance,
                          eps=norm._kwargs['eps'], momentum=1, fix_gamma=False)
     upper, lower = (F.slice_axis(points, axis=0, begin=i, end=i + 1) for i in range(2))
     return F.BlockGrad(upper - lower < 3)
