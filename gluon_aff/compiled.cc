@@ -691,17 +691,17 @@ bool known(const Shape& shape) {
   return !shape.empty() && std::none_of(shape.begin(), shape.end(), [](unsigned side) { return side + 1 <= 1; });
 }
 
-// The shapes of the inputs, of which `map` and `weight` are known and have four axes, and of the outputs.
+// The shapes of the inputs, two of which are known and have four axes, and of the outputs.
 struct Shaped {
   Shapes in, out;
 };
-template <Shaped (*shapes)(const Shape& map, const Shape& weight), size_t MAP, size_t WEIGHT>
+template <Shaped (*shapes)(const Shape&, const Shape&), size_t FIRST, size_t SECOND>
 MXReturnValue infer(const Attributes&, Shapes* in, Shapes* out) {
   return guarded([&] {
-    const Shape &map = in->at(MAP), &weight = in->at(WEIGHT);
-    if (!known(map) || !known(weight)) return;
-    if (map.size() != 4 || weight.size() != 4) throw std::invalid_argument("it takes arrays of four axes");
-    const Shaped wanted = shapes(map, weight);
+    const Shape &first = in->at(FIRST), &second = in->at(SECOND);
+    if (!known(first) || !known(second)) return;
+    if (first.size() != 4 || second.size() != 4) throw std::invalid_argument("it takes arrays of four axes");
+    const Shaped wanted = shapes(first, second);
     for (size_t i = 0; i < wanted.in.size(); ++i)
       if (known(in->at(i)) && in->at(i) != wanted.in[i])
         throw std::invalid_argument("input " + std::to_string(i) + " has not the shape that the others ask for");
@@ -720,10 +720,9 @@ Shaped moments_shapes(const Shape& h, const Shape& w) {
   return {{h, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {C}}, {{1, C, 1, 1}, {1, C, 1, 1}, {K}, {K, K}}};
 }
 
-Shaped gate_shapes(const Shape& h, const Shape& w) {
-  const unsigned K = h[1], C = w[0];
-  const Shape x{h[0], C, h[2], h[3]};
-  return {{x, x, h, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {x[0], C, 1, 1}}, {x}};
+Shaped gate_shapes(const Shape& x, const Shape& h) {
+  const unsigned K = h[1], C = x[1];
+  return {{x, x, {x[0], K, x[2], x[3]}, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {x[0], C, 1, 1}}, {x}};
 }
 
 }  // namespace
@@ -747,6 +746,6 @@ REGISTER_OP(gluon_aff_gate)
     .setBackward(run<gate_backward>, "cpu")
     .setParseAttrs(parse<7, 1, gate_settings>)
     .setInferType(floats)
-    .setInferShape(infer<gate_shapes, 2, 5>);
+    .setInferShape(infer<gate_shapes, 0, 2>);
 
 MXReturnValue initialize(int version) { return version / 100 == 109 ? MX_SUCCESS : MX_FAIL; }
