@@ -149,7 +149,8 @@ def line(F, norm, mean, deviation):
     """
     running_mean, running_deviation = (F.BlockGrad(F.reshape(values, shape=(1, -1, 1, 1))) for values in (
         norm.running_mean.var(), F.sqrt(norm.running_var.var() + norm._kwargs['eps'])))
-    training = _in_training(F, norm)
+    # The ones give it the shape while the norm's own is unknown.
+    training = _in_training(F, norm) * F.ones_like(mean)
     mean = F.where(training, mean, running_mean)
     deviation = F.where(training, deviation, running_deviation)
     first = mean + deviation
