@@ -4,6 +4,7 @@
 # make test-all  run the tests on every Python from 3.8 to 3.13 that is installed, each from a fresh clone
 # make wheel     build a wheel for Linux x86-64 into dist/
 # make lint      run the linter
+# make sanitize  run the tests of the compiled operators under AddressSanitizer and UBSan (needs GCC's libraries)
 # make clean     remove the environments and what was built
 #
 # PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras of setup.py).
@@ -43,7 +44,7 @@ MXNET_ALONE := $(if $(filter 3.13 3.14,$(VERSION)),mxnet$(if $(filter cpu,$(MXNE
 # Named after what it was made for, so that another PYTHON or MXNET makes it anew.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo venv test test-fast test-slow test-all wheel lint clean
+.PHONY: help demo venv test test-fast test-slow test-all wheel lint sanitize clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -61,6 +62,20 @@ venv: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
+
+# In a copy, beside which the installed operators stay what they are. Python and MXNet leak at exit by design.
+SANITIZED := build/sanitize
+sanitize: $(INSTALLED)
+	rm -rf $(SANITIZED)
+	mkdir -p $(SANITIZED)
+	cp -R gluon_aff model_zoo benchmarks tests setup.py pyproject.toml README.md $(SANITIZED)
+	rm -f $(SANITIZED)/gluon_aff/*.so
+	cd $(SANITIZED) && flags='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1' && \
+		CFLAGS="$$flags" CXXFLAGS="$$flags" LDFLAGS="$$flags" $(abspath $(PY)) setup.py -q build_ext --inplace
+	grep -q __asan_init $(SANITIZED)/gluon_aff/*.so
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. OMP_NUM_THREADS=2 \
+		$(abspath $(PY)) -m pytest -q -p no:cacheprovider tests/test_compiled.py
 
 $(INSTALLED): setup.py $(CONSTRAINTS) gluon_aff/compiled.cc
 	@$(MAKE_VENV)

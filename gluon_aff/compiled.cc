@@ -14,11 +14,21 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <locale>
+#include <mutex>
+#include <new>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "lib_api.cc"       // MXNet's half of its extension interface, as its wheel has it
+#pragma GCC diagnostic pop
 
 namespace {
 
@@ -31,12 +41,13 @@ using mxnet::ext::OpResource;
 typedef std::vector<MXTensor> Tensors;
 typedef std::unordered_map<std::string, std::string> Attributes;
 typedef std::vector<float> Floats;
+typedef int64_t Index;
 
 // ------------------------------------------------------------------------------------------------ vectors of 8 floats
 
-constexpr int LANES = 8;
+constexpr Index LANES = 8;
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t IntVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t BitVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 inline Vec all(float x) { return Vec{x, x, x, x, x, x, x, x}; }
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
@@ -44,20 +55,20 @@ inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline float sum(Vec v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
 
 // The first n of them where less than 8 are left: the others are read as zero, or made zero, and not written.
-inline Vec load(const float* p, int64_t n) {
+inline Vec load(const float* p, Index n) {
   if (n >= LANES) return load(p);
   Vec v{};
-  std::memcpy(&v, p, n * sizeof(float));
+  std::memcpy(&v, p, size_t(n) * sizeof(float));
   return v;
 }
-inline void store(float* p, Vec v, int64_t n) {
+inline void store(float* p, Vec v, Index n) {
   if (n >= LANES)
     store(p, v);
   else
-    std::memcpy(p, &v, n * sizeof(float));
+    std::memcpy(p, &v, size_t(n) * sizeof(float));
 }
-inline Vec only(Vec v, int64_t n) {
-  for (int64_t i = n; i < LANES; ++i) v[i] = 0;
+inline Vec only(Vec v, Index n) {
+  for (Index i = n; i < LANES; ++i) v[i] = 0;
   return v;
 }
 
@@ -70,7 +81,8 @@ inline Vec exponential(Vec x) {
   x = x > all(88.f) ? all(88.f) : x;
   x = x < all(-87.f) ? all(-87.f) : x;
   Vec n = x * all(1.44269504f) + all(12582912.f);
-  const IntVec power = (reinterpret_cast<IntVec>(n) - 0x4B400000 + 127) << 23;
+  // Without signs, for a NaN's bits may be shifted anywhere.
+  const BitVec power = (reinterpret_cast<BitVec>(n) - 0x4B400000u + 127u) << 23;
   n -= all(12582912.f);
   const Vec f = x - n * all(0.693359375f) + n * all(2.12194440e-4f);
   Vec p = all(1.9875691500e-4f);
@@ -86,39 +98,39 @@ inline Vec sigmoid(Vec x) { return all(1.f) / (all(1.f) + exponential(-x)); }
 
 // --------------------------------------------------------------------------------------------------- matrix products
 
-constexpr int ROWS = 6;         // with two vectors a row they fill the 16 registers of AVX2
-constexpr int DEPTH = 256;      // two vectors of so many rows fit into the first-level cache
+constexpr Index ROWS = 6;         // with two vectors a row they fill the 16 registers of AVX2
+constexpr Index DEPTH = 256;      // two vectors of so many rows fit into the first-level cache
 
-inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+inline Index padded(Index n) { return (n + LANES - 1) / LANES * LANES; }
 
-template <int M, int N>
-inline void block(int depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+template <Index M, Index N>
+inline void block(Index depth, const float* a, Index lda, const float* b, Index ldb, float* c, Index ldc, bool add) {
   Vec total[M][N];
-  for (int i = 0; i < M; ++i)
-    for (int j = 0; j < N; ++j) total[i][j] = add ? load(c + i * ldc + j * LANES) : Vec{};
-  for (int k = 0; k < depth; ++k)
-    for (int i = 0; i < M; ++i)
-      for (int j = 0; j < N; ++j) total[i][j] += all(a[i * lda + k]) * load(b + k * ldb + j * LANES);
-  for (int i = 0; i < M; ++i)
-    for (int j = 0; j < N; ++j) store(c + i * ldc + j * LANES, total[i][j]);
+  for (Index i = 0; i < M; ++i)
+    for (Index j = 0; j < N; ++j) total[i][j] = add ? load(c + i * ldc + j * LANES) : Vec{};
+  for (Index k = 0; k < depth; ++k)
+    for (Index i = 0; i < M; ++i)
+      for (Index j = 0; j < N; ++j) total[i][j] += all(a[i * lda + k]) * load(b + k * ldb + j * LANES);
+  for (Index i = 0; i < M; ++i)
+    for (Index j = 0; j < N; ++j) store(c + i * ldc + j * LANES, total[i][j]);
 }
 
-template <int N>
-inline void panel(int rows, int depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+template <Index N>
+inline void panel(Index rows, Index depth, const float* a, Index lda, const float* b, Index ldb, float* c, Index ldc,
                   bool add) {
-  int i = 0;
+  Index i = 0;
   for (; i + ROWS <= rows; i += ROWS) block<ROWS, N>(depth, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
   for (; i + 2 <= rows; i += 2) block<2, N>(depth, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
   for (; i < rows; ++i) block<1, N>(depth, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
 }
 
 // c = a b, or c += a b; c is (rows, columns), a (rows, depth), b (depth, columns), with 8 dividing columns.
-void product(int rows, int columns, int depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-             int64_t ldc, bool add = false) {
-  for (int k = 0; k < depth; k += DEPTH) {
-    const int deep = std::min(DEPTH, depth - k);
+void product(Index rows, Index columns, Index depth, const float* a, Index lda, const float* b, Index ldb, float* c,
+             Index ldc, bool add = false) {
+  for (Index k = 0; k < depth; k += DEPTH) {
+    const Index deep = std::min(DEPTH, depth - k);
     const float *left = a + k, *right = b + k * ldb;
-    int j = 0;
+    Index j = 0;
     for (; j + 2 * LANES <= columns; j += 2 * LANES)
       panel<2>(rows, deep, left, lda, right + j, ldb, c + j, ldc, add || k > 0);
     for (; j < columns; j += LANES) panel<1>(rows, deep, left, lda, right + j, ldb, c + j, ldc, add || k > 0);
@@ -126,115 +138,161 @@ void product(int rows, int columns, int depth, const float* a, int64_t lda, cons
 }
 
 // The same by all threads.
-void shared_product(int rows, int columns, int depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-                    int64_t ldc) {
+void shared_product(Index rows, Index columns, Index depth, const float* a, Index lda, const float* b, Index ldb,
+                    float* c, Index ldc) {
 #pragma omp parallel for schedule(static)
-  for (int first = 0; first < rows; first += 4 * ROWS)
+  for (Index first = 0; first < rows; first += 4 * ROWS)
     product(std::min(4 * ROWS, rows - first), columns, depth, a + first * lda, lda, b, ldb, c + first * ldc, ldc);
 }
 
 // b (columns, rows) = a (rows, columns), transposed.
-void transpose(int rows, int columns, const float* a, int64_t lda, float* b, int64_t ldb) {
-  for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < columns; ++j) b[j * ldb + i] = a[i * lda + j];
+void transpose(Index rows, Index columns, const float* a, Index lda, float* b, Index ldb) {
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < columns; ++j) b[j * ldb + i] = a[i * lda + j];
 }
 
 // The same by all threads, of a matrix without gaps: 16 columns at a time, so that what is written stays in the cache.
-Floats transposed(int rows, int columns, const float* a) {
-  Floats b(int64_t(rows) * columns);
+Floats transposed(Index rows, Index columns, const float* a) {
+  Floats b(size_t(rows * columns));
 #pragma omp parallel for schedule(static)
-  for (int first = 0; first < columns; first += 16)
-    transpose(rows, std::min(16, columns - first), a + first, columns, b.data() + int64_t(first) * rows, rows);
+  for (Index first = 0; first < columns; first += 16)
+    transpose(rows, std::min<Index>(16, columns - first), a + first, columns, b.data() + first * rows, rows);
   return b;
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiles
 
-constexpr int PIXELS = 256;     // of a tile, at most
-constexpr int BAND = 24;        // channels of a tile whose intermediate values are in the cache at a time
+// An input or output of an operator, (images, channels, plane): a vector is (1, channels, 1).
+template <typename Float>
+struct View {
+  Float* data;
+  Index images, channels, plane;
+  Float* operator()(Index image, Index channel, Index pixel = 0) const {
+    return data + (image * channels + channel) * plane + pixel;
+  }
+};
+typedef View<const float> In;
+typedef View<float> Out;
+
+template <typename Float>
+View<Float> view(const Tensors& tensors, size_t index) {
+  const MXTensor& tensor = tensors.at(index);
+  const std::vector<int64_t>& shape = tensor.shape;
+  if (tensor.dtype != mxnet::ext::kFloat32 || tensor.stype != mxnet::ext::kDefaultStorage || !tensor.data_ptr)
+    throw std::invalid_argument("got an array that is not dense float32");
+  if (*std::min_element(shape.begin(), shape.end()) < 1) throw std::invalid_argument("got an empty array");
+  Float* data = static_cast<Float*>(tensor.data_ptr);
+  switch (shape.size()) {
+    case 1: return {data, 1, shape[0], 1};
+    case 2: return {data, shape[0], shape[1], 1};
+    case 4: return {data, shape[0], shape[1], shape[2] * shape[3]};
+  }
+  throw std::invalid_argument("got an array of another number of axes");
+}
+In input(const Tensors& tensors, size_t index) { return view<const float>(tensors, index); }
+Out output(const Tensors& tensors, size_t index) { return view<float>(tensors, index); }
+
+constexpr Index PIXELS = 256;     // of a tile, at most
+constexpr Index BAND = 24;        // channels of a tile whose intermediate values are in the cache at a time
 
 struct Tile {
-  int64_t image, first;     // first: its first pixel
-  int pixels, width;        // width: pixels, rounded up to whole vectors
-  int64_t at(int64_t channels, int64_t channel, int64_t plane) const {
-    return (image * channels + channel) * plane + first;
-  }
+  Index image, first;       // first: its first pixel
+  Index pixels, width;      // width: pixels, rounded up to whole vectors
 };
 
 struct Tiles {
-  int64_t images, plane, width, each;       // each: tiles of an image
-  explicit Tiles(const MXTensor& map) : images(map.shape[0]), plane(map.shape[2] * map.shape[3]) {
-    const int64_t threads = omp_get_max_threads();
-    const int64_t wanted = std::max((plane + PIXELS - 1) / PIXELS, (threads + images - 1) / images);
+  Index threads, images, plane, width, each;      // each: tiles of an image
+  template <typename Float>
+  explicit Tiles(const View<Float>& map) : threads(omp_get_max_threads()), images(map.images), plane(map.plane) {
+    const Index wanted = std::max((plane + PIXELS - 1) / PIXELS, (threads + images - 1) / images);
     width = padded((plane + wanted - 1) / wanted);
     each = (plane + width - 1) / width;
   }
-  int64_t count() const { return images * each; }
-  double pixels() const { return double(images) * plane; }
-  Tile operator[](int64_t index) const {
-    const int64_t first = index % each * width;
-    const int pixels = std::min(width, plane - first);
-    return {index / each, first, pixels, int(padded(pixels))};
+  Index count() const { return images * each; }
+  double pixels() const { return double(images) * double(plane); }
+  Tile operator[](Index index) const {
+    const Index first = index % each * width, pixels = std::min(width, plane - first);
+    return {index / each, first, pixels, padded(pixels)};
   }
 };
 
-// Sums that each thread makes of its own tiles, added up in the order of the threads, so that equal runs are equal.
+// Memory of each thread, zero at first. It is allocated before the threads start: no exception may leave them.
+class Scratch {
+ public:
+  Scratch(Index threads, Index size) : size_(size + 16), memory_(size_t(threads * size_)) {}
+  float* mine() { return memory_.data() + omp_get_thread_num() * size_; }
+
+ private:
+  Index size_;        // with a cache line between two threads'
+  Floats memory_;
+};
+
+// Sums over tiles, of each thread and then of all in the order of the threads, so that equal runs are equal. A thread
+// adds up some tiles in float32, and those sums in float64: over a hundred thousand pixels float32 loses three digits.
 class Sums {
  public:
-  explicit Sums(int64_t size) : size_(size), parts_(omp_get_max_threads()) {}
-  float* mine() {
-    Floats& part = parts_[omp_get_thread_num()];
-    part.assign(size_, 0.f);
-    return part.data();
+  Sums(Index threads, Index size)
+      : size_(size), floats_(size_t(threads * size)), doubles_(size_t(threads * size)), pixels_(size_t(threads) * 16) {}
+  // What the calling thread adds its tile's values to, and what it calls behind them.
+  float* mine() { return floats_.data() + omp_get_thread_num() * size_; }
+  void next(const Tile& tile) {
+    Index& pixels = pixels_[size_t(omp_get_thread_num()) * 16];
+    pixels += tile.pixels;
+    if (pixels < 4 * PIXELS) return;
+    pixels = 0;
+    float* from = mine();
+    double* to = doubles_.data() + omp_get_thread_num() * size_;
+    for (Index i = 0; i < size_; ++i) to[i] += double(from[i]);
+    std::fill_n(from, size_, 0.f);
   }
-  Floats total() const {
-    Floats total(size_);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < size_; ++i) {
-      double value = 0;
-      for (const Floats& part : parts_)
-        if (!part.empty()) value += part[i];
-      total[i] = value;
-    }
-    return total;
+  float operator[](Index i) const {
+    double value = 0;
+    for (size_t at = size_t(i); at < floats_.size(); at += size_t(size_)) value += doubles_[at] + double(floats_[at]);
+    return float(value);
+  }
+  void total(float* out) const {
+    for (Index i = 0; i < size_; ++i) out[i] = (*this)[i];
   }
 
  private:
-  int64_t size_;
-  std::vector<Floats> parts_;
+  Index size_;
+  Floats floats_;
+  std::vector<double> doubles_;
+  std::vector<Index> pixels_;       // a thread's own is 16 away from the next one's
 };
 
 // Of values by tile and channel, (tiles, channels): factor times the sum over each image's tiles, (images, channels).
-void by_image(const Tiles& tiles, int64_t channels, const Floats& values, double factor, float* out) {
-  for (int64_t n = 0; n < tiles.images; ++n)
-    for (int64_t c = 0; c < channels; ++c) {
+void by_image(const Tiles& tiles, Index channels, const Floats& values, double factor, float* out) {
+  for (Index n = 0; n < tiles.images; ++n)
+    for (Index c = 0; c < channels; ++c) {
       double total = 0;
-      for (int64_t i = 0; i < tiles.each; ++i) total += values[(n * tiles.each + i) * channels + c];
-      out[n * channels + c] = factor * total;
+      for (Index i = 0; i < tiles.each; ++i) total += double(values[size_t((n * tiles.each + i) * channels + c)]);
+      out[n * channels + c] = float(factor * total);
     }
 }
 
 // relu(s h + t) of a tile, (K, width), zero behind the last pixel.
-void activations(const Tile& tile, int K, int64_t plane, const float* h, const float* s, const float* t, float* a) {
-  for (int k = 0; k < K; ++k) {
-    const float* from = h + tile.at(K, k, plane);
+void activations(const Tile& tile, const In& h, const In& s, const In& t, float* a) {
+  for (Index k = 0; k < h.channels; ++k) {
+    const float* from = h(tile.image, k, tile.first);
     float* row = a + k * tile.width;
-    for (int i = 0; i < tile.pixels; i += LANES)
-      store(row + i, relu(all(s[k]) * load(from + i, tile.pixels - i) + all(t[k])));
+    for (Index i = 0; i < tile.pixels; i += LANES)
+      store(row + i, relu(all(s.data[k]) * load(from + i, tile.pixels - i) + all(t.data[k])));
     std::fill(row + tile.pixels, row + tile.width, 0.f);
   }
 }
 
 // From the gradient of a tile's activations to those of h, s and t.
-void activations_backward(const Tile& tile, int K, int64_t plane, const float* h, const float* s, const float* a,
-                          const float* da, float* dh, float* ds, float* dt) {
-  for (int k = 0; k < K; ++k) {
-    const int64_t at = tile.at(K, k, plane);
+void activations_backward(const Tile& tile, const In& h, const In& s, const float* a, const float* da, const Out& dh,
+                          float* ds, float* dt) {
+  for (Index k = 0; k < h.channels; ++k) {
+    const float* from = h(tile.image, k, tile.first);
+    float* to = dh(tile.image, k, tile.first);
     Vec slope{}, shift{};
-    for (int i = 0; i < tile.pixels; i += LANES) {
-      const Vec grad = load(a + k * tile.width + i) > Vec{} ? load(da + k * tile.width + i) : Vec{};
-      store(dh + at + i, grad * all(s[k]), tile.pixels - i);
-      slope += grad * load(h + at + i, tile.pixels - i);
+    for (Index i = 0; i < tile.pixels; i += LANES) {
+      const Vec grad = load(a + k * tile.width + i) <= Vec{} ? Vec{} : load(da + k * tile.width + i);
+      store(to + i, grad * all(s.data[k]), tile.pixels - i);
+      slope += grad * load(from + i, tile.pixels - i);
       shift += grad;
     }
     ds[k] += sum(slope);
@@ -245,114 +303,111 @@ void activations_backward(const Tile& tile, int K, int64_t plane, const float* h
 // ----------------------------------------------------------------------------------------------------------- squeeze
 // u, W (K, C, 1, 1), b (K) -> h, mean (1, K, 1, 1), deviation (1, K, 1, 1), pooled (N, C, 1, 1)
 
-MXReturnValue squeeze(const Attributes&, Tensors* in, Tensors* out, const OpResource&) {
-  const float *u = (*in)[0].data<float>(), *w = (*in)[1].data<float>(), *b = (*in)[2].data<float>();
-  float *h = (*out)[0].data<float>(), *mean = (*out)[1].data<float>(), *deviation = (*out)[2].data<float>(),
-        *pooled = (*out)[3].data<float>();
-  const int C = (*in)[0].shape[1], K = (*in)[1].shape[0];
-  const Tiles tiles((*in)[0]);
-  const int64_t count = tiles.count();
+void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
+  const In u = input(inputs, 0), w = input(inputs, 1), b = input(inputs, 2);
+  const Out h = output(outputs, 0), mean = output(outputs, 1), deviation = output(outputs, 2),
+            pooled = output(outputs, 3);
+  const Index C = u.channels, K = w.images;
+  const Tiles tiles(u);
+  const Index count = tiles.count();
   // Mean and sum of squared differences from it of each tile: a variance from sums of squares would lose its digits.
-  Floats means(count * K), squares(count * K), sums(count * C);
-#pragma omp parallel
-  {
-    Floats map(C * tiles.width), hidden(K * tiles.width);
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < count; ++index) {
-      const Tile tile = tiles[index];
-      for (int c = 0; c < C; ++c) {
-        const float* from = u + tile.at(C, c, tiles.plane);
-        Vec total{};
-        for (int i = 0; i < tile.pixels; i += LANES) {
-          const Vec v = load(from + i, tile.pixels - i);
-          store(map.data() + c * tile.width + i, v);
-          total += v;
-        }
-        sums[index * C + c] = sum(total);
+  Floats means(size_t(count * K)), squares(size_t(count * K)), sums(size_t(count * C));
+  Scratch maps(tiles.threads, C * tiles.width), hiddens(tiles.threads, K * tiles.width);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < count; ++index) {
+    float *map = maps.mine(), *hidden = hiddens.mine();
+    const Tile tile = tiles[index];
+    for (Index c = 0; c < C; ++c) {
+      const float* from = u(tile.image, c, tile.first);
+      Vec total{};
+      for (Index i = 0; i < tile.pixels; i += LANES) {
+        const Vec v = load(from + i, tile.pixels - i);
+        store(map + c * tile.width + i, v);
+        total += v;
       }
-      product(K, tile.width, C, w, C, map.data(), tile.width, hidden.data(), tile.width);
-      for (int k = 0; k < K; ++k) {
-        const float* row = hidden.data() + k * tile.width;
-        float* to = h + tile.at(K, k, tiles.plane);
-        Vec total{}, square{};
-        for (int i = 0; i < tile.pixels; i += LANES) {
-          total += load(row + i);
-          store(to + i, load(row + i) + all(b[k]), tile.pixels - i);
-        }
-        const float middle = sum(total) / tile.pixels;
-        for (int i = 0; i < tile.pixels; i += LANES) {
-          const Vec off = only(load(row + i) - all(middle), tile.pixels - i);
-          square += off * off;
-        }
-        means[index * K + k] = middle + b[k];
-        squares[index * K + k] = sum(square);
+      sums[size_t(index * C + c)] = sum(total);
+    }
+    product(K, tile.width, C, w.data, C, map, tile.width, hidden, tile.width);
+    for (Index k = 0; k < K; ++k) {
+      const float* row = hidden + k * tile.width;
+      float* to = h(tile.image, k, tile.first);
+      Vec total{}, square{};
+      for (Index i = 0; i < tile.pixels; i += LANES) {
+        total += load(row + i);
+        store(to + i, load(row + i) + all(b.data[k]), tile.pixels - i);
       }
+      const float middle = sum(total) / float(tile.pixels);
+      for (Index i = 0; i < tile.pixels; i += LANES) {
+        const Vec off = only(load(row + i) - all(middle), tile.pixels - i);
+        square += off * off;
+      }
+      means[size_t(index * K + k)] = middle + b.data[k];
+      squares[size_t(index * K + k)] = sum(square);
     }
   }
-  for (int k = 0; k < K; ++k) {
+  for (Index k = 0; k < K; ++k) {
     double middle = 0, variance = 0;
-    for (int64_t index = 0; index < count; ++index)
-      middle += means[index * K + k] * (tiles[index].pixels / tiles.pixels());
-    for (int64_t index = 0; index < count; ++index) {
-      const double off = means[index * K + k] - middle;
-      variance += (squares[index * K + k] + off * off * tiles[index].pixels) / tiles.pixels();
+    for (Index index = 0; index < count; ++index)
+      middle += double(means[size_t(index * K + k)]) * (double(tiles[index].pixels) / tiles.pixels());
+    for (Index index = 0; index < count; ++index) {
+      const double off = double(means[size_t(index * K + k)]) - middle;
+      variance += (double(squares[size_t(index * K + k)]) + off * off * double(tiles[index].pixels)) / tiles.pixels();
     }
-    mean[k] = middle;
-    deviation[k] = std::sqrt(variance);
+    mean.data[k] = float(middle);
+    deviation.data[k] = float(std::sqrt(variance));
   }
-  by_image(tiles, C, sums, 1. / tiles.plane, pooled);
-  return MX_SUCCESS;
+  by_image(tiles, C, sums, 1. / double(tiles.plane), pooled.data);
 }
 
-MXReturnValue squeeze_backward(const Attributes&, Tensors* in, Tensors* out, const OpResource&) {
-  const float *dh = (*in)[0].data<float>(), *dmean = (*in)[1].data<float>(), *ddeviation = (*in)[2].data<float>(),
-              *dpooled = (*in)[3].data<float>(), *u = (*in)[4].data<float>(), *w = (*in)[5].data<float>(),
-              *h = (*in)[7].data<float>(), *mean = (*in)[8].data<float>(), *deviation = (*in)[9].data<float>();
-  float *du = (*out)[0].data<float>(), *dw = (*out)[1].data<float>(), *db = (*out)[2].data<float>();
-  const int C = (*in)[4].shape[1], K = (*in)[5].shape[0];
-  const int64_t KP = padded(K);
-  const Tiles tiles((*in)[4]);
-  const Floats wt = transposed(K, C, w);
+void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
+  const In dh = input(inputs, 0), dmean = input(inputs, 1), ddeviation = input(inputs, 2), dpooled = input(inputs, 3),
+           u = input(inputs, 4), w = input(inputs, 5), h = input(inputs, 7), mean = input(inputs, 8),
+           deviation = input(inputs, 9);
+  const Out du = output(outputs, 0), dw = output(outputs, 1), db = output(outputs, 2);
+  const Index C = u.channels, K = w.images, KP = padded(K);
+  const Tiles tiles(u);
+  const Floats wt = transposed(K, C, w.data);
   // What mean and deviation add to the gradient of h: even + slope * h.
-  Floats even(K), slope(K);
-  for (int k = 0; k < K; ++k) {
-    slope[k] = deviation[k] > 0 ? ddeviation[k] / (tiles.pixels() * deviation[k]) : 0;
-    even[k] = dmean[k] / tiles.pixels() - slope[k] * mean[k];
+  Floats even, slope;
+  for (Index k = 0; k < K; ++k) {
+    const double of_h = deviation.data[k] == 0.f ? 0.
+                        : double(ddeviation.data[k]) / (tiles.pixels() * double(deviation.data[k]));
+    slope.push_back(float(of_h));
+    even.push_back(float(double(dmean.data[k]) / tiles.pixels() - of_h * double(mean.data[k])));
   }
-  Sums weight(C * KP), bias(K);
-#pragma omp parallel
-  {
-    Floats hidden(K * tiles.width), turned(tiles.width * KP, 0.f), map(C * tiles.width);
-    float *dwt = weight.mine(), *dbias = bias.mine();
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) {
-      const Tile tile = tiles[index];
-      for (int k = 0; k < K; ++k) {
-        const int64_t at = tile.at(K, k, tiles.plane);
-        float* row = hidden.data() + k * tile.width;
-        for (int i = 0; i < tile.pixels; i += LANES)
-          store(row + i, load(dh + at + i, tile.pixels - i) + all(even[k]) +
-                             all(slope[k]) * load(h + at + i, tile.pixels - i));
-        std::fill(row + tile.pixels, row + tile.width, 0.f);
-        Vec total{};
-        for (int i = 0; i < tile.width; i += LANES) total += load(row + i);
-        dbias[k] += sum(total);
-      }
-      transpose(K, tile.pixels, hidden.data(), tile.width, turned.data(), KP);
-      product(C, KP, tile.pixels, u + tile.at(C, 0, tiles.plane), tiles.plane, turned.data(), KP, dwt, KP, true);
-      product(C, tile.width, K, wt.data(), K, hidden.data(), tile.width, map.data(), tile.width);
-      for (int c = 0; c < C; ++c) {
-        const Vec even_pool = all(dpooled[tile.image * C + c] / tiles.plane);
-        float* to = du + tile.at(C, c, tiles.plane);
-        for (int i = 0; i < tile.pixels; i += LANES)
-          store(to + i, load(map.data() + c * tile.width + i) + even_pool, tile.pixels - i);
-      }
+  Sums weight(tiles.threads, C * KP), bias(tiles.threads, K);
+  Scratch hiddens(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP),
+      maps(tiles.threads, C * tiles.width);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < tiles.count(); ++index) {
+    float *hidden = hiddens.mine(), *turned = turneds.mine(), *map = maps.mine(), *dbias = bias.mine();
+    const Tile tile = tiles[index];
+    for (Index k = 0; k < K; ++k) {
+      const float *from = dh(tile.image, k, tile.first), *of_h = h(tile.image, k, tile.first);
+      float* row = hidden + k * tile.width;
+      for (Index i = 0; i < tile.pixels; i += LANES)
+        store(row + i, load(from + i, tile.pixels - i) + all(even[size_t(k)]) +
+                           all(slope[size_t(k)]) * load(of_h + i, tile.pixels - i));
+      std::fill(row + tile.pixels, row + tile.width, 0.f);
+      Vec total{};
+      for (Index i = 0; i < tile.width; i += LANES) total += load(row + i);
+      dbias[k] += sum(total);
     }
+    transpose(K, tile.pixels, hidden, tile.width, turned, KP);
+    product(C, KP, tile.pixels, u(tile.image, 0, tile.first), tiles.plane, turned, KP, weight.mine(), KP, true);
+    product(C, tile.width, K, wt.data(), K, hidden, tile.width, map, tile.width);
+    for (Index c = 0; c < C; ++c) {
+      const Vec even_pool = all(*dpooled(tile.image, c) / float(tiles.plane));
+      float* to = du(tile.image, c, tile.first);
+      for (Index i = 0; i < tile.pixels; i += LANES)
+        store(to + i, load(map + c * tile.width + i) + even_pool, tile.pixels - i);
+    }
+    weight.next(tile);
+    bias.next(tile);
   }
-  const Floats dwt = transposed(C, KP, weight.total().data()), dbias = bias.total();
-  std::copy_n(dwt.data(), int64_t(K) * C, dw);
-  std::copy_n(dbias.data(), K, db);
-  return MX_SUCCESS;
+  for (Index k = 0; k < K; ++k)
+    for (Index c = 0; c < C; ++c) *dw(k, c) = weight[c * KP + k];
+  bias.total(db.data);
 }
 
 // ----------------------------------------------------------------------------------------------------------- moments
@@ -360,312 +415,337 @@ MXReturnValue squeeze_backward(const Attributes&, Tensors* in, Tensors* out, con
 // covariance (K, K), which are for the backward pass only. The mean of W a + b is W mean(a) + b, and its covariance is
 // W cov(a) W', of which the diagonal is wanted.
 
-MXReturnValue moments(const Attributes&, Tensors* in, Tensors* out, const OpResource&) {
-  const float *h = (*in)[0].data<float>(), *s = (*in)[1].data<float>(), *t = (*in)[2].data<float>(),
-              *w = (*in)[3].data<float>(), *b = (*in)[4].data<float>();
-  float *mean = (*out)[0].data<float>(), *deviation = (*out)[1].data<float>(), *middle = (*out)[2].data<float>(),
-        *covariance = (*out)[3].data<float>();
-  const int K = (*in)[0].shape[1], C = (*in)[3].shape[0];
-  const int64_t KP = padded(K);
-  const Tiles tiles((*in)[0]);
-  const int64_t count = tiles.count();
-  Floats means(count * K);
-  Sums square(K * KP);
-#pragma omp parallel
-  {
-    Floats a(K * tiles.width), turned(tiles.width * KP, 0.f);
-    float* mine = square.mine();
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < count; ++index) {
-      const Tile tile = tiles[index];
-      activations(tile, K, tiles.plane, h, s, t, a.data());
-      for (int k = 0; k < K; ++k) {
-        float* row = a.data() + k * tile.width;
-        Vec total{};
-        for (int i = 0; i < tile.width; i += LANES) total += load(row + i);
-        const float of_tile = means[index * K + k] = sum(total) / tile.pixels;
-        for (int i = 0; i < tile.width; i += LANES) store(row + i, load(row + i) - all(of_tile));
-      }
-      transpose(K, tile.pixels, a.data(), tile.width, turned.data(), KP);
-      product(K, KP, tile.pixels, a.data(), tile.width, turned.data(), KP, mine, KP, true);
+void moments(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
+  const In h = input(inputs, 0), s = input(inputs, 1), t = input(inputs, 2), w = input(inputs, 3), b = input(inputs, 4);
+  const Out mean = output(outputs, 0), deviation = output(outputs, 1), middle = output(outputs, 2),
+            covariance = output(outputs, 3);
+  const Index K = h.channels, C = w.images, KP = padded(K);
+  const Tiles tiles(h);
+  const Index count = tiles.count();
+  Floats means(size_t(count * K));
+  Sums square(tiles.threads, K * KP);
+  Scratch actives(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < count; ++index) {
+    float *a = actives.mine(), *turned = turneds.mine();
+    const Tile tile = tiles[index];
+    activations(tile, h, s, t, a);
+    for (Index k = 0; k < K; ++k) {
+      float* row = a + k * tile.width;
+      Vec total{};
+      for (Index i = 0; i < tile.width; i += LANES) total += load(row + i);
+      const float of_tile = means[size_t(index * K + k)] = sum(total) / float(tile.pixels);
+      for (Index i = 0; i < tile.width; i += LANES) store(row + i, load(row + i) - all(of_tile));
     }
+    transpose(K, tile.pixels, a, tile.width, turned, KP);
+    product(K, KP, tile.pixels, a, tile.width, turned, KP, square.mine(), KP, true);
+    square.next(tile);
   }
-  const Floats within = square.total();
-  std::vector<double> overall(K, 0.);
-  for (int64_t index = 0; index < count; ++index)
-    for (int k = 0; k < K; ++k) overall[k] += means[index * K + k] * (tiles[index].pixels / tiles.pixels());
-  Floats off(count * KP, 0.f), weighted(K * count), between(K * KP), total(K * KP, 0.f);
-  for (int64_t index = 0; index < count; ++index)
-    for (int k = 0; k < K; ++k) {
-      off[index * KP + k] = means[index * K + k] - overall[k];
-      weighted[k * count + index] = off[index * KP + k] * tiles[index].pixels;
+  std::vector<double> overall(size_t(K), 0.);
+  for (Index index = 0; index < count; ++index)
+    for (Index k = 0; k < K; ++k)
+      overall[size_t(k)] += double(means[size_t(index * K + k)]) * (double(tiles[index].pixels) / tiles.pixels());
+  Floats off(size_t(count * KP)), weighted(size_t(K * count)), between(size_t(K * KP)), total(size_t(K * KP));
+  for (Index index = 0; index < count; ++index)
+    for (Index k = 0; k < K; ++k) {
+      const double of_tile = double(means[size_t(index * K + k)]) - overall[size_t(k)];
+      off[size_t(index * KP + k)] = float(of_tile);
+      weighted[size_t(k * count + index)] = float(of_tile * double(tiles[index].pixels));
     }
   product(K, KP, count, weighted.data(), count, off.data(), KP, between.data(), KP);
-  for (int k = 0; k < K; ++k) {
-    middle[k] = overall[k];
-    for (int l = 0; l < K; ++l)
-      covariance[k * K + l] = total[k * KP + l] = (within[k * KP + l] + between[k * KP + l]) / tiles.pixels();
+  for (Index k = 0; k < K; ++k) {
+    middle.data[k] = float(overall[size_t(k)]);
+    for (Index l = 0; l < K; ++l)
+      covariance.data[k * K + l] = total[size_t(k * KP + l)] =
+          float((double(square[k * KP + l]) + double(between[size_t(k * KP + l)])) / tiles.pixels());
   }
-#pragma omp parallel
-  {
-    Floats through(BAND * KP);
-#pragma omp for schedule(static)
-    for (int first = 0; first < C; first += BAND) {
-      const int band = std::min(BAND, C - first);
-      product(band, KP, K, w + first * K, K, total.data(), KP, through.data(), KP);
-      for (int i = 0; i < band; ++i) {
-        const int c = first + i;
-        double expected = b[c], variance = 0;
-        for (int k = 0; k < K; ++k) {
-          expected += overall[k] * w[c * K + k];
-          variance += double(through[i * KP + k]) * w[c * K + k];
-        }
-        mean[c] = expected;
-        deviation[c] = std::sqrt(std::max(0., variance));
-      }
+  Floats through(size_t(C * KP));
+  shared_product(C, KP, K, w.data, K, total.data(), KP, through.data(), KP);
+  for (Index c = 0; c < C; ++c) {
+    double expected = double(b.data[c]), variance = 0;
+    for (Index k = 0; k < K; ++k) {
+      expected += overall[size_t(k)] * double(*w(c, k));
+      variance += double(through[size_t(c * KP + k)]) * double(*w(c, k));
     }
+    mean.data[c] = float(expected);
+    deviation.data[c] = float(std::sqrt(variance < 0 ? 0 : variance));
   }
-  return MX_SUCCESS;
 }
 
-MXReturnValue moments_backward(const Attributes&, Tensors* in, Tensors* out, const OpResource&) {
-  const float *dmean = (*in)[0].data<float>(), *ddeviation = (*in)[1].data<float>(), *h = (*in)[4].data<float>(),
-              *s = (*in)[5].data<float>(), *t = (*in)[6].data<float>(), *w = (*in)[7].data<float>(),
-              *deviation = (*in)[10].data<float>(), *middle = (*in)[11].data<float>(),
-              *covariance = (*in)[12].data<float>();
-  float *dh = (*out)[0].data<float>(), *ds = (*out)[1].data<float>(), *dt = (*out)[2].data<float>(),
-        *dw = (*out)[3].data<float>(), *db = (*out)[4].data<float>();
-  const int K = (*in)[4].shape[1], C = (*in)[7].shape[0];
-  const int64_t KP = padded(K);
-  const Tiles tiles((*in)[4]);
+void moments_backward(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
+  const In dmean = input(inputs, 0), ddeviation = input(inputs, 1), h = input(inputs, 4), s = input(inputs, 5),
+           t = input(inputs, 6), w = input(inputs, 7), deviation = input(inputs, 10), middle = input(inputs, 11),
+           covariance = input(inputs, 12);
+  const Out dh = output(outputs, 0), ds = output(outputs, 1), dt = output(outputs, 2), dw = output(outputs, 3),
+            db = output(outputs, 4);
+  const Index K = h.channels, C = w.images, KP = padded(K);
+  const Tiles tiles(h);
   // The gradient of an activation is even + (slope a), with a K by K matrix as slope.
-  const Floats wt = transposed(C, K, w);
-  Floats total(K * KP, 0.f), through(C * KP), scaled(C * KP, 0.f), slope(K * KP), even(K);
-  for (int k = 0; k < K; ++k) std::copy(covariance + k * K, covariance + (k + 1) * K, total.data() + k * KP);
-  shared_product(C, KP, K, w, K, total.data(), KP, through.data(), KP);
-  for (int c = 0; c < C; ++c) {
-    const float twice = deviation[c] > 0 ? ddeviation[c] / deviation[c] : 0;       // the variance's gradient, twice
-    db[c] = dmean[c];
-    for (int k = 0; k < K; ++k) {
-      dw[c * K + k] = dmean[c] * middle[k] + twice * through[c * KP + k];
-      scaled[c * KP + k] = twice * w[c * K + k] / tiles.pixels();
+  const Floats wt = transposed(C, K, w.data);
+  Floats total(size_t(K * KP)), through(size_t(C * KP)), scaled(size_t(C * KP)), slope(size_t(K * KP)), even;
+  for (Index k = 0; k < K; ++k) std::copy_n(covariance(k, 0), K, total.data() + k * KP);
+  shared_product(C, KP, K, w.data, K, total.data(), KP, through.data(), KP);
+  for (Index c = 0; c < C; ++c) {
+    // The variance's gradient, twice.
+    const float twice = deviation.data[c] == 0.f ? 0.f : ddeviation.data[c] / deviation.data[c];
+    db.data[c] = dmean.data[c];
+    for (Index k = 0; k < K; ++k) {
+      *dw(c, k) = dmean.data[c] * middle.data[k] + twice * through[size_t(c * KP + k)];
+      scaled[size_t(c * KP + k)] = float(double(twice) * double(*w(c, k)) / tiles.pixels());
     }
   }
   shared_product(K, KP, C, wt.data(), C, scaled.data(), KP, slope.data(), KP);
-  for (int k = 0; k < K; ++k) {
+  for (Index k = 0; k < K; ++k) {
     double value = 0;
-    for (int c = 0; c < C; ++c) value += double(wt[k * C + c]) * dmean[c] / tiles.pixels();
-    for (int l = 0; l < K; ++l) value -= double(slope[k * KP + l]) * middle[l];
-    even[k] = value;
+    for (Index c = 0; c < C; ++c) value += double(wt[size_t(k * C + c)]) * double(dmean.data[c]) / tiles.pixels();
+    for (Index l = 0; l < K; ++l) value -= double(slope[size_t(k * KP + l)]) * double(middle.data[l]);
+    even.push_back(float(value));
   }
-  Sums slopes(K), shifts(K);
-#pragma omp parallel
-  {
-    Floats a(K * tiles.width), da(K * tiles.width);
-    float *my_slopes = slopes.mine(), *my_shifts = shifts.mine();
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) {
-      const Tile tile = tiles[index];
-      activations(tile, K, tiles.plane, h, s, t, a.data());
-      for (int k = 0; k < K; ++k) std::fill_n(da.data() + k * tile.width, tile.width, even[k]);
-      product(K, tile.width, K, slope.data(), KP, a.data(), tile.width, da.data(), tile.width, true);
-      activations_backward(tile, K, tiles.plane, h, s, a.data(), da.data(), dh, my_slopes, my_shifts);
-    }
+  Sums slopes(tiles.threads, K), shifts(tiles.threads, K);
+  Scratch actives(tiles.threads, K * tiles.width), gradients(tiles.threads, K * tiles.width);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < tiles.count(); ++index) {
+    float *a = actives.mine(), *da = gradients.mine();
+    const Tile tile = tiles[index];
+    activations(tile, h, s, t, a);
+    for (Index k = 0; k < K; ++k) std::fill_n(da + k * tile.width, tile.width, even[size_t(k)]);
+    product(K, tile.width, K, slope.data(), KP, a, tile.width, da, tile.width, true);
+    activations_backward(tile, h, s, a, da, dh, slopes.mine(), shifts.mine());
+    slopes.next(tile);
+    shifts.next(tile);
   }
-  std::copy_n(slopes.total().data(), K, ds);
-  std::copy_n(shifts.total().data(), K, dt);
-  return MX_SUCCESS;
+  slopes.total(ds.data);
+  shifts.total(dt.data);
 }
 
 // -------------------------------------------------------------------------------------------------------------- gate
 // x, y, h, s, t, W (C, K, 1, 1), g -> z
 
+// Attributes of MXNet's own, such as __ctx_group__, are no concern of ours.
+void expect_attributes(const Attributes& attributes, const std::vector<std::string>& names) {
+  for (const auto& attribute : attributes)
+    if (attribute.first.compare(0, 2, "__") && std::find(names.begin(), names.end(), attribute.first) == names.end())
+      throw std::invalid_argument("got an unknown attribute, " + attribute.first);
+  for (const std::string& name : names)
+    if (!attributes.count(name)) throw std::invalid_argument("needs the attribute " + name);
+}
+
 struct GateSettings {
   float scale, other;       // other: 1 for m (x - y) + y, 0 for m x + y
-  explicit GateSettings(const Attributes& attributes)
-      : scale(std::stof(attributes.at("scale"))), other(attributes.at("difference") == "True" ? 1.f : 0.f) {}
+  explicit GateSettings(const Attributes& attributes) {
+    expect_attributes(attributes, {"scale", "difference"});
+    std::istringstream text(attributes.at("scale"));
+    text.imbue(std::locale::classic());       // whatever language the process speaks
+    if (!(text >> scale) || text.peek() != std::istringstream::traits_type::eof() || !std::isfinite(scale))
+      throw std::invalid_argument("takes a finite number as scale, got " + attributes.at("scale"));
+    const std::string& difference = attributes.at("difference");
+    other = difference == "True" || difference == "1" ? 1.f : 0.f;
+    if (other == 0.f && difference != "False" && difference != "0")
+      throw std::invalid_argument("takes True or False as difference, got " + difference);
+  }
 };
 
-MXReturnValue gate(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const float *x = (*in)[0].data<float>(), *y = (*in)[1].data<float>(), *h = (*in)[2].data<float>(),
-              *s = (*in)[3].data<float>(), *t = (*in)[4].data<float>(), *w = (*in)[5].data<float>(),
-              *g = (*in)[6].data<float>();
-  float* z = (*out)[0].data<float>();
+void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& outputs) {
+  const In x = input(inputs, 0), y = input(inputs, 1), h = input(inputs, 2), s = input(inputs, 3), t = input(inputs, 4),
+           w = input(inputs, 5), g = input(inputs, 6);
+  const Out z = output(outputs, 0);
   const GateSettings settings(attributes);
   const Vec scale = all(settings.scale), other = all(settings.other);
-  const int C = (*in)[0].shape[1], K = (*in)[2].shape[1];
-  const Tiles tiles((*in)[0]);
-#pragma omp parallel
-  {
-    Floats a(K * tiles.width), logits(BAND * tiles.width);
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) {
-      const Tile tile = tiles[index];
-      activations(tile, K, tiles.plane, h, s, t, a.data());
-      for (int first = 0; first < C; first += BAND) {
-        const int band = std::min(BAND, C - first);
-        product(band, tile.width, K, w + first * K, K, a.data(), tile.width, logits.data(), tile.width);
-        for (int j = 0; j < band; ++j) {
-          const int c = first + j;
-          const int64_t at = tile.at(C, c, tiles.plane);
-          const Vec shift = all(g[tile.image * C + c]);
-          for (int i = 0; i < tile.pixels; i += LANES) {
-            const int left = tile.pixels - i;
-            const Vec m = sigmoid(load(logits.data() + j * tile.width + i) + shift), second = load(y + at + i, left);
-            store(z + at + i, scale * (m * (load(x + at + i, left) - other * second) + second), left);
-          }
+  const Index C = x.channels, K = h.channels;
+  const Tiles tiles(x);
+  Scratch actives(tiles.threads, K * tiles.width), bands(tiles.threads, BAND * tiles.width);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < tiles.count(); ++index) {
+    float *a = actives.mine(), *logits = bands.mine();
+    const Tile tile = tiles[index];
+    activations(tile, h, s, t, a);
+    for (Index first = 0; first < C; first += BAND) {
+      const Index band = std::min(BAND, C - first);
+      product(band, tile.width, K, w(first, 0), K, a, tile.width, logits, tile.width);
+      for (Index j = 0; j < band; ++j) {
+        const Index c = first + j;
+        const float *row = logits + j * tile.width, *from_x = x(tile.image, c, tile.first),
+                    *from_y = y(tile.image, c, tile.first);
+        float* to = z(tile.image, c, tile.first);
+        const Vec shift = all(*g(tile.image, c));
+        for (Index i = 0; i < tile.pixels; i += LANES) {
+          const Index left = tile.pixels - i;
+          const Vec m = sigmoid(load(row + i) + shift), second = load(from_y + i, left);
+          store(to + i, scale * (m * (load(from_x + i, left) - other * second) + second), left);
         }
       }
     }
   }
-  return MX_SUCCESS;
 }
 
-MXReturnValue gate_backward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const float *dz = (*in)[0].data<float>(), *x = (*in)[1].data<float>(), *y = (*in)[2].data<float>(),
-              *h = (*in)[3].data<float>(), *s = (*in)[4].data<float>(), *t = (*in)[5].data<float>(),
-              *w = (*in)[6].data<float>(), *g = (*in)[7].data<float>();
-  float *dx = (*out)[0].data<float>(), *dy = (*out)[1].data<float>(), *dh = (*out)[2].data<float>(),
-        *ds = (*out)[3].data<float>(), *dt = (*out)[4].data<float>(), *dw = (*out)[5].data<float>(),
-        *dg = (*out)[6].data<float>();
+void gate_backward(const Attributes& attributes, const Tensors& inputs, const Tensors& outputs) {
+  const In dz = input(inputs, 0), x = input(inputs, 1), y = input(inputs, 2), h = input(inputs, 3),
+           s = input(inputs, 4), t = input(inputs, 5), w = input(inputs, 6), g = input(inputs, 7);
+  const Out dx = output(outputs, 0), dy = output(outputs, 1), dh = output(outputs, 2), ds = output(outputs, 3),
+            dt = output(outputs, 4), dw = output(outputs, 5), dg = output(outputs, 6);
   const GateSettings settings(attributes);
   const Vec scale = all(settings.scale), other = all(settings.other);
-  const int C = (*in)[1].shape[1], K = (*in)[3].shape[1];
-  const int64_t KP = padded(K);
-  const Tiles tiles((*in)[1]);
-  const Floats wt = transposed(C, K, w);
-  Floats sums(tiles.count() * C);
-  Sums weight(C * KP), slopes(K), shifts(K);
-#pragma omp parallel
-  {
-    Floats a(K * tiles.width), turned(tiles.width * KP, 0.f), logits(BAND * tiles.width), da(K * tiles.width);
-    float *my_weight = weight.mine(), *my_slopes = slopes.mine(), *my_shifts = shifts.mine();
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < tiles.count(); ++index) {
-      const Tile tile = tiles[index];
-      activations(tile, K, tiles.plane, h, s, t, a.data());
-      transpose(K, tile.pixels, a.data(), tile.width, turned.data(), KP);
-      for (int first = 0; first < C; first += BAND) {
-        const int band = std::min(BAND, C - first);
-        product(band, tile.width, K, w + first * K, K, a.data(), tile.width, logits.data(), tile.width);
-        for (int j = 0; j < band; ++j) {
-          const int c = first + j;
-          const int64_t at = tile.at(C, c, tiles.plane);
-          const Vec shift = all(g[tile.image * C + c]);
-          float* row = logits.data() + j * tile.width;      // of the logits; then of their gradients
-          Vec total{};
-          for (int i = 0; i < tile.pixels; i += LANES) {
-            const int left = tile.pixels - i;
-            const Vec grad = scale * load(dz + at + i, left), m = sigmoid(load(row + i) + shift), part = grad * m;
-            store(dx + at + i, part, left);
-            store(dy + at + i, grad - other * part, left);
-            const Vec weighed = load(x + at + i, left) - other * load(y + at + i, left);
-            const Vec of_logit = weighed * (part - part * m);
-            store(row + i, of_logit);
-            total += of_logit;
-          }
-          sums[index * C + c] = sum(total);
+  const Index C = x.channels, K = h.channels, KP = padded(K);
+  const Tiles tiles(x);
+  const Floats wt = transposed(C, K, w.data);
+  Floats sums(size_t(tiles.count() * C));
+  Sums weight(tiles.threads, C * KP), slopes(tiles.threads, K), shifts(tiles.threads, K);
+  Scratch actives(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP),
+      bands(tiles.threads, BAND * tiles.width), gradients(tiles.threads, K * tiles.width);
+#pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
+  for (Index index = 0; index < tiles.count(); ++index) {
+    float *a = actives.mine(), *turned = turneds.mine(), *logits = bands.mine(), *da = gradients.mine();
+    const Tile tile = tiles[index];
+    activations(tile, h, s, t, a);
+    transpose(K, tile.pixels, a, tile.width, turned, KP);
+    for (Index first = 0; first < C; first += BAND) {
+      const Index band = std::min(BAND, C - first);
+      product(band, tile.width, K, w(first, 0), K, a, tile.width, logits, tile.width);
+      for (Index j = 0; j < band; ++j) {
+        const Index c = first + j;
+        const float *from_z = dz(tile.image, c, tile.first), *from_x = x(tile.image, c, tile.first),
+                    *from_y = y(tile.image, c, tile.first);
+        float *to_x = dx(tile.image, c, tile.first), *to_y = dy(tile.image, c, tile.first);
+        float* row = logits + j * tile.width;      // of the logits; then of their gradients
+        const Vec shift = all(*g(tile.image, c));
+        Vec total{};
+        for (Index i = 0; i < tile.pixels; i += LANES) {
+          const Index left = tile.pixels - i;
+          const Vec grad = scale * load(from_z + i, left), m = sigmoid(load(row + i) + shift), part = grad * m;
+          store(to_x + i, part, left);
+          store(to_y + i, grad - other * part, left);
+          const Vec weighed = load(from_x + i, left) - other * load(from_y + i, left);
+          const Vec of_logit = weighed * (part - part * m);
+          store(row + i, of_logit);
+          total += of_logit;
         }
-        product(band, KP, tile.pixels, logits.data(), tile.width, turned.data(), KP, my_weight + first * KP, KP, true);
-        product(K, tile.width, band, wt.data() + first, C, logits.data(), tile.width, da.data(), tile.width, first > 0);
+        sums[size_t(index * C + c)] = sum(total);
       }
-      activations_backward(tile, K, tiles.plane, h, s, a.data(), da.data(), dh, my_slopes, my_shifts);
+      product(band, KP, tile.pixels, logits, tile.width, turned, KP, weight.mine() + first * KP, KP, true);
+      product(K, tile.width, band, wt.data() + first, C, logits, tile.width, da, tile.width, first > 0);
     }
+    activations_backward(tile, h, s, a, da, dh, slopes.mine(), shifts.mine());
+    weight.next(tile);
+    slopes.next(tile);
+    shifts.next(tile);
   }
-  const Floats all_weight = weight.total();
-  for (int c = 0; c < C; ++c) std::copy_n(all_weight.data() + c * KP, K, dw + c * K);
-  std::copy_n(slopes.total().data(), K, ds);
-  std::copy_n(shifts.total().data(), K, dt);
-  by_image(tiles, C, sums, 1, dg);
-  return MX_SUCCESS;
+  for (Index c = 0; c < C; ++c)
+    for (Index k = 0; k < K; ++k) *dw(c, k) = weight[c * KP + k];
+  slopes.total(ds.data);
+  shifts.total(dt.data);
+  by_image(tiles, C, sums, 1, dg.data);
 }
 
-// ------------------------------------------------------------------------------------- numbers, types, shapes for MXNet
+// ----------------------------------------------------------------------------- what MXNet calls: nothing may be thrown
 
-template <int INPUTS, int OUTPUTS>
-MXReturnValue arity(const Attributes&, int* inputs, int* outputs) {
+template <typename Body>
+MXReturnValue guarded(Body body) {
+  const char* reason = "something unknown was thrown";
+  std::string text;
+  try {
+    body();
+    return MX_SUCCESS;
+  } catch (const std::bad_alloc&) {
+    reason = "there is not enough memory";
+  } catch (const std::exception& error) {
+    text = error.what();
+    reason = text.c_str();
+  } catch (...) {
+  }
+  static std::mutex mutex;        // MXNet's list of messages has none
+  const std::lock_guard<std::mutex> lock(mutex);
+  MX_ERROR_MSG << "A compiled operator of gluon_aff failed: " << reason << ".";
+  return MX_FAIL;
+}
+
+template <void (*compute)(const Attributes&, const Tensors&, const Tensors&)>
+MXReturnValue run(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
+  return guarded([&] { compute(attributes, *in, *out); });
+}
+
+void no_settings(const Attributes& attributes) { expect_attributes(attributes, {}); }
+void gate_settings(const Attributes& attributes) { GateSettings{attributes}; }
+
+template <int INPUTS, int OUTPUTS, void (*check)(const Attributes&)>
+MXReturnValue parse(const Attributes& attributes, int* inputs, int* outputs) {
   *inputs = INPUTS;
   *outputs = OUTPUTS;
-  return MX_SUCCESS;
+  return guarded([&] { check(attributes); });
 }
 
 MXReturnValue floats(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (auto* types : {in, out})
-    for (int& type : *types) {
-      if (type != -1 && type != mxnet::ext::kFloat32) {
-        MX_ERROR_MSG << "gluon_aff's compiled operators take float32 only.";
-        return MX_FAIL;
+  return guarded([&] {
+    for (auto* types : {in, out})
+      for (int& type : *types) {
+        if (type != -1 && type != mxnet::ext::kFloat32) throw std::invalid_argument("it takes float32 only");
+        type = mxnet::ext::kFloat32;
       }
-      type = mxnet::ext::kFloat32;
-    }
-  return MX_SUCCESS;
+  });
 }
 
 typedef std::vector<unsigned> Shape;
 typedef std::vector<Shape> Shapes;
 
-// MXNet asks before it knows all shapes; a side it does not know is 0.
+// MXNet asks before it knows all shapes; a side it does not know is 0, or -1 where it works as numpy does.
 bool known(const Shape& shape) {
-  return !shape.empty() && std::find(shape.begin(), shape.end(), 0u) == shape.end();
+  return !shape.empty() && std::none_of(shape.begin(), shape.end(), [](unsigned side) { return side + 1 <= 1; });
 }
 
-// The shapes of the inputs must be these, where they are known.
-MXReturnValue expect(const char* name, Shapes* in, const Shapes& expected) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    if (known((*in)[i]) && (*in)[i] != expected[i]) {
-      MX_ERROR_MSG << name << " got an input " << i << " that does not have the shape the others ask for.";
-      return MX_FAIL;
-    }
-    (*in)[i] = expected[i];
-  }
-  return MX_SUCCESS;
+// The shapes of the inputs, two of which are known and have four axes, and of the outputs.
+struct Shaped {
+  Shapes in, out;
+};
+template <Shaped (*shapes)(const Shape&, const Shape&), size_t FIRST, size_t SECOND>
+MXReturnValue infer(const Attributes&, Shapes* in, Shapes* out) {
+  return guarded([&] {
+    const Shape &first = in->at(FIRST), &second = in->at(SECOND);
+    if (!known(first) || !known(second)) return;
+    if (first.size() != 4 || second.size() != 4) throw std::invalid_argument("it takes arrays of four axes");
+    const Shaped wanted = shapes(first, second);
+    for (size_t i = 0; i < wanted.in.size(); ++i)
+      if (known(in->at(i)) && in->at(i) != wanted.in[i])
+        throw std::invalid_argument("input " + std::to_string(i) + " has not the shape that the others ask for");
+    *in = wanted.in;
+    *out = wanted.out;
+  });
 }
 
-MXReturnValue squeeze_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  const Shape u = (*in)[0], w = (*in)[1];
-  if (!known(u) || !known(w)) return MX_SUCCESS;
-  *out = {{u[0], w[0], u[2], u[3]}, {1, w[0], 1, 1}, {1, w[0], 1, 1}, {u[0], u[1], 1, 1}};
-  return expect("gluon_aff_squeeze", in, {u, {w[0], u[1], 1, 1}, {w[0]}});
+Shaped squeeze_shapes(const Shape& u, const Shape& w) {
+  const unsigned K = w[0];
+  return {{u, {K, u[1], 1, 1}, {K}}, {{u[0], K, u[2], u[3]}, {1, K, 1, 1}, {1, K, 1, 1}, {u[0], u[1], 1, 1}}};
 }
 
-MXReturnValue moments_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  const Shape h = (*in)[0], w = (*in)[3];
-  if (!known(h) || !known(w)) return MX_SUCCESS;
+Shaped moments_shapes(const Shape& h, const Shape& w) {
   const unsigned K = h[1], C = w[0];
-  *out = {{1, C, 1, 1}, {1, C, 1, 1}, {K}, {K, K}};
-  return expect("gluon_aff_moments", in, {h, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {C}});
+  return {{h, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {C}}, {{1, C, 1, 1}, {1, C, 1, 1}, {K}, {K, K}}};
 }
 
-MXReturnValue gate_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  const Shape x = (*in)[0], h = (*in)[2];
-  if (!known(x) || !known(h)) return MX_SUCCESS;
+Shaped gate_shapes(const Shape& x, const Shape& h) {
   const unsigned K = h[1], C = x[1];
-  *out = {x};
-  return expect("gluon_aff_gate", in, {x, x, {x[0], K, x[2], x[3]}, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1},
-                                       {x[0], C, 1, 1}});
+  return {{x, x, {x[0], K, x[2], x[3]}, {1, K, 1, 1}, {1, K, 1, 1}, {C, K, 1, 1}, {x[0], C, 1, 1}}, {x}};
 }
 
 }  // namespace
 
 REGISTER_OP(gluon_aff_squeeze)
-    .setForward(squeeze, "cpu")
-    .setBackward(squeeze_backward, "cpu")
-    .setParseAttrs(arity<3, 4>)
+    .setForward(run<squeeze>, "cpu")
+    .setBackward(run<squeeze_backward>, "cpu")
+    .setParseAttrs(parse<3, 4, no_settings>)
     .setInferType(floats)
-    .setInferShape(squeeze_shapes);
+    .setInferShape(infer<squeeze_shapes, 0, 1>);
 
 REGISTER_OP(gluon_aff_moments)
-    .setForward(moments, "cpu")
-    .setBackward(moments_backward, "cpu")
-    .setParseAttrs(arity<5, 4>)
+    .setForward(run<moments>, "cpu")
+    .setBackward(run<moments_backward>, "cpu")
+    .setParseAttrs(parse<5, 4, no_settings>)
     .setInferType(floats)
-    .setInferShape(moments_shapes);
+    .setInferShape(infer<moments_shapes, 0, 3>);
 
 REGISTER_OP(gluon_aff_gate)
-    .setForward(gate, "cpu")
-    .setBackward(gate_backward, "cpu")
-    .setParseAttrs(arity<7, 1>)
+    .setForward(run<gate>, "cpu")
+    .setBackward(run<gate_backward>, "cpu")
+    .setParseAttrs(parse<7, 1, gate_settings>)
     .setInferType(floats)
-    .setInferShape(gate_shapes);
+    .setInferShape(infer<gate_shapes, 0, 2>);
 
 MXReturnValue initialize(int version) { return version / 100 == 109 ? MX_SUCCESS : MX_FAIL; }

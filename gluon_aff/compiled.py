@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import functools
 import logging
 import re
@@ -14,14 +15,18 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+from mxnet.base import _LIB, OpHandle, c_str, check_call
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray.register import _make_ndarray_function
+from mxnet.symbol.register import _make_symbol_function
 
 from .attention import plain
+from .tracing import LOCK
 
 # True or False where somebody has asked; None leaves it to each Compilable.
 _wanted = contextvars.ContextVar('wanted', default=None)
-NAMESPACES = (mx.nd, mx.sym)
+OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate')
 # Squeezed channels. The moments cost K^2 for each channel, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # quicker. The paper's networks have 128 at most.
 WIDEST = 128
@@ -31,24 +36,32 @@ LIBRARY = Path(__file__).with_name('libgluon_aff.so')
 
 @functools.lru_cache(maxsize=None)
 def available():
-    """Whether the operators can be used here; the first call loads them."""
+    """Whether the operators can be used here; they are loaded with this module."""
     if not LIBRARY.exists() or mx.runtime.Features().is_enabled('CUDA'):
         return False        # in a build for GPUs a traced graph may come to run on one
     if not {'avx2', 'fma'} <= set(re.findall(r'\w+', Path('/proc/cpuinfo').read_text(encoding='utf-8'))):
         return False
-    names = [{name: value for name, value in vars(module).items() if re.fullmatch('__.*__', name)}
-             for module in NAMESPACES]
     try:
-        mx.library.load(str(LIBRARY), verbose=False)
+        if not hasattr(mx.sym, OPERATORS[0]):       # MXNet refuses to register a name twice
+            check_call(_LIB.MXLoadLib(c_str(str(LIBRARY)), ctypes.c_uint(0)))
     except mx.MXNetError as error:
         logging.getLogger('gluon_aff').warning('The compiled operators in %s do not load and are left out: %s', LIBRARY,
                                                str(error).strip().splitlines()[-1])
         return False
-    finally:
-        # MXNet's load gives its namespaces the name, the file and the list of exports of another module.
-        for module, before in zip(NAMESPACES, names):
-            vars(module).update(before)
+    # mx.library.load would make the functions of all operators anew, and undo what amp.init and others have put there.
+    for name in OPERATORS:
+        handle = OpHandle()
+        check_call(_LIB.NNGetOpHandle(c_str(name), ctypes.byref(handle)))
+        for module, make in ((mx.nd, _make_ndarray_function), (mx.sym, _make_symbol_function)):
+            function = make(handle, name, name)
+            setattr(module, name, function)
+            setattr(module.op, name, function)
     return True
+
+
+# Now, under the lock of Python's import, and not when a thread first needs them: MXNet's table of operators must not
+# grow while other threads read it.
+available()
 
 
 @contextlib.contextmanager
@@ -66,20 +79,35 @@ def compiled(wanted=True):
 
 
 class Compilable(HybridBlock):
-    """Base of the blocks and networks that run with the compiled operators when they are hybridized."""
+    """Base of the blocks and networks that run with the compiled operators when they are hybridized.
+
+    Any number of threads may call them, for the first time as well: MXNet keeps the state of tracing and of a call on
+    the block and its CachedOp, so one thread at a time is let in; what they compute runs side by side.
+    """
+
+    def _call_cached_op(self, *args):
+        with LOCK:
+            return super()._call_cached_op(*args)
 
     def _build_cache(self, *args):
-        if self._backend or _wanted.get() is False or not available():
-            return super()._build_cache(*args)
-        # The graph that is exported and saved is the one without them.
-        with compiled(False):
-            portable = self._get_graph(*args)
-        self._cached_graph = ()
-        try:
-            with compiled():
-                super()._build_cache(*args)
-        finally:
-            self._cached_graph = portable
+        with LOCK:
+            if self._backend or _wanted.get() is False or not available():
+                return super()._build_cache(*args)
+            # The graph that is exported and saved is the one without them.
+            with compiled(False):
+                portable = self._get_graph(*args)
+            self._cached_graph = ()
+            try:
+                with compiled():
+                    super()._build_cache(*args)
+            finally:
+                self._cached_graph = portable
+
+    def forward(self, x, *args):
+        if isinstance(x, mx.sym.Symbol):
+            with LOCK:
+                return super().forward(x, *args)
+        return super().forward(x, *args)
 
 
 def usable(F, local, pooled):
@@ -88,6 +116,26 @@ def usable(F, local, pooled):
     return (F is mx.sym and _wanted.get() is True and available() and local[0].weight.shape[0] <= WIDEST
             and all(type(norm) is nn.BatchNorm for norm in layers[1::2])
             and all(np.dtype(param.dtype) == np.float32 for layer in layers for param in layer._reg_params.values()))
+
+
+def _in_training(F, norm):
+    """1 where the graph is run in training, else 0, (1, C, 1, 1).
+
+    There is no such operator. A Dropout of ones would tell, but it draws random numbers; so another BatchNorm is asked
+    of two points that lie 4 running deviations from each other: in inference they still do afterwards, in training they
+    are 2 apart. It takes the norm's own running statistics, because they must be variables, and momentum 1 leaves them.
+    """
+    mean, variance = norm.running_mean.var(), norm.running_var.var()
+    # Reshaped here, for MXNet cannot reshape behind `where` what has no shape yet.
+    point = F.reshape(variance, shape=(1, -1, 1, 1))
+    # Whatever has become of the statistics, the points must be numbers.
+    point = F.where((point >= 0) * (point < 1e30), point, F.ones_like(point))
+    point = 2 * F.sqrt(point + norm._kwargs['eps'])
+    ones = F.ones_like(variance)
+    points = F.BatchNorm(F.BlockGrad(F.concat(point, -point, dim=0)), ones, 0 * ones, mean, variance,
+                         eps=norm._kwargs['eps'], momentum=1, fix_gamma=False)
+    upper, lower = (F.slice_axis(points, axis=0, begin=i, end=i + 1) for i in range(2))
+    return F.BlockGrad(upper - lower < 3)
 
 
 def line(F, norm, mean, deviation):
@@ -100,8 +148,8 @@ def line(F, norm, mean, deviation):
     """
     running_mean, running_deviation = (F.BlockGrad(F.reshape(values, shape=(1, -1, 1, 1))) for values in (
         norm.running_mean.var(), F.sqrt(norm.running_var.var() + norm._kwargs['eps'])))
-    # The one way to see in a graph whether it is run in training: of ones Dropout makes 0 or 2 there.
-    training = F.Dropout(F.ones_like(mean), p=.5) != 1
+    # The ones give it the shape while the norm's own is unknown.
+    training = _in_training(F, norm) * F.ones_like(mean)
     mean = F.where(training, mean, running_mean)
     deviation = F.where(training, deviation, running_deviation)
     first = mean + deviation

@@ -16,11 +16,11 @@ __all__ = ['AFF', 'Add', 'Concat', 'ConcatAFF', 'FUSIONS', 'GlobalAFF', 'HalfAFF
            'MSGAU', 'MSSA', 'MSSE', 'RecursiveAFF', 'SK', 'get_fusion']
 
 
-def soft_pair(F, logits, d, y):
-    """a * x + b * y, where (a, b) is the softmax over the two halves of logits (N, 2 C, 1, 1), and d = x - y."""
+def soft_weights(F, logits, like):
+    """a, where (a, b) is the softmax over the halves of logits (N, 2 C, 1, 1), repeated over the plane of `like`."""
     a, b = F.split(logits, num_outputs=2, axis=1)
     # Over two logits softmax is the sigmoid of their difference.
-    return d * spread(F, sigmoid(F, a - b), d) + y
+    return spread(F, sigmoid(F, a - b), like)
 
 
 class Fusion(ChannelBlock):
@@ -343,9 +343,13 @@ class SK(Fusion):
         with self.name_scope():
             self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
 
+    def weights(self, F, u):
+        """a(u), of the shape of u, a plain map (N, C, H, W)."""
+        return soft_weights(F, self.global_att(u), u)
+
     def hybrid_forward(self, F, x, y):
         x, y = plain(F, x), plain(F, y)
-        return 2 * soft_pair(F, self.global_att(x + y), x - y, y)
+        return 2 * ((x - y) * self.weights(F, x + y) + y)
 
 
 FUSIONS = {'add': Add, 'concat': Concat, 'aff': AFF, 'iaff': IAFF, 'ms_gau': MSGAU, 'ms_se': MSSE, 'ms_sa': MSSA,

@@ -50,14 +50,17 @@ class MultiInputAFF(ChannelBlock):
             raise ValueError(f'This MultiInputAFF was made for {self.inputs} inputs, got {len(maps)}.')
         return super().forward(*maps)
 
-    def hybrid_forward(self, F, *maps):
-        maps = [plain(F, each) for each in maps]
-        total = F.add_n(*maps)
+    def weights(self, F, total):
+        """(w_1, ..., w_n), (N, n, C, H, W), of the sum of the inputs, a plain map (N, C, H, W)."""
         first, second = (over_plane(F, context(total), context.scale, total)
                          for context in (self.local_att, self.global_att))
         logits = first + second
         # (N, (n - 1) C, H, W) to (N, n - 1, C, H, W)
         logits = F.reshape(logits, shape=(0, -4, self.inputs - 1, -1, -2))
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))
-        weights = F.softmax(F.concat(logits, last, dim=1), axis=1)
+        return F.softmax(F.concat(logits, last, dim=1), axis=1)
+
+    def hybrid_forward(self, F, *maps):
+        maps = [plain(F, each) for each in maps]
+        weights = self.weights(F, F.add_n(*maps))
         return self.inputs * F.sum(F.broadcast_mul(F.stack(*maps, axis=1), weights), axis=1)

@@ -1,5 +1,7 @@
 """The compiled operators: what MXNet's operators compute, and only where they should stand."""
 import logging
+import subprocess
+import sys
 from functools import partial
 
 import mxnet as mx
@@ -12,6 +14,7 @@ from mxnet.gluon import nn
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import AFF, IAFF, MSGAU, MSSA, MSSE, ConcatAFF, GlobalAFF, HalfAFF, Highway, LocalAFF, compiled
+from gluon_aff.attention import sigmoid
 from model_zoo import get_model
 
 built = pytest.mark.skipif(not compiled.available(), reason='built where a C++ compiler, MXNet and AVX2 are')
@@ -95,6 +98,23 @@ def test_frozen_statistics_stay_and_are_used():
     for name, p in parameters(before).items():
         if 'running' in name:
             assert np.array_equal(p.data().asnumpy(), expected[name].astype('float32'))
+
+
+@built
+@pytest.mark.parametrize('fusion', [AFF, IAFF, MSSE])
+def test_gradients_of_inference_are_those_of_float64(fusion):
+    found = []
+    for make, dtype in ((hybridized, 'float32'), (lambda block: block, 'float64')):
+        block, (x, y, c) = make(filled(fusion(16))), (tensor((6, 16, 5, 4), i).astype(dtype) for i in range(3))
+        block.cast(dtype)
+        x.attach_grad()
+        with autograd.record(train_mode=False):
+            loss = (block(x, y) * c).sum()
+        loss.backward(train_mode=False)
+        found.append({'x': x.grad, **{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'}})
+    largest = max(abs(grad.asnumpy()).max() for grad in found[1].values())
+    for name, grad in found[1].items():
+        assert abs(found[0][name].asnumpy() - grad.asnumpy()).max() <= 1e-4 * largest, name
 
 
 @built
@@ -214,12 +234,48 @@ def test_a_block_of_float64_does_without(calls):
     assert error(hybridized(block)(x, 2 * x), expected) <= 1e-12 and not calls
 
 
+def gate_inputs(shape=(2, 4, 3, 3), hidden=3):
+    n, c, h, w = shape
+    sides = (shape, shape, (n, hidden, h, w), *2 * [(1, hidden, 1, 1)], (c, hidden, 1, 1), (n, c, 1, 1))
+    return [tensor(side, i) for i, side in enumerate(sides)]
+
+
 @built
-def test_arrays_that_do_not_fit_are_refused():
-    for arrays, said in (([tensor((2, 8, 3, 3)), tensor((2, 4, 1, 1)), tensor((2,))], 'shape'),
-                         ([tensor((2, 4, 3, 3)).astype('float64'), tensor((2, 4, 1, 1)), tensor((2,))], 'float32')):
-        with pytest.raises(mx.MXNetError, match=said):
-            mx.nd.gluon_aff_squeeze(*arrays)[0].wait_to_read()
+@pytest.mark.parametrize('difference', [True, 1, '1', 'True', False, 0, np.True_])
+@pytest.mark.parametrize('scale', [1, 2, 0.5, np.float32(1.5), '1e-3'])
+def test_the_gate_is_its_formula_however_its_settings_are_written(scale, difference):
+    x, y, h, s, t, w, g = arrays = gate_inputs()
+    hidden = mx.nd.relu(mx.nd.broadcast_add(mx.nd.broadcast_mul(h, s), t))
+    m = sigmoid(mx.nd, mx.nd.broadcast_add(mx.nd.Convolution(hidden, w, kernel=(1, 1), num_filter=4, no_bias=True), g))
+    expected = float(scale) * (m * (x - y if difference in (True, 1, '1', 'True') else x) + y)
+    assert error(mx.nd.gluon_aff_gate(*arrays, scale=scale, difference=difference), expected) <= 1e-6
+
+
+@built
+@pytest.mark.parametrize('settings, complaint', [
+    ({'difference': True}, 'needs the attribute scale'), ({'scale': 1}, 'needs the attribute difference'),
+    ({'scale': '1,5', 'difference': True}, 'finite number'), ({'scale': 'nan', 'difference': True}, 'finite number'),
+    ({'scale': '', 'difference': True}, 'finite number'), ({'scale': 1e39, 'difference': True}, 'finite number'),
+    ({'scale': 1, 'difference': 2}, 'True or False'), ({'scale': 1, 'difference': 'yes'}, 'True or False'),
+    ({'scale': 1, 'difference': True, 'scales': 2}, 'unknown attribute, scales')])
+def test_settings_that_are_none_are_refused(settings, complaint):
+    with pytest.raises(mx.MXNetError, match=complaint):
+        mx.nd.gluon_aff_gate(*gate_inputs(), **settings).wait_to_read()
+    with pytest.raises(mx.MXNetError, match=complaint):
+        mx.sym.gluon_aff_gate(*map(mx.sym.var, 'xyhstwg'), **settings)
+
+
+@built
+@pytest.mark.parametrize('shapes, dtype, complaint', [
+    ([(2, 8, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'shape'), ([(2, 4, 3, 3), (2, 4, 1, 1), (3,)], 'float32', 'shape'),
+    ([(2, 4), (2, 4, 1, 1), (2,)], 'float32', 'four axes'), ([(2, 4, 3, 3), (2, 4), (2,)], 'float32', 'four axes'),
+    ([(2, 4, 3, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'four axes'),
+    ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float64', 'float32'),
+    ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float16', 'float32')])
+def test_arrays_that_do_not_fit_are_refused(shapes, dtype, complaint):
+    with pytest.raises(mx.MXNetError, match=complaint):
+        mx.nd.gluon_aff_squeeze(*(tensor(shape).astype(dtype) for shape in shapes))[0].wait_to_read()
+    assert mx.nd.gluon_aff_squeeze(tensor((2, 4, 3, 3)), tensor((2, 4, 1, 1)), tensor((2,)))[0].shape == (2, 2, 3, 3)
 
 
 def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog):
@@ -228,20 +284,176 @@ def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog
     broken = tmp_path / 'broken.so'
     broken.write_text('no library')
     compiled.available()
+    for name in compiled.OPERATORS:
+        monkeypatch.delattr(mx.sym, name, raising=False)        # as before they were loaded
     try:
-        for library, said in ((tmp_path / 'none.so', 0), (broken, 1)):
+        for library, warnings in ((tmp_path / 'none.so', 0), (broken, 1)):
             monkeypatch.setattr(compiled, 'LIBRARY', library)
             compiled.available.cache_clear()
             with caplog.at_level(logging.WARNING, 'gluon_aff'):
                 assert not compiled.available()
-            assert len(caplog.records) == said and all(str(library) in each.getMessage() for each in caplog.records)
+            assert len(caplog.records) == warnings and all(str(library) in each.getMessage() for each in caplog.records)
             assert error(hybridized(filled(AFF(16)))(x, y), expected) <= 1e-5
     finally:
         monkeypatch.undo()
         compiled.available.cache_clear()
 
 
-def test_loading_them_leaves_mxnets_namespaces_as_they_were():
-    compiled.available()
-    assert mx.nd.__name__ == 'mxnet.ndarray' and mx.sym.__name__ == 'mxnet.symbol'
-    assert mx.nd.__file__.endswith('__init__.py') and 'CachedOp' in mx.nd.__all__
+def in_a_process(program, *arguments):
+    """Run a program of its own, for it may break MXNet in its process."""
+    done = subprocess.run([sys.executable, '-c', program, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LOADED = """
+import sys
+import mxnet as mx
+from mxnet.contrib import amp
+
+def functions():
+    return {(name, key): value for name, module in list(sys.modules.items())
+            if name.startswith(('mxnet.ndarray', 'mxnet.symbol', 'mxnet.contrib.ndarray', 'mxnet.contrib.symbol'))
+            for key, value in list(vars(module).items())}
+
+if sys.argv[1] == 'before':
+    amp.init('bfloat16')
+mine = lambda *args, **kwargs: 'mine'
+mx.nd.Activation = mx.sym.Activation = mx.nd.op.relu = mx.sym.contrib.BilinearResize2D = mine
+before, names = functions(), {module: list(module.__all__) for module in (mx.nd, mx.sym, mx.nd.op, mx.sym.op)}
+from gluon_aff import AFF, compiled
+after = functions()
+assert not [key for key in before if after.get(key) is not before[key]]
+assert {key for _, key in after.keys() - before.keys()} <= set(compiled.OPERATORS)
+assert all(module.__all__ == listed for module, listed in names.items())
+assert mx.nd.relu is not mine and mx.nd.Activation(1) == mx.sym.Activation(1) == mx.nd.op.relu(1) == 'mine'
+if not compiled.available():
+    print('not built')
+    sys.exit()
+for name in compiled.OPERATORS:
+    assert callable(getattr(mx.nd, name)) and getattr(mx.sym, name) is getattr(mx.sym.op, name)
+mx.nd.Activation, mx.sym.Activation = mx.nd.op.Activation, mx.sym.op.Activation
+if sys.argv[1] == 'after':
+    amp.init('bfloat16')
+net = mx.gluon.nn.HybridSequential()
+net.add(mx.gluon.nn.Conv2D(8, 1, in_channels=8))
+net.initialize()
+block = AFF(8)
+block.initialize()
+x = mx.nd.random.uniform(shape=(4, 8, 5, 5))
+casts = []
+original, compiled.gate = compiled.gate, lambda *args: casts.append(1) or original(*args)
+for each in (net, block):
+    each.hybridize()
+assert str(net(x).dtype) == 'bfloat16' or net(x).dtype.itemsize == 2
+assert block(x, x).astype('float32').shape == x.shape and casts == [1]
+print('kept')
+"""
+
+
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_loading_them_leaves_what_others_have_put_into_mxnets_namespaces(when):
+    assert in_a_process(LOADED, when).strip() == ('kept' if compiled.available() else 'not built')
+
+
+@built
+def test_the_random_numbers_of_a_network_are_the_same_with_and_without_them():
+    def run(wanted):
+        net = filled(get_model('cifar_iaff_resnet8', width=1, final_drop=0.5, classes=7))
+        mx.random.seed(3)
+        with compiled.compiled(wanted), autograd.record():
+            first, second = (hybridized(net)(tensor((6, 3, 32, 32), 4)).copy() for _ in range(2))
+        return first, second, mx.nd.random.uniform(shape=(9,)), np.random.rand()
+
+    first, second = run(None), run(False)
+    assert error(first[0], first[1].asnumpy()) > 0.1, 'the dropout draws anew'
+    for one, other in zip(first[:2], second[:2]):
+        assert error(one, other) <= 1e-4
+    assert np.array_equal(first[2].asnumpy(), second[2].asnumpy())
+
+
+@built
+@pytest.mark.parametrize('value', [np.nan, np.inf, -1, 0, 1e-12, 1e12])
+def test_in_training_the_running_statistics_do_not_matter_whatever_they_are(value):
+    x, y, c = (tensor((6, 16, 5, 4), i) for i in range(3))
+    outputs = []
+    for wanted in (None, False):
+        block = filled(AFF(16))
+        for name, p in parameters(block).items():
+            if name.endswith('running_var'):
+                p.set_data(mx.nd.full(p.shape, value))
+        with compiled.compiled(wanted):
+            outputs.append(results(hybridized(block), x, y, c))
+    agree({'z': outputs[0]['z'], 'dx': outputs[0]['dx']}, {'z': outputs[1]['z'], 'dx': outputs[1]['dx']})
+
+
+@built
+@pytest.mark.parametrize('fusion, shape, tolerance', [(IAFF, (128, 64, 32, 32), 8e-6), (AFF, (4, 16, 480, 480), 2e-5)])
+def test_they_are_as_exact_on_large_batches_and_maps(fusion, shape, tolerance):
+    x, y = tensor(shape), tensor(shape, 1)
+    block, exact = hybridized(filled(fusion(shape[1]))), filled(fusion(shape[1]))
+    exact.cast('float64')
+    with autograd.train_mode():
+        assert error(block(x, y), exact(x.astype('float64'), y.astype('float64'))) <= tolerance
+
+
+THREADS = """
+import random, sys, threading
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from gluon_aff.complexity import complexity
+from model_zoo import get_model
+
+def use(net, x, how):
+    if how == 'trace':
+        complexity(net, x.shape)
+    elif how == 'symbol':
+        net(mx.sym.var('data')).list_arguments()
+    elif how == 'train':
+        with autograd.record(train_mode=False):
+            net(x).sum()
+    return net(x).asnumpy()
+
+random = random.Random(int(sys.argv[1]))
+x = mx.nd.random.uniform(shape=(2, 3, 16, 16))
+for turn in range(int(sys.argv[2])):
+    sys.setswitchinterval(random.choice([1e-6, 1e-5, 1e-4]))
+    nets = [get_model(random.choice(['cifar_iaff_resnet8', 'cifar_add_resnet8', 'fpn_aff_resnet8']), width=1, classes=3)
+            for _ in range(random.randint(1, 3))]
+    for net in nets:
+        net.initialize(mx.init.Xavier())
+    expected = [net(x).asnumpy() for net in nets]
+    for net in nets:
+        net.hybridize()
+    jobs = [(random.randrange(len(nets)), random.choice(['call', 'call', 'train', 'trace', 'symbol']), random.random())
+            for _ in range(random.randint(2, 6))]
+    start, problems = threading.Barrier(len(jobs)), []
+
+    def work(number, how, delay):
+        try:
+            start.wait()
+            threading.Event().wait(delay * 1e-3)
+            for _ in range(2):
+                found = use(nets[number], x, how)
+                assert abs(found - expected[number]).max() <= 1e-4 * abs(expected[number]).max(), how
+        except BaseException as error:
+            problems.append(repr(error))
+
+    threads = [threading.Thread(target=work, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, (turn, jobs, problems)
+net = get_model('cifar_aff_resnet8', width=1, classes=3)
+net.initialize()
+net.hybridize()
+assert np.isfinite(net(x).asnumpy()).all(), 'afterwards, in the main thread'
+print('done')
+"""
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_threads_may_call_networks_for_the_first_time_at_once(seed):
+    assert in_a_process(THREADS, str(seed), '8').strip() == 'done'

@@ -1,4 +1,7 @@
 """Grad-CAM against its equations in numpy, and that looking at a network leaves it as it was."""
+import gc
+import threading
+
 import hypothesis.strategies as st
 import mxnet as mx
 import numpy as np
@@ -7,9 +10,10 @@ from hypothesis import given
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
-from gluon_aff import AFF, IAFF, RecursiveAFF
+from gluon_aff import AFF, IAFF, SK, MultiInputAFF, RecursiveAFF
 from gluon_aff.gradcam import METHODS, fusion_weights, grad_cam
 from model_zoo import get_model
+from model_zoo.interop import segmentation_model
 
 
 def network(name='cifar_aff_resnet8', seed=0, **options):
@@ -342,3 +346,163 @@ def test_fusion_weights_say_which_input_is_taken():
 def test_networks_that_add_have_no_fusion_weights():
     assert fusion_weights(network('cifar_add_resnet8'), images()) == {}
     assert list(fusion_weights(network('fpn_iaff_resnet8'), images(1, (16, 16)))) == ['merges.0.fuse', 'merges.1.fuse']
+
+
+class Two(gluon.HybridBlock):
+    """A fusion of x, 2 x, 3 x, ..."""
+
+    def __init__(self, fuse, inputs=2):
+        super().__init__()
+        self.fuse, self.inputs = fuse, inputs
+
+    def hybrid_forward(self, F, x):
+        return self.fuse(*(i * x for i in range(1, self.inputs + 1)))
+
+
+@pytest.mark.parametrize('hybridized', [False, True])
+def test_fusion_weights_of_sk_are_its_softmax_and_of_many_inputs_one_map_for_each(hybridized):
+    x = images(2, (6, 5), seed=3)
+    net = Two(SK(3, reduction=1))
+    net.initialize(mx.init.Xavier(magnitude=3))
+    if hybridized:
+        net.hybridize()
+    a, b = net.fuse.global_att(3 * x).asnumpy().reshape(2, 2, 3).transpose(1, 0, 2)
+    expected = (np.exp(a) / (np.exp(a) + np.exp(b))).mean(1)
+    found, = fusion_weights(net, x).items()
+    assert found[0] == 'fuse' and found[1].shape == (2, 6, 5)
+    np.testing.assert_allclose(found[1], np.broadcast_to(expected[:, None, None], (2, 6, 5)), atol=1e-6)
+
+    two, three = Two(MultiInputAFF(3, 2, 1)), Two(MultiInputAFF(3, 3, 1), 3)
+    for net in (two, three):
+        net.initialize(mx.init.Xavier(magnitude=3))
+        maps = fusion_weights(net, x)
+        assert list(maps) == [f'fuse, input {i + 1}' for i in range(net.inputs)]
+        np.testing.assert_allclose(sum(maps.values()), 1, atol=1e-6)
+    same = Two(AFF(3, reduction=1))
+    same.initialize()
+    for one, other in zip(same.collect_params().values(), two.collect_params().values()):
+        one.set_data(other.data())
+    np.testing.assert_allclose(fusion_weights(same, x)['fuse'], fusion_weights(two, x)['fuse, input 1'], atol=1e-6)
+
+
+def test_networks_of_sk_have_fusion_weights_by_stage():
+    assert list(fusion_weights(network(fusion='sk'), images())) == ['stage 1', 'stage 2', 'stage 3']
+
+
+def test_gluoncvs_segmentation_networks_are_looked_at_by_stage_and_first_output():
+    net = segmentation_model('fcn_aff_resnet50', 4, crop_size=32, base_size=32)
+    net.initialize()
+    x = images(1)
+    assert isinstance(net(x), tuple)
+    maps = fusion_weights(net, x)
+    assert list(maps) == ['stage 3', 'stage 4'], 'the stages that fuse by attention'
+    found = grad_cam(net, x, 1, region=np.ones((32, 32)))
+    assert found.maps.shape == (1, 32, 32)
+    np.testing.assert_array_equal(found.outputs, net(x)[0].asnumpy())
+    by_path = grad_cam(net, x, 1, 'layer4.2', region=np.ones((32, 32)))
+    np.testing.assert_array_equal(by_path.maps, found.maps)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'int32', 'int64', 'uint8'])
+def test_classes_and_regions_may_be_arrays_of_mxnet(dtype):
+    net, x = network('fpn_aff_resnet8'), images(2, (16, 16))
+    region = np.random.RandomState(0).randint(0, 2, (16, 16))
+    wanted = grad_cam(net, x, [3, 1], region=region)
+    for classes in (nd.array([3, 1], dtype=dtype), [np.int64(3), np.int64(1)], [nd.array([3], dtype='int32')[0], 1],
+                    np.array([3, 1], dtype='int8')):
+        if isinstance(classes, list) and isinstance(classes[0], nd.NDArray):
+            classes[0] = classes[0].asscalar()
+        found = grad_cam(net, x, classes, region=nd.array(region, dtype=dtype))
+        np.testing.assert_array_equal(found.maps, wanted.maps)
+        assert found.classes.tolist() == [3, 1]
+    with pytest.raises(ValueError, match='classes must be'):
+        grad_cam(net, x, nd.array([0.5, 1]))
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('name, size', [('cifar_aff_resnet8', (32, 32)), ('fpn_aff_resnet8', (16, 16))])
+def test_a_head_of_zeros_has_maps_of_zeros(name, size, method):
+    net = network(name)
+    getattr(net, net.head_name).weight.set_data(nd.zeros_like(getattr(net, net.head_name).weight.data()))
+    found = grad_cam(net, images(2, size), 1, method=method)
+    np.testing.assert_array_equal(found.maps, 0)
+    assert np.isfinite(found.outputs).all()
+
+
+def test_nothing_of_the_callers_is_touched():
+    net, x = network(), images()
+    calls = []
+    for block in (net, net.features, net.stages()[-1][-1]):
+        block.register_forward_hook(lambda *args: calls.append(args))
+    net.hybridize()
+    expected = net(x).asnumpy()
+    before, count = held(net), len(calls)
+    x.attach_grad()
+    classes, region = [1, 2], np.ones((32, 32))
+    with autograd.record():
+        loss = (net(x) * x.mean()).sum()
+        count = len(calls)
+        for method in METHODS:
+            grad_cam(net, x, classes, method=method)
+        fusion_weights(net, x)
+        assert autograd.is_recording() and autograd.is_training()
+    loss.backward()
+    assert len(calls) == count and classes == [1, 2] and (region == 1).all()
+    assert abs(x.grad).sum() > 0 and x.grad.shape == x.shape
+    assert before[1] == held(net)[1]
+    identity = nn.HybridSequential()
+    identity.add(nn.HybridLambda(lambda F, x: x), nn.Conv2D(2, 1, in_channels=3), nn.GlobalAvgPool2D(), nn.Flatten())
+    identity.initialize()
+    plain = images()
+    grad_cam(identity, plain, 1, layer='0')
+    assert plain.grad is None, 'the layer gives the very input'
+    net.hybridize(False)
+    for block in (net, net.features, net.stages()[-1][-1]):
+        block._forward_hooks.clear()
+    with autograd.predict_mode():
+        np.testing.assert_allclose(net(images()).asnumpy().shape, expected.shape)
+
+
+def test_guided_maps_keep_no_arrays():
+    def held_values():
+        nd.waitall()
+        gc.collect()
+        return sum(array.size for array in gc.get_objects() if isinstance(array, nd.NDArray))
+
+    net, x = network(), images(4)
+    grad_cam(net, x, method='guided')
+    before = held_values()
+    for _ in range(3):
+        grad_cam(net, x, method='guided')
+    assert held_values() - before < x.size
+
+
+def test_threads_look_at_a_network_that_others_use():
+    net, x = network(), images()
+    net.hybridize()
+    expected, maps, weights = net(x).asnumpy(), grad_cam(net, x).maps, fusion_weights(net, x)['stage 3']
+    plus = {method: grad_cam(net, x, method=method).maps for method in METHODS}
+    before, problems = held(net)[1], []
+
+    def work(number):
+        try:
+            for turn in range(3):
+                kind = (number + turn) % 5
+                if kind == 0:
+                    np.testing.assert_array_equal(net(x).asnumpy(), expected)
+                elif kind == 1:
+                    np.testing.assert_allclose(fusion_weights(net, x)['stage 3'], weights, atol=1e-6)
+                else:
+                    method = METHODS[kind - 2]
+                    np.testing.assert_allclose(grad_cam(net, x, method=method).maps, plus[method], atol=1e-5)
+        except BaseException as error:
+            problems.append(repr(error))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert held(net)[1] == before and net._active
+    np.testing.assert_array_equal(grad_cam(net, x).maps, maps)

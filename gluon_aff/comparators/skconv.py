@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 
 from ..attention import ChannelBlock, GlobalAvgPool, plain
 from ..errors import positive
-from ..fusion import soft_pair
+from ..fusion import soft_weights
 
 __all__ = ['SKConv']
 
@@ -71,4 +71,5 @@ class SKConv(ChannelBlock):
 
     def hybrid_forward(self, F, x):
         small, large = plain(F, self.small(x)), plain(F, self.large(x))
-        return soft_pair(F, self.select(small + large), small - large, large)
+        difference = small - large
+        return difference * soft_weights(F, self.select(small + large), difference) + large

@@ -79,6 +79,9 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
         save_seconds=600.0):
     """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
 
+    The network itself is trained, hybridized or not as it comes; 'float16' casts it, and with `accumulate` above 1 its
+    parameters' grad_req is 'add' afterwards.
+
     A progress bar goes to standard error, one line for each epoch to standard output and the run's log. Where the data
     loaders keep to it, everything random in an epoch is a function of the seed, the epoch and the image or batch, so a
     resumed run ends as one that was never stopped.
