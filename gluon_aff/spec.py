@@ -80,7 +80,7 @@ class ModelSpec:
         for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
             value = getattr(self, field)
             self._check(field, isinstance(value, tuple) and len(value) in (3, self.input_size[0]) and all(
-                _is_number(number, least, 1000) for number in value), f'three numbers {what} to 1000, or one for each channel')
+                _is_number(number, least, 1000) for number in value), f'three numbers {what} to 1000, or one a channel')
         self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
                     and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
                     f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most')
