@@ -597,12 +597,13 @@ HOSTS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'cifar_add_resnet8', 'cifar_aff
          'cifar_concat_inception_resnet8', 'fpn_aff_resnet8', 'unet_aff_resnet8')
 
 
+@pytest.mark.parametrize('folded', [False, True])
 @pytest.mark.parametrize('name', NAMES if ALL else HOSTS)
-def test_mxnets_subgraph_backend_computes_the_same(name, tmp_path):
+def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
     net, size = build(name)
     x = tensor((2, 3, *size))
     wanted = net(x)
-    export_symbol(net, tmp_path / 'net')
+    export_symbol(fold_batchnorm(net) if folded else net, tmp_path / 'net')
     symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
     for training in (False, True):
         module = mx.mod.Module(symbol, label_names=None)
