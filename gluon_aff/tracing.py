@@ -1,7 +1,12 @@
 """The symbol of a network."""
 from __future__ import annotations
 
+import threading
+
 import mxnet as mx
+
+# A block keeps the state of its name scope in itself, which two threads that trace it would mix up.
+LOCK = threading.RLock()
 
 
 def trace(net, names):
@@ -12,11 +17,12 @@ def trace(net, names):
     TypeError, mxnet.MXNetError
         If it does not take as many inputs.
     """
-    untraced = [param for param in net.collect_params().values() if param._var is None]
-    try:
-        out = net(*map(mx.sym.var, names))
-        return mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
-    finally:
-        # A parameter keeps the symbol, and with it the type, that it was first traced with.
-        for param in untraced:
-            param._var = None
+    with LOCK:
+        untraced = [param for param in net.collect_params().values() if param._var is None]
+        try:
+            out = net(*map(mx.sym.var, names))
+            return mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
+        finally:
+            # A parameter keeps the symbol, and with it the type, that it was first traced with.
+            for param in untraced:
+                param._var = None

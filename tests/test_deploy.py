@@ -685,9 +685,10 @@ def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
     from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
     before = {version: dict(table) for version, table in MXNetGraph.registry_.items()}
     opsets = dict(onnx.checker.DEFAULT_CONTEXT.opset_imports)
-    net = one_layer(lambda F, x: F.contrib.BilinearResize2D(x, height=8, width=8))      # mx2onnx's own translation
+    nets = [one_layer(lambda F, x: F.contrib.BilinearResize2D(x, height=8, width=8)) for _ in range(8)]
+    net = nets[0]       # mx2onnx's own translation
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: export_onnx(net, tmp_path / f'{i}.onnx', (3, 4, 4)), range(8)))
+        list(pool.map(lambda i: export_onnx(nets[i], tmp_path / f'{i}.onnx', (3, 4, 4)), range(8)))
     assert MXNetGraph.registry_ == before and dict(onnx.checker.DEFAULT_CONTEXT.opset_imports) == opsets
     x = tensor((1, 3, 4, 4))
     for i in range(8):
