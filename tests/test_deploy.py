@@ -642,12 +642,13 @@ HOSTS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'cifar_add_resnet8', 'cifar_aff
          'cifar_concat_inception_resnet8', 'fpn_aff_resnet8', 'unet_aff_resnet8')
 
 
+@pytest.mark.parametrize('folded', [False, True])
 @pytest.mark.parametrize('name', tiered(list_models(), quick=HOSTS))
-def test_mxnets_subgraph_backend_computes_the_same(name, tmp_path):
+def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
     net, size = build(name)
     x = tensor((2, 3, *size))
     wanted = net(x)
-    export_symbol(net, tmp_path / 'net')
+    export_symbol(fold_batchnorm(net) if folded else net, tmp_path / 'net')
     symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
     for training in (False, True):
         module = mx.mod.Module(symbol, label_names=None)
@@ -729,9 +730,10 @@ def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
     from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
     before = {version: dict(table) for version, table in MXNetGraph.registry_.items()}
     opsets = dict(onnx.checker.DEFAULT_CONTEXT.opset_imports)
-    net = one_layer(lambda F, x: F.contrib.BilinearResize2D(x, height=8, width=8))      # mx2onnx's own translation
+    nets = [one_layer(lambda F, x: F.contrib.BilinearResize2D(x, height=8, width=8)) for _ in range(8)]
+    net = nets[0]       # mx2onnx's own translation
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: export_onnx(net, tmp_path / f'{i}.onnx', (3, 4, 4)), range(8)))
+        list(pool.map(lambda i: export_onnx(nets[i], tmp_path / f'{i}.onnx', (3, 4, 4)), range(8)))
     assert MXNetGraph.registry_ == before and dict(onnx.checker.DEFAULT_CONTEXT.opset_imports) == opsets
     x = tensor((1, 3, 4, 4))
     for i in range(8):

@@ -162,7 +162,8 @@ def test_metadata_names_the_pythons(metadata, python_version, accepted):
 
 
 def test_metadata_requires_no_particular_mxnet(metadata):
-    assert {each.name for each in requirements(metadata)} == {'numpy', 'gluoncv', 'Pillow', 'tqdm'}
+    assert {each.name for each in requirements(metadata)} == {
+        'numpy', 'gluoncv', 'Pillow', 'matplotlib', 'opencv-python', 'portalocker', 'requests', 'tqdm'}
 
 
 @pytest.mark.parametrize('extra, name', [('cpu', 'mxnet'), *((cuda, f'mxnet-{cuda}') for cuda in CUDA)])
