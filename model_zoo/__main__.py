@@ -339,7 +339,7 @@ def export_command(args):
                          args.float_nodes)
     for file in [*(record['file'] for record in description['files'].values()), 'model.json']:
         print(printable(os.path.join(args.output, file)))
-    gone = sorted(before - set(os.listdir(args.output)))
+    gone = sorted(name for name in before if not os.path.exists(os.path.join(args.output, name)))
     if gone:
         _say(f'{", ".join(gone)} of the earlier export went: what is exported now has other parameters or another '
              'description.')

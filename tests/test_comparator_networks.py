@@ -255,8 +255,8 @@ def test_hybrid_learns_a_batch(network, fusion, kind):
     net.hybridize()
     x, labels = tensor((4, 3, 32, 32)), mx.nd.array([0, 1, 2, 3])
     loss_of, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .02})
-    for _ in range(4):
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .01})
+    for _ in range(6):
         with autograd.record():
             loss = loss_of(net(x), labels)
         loss.backward()

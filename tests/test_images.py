@@ -322,15 +322,17 @@ def test_one_walker_finds_pictures_by_name_or_content_follows_links_and_names_wh
 def test_every_command_reads_the_same_files_names_the_same_others_and_says_1(folder, tmp_path, capsys, monkeypatch):
     root, good, bad, broken = folder
     left_out = [os.fsencode(path).decode('utf-8', 'backslashreplace') for path in [*bad, broken]]
-    calls = []
+    calls, figures = [], ('top1_agreement', 'mean_absolute_difference', 'mean_absolute_logit')
+    report = {'images': 1, **dict.fromkeys(figures, 1.)}
     monkeypatch.setattr('model_zoo.figure.pages', lambda *args: None)       # drawing takes long
     monkeypatch.setattr('model_zoo.figure.save', lambda *args: [])
     monkeypatch.setattr('model_zoo.__main__.export', lambda model, output, formats, calibration, *rest:
-                        calls.append(calibration) or {'files': {}})
+                        calls.append(calibration) or {'files': {}, 'int8': report})
     for command in (['predict', 'fashion_mnist_aff_resnet8', str(root), '--format', 'jsonl'],
                     ['predict', 'fashion_mnist_aff_resnet8', str(root)],
                     ['gradcam', str(root), '--models', 'fashion_mnist_aff_resnet8', '-o', str(tmp_path / 'x.png')],
-                    ['export', 'fashion_mnist_aff_resnet8', '-o', str(tmp_path / 'e'), '--calibrate', str(root)]):
+                    ['export', 'fashion_mnist_aff_resnet8', '-o', str(tmp_path / 'e'), '--format', 'int8',
+                     '--calibrate', str(root)]):
         assert main(command) == 1
         out, err = capsys.readouterr()
         assert all(path in err for path in left_out), command

@@ -190,7 +190,7 @@ def test_ablation_has_the_means_of_the_runs(read):
 def checkout(monkeypatch, tmp_path):
     """A folder that stands for the source's, without its files."""
     (tmp_path / 'docs').mkdir()
-    (tmp_path / 'setup.py').write_text('')
+    (tmp_path / 'setup.py').write_text("setup(name='gluon_aff')")
     monkeypatch.setattr(facts, 'CHECKOUT', tmp_path)
     return tmp_path
 

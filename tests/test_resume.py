@@ -58,7 +58,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_a_whole_one(ki
     """With dropout, mixup and AutoAugment; GLUON_AFF_KILLS says how often."""
     when, killed = random.Random(0), 0
     while killed < kills:
-        program = start(*RUN, tmp_path, '--save-seconds', 0.1, '--slow', 0.05)
+        program = start(*RUN, tmp_path, '--save-seconds', 0.1, '--slow', 0.1)
         wait_for_a_new_checkpoint(tmp_path, program, set(checkpoints(str(tmp_path))))
         time.sleep(when.uniform(0, 0.3))
         if program.poll() is not None:
