@@ -29,12 +29,12 @@ ifndef VERSION
 WITHOUT_VENV := $(shell $(call find,$(IN_RANGE),$(or $(PYTHON),$(PYTHONS))))
 WANTED := $(or $(WITHOUT_VENV),3.11)
 VERSION := $(if $(WITHOUT_VENV),$(shell "$(WITHOUT_VENV)" -c "$(IN_RANGE)"),3.11)
-MAKE_VENV := uv=$$(command -v uv || echo .uv/bin/uv); \
-	[ -x "$$uv" ] || python3 -m pip install -q --target .uv uv || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
-	"$$uv" venv -q --clear --seed --python "$(WANTED)" $(VENV)
 NO_PYTHON := $(if $(WITHOUT_VENV),$(WITHOUT_VENV) cannot make a virtual environment; \
 	on Debian and Ubuntu: apt-get install python$(VERSION)-venv,gluon_aff needs Python 3.8 to 3.14, and \
 	$(if $(PYTHON),$(PYTHON) is not that,none is on PATH); install one or uv, or give its path as PYTHON=/path/to/python3.11)
+MAKE_VENV := uv=$$(command -v uv || echo .uv/bin/uv); \
+	[ -x "$$uv" ] || python3 -m pip install -q --target .uv uv 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
+	"$$uv" venv -q --clear --seed --python "$(WANTED)" $(VENV)
 endif
 
 CONSTRAINTS := $(if $(filter 3.13 3.14,$(VERSION)),constraints-3.13.txt,$(if \

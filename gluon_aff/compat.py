@@ -111,15 +111,11 @@ def _answer_for_packages(numpy):
     original = numpy.__getattr__
 
     def __getattr__(name):          # noqa: N807
-        try:
-            return original(name)
-        except AttributeError:
-            if sys._getframe(1).f_globals.get('__name__', '').partition('.')[0] not in PACKAGES:
-                raise
+        if sys._getframe(1).f_globals.get('__name__', '').partition('.')[0] in PACKAGES:
             value = _dropped(numpy, name)
-            if value is None:
-                raise
-            return value
+            if value is not None:
+                return value
+        return original(name)
 
     numpy.__getattr__ = __getattr__
 
