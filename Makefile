@@ -19,7 +19,9 @@ PROBE := import ensurepip; $(IN_RANGE)
 find = for p in $(2); do "$$p" -c "$(1)" >/dev/null 2>&1 && echo "$$p" && break; done
 PYTHONS := python3.11 python3.12 python3.13 python3.10 python3.9 python3.8 python3.14 python3
 
-ifndef PYTHON
+ifdef PYTHON
+GIVEN := $(PYTHON)
+else
 PYTHON := $(shell $(call find,$(PROBE),$(PYTHONS)))
 endif
 VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c "$(PROBE)" 2>/dev/null))
@@ -32,9 +34,9 @@ VERSION := $(if $(WITHOUT_VENV),$(shell "$(WITHOUT_VENV)" -c "$(IN_RANGE)"),3.11
 NO_PYTHON := $(if $(WITHOUT_VENV),$(WITHOUT_VENV) cannot make a virtual environment; \
 	on Debian and Ubuntu: apt-get install python$(VERSION)-venv,gluon_aff needs Python 3.8 to 3.14, and \
 	$(if $(PYTHON),$(PYTHON) is not that,none is on PATH); install one or uv, or give its path as PYTHON=/path/to/python3.11)
-MAKE_VENV := uv=$$(command -v uv || echo .uv/bin/uv); \
+MAKE_VENV := $(if $(WITHOUT_VENV),,$(if $(GIVEN),echo "$(NO_PYTHON)" >&2; exit 1;)) uv=$$(command -v uv || echo .uv/bin/uv); \
 	[ -x "$$uv" ] || python3 -m pip install -q --target .uv uv 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
-	"$$uv" venv -q --clear --seed --python "$(WANTED)" $(VENV)
+	"$$uv" venv -q --no-cache --clear --seed --python "$(WANTED)" $(VENV)
 endif
 
 CONSTRAINTS := $(if $(filter 3.13 3.14,$(VERSION)),constraints-3.13.txt,$(if \
