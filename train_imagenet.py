@@ -46,7 +46,8 @@ def read_data(args):
     if args.use_rec:
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')
-        sources = [RecordFile(args.rec_train, args.rec_train_idx), RecordFile(args.rec_val, args.rec_val_idx)]
+        sources = [RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
+                   RecordFile(args.rec_val, args.rec_val_idx, args.num_workers)]
         if len(sources[1].labels) > len(sources[0].labels):
             raise ValueError(f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
                              f'{len(sources[0].labels)}; both need the same.')

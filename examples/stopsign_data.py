@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gluon_aff.data.folders import usable_images
 from gluon_aff.data.images import read_image
-from gluon_aff.data.walk import find_images
 from gluon_aff.errors import positive
 from gluon_aff.text import printable
 
@@ -154,7 +154,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     for flag in ('train', 'val'):
         positive(f'--{flag}', getattr(args, flag))
-    paths, skipped = find_images([args.photographs]) if args.photographs else (photographs(), {})
+    paths, skipped = usable_images([args.photographs]) if args.photographs else (photographs(), {})
     for sentence in skipped.values():
         print(printable(sentence), file=sys.stderr)
     photos = [read_image(path) for path in paths]

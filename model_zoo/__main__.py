@@ -267,7 +267,7 @@ def gradcam_command(args):
     """Show where networks look: a figure with a row for each, a column for each image (Grad-CAM; PNG or PDF)."""
     # Not at the top: drawing takes long to import, and the other commands do without it.
     from .figure import FORMATS, pages, save
-    from .gradcam import Panel, Row, check_labels, inputs, look, open_model
+    from .gradcam import Panel, Row, check_labels, crop, enlarged, look, open_model
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
@@ -277,25 +277,26 @@ def gradcam_command(args):
                          f'got {len(args.label)}.')
     truths = args.label and (args.label * len(paths) if len(args.label) == 1 else args.label)
     ctx = _device(args.gpu)
-    readable, failed = {}, 0
+    opened = [(name, *open_model(name, ctx)) for name in args.models]
+    models = [model for _, model, _ in opened]
+    check_labels(truths or (), models)
+    readable = {}       # of a large picture the crops alone stay in memory
     for index, path in enumerate(paths):
         try:
-            readable[index] = read_image(path)
+            image = read_image(path)
+            readable[index] = [crop(model, image) for model in models]
         except ValueError as error:
             _say(error)
-            failed += 1
     if not readable:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
-    opened = [(name, *open_model(name, ctx)) for name in args.models]
     truths = truths and [truths[index] for index in readable]
-    check_labels(truths or (), [model for _, model, _ in opened])
-    images = list(readable.values())
-    names = [os.path.basename(paths[index]) + (f'\n{truths[place]}' if truths else '')
+    names = [printable(os.path.basename(paths[index])) + (f'\n{truths[place]}' if truths else '')
              for place, index in enumerate(readable)]
-    rows = [Row('image', [Panel(picture, name) for picture, name in zip(inputs(opened[0][1], images), names)])]
-    for name, model, _ in opened:
+    crops = list(zip(*readable.values()))
+    rows = [Row('image', [Panel(enlarged(picture), name) for picture, name in zip(crops[0], names)])]
+    for (name, model, _), seen in zip(opened, crops):
         title = name if not os.path.isdir(name) else f'{model.name} ({os.path.basename(os.path.normpath(name))})'
-        rows += look(model, images, title, truths, args.method, args.fusion_weights)
+        rows += look(model, seen, printable(title), truths, args.method, args.fusion_weights)
     random = ', '.join(name for name, _, is_random in opened if is_random)
     banner = random and (f'Random weights: {random}. No parameters are released and none are given (NAME=FILE), so '
                          'these rows show nothing that was learned.')
@@ -309,7 +310,7 @@ def gradcam_command(args):
                 'blue where it takes the other, white where both count alike.'
     for file in save(pages(rows, note, banner), args.output):
         print(printable(file))
-    return _name_skipped(skipped) or (1 if failed else 0)
+    return _name_skipped(skipped) or (1 if len(readable) < len(paths) else 0)
 
 
 def report_command(args):

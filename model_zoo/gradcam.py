@@ -11,14 +11,15 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_aff.data.images import evaluation_array
+from gluon_aff.data.images import evaluation_crop, normalise
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.gradcam import fusion_weights, grad_cam
+from gluon_aff.text import printable
 
 from .trained import open_or_random, open_trained
 
-__all__ = ['Panel', 'Row', 'inputs', 'look', 'open_model']
+__all__ = ['Panel', 'Row', 'crop', 'enlarged', 'look', 'open_model']
 
 PANEL = 224         # pixels of a panel's longer side; smaller images are enlarged before a map is laid over them
 BATCH = 8           # images that go through a network at once
@@ -66,23 +67,20 @@ def open_model(name, ctx=None):
     return open_or_random(name, weights or None, ctx)
 
 
-def inputs(model, images):
-    """What a network is shown of photographs, as pictures again.
-
-    Parameters
-    ----------
-    model : Trained
-    images : sequence of PIL.Image
-
-    Returns
-    -------
-    list of numpy.ndarray, uint8 (H, W, 3)
-        The centre crop, enlarged to PANEL pixels where it is smaller.
-    """
-    return [_picture(model, array) for array in _arrays(model, images)]
+def crop(model, image):
+    """What a network (Trained) sees of an RGB PIL.Image: uint8 (H, W, 3), resized, its centre."""
+    return evaluation_crop(image, model.input_size, model.crop_ratio)
 
 
-def look(model, images, title, truths=None, method='grad_cam', with_fusion=False):
+def enlarged(picture):
+    """A picture, uint8 (H, W, 3), with its pixels repeated up to PANEL on the longer side where it is smaller."""
+    if max(picture.shape) >= PANEL:
+        return picture
+    times = PANEL / max(picture.shape)
+    return cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
+
+
+def look(model, crops, title, truths=None, method='grad_cam', with_fusion=False):
     """Grad-CAM of the class that a network names, for photographs.
 
     Parameters
@@ -90,7 +88,8 @@ def look(model, images, title, truths=None, method='grad_cam', with_fusion=False
     model : Trained
         Segmentation networks are shown the same crop, and explain the class that
         :func:`gluon_aff.gradcam.grad_cam` chooses.
-    images : sequence of PIL.Image
+    crops : sequence of numpy.ndarray, uint8 (H, W, 3)
+        What :func:`crop` gives of each photograph.
     title : str
         Of the row.
     truths : sequence of str, optional
@@ -106,20 +105,19 @@ def look(model, images, title, truths=None, method='grad_cam', with_fusion=False
     list of Row
     """
     ctx = device(model.net)
-    arrays = _arrays(model, images)
     explained, fused = [], {}
-    for start in range(0, len(arrays), BATCH):
-        part = arrays[start:start + BATCH]
-        data = mx.nd.array(np.stack(part), ctx=ctx)
+    for start in range(0, len(crops), BATCH):
+        pictures = [enlarged(each) for each in crops[start:start + BATCH]]
+        data = mx.nd.array(normalise(np.stack(crops[start:start + BATCH]), model.mean, model.std), ctx=ctx)
         found = grad_cam(model.net, data, method=method)
-        for index, (array, heat) in enumerate(zip(part, found.maps)):
-            picture = _picture(model, array)
+        for index, (picture, heat) in enumerate(zip(pictures, found.maps)):
             label, score, right = _verdict(model, found.outputs[index], found.classes[index],
                                            truths and truths[start + index])
-            explained.append(Panel(_blend(picture, heat, cv2.COLORMAP_TURBO, 0.5), f'{label}\n{score}', not right))
+            explained.append(Panel(_blend(picture, heat, cv2.COLORMAP_TURBO, 0.5), f'{printable(label)}\n{score}',
+                                   not right))
         for stage, maps in (fusion_weights(model.net, data) if with_fusion else {}).items():
-            for array, weights in zip(part, maps):
-                grey = cv2.cvtColor(cv2.cvtColor(_picture(model, array), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            for picture, weights in zip(pictures, maps):
+                grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
                 fused.setdefault(stage, []).append(
                     Panel(_blend(grey, weights, DIVERGING, 0.75), f'mean {weights.mean():.2f}'))
     return [Row(title, explained), *(Row(f'{title}, M of {stage}', panels) for stage, panels in fused.items())]
@@ -147,20 +145,6 @@ def _verdict(model, output, number, truth):
         return label, f'{share:.1%} of the pixels', right and (truth is None or share > 0)
     odds = np.exp(output - output.max())
     return label, f'{odds[number] / odds.sum():.2f}', right
-
-
-def _arrays(model, images):
-    return [evaluation_array(image, model.input_size, model.mean, model.std, model.crop_ratio) for image in images]
-
-
-def _picture(model, array):
-    """A network's input (3, H, W) as uint8 (H', W', 3)."""
-    values = array.transpose(1, 2, 0) * np.float32(model.std) + np.float32(model.mean)
-    picture = np.round(255 * values).clip(0, 255).astype(np.uint8)
-    if max(picture.shape) >= PANEL:
-        return picture
-    times = PANEL / max(picture.shape)
-    return cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
 
 
 def _diverging():

@@ -17,7 +17,7 @@ from gluon_aff.data.images import evaluation_array
 from model_zoo import get_model, model_info
 from model_zoo.__main__ import main
 from model_zoo.figure import SMALL, pages, save, wrap
-from model_zoo.gradcam import Panel, Row, inputs, look, open_model
+from model_zoo.gradcam import Panel, Row, crop, enlarged, look, open_model
 
 STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'report' / 'fashion_mnist.png'
 SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
@@ -101,13 +101,13 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     images = [whole.crop((28 * i, 0, 28 * i + 28, 28)).convert('RGB') for i in range(10)]
     data = np.stack([evaluation_array(image, model.input_size, model.mean, model.std, 1.0) for image in images])
     scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
-    row, *fused = look(model, images, 'AFF', ['trouser'] * 10, with_fusion=True)
+    row, *fused = look(model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True)
     assert not random and row.title == 'AFF'
     assert [panel.caption for panel in row.panels] == [f'{model.labels[each.argmax()]}\n{each.max():.2f}'
                                                        for each in scores]
     assert [panel.starred for panel in row.panels] == [model.labels[each.argmax()] != 'Trouser' for each in scores]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
-    original = inputs(model, images)[0]
+    original = enlarged(crop(model, images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
     resized = np.asarray(images[0].resize((32, 32), Image.BILINEAR))
     np.testing.assert_array_equal(original[3::7, 3::7], resized)

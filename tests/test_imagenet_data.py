@@ -668,14 +668,22 @@ def records(tmp_path_factory):
     return RecordFile(path)
 
 
-@pytest.mark.parametrize('train', [True, False])
-def test_an_image_that_is_damaged_inside_is_an_error_and_no_crash(tmp_path, train):
-    damaged = JPEG_HEAD[:100] + bytes(300) + b'\xff\xd9'
-    record_file(tmp_path / 'x.rec', [*numbered(3), (3.0, damaged)])
-    source = RecordFile(tmp_path / 'x.rec')
-    with pytest.raises(ValueError, match='image 3 of .*x.rec is') as caught:
-        batches(Images(source, 8, 4, *STATISTICS, train=train))
-    assert '\n' not in str(caught.value)
+def test_an_image_of_records_that_is_damaged_inside_or_too_large_is_left_out_by_name(tmp_path):
+    png = bytearray(encoded(photo(0)))
+    png[len(png) // 2] ^= 255
+    damaged = [JPEG_HEAD[:100] + bytes(300) + b'\xff\xd9', bytes(png)]
+    record_file(tmp_path / 'x.rec', [*numbered(3), *((3.0, content) for content in damaged)], index=False)
+    with open(tmp_path / 'x.rec', 'ab') as file:
+        begin, length = file.tell(), 2 ** 28 + 24
+        file.write(struct.pack('<II', 0xced7230a, length) + bytes(24))
+        file.truncate(begin + 8 + length)
+    source = RecordFile(tmp_path / 'x.rec', workers=2)
+    assert source.target.tolist() == [0, 1, 2] and sorted(source.skipped) == [3, 4, 5]
+    for number, sentence in source.skipped.items():
+        assert sentence.startswith(f'image {number} of {tmp_path}') and '\n' not in sentence
+    assert 'more than the 256 MiB' in source.skipped[5]
+    (data, label), = batches(Images(source, 8, 3, *STATISTICS, train=True))
+    assert sorted(label.tolist()) == [0, 1, 2]
 
 
 def test_a_record_file_gives_whole_epochs_to_images_as_folders_do(packed):

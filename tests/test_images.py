@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -117,6 +118,45 @@ def test_damaged_exif_leaves_the_picture(garbage, form, cut):
         assert {pixels.shape, pixels.swapaxes(0, 1).shape} == {(24, 36, 3), (36, 24, 3)}
 
 
+def chunk(kind, content, crc=None):
+    """A PNG's."""
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content)
+                                                                          if crc is None else crc)
+
+
+@pytest.mark.parametrize('damage', [
+    chunk(b'tEXt', b'Title\0x', 1), chunk(b'iCCP', b'icc\0\1garbage'), chunk(b'iCCP', b''), chunk(b'pHYs', b'abc'),
+    chunk(b'gAMA', b''), chunk(b'cHRM', bytes(5)), chunk(b'sRGB', b''), chunk(b'acTL', b'1'), chunk(b'tRNS', b''),
+    chunk(b'zTXt', b'a\0\0' + zlib.compress(bytes(2 ** 21))), chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0', 2),
+    chunk(b'tEXt', b'a\0' + bytes(1000)) * 67000])
+@pytest.mark.parametrize('after_pixels', [False, True])
+def test_damaged_metadata_of_a_png_leave_the_picture_and_its_orientation(damage, after_pixels):
+    content = encoded(PHOTO, exif=exif(6))
+    position = len(content) - 12 if after_pixels else 33
+    damaged = content[:position] + damage + content[position:]
+    np.testing.assert_array_equal(read(damaged), UPRIGHT[6](np.asarray(PHOTO)))
+    with pytest.raises(ValueError, match='can be read'):
+        read(damaged[:-30])
+
+
+@pytest.mark.parametrize('damage', [b'\xff\xe2\0\x0eICC_PROFILE\0', b'\xff\xed\0\x18Photoshop 3.0\x008BIM\4\4',
+                                    b'\xff\xe2\0\x0eMPF\0II*\0\x08\0\0\0'])
+def test_damaged_metadata_of_a_jpeg_leave_the_picture_and_its_orientation(damage):
+    content = encoded(PHOTO, 'JPEG', exif=exif(6))
+    np.testing.assert_array_equal(read(content[:2] + damage + content[2:]), read(content))
+
+
+@pytest.mark.parametrize('tag, kind, count, value', [
+    (254, 3, 2 ** 31, 9), (270, 1, 2 ** 31, 2 ** 32 - 1), (274, 1, 2 ** 31, 0), (700, 4, 1, 2 ** 31), (700, 12, 1, 9)])
+def test_damaged_tags_of_a_tiff_leave_the_picture(tag, kind, count, value):
+    entries = [(256, 4, 1, 36), (257, 4, 1, 24), (259, 4, 1, 1), (262, 4, 1, 1), (273, 4, 1, 8), (277, 4, 1, 1),
+               (278, 4, 1, 24), (279, 4, 1, 36 * 24), (258, 4, 1, 8), (tag, kind, count, value)]
+    grey = PHOTO.convert('L')
+    content = b'II*\0' + struct.pack('<I', 8 + 36 * 24) + grey.tobytes() + struct.pack('<H', len(entries))
+    content += b''.join(struct.pack('<HHII', *entry) for entry in sorted(entries)) + bytes(4)
+    np.testing.assert_array_equal(read(content)[..., 0], np.asarray(grey))
+
+
 def grey16(high, low=77):
     return high.astype(np.uint16) * 256 + low
 
@@ -207,6 +247,21 @@ def test_the_first_picture_is_read_and_the_content_says_what_it_is(tmp_path):
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / 'really.tga')), np.asarray(PHOTO))
 
 
+def of_side(side):
+    """A small JPEG that says it is a square of this side."""
+    content = bytearray(encoded(PHOTO, 'JPEG'))
+    begin = content.index(b'\xff\xc0') + 5
+    content[begin:begin + 4] = struct.pack('>HH', side, side)
+    return bytes(content)
+
+
+def tiled(side):
+    """A TIFF of 9 x 9 pixels in one tile of this side."""
+    entries = [(256, 9), (257, 9), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side), (324, 8), (325, 9)]
+    return (b'II*\0' + struct.pack('<I', 8 + 9) + zlib.compress(b'') + b' ' + struct.pack('<H', len(entries))
+            + b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in entries) + bytes(4))
+
+
 @pytest.mark.parametrize('make, says', [
     (lambda path: os.mkfifo(path), 'can be read but a pipe, a socket or a device'),
     (lambda path: path.symlink_to('/dev/zero'), 'can be read but a pipe, a socket or a device'),
@@ -219,6 +274,8 @@ def test_the_first_picture_is_read_and_the_content_says_what_it_is(tmp_path):
     (lambda path: path.write_bytes(encoded(Image.new('L', (4100, 4100)), 'JPEG2000')), '16 million pixels'),
     (lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 2 ** 28 + 1), 'more than the 256 MiB'),
     (lambda path: path.write_bytes(encoded(PHOTO, 'JPEG')[:-2]), 'can be read whole, as its end is missing'),
+    (lambda path: path.write_bytes(of_side(1000)), 'can be read whole, as its end is missing'),
+    (lambda path: path.write_bytes(tiled(30000)), 'has tiles of 30000 x 30000: .* 64 million pixels'),
 ])
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
 def test_what_is_no_picture_or_too_large_is_refused_in_one_sentence(tmp_path, make, says):

@@ -8,7 +8,7 @@ from reference import refused
 from gluon_aff.data import labels
 from gluon_aff.data.labels import read_class_names, write_class_names
 
-NAMES = ('cat', 'Löwe', '猫', 'a b\t', '', 'T-shirt/top')
+NAMES = ('cat', 'Löwe', '猫', 'a b\t', 'cat', 'T-shirt/top')
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig'])
@@ -20,12 +20,20 @@ def test_names_are_read_as_editors_save_them(tmp_path, encoding, newline, end):
 
 
 @pytest.mark.parametrize('data', ['Löwe\n'.encode('latin-1'), codecs.BOM_UTF16_LE + 'cat\n'.encode('utf-16-le'),
+                                  'cat\n'.encode('utf-16-le'), 'cat\n'.encode('utf-16-be'),
                                   b'cat\ndog\xff'])
 def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path, data):
     path = tmp_path / 'classes.txt'
     path.write_bytes(data)
     with refused(f'{path} is not UTF-8 .*; save it as UTF-8'):
         read_class_names(str(path))
+
+
+@pytest.mark.parametrize('text, line', [('cat\n\ndog\n', 2), ('\ncat\n', 1), ('', 1), ('\n\n', 1)])
+def test_an_empty_line_names_no_class(tmp_path, text, line):
+    (tmp_path / 'classes.txt').write_text(text)
+    with refused(f'Line {line} of .*classes.txt is empty'):
+        read_class_names(str(tmp_path / 'classes.txt'))
 
 
 def test_a_missing_or_endless_file_is_refused(tmp_path):
@@ -39,7 +47,7 @@ def test_a_missing_or_endless_file_is_refused(tmp_path):
         read_class_names(str(tmp_path / 'large'))
 
 
-@pytest.mark.parametrize('name', ['a\nb', 'a\rb', '', 'a\udcff'])
+@pytest.mark.parametrize('name', ['a\nb', 'a\rb', '', 'a\udcff', 'a\0', '\ufeffa'])
 def test_names_that_a_line_cannot_hold_are_not_written(tmp_path, name):
     with refused('class name .* rename its folder'):
         write_class_names(str(tmp_path / 'classes.txt'), ['cat', name])

@@ -351,6 +351,26 @@ def test_an_image_that_its_exif_data_turn_is_left_out(folder, value):
         assert data.ids == [3, 4] and data.report == []
 
 
+@pytest.mark.parametrize('name, options', [
+    ('x.png', {'exif': b'Exif\0\0garbage'}), ('x.webp', {'exif': b'garbage'}), ('x.jpg', {'exif': b'Exif\0\0MM\0*'}),
+    ('x.jpg', {'exif': b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\1\0\1\0\0\0\6\0\0\0'}),
+    ('x.tif', {'tiffinfo': {700: b'\xff'}})])
+def test_damaged_metadata_and_an_orientation_that_is_none_leave_the_image(folder, name, options):
+    Image.open(folder / '3.png').save(folder / name, **options)
+    data = read(folder, changed(lambda c: c['images'][0].update(file_name=name)))
+    assert data.ids == [3, 4] and data.report == [] and data[0][0].shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize('image, options, says', [
+    (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {274: 6}}, 'EXIF or XMP data turn it'),
+    (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {700: b'tiff:Orientation="6"'}}, 'EXIF or XMP data turn it'),
+    (Image.new('F', (WIDTH, HEIGHT)), {}, 'floating-point numbers')])
+def test_what_cannot_be_read_later_is_left_out_at_once(folder, image, options, says):
+    image.save(folder / 'x.tif', **options)
+    data = read(folder, changed(lambda c: c['images'][0].update(file_name='x.tif')))
+    assert data.ids == [4] and says in data.report[0]
+
+
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGBA'])
 def test_images_of_other_modes_are_read_as_rgb(folder, mode):
     Image.open(folder / '3.png').convert(mode).save(folder / 'other.tif')

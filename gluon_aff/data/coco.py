@@ -18,12 +18,13 @@ except ModuleNotFoundError:
 
 from ..errors import unknown
 from ..text import printable
+from .check import decode_whole
 from .images import opened, read_image
+from .orientation import orientation
 from .segmentation import IGNORED
 
 __all__ = ['CocoSegmentation']
 
-ORIENTATION = 0x0112        # EXIF tag
 SLACK = 1.0                 # COCO's own polygons and boxes stick out by up to a pixel
 MAX_CHARACTERS = 13         # of a number in compressed run lengths, which has 64 bits
 WHOLE = re.compile('0|-?[1-9][0-9]{,17}')       # not '007', which may stand beside '7'
@@ -45,11 +46,11 @@ class CocoSegmentation:
     texts are ids as they are; coordinates are numbers. iscrowd may be true or false, and is 0 where it is missing.
 
     An image whose mask could be wrong is left out, and `report` says so: one that is missing, lies outside the folder,
-    cannot be read, has another size than the file says, or an EXIF orientation; two images or annotations of one id
-    that differ; an annotation without a segmentation, or of a category that the file does not list; one with a box of
-    no area, a polygon of fewer than three points or of points on one line, a polygon or a box that reaches more than a
-    pixel out of the image, damaged run lengths, or another iscrowd; one that covers no pixel, or none of its box. So
-    is an image that shows crowds only. Every image is read once for that.
+    cannot be read, has another size than the file says, or is stored turned, by its EXIF or XMP data; two images or
+    annotations of one id that differ; an annotation without a segmentation, or of a category that the file does not
+    list; one with a box of no area, a polygon of fewer than three points or of points on one line, a polygon or a box
+    that reaches more than a pixel out of the image, damaged run lengths, or another iscrowd; one that covers no pixel,
+    or none of its box. So is an image that shows crowds only. Every image is read once for that.
 
     Parameters
     ----------
@@ -316,15 +317,16 @@ def _check_image(path, entry):
     """(width, height) of an image that is as its entry says."""
     try:
         with opened(path) as image:
-            size, orientation = image.size, image.getexif().get(ORIENTATION, 1)
-            image.draft(None, (image.width // 8 or 1, image.height // 8 or 1))        # whole, but quicker, for a JPEG
-            image.load()
+            turn, size = orientation(image), image.size
+            decoded = decode_whole(image)
+            if image.format == 'TIFF':
+                size = decoded      # Pillow may turn a TIFF by an orientation that is none
     except ValueError as error:
         raise MaskError(str(error).rstrip('.')) from None
+    if turn != 1:
+        raise MaskError('its EXIF or XMP data turn it, so which way up its annotations are is unknown; save it upright')
     stated = tuple(_whole(entry.get(key)) for key in ('width', 'height'))
     if size != stated or bool in map(type, stated):
         raise MaskError(f'it is {size[0]} x {size[1]}, not {repr(stated[0])[:20]} x {repr(stated[1])[:20]} as the file '
                         'says')
-    if orientation in range(2, 9):      # anything else is no orientation
-        raise MaskError('its EXIF data turn it, so which way up its annotations are is unknown; save it upright')
     return size

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import positive
-from .images import opened, upright
+from .check import unreadable
+from .images import opened
 from .walk import IMAGE_SUFFIXES, find_images
 
 __all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'usable_images']
 
-CHUNK = 64
 # Of folders that are parts of a data set.
 TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
@@ -164,7 +162,7 @@ def _tree(root, skipped):
 
 def _readable(root, tree, skipped, workers):
     """A tree without the files that are no whole images, which are added to `skipped`."""
-    broken = _unreadable([path for paths in tree.values() for path in paths], f'check {root}', workers)
+    broken = unreadable([path for paths in tree.values() for path in paths], opened, f'check {root}', workers)
     skipped.update(broken)
     readable = {name: [path for path in paths if path not in broken] for name, paths in tree.items()}
     for name, paths in readable.items():
@@ -203,32 +201,5 @@ def usable_images(paths, workers=4):
         Of the files that are left out, by path: a sentence that says why.
     """
     images, skipped = find_images(paths)
-    skipped.update(_unreadable(images, 'check images', workers))
+    skipped.update(unreadable(images, opened, 'check images', workers))
     return [path for path in images if path not in skipped], skipped
-
-
-def _unreadable(paths, title, workers):
-    """Of the files that are no whole images, by path: why."""
-    def check(chunk):
-        return {path: why for path, why in zip(chunk, map(_why_not, chunk)) if why}
-    found = {}
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc=title, unit='image', leave=False,
-                                                   disable=None) as bar:
-        # Chunks, as a future for each of a million files would take a gigabyte.
-        chunks = [paths[i:i + CHUNK] for i in range(0, len(paths), CHUNK)]
-        for chunk, bad in zip(chunks, pool.map(check, chunks)):
-            found.update(bad)
-            bar.update(len(chunk))
-            bar.set_postfix(unreadable=len(found))
-    return found
-
-
-def _why_not(path):
-    try:
-        with opened(path) as image:
-            # An eighth of a JPEG is decoded in half of the time, and from all of its bytes.
-            image.draft(None, (1, 1))
-            upright(image)
-    except ValueError as error:
-        return str(error)
-    return None

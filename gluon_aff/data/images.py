@@ -20,11 +20,12 @@ import math
 import os
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from .metadata import without_metadata
 from .orientation import ORIENTATION, orientation
 
 __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'read_image', 'short_side', 'upright']
@@ -76,7 +77,7 @@ strict = _Strict()
 
 @contextmanager
 def opened(file, name=None):
-    """Within the block, the image in a file, its pixels not decoded yet.
+    """Within the block, the image in a file, the pixels of a JPEG not decoded yet.
 
     Parameters
     ----------
@@ -92,8 +93,7 @@ def opened(file, name=None):
     name = name or file
     try:
         size = _check_file(file)
-        with strict, Image.open(file, formats=_formats(name)) as image:
-            _check_image(image, size)
+        with strict, _open(file, _formats(name), size) as image:
             yield image
     except FileNotFoundError:
         raise ValueError(f'There is no file {name}.') from None
@@ -103,6 +103,37 @@ def opened(file, name=None):
         raise ValueError(f'{name} {_too_many_pixels(MAX_PIXELS)}') from None
     except Exception as error:  # Pillow's readers raise what a damaged file leads them to, struct.error for one.
         raise ValueError(f'{name} is not an image that can be read ({type(error).__name__}).') from None
+
+
+def _open(file, formats, size):
+    try:
+        return _checked(Image.open(file, formats=formats), size)
+    except (ImageError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception:       # as in opened()
+        content = _content(file)
+        stripped = without_metadata(content)
+        if stripped in (b'', content):
+            raise
+    return _checked(Image.open(io.BytesIO(stripped), formats=formats), size)
+
+
+def _content(file):
+    if isinstance(file, (str, bytes, os.PathLike)):
+        with open(file, 'rb') as stream:
+            return stream.read()
+    file.seek(0)
+    return file.read()
+
+
+def _checked(image, size):
+    with ExitStack() as stack:
+        stack.enter_context(image)
+        _check_image(image, size)
+        if image.format == 'PNG':
+            image.load()        # its metadata may follow the pixels
+        stack.pop_all()
+    return image
 
 
 def _formats(name):
@@ -140,8 +171,16 @@ def _check_image(image, size):
     most = HEAVY.get(image.format, MAX_PIXELS)
     if image.width * image.height > most:
         raise ImageError(f'is {image.width} x {image.height}: it {_too_many_pixels(most)}')
-    if image.format == 'JPEG' and not _has_end(image.fp):
+    if image.format == 'TIFF' and math.prod(_sides(image.tag_v2)) > most:
+        raise ImageError(f'has tiles of {" x ".join(map(str, _sides(image.tag_v2)))}: it {_too_many_pixels(most)}')
+    # A block of 8 x 8 pixels has at least a bit.
+    if image.format == 'JPEG' and (not _has_end(image.fp) or image.width * image.height > 512 * size):
         raise ImageError('is not an image that can be read whole, as its end is missing.')
+
+
+def _sides(tags):
+    """Width and height of a TIFF's tiles, 0 without any."""
+    return [side if isinstance(side, int) else 0 for side in (tags.get(322), tags.get(323))]
 
 
 def _too_many_pixels(most):

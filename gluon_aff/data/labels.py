@@ -68,7 +68,7 @@ def read_class_names(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not UTF-8, or longer than any list of class names.
+        If it is not UTF-8, has an empty line between others, or is longer than any list of class names.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no file of class names {path}.')
@@ -77,10 +77,16 @@ def read_class_names(path):
                          'each class.')
     try:
         with open(path, encoding='utf-8-sig') as file:
-            return tuple(file.read().rstrip('\n').split('\n'))
+            text = file.read()
+        damaged = text.find('\0')        # of UTF-16
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not UTF-8 (byte {error.start}); save it as UTF-8, with a class name on each line.'
-                         ) from None
+        damaged = error.start
+    if damaged >= 0:
+        raise ValueError(f'{path} is not UTF-8 (byte {damaged}); save it as UTF-8, with a class name on each line.')
+    names = tuple(text.rstrip('\n').split('\n'))
+    if '' in names:
+        raise ValueError(f'Line {names.index("") + 1} of {path} is empty; it needs a class name on each line.')
+    return names
 
 
 def write_class_names(path, names):
@@ -94,10 +100,12 @@ def write_class_names(path, names):
     Raises
     ------
     ValueError
-        If a name has a line break, or bytes of a folder's name that are not UTF-8; nothing is written.
+        If a name has a line break, a null or a byte order mark in front, or bytes of a folder's name that are not
+        UTF-8; nothing is written.
     """
     for name in names:
-        if not name or '\n' in name or '\r' in name or any('\ud800' <= c <= '\udfff' for c in name):
-            raise ValueError(f'The class name {name!r} is empty, has a line break or is not UTF-8; rename its folder.')
+        if name[:1] in ('', '\ufeff') or any(c in '\n\r\0' or '\ud800' <= c <= '\udfff' for c in name):
+            raise ValueError(f'The class name {name!r} is empty, has a line break or a byte order mark, or is not '
+                             'UTF-8; rename its folder.')
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{name}\n' for name in names)

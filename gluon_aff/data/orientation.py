@@ -64,6 +64,7 @@ def _exif_orientation(file):
 
 def _xmp_orientation(image):
     text = image.info.get('XML:com.adobe.xmp') or image.info.get('xmp') or ''
-    text = text if isinstance(text, str) else bytes(text).decode('utf-8', 'replace')
-    value = re.search(r'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\s*["\'<]', text)
+    if isinstance(text, bytes):
+        text = text.decode('utf-8', 'replace')
+    value = isinstance(text, str) and re.search(r'tiff:Orientation(?:\s*=\s*["\']|>)\s*([1-8])\s*["\'<]', text)
     return int(value[1]) if value else 1

@@ -12,15 +12,16 @@ import struct
 
 import numpy as np
 
+from ..errors import positive
 from . import labels
-from .images import opened, upright
+from .check import unreadable
+from .images import MAX_BYTES, opened
 
 __all__ = ['RecordFile', 'write_record']
 
 MAGIC, MAGIC_BYTES = 0xced7230a, struct.pack('<I', 0xced7230a)
 FRAME, HEADER = struct.Struct('<II'), struct.Struct('<IfQQ')
 MAX_CLASSES = 100_000       # more than any data set has; a larger label is damage
-JPEG, PNG = (b'\xff\xd8\xff', b'\xff\xd9'), (b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82')
 
 
 class RecordFile:
@@ -32,6 +33,8 @@ class RecordFile:
     index : str, optional
         Its .idx file; by default the one of the same name, if there is one. It is only checked, as the records are
         found without it.
+    workers : int, default 4
+        Threads that decode each image once, to find those that cannot be read.
 
     Attributes
     ----------
@@ -50,23 +53,23 @@ class RecordFile:
         If there is no such file, or no such index.
     ValueError
         If it is damaged, holds no image that can be read, a label is no whole number below 100,000, or the index or
-        the names of the classes belong to another file. Of a JPEG or PNG only the beginning and the end are looked at,
-        other images are decoded.
+        the names of the classes belong to another file.
     """
 
-    def __init__(self, path, index=None):
+    def __init__(self, path, index=None, workers=4):
+        positive('workers', workers)
         self.path = os.fspath(path)
         for file in filter(None, (self.path, index)):
             if not os.path.isfile(file):
                 raise FileNotFoundError(f'There is no file {file}; name a .rec file, such as gluon-aff records makes '
                                         'from folders of images, and its .idx, if any.')
-        self._offsets, self.target, doubtful = self._scan()
+        self._offsets, self.target = self._scan()
         beside = os.path.splitext(self.path)[0] + '.idx'
         if index or os.path.isfile(beside):
             self._check_index(index or beside)
-        self.records = np.arange(len(self.target))
-        self.skipped = self._unreadable(doubtful)
-        self.records = np.delete(self.records, np.array(list(self.skipped), int))
+        records = range(len(self.target))
+        self.skipped = unreadable(records, self._open, f'check {self.path}', workers)
+        self.records = np.delete(records, np.array(list(self.skipped), int))
         self.target = self.target[self.records]
         if not len(self):
             raise ValueError(f'{self.path} holds no image that can be read: {self.skipped[0]}')
@@ -85,6 +88,9 @@ class RecordFile:
     def _content(self, record):
         """The image file in a record."""
         begin, end = self._offsets[record:record + 2]
+        if end - begin > MAX_BYTES:
+            raise ValueError(f'image {record} of {self.path} has more than the {MAX_BYTES >> 20} MiB that are read; '
+                             'make it smaller.')
         with open(self.path, 'rb') as file:
             file.seek(begin)
             content = file.read(end - begin)
@@ -100,13 +106,13 @@ class RecordFile:
         return content[HEADER.size + 4 * HEADER.unpack_from(content)[0]:]
 
     def _scan(self):
-        """Offsets and labels from the head of each record, and the numbers of those whose image may be damaged."""
-        offsets, target, doubtful = [], [], []
+        """Offsets and labels, from the head of each record."""
+        offsets, target = [], []
         total, position, unfinished = os.path.getsize(self.path), 0, False
         with open(self.path, 'rb', buffering=0) as file:
             while position < total:
                 file.seek(position)
-                head = file.read(FRAME.size + HEADER.size + 12)
+                head = file.read(FRAME.size + HEADER.size + 4)
                 if len(head) < FRAME.size or not head.startswith(MAGIC_BYTES):
                     raise self._damaged(position)
                 word = FRAME.unpack_from(head)[1]
@@ -118,16 +124,13 @@ class RecordFile:
                     raise ValueError(f'{self.path} is cut short: image {len(offsets)} ends at byte {end} of {total}; '
                                      'copy or make it again.')
                 if kind < 2:
-                    file.seek(end - 8)
-                    if kind or not _looks_whole(head[FRAME.size + HEADER.size:], file.read(8)):
-                        doubtful.append(len(offsets))
                     offsets.append(position)
                     target.append(self._label(head[FRAME.size:FRAME.size + _length(word)], position))
                 unfinished = kind in (1, 2)
                 position += FRAME.size + _filled(word)
         if unfinished or not offsets:
             raise ValueError(f'{self.path} {"is cut short" if offsets else "holds no image"}; copy or make it again.')
-        return np.array([*offsets, total]), np.array(target, np.int32), doubtful
+        return np.array([*offsets, total]), np.array(target, np.int32)
 
     def _damaged(self, position):
         if position == 0:
@@ -160,16 +163,6 @@ class RecordFile:
                              f'{len(self)}, or they are at other places; make it anew, or remove it, as it is not '
                              'needed here.')
 
-    def _unreadable(self, doubtful):
-        found = {}
-        for record in doubtful:
-            try:
-                with self._open(record) as image:
-                    upright(image)
-            except ValueError as error:
-                found[record] = str(error)
-        return found
-
     def _names(self):
         classes = int(self.target.max()) + 1
         path = os.path.join(os.path.dirname(self.path), 'classes.txt')
@@ -189,10 +182,6 @@ def _length(word):
 def _filled(word):
     """The length up to the next multiple of four bytes."""
     return _length(word) + 3 & ~3
-
-
-def _looks_whole(head, tail):
-    return any(head.startswith(first) and tail.endswith(last) for first, last in (JPEG, PNG))
 
 
 def write_record(file, label, key, content):

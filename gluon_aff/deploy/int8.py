@@ -11,6 +11,7 @@ from ..data.folders import usable_images
 from ..data.images import read_image
 from ..files import write_whole
 from ..spec import ModelSpec
+from ..text import printable
 from .external_data import check_no_external_data
 from .onnx_file import import_onnx, import_onnxruntime, session
 
@@ -238,7 +239,7 @@ def _in_folder(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
     files, skipped = usable_images([folder])
     for sentence in skipped.values():
-        log.warning(sentence)
+        log.warning(printable(sentence))
     if not files:
         raise ValueError(f'Folder {folder} holds no image that can be read.')
     return files

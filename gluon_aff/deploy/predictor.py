@@ -12,6 +12,7 @@ from ..data.images import read_image, upright
 from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
+from ..text import printable
 from .backends import BACKENDS, block, open_backend
 from .folder import read_export
 
@@ -278,7 +279,7 @@ def _images(images):
 def _paths(path):
     images, skipped = find_images([path])
     for sentence in skipped.values():
-        log.warning(sentence)
+        log.warning(printable(sentence))
     return images
 
 

@@ -124,7 +124,8 @@ class RunFolder:
                                                                     errors='backslashreplace') as file:
                     print(f'Left out: {len(self.skipped)}', *map(printable, self.skipped), sep='\n',
                           file=file)
-                print(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.', file=sys.stderr)
+                print(printable(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.'),
+                      file=sys.stderr)
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
         self._board = self._make_board()

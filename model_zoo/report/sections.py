@@ -13,7 +13,7 @@ from PIL import Image
 from gluon_aff.data.labels import FASHION_MNIST
 from gluon_aff.style import FUSION_COLOURS
 
-from ..gradcam import inputs, look
+from ..gradcam import crop, enlarged, look
 from ..published import HOSTS, PAPER, TABLES
 from ..registry import list_models, model_info
 from ..trained import open_trained
@@ -172,8 +172,10 @@ def gallery(size=96):
     images = _test_images(HERE / 'fashion_mnist.png')
     names = list_models('fashion_mnist_*', pretrained=True)
     opened = [open_trained(name) for name in names]
-    rows = [row for model in opened for row in look(model, images, model.name, FASHION_MNIST, with_fusion=True)]
-    originals = inputs(opened[0], images)
+    crops = [[crop(model, image) for image in images] for model in opened]
+    rows = [row for model, seen in zip(opened, crops)
+            for row in look(model, seen, model.name, FASHION_MNIST, with_fusion=True)]
+    originals = list(map(enlarged, crops[0]))
     cards = []
     for number, label in enumerate(FASHION_MNIST):
         pictures = [_image(originals[number], f'test image: {label}', 'image', size)]
