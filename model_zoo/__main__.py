@@ -462,6 +462,7 @@ def main(argv=None):
     with any_character(sys.stdout), warnings.catch_warnings():
         # Of Pillow's readers, about damaged metadata and sizes: what matters of it is an error here.
         warnings.filterwarnings('ignore', module='PIL')
+        warnings.filterwarnings('ignore', 'Glyph .* missing')       # a figure has a box in its place
         args = _parser().parse_args(argv)
         try:
             status = args.run(args)
