@@ -124,6 +124,23 @@ def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(picture
     assert round(picture.info['dpi'][0]) == 150 and picture.width < picture.height
 
 
+def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_kept(pictures, capsys, monkeypatch,
+                                                                                     recwarn):
+    drawn, seen = [], []
+    monkeypatch.setattr('model_zoo.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    monkeypatch.setattr('model_zoo.gradcam.look', lambda model, crops, *rest: seen.extend(crops) or look(
+        model, crops, *rest))
+    names = ('a$b$c.png', '$\\frac{$.png', 'a\n\x1b[2J.png', '写真.png', 'b\udcff.png')
+    for name in names:
+        Image.new('RGB', (3000, 20)).save(pictures / name, 'PNG')
+    status, _, err = run(capsys, *(pictures / name for name in names), '--models', SHIPPED[0], '-o', 'f.png')
+    assert status == 0 and err == '' and not any('Glyph' in str(each.message) for each in recwarn)
+    assert [each.shape for each in seen] == 5 * [(32, 32, 3)] and all(each.base is None or each.base.size < 9999
+                                                                      for each in seen)
+    written = {text for text, _ in texts(drawn[0])}
+    assert written >= {'a$b$c.png', '$\\frac{$.png', 'a\\n\\x1b[2J.png', '写真.png', 'b\\udcff.png'}
+
+
 def test_without_a_readable_image_nothing_is_drawn(pictures, capsys):
     status, said, err = run(capsys, pictures / 'broken.png', '--models', SHIPPED[0], '-o', pictures / 'f.png')
     assert status == 2 and said == '' and 'None of the 1 images could be read' in err

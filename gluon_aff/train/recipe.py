@@ -182,8 +182,8 @@ def train(args, net, task, train_data, test_data, run, ctx, workers):
         run.close()
     if workers.rank == 0:
         print(f'Best {task.headline} {best[task.headline]:.4f}, in epoch {best["epoch"]} of {args.num_epochs}; '
-              f'{run.path} holds its parameters (best.params, model.json), the log and the curves.\n'
-              f'To run it again in its place: {args.command} --overwrite')
+              f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
+              f'To run it again in its place: {printable(args.command)} --overwrite')
     return best
 
 
@@ -240,7 +240,7 @@ def run_script(name, main):
             main(sys.argv[1:])
     except Stopped as stopped:
         command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
-        print(f'{name}: {stopped}\nTo go on: {command}', file=sys.stderr)
+        print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
         status = 128 + stopped.number
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f'{name}: {printable(error)}', file=sys.stderr)
