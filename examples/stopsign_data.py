@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gluon_aff.data.folders import usable_images
 from gluon_aff.data.images import read_image
-from gluon_aff.errors import positive
+from gluon_aff.errors import in_words, positive
 from gluon_aff.text import printable
 
 SIZE = (256, 256)               # width, height of an image
@@ -171,4 +171,4 @@ if __name__ == '__main__':
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'stopsign_data.py: {printable(error)}')
+        sys.exit(f'stopsign_data.py: {printable(in_words(error))}')

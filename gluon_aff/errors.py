@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+import os
 
 import numpy as np
 
@@ -17,6 +18,13 @@ def unknown(kind, name, known):
     if len(known) <= 20:
         hint = f'{hint} Known: {printable(", ".join(known))}.'.strip()
     return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
+
+
+def in_words(error):
+    """An error as one sentence, an operating system's, which is a number and a path, as well."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f'{os.fsdecode(error.filename)} cannot be read or written: {error.strerror}.'
+    return str(error)
 
 
 def positive(name, value, or_zero=False):

@@ -20,6 +20,7 @@ from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import export
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.download import digest
+from gluon_aff.errors import in_words
 from gluon_aff.files import atomic, remove_abandoned
 from gluon_aff.gradcam import METHODS
 from gluon_aff.params_file import read_parameters
@@ -473,7 +474,7 @@ def main(argv=None):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (ValueError, OSError, ImportError) as error:
-            _say(error)
+            _say(in_words(error))
             return 2
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gluon_aff.text import any_character, printable
 from gluon_aff.train import RunFolder, run_script
+from model_zoo.__main__ import main
 
 
 def test_of_all_characters_those_that_act_or_hide_are_escaped_and_no_others():
@@ -46,16 +47,28 @@ def test_examples(text, shown):
 def test_a_training_scripts_error_and_log_are_escaped(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'argv', ['train.py'])
 
-    def main(argv):
+    def script(argv):
         run = RunFolder(tmp_path, {}, skipped=['a\nb.png is no image.'])
         run.begin(fresh=True)
         run.log('Resuming from \x1b[31m\udcff.')
         raise ValueError('There is no \u202efile\n.')
 
     with pytest.raises(SystemExit) as ended:
-        run_script('train.py', main)
+        run_script('train.py', script)
     out, err = capsys.readouterr()
     assert ended.value.code == 1 and out == 'Resuming from \\x1b[31m\\udcff.\n'
     assert err.endswith('train.py: There is no \\u202efile\\n.\n')
     assert (tmp_path / 'log.txt').read_text() == out
     assert (tmp_path / 'skipped.txt').read_text() == 'Left out: 1\na\\nb.png is no image.\n'
+
+
+def test_what_the_system_refuses_is_a_sentence_in_scripts_and_commands(tmp_path, capsys, monkeypatch):
+    (tmp_path / 'file\n').write_text('')
+    sentence = f'{tmp_path}/file\\n/x cannot be read or written: Not a directory.\n'
+    monkeypatch.setattr(sys, 'argv', ['train.py'])
+    with pytest.raises(SystemExit):
+        run_script('train.py', lambda argv: open(tmp_path / 'file\n' / 'x'))
+    assert capsys.readouterr().err == f'train.py: {sentence}'
+    monkeypatch.setattr('model_zoo.__main__.purge', lambda root: open(tmp_path / 'file\n' / 'x'))
+    assert main(['purge']) == 2
+    assert capsys.readouterr().err == f'gluon-aff: {sentence}'

@@ -70,7 +70,7 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
                     order = np.random.RandomState(seed).permutation(order)
                 skipped.update(_pack(files, order, os.path.join(folder, name), resize, quality, workers))
         except OSError as error:
-            raise OSError(error.errno, f'The records cannot be written: {error.strerror}', output) from None
+            raise OSError(error.errno, error.strerror, output) from None
         for name in ('train.rec', 'train.idx', 'val.rec', 'val.idx', 'classes.txt'):
             os.replace(os.path.join(folder, name), os.path.join(output, name))
     return skipped

@@ -8,6 +8,7 @@ import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
 from ..data.identity import identity
+from ..errors import in_words
 from ..text import any_character, printable
 from .arguments import launched, resuming, run_arguments
 from .checkpoint import checkpoints
@@ -243,7 +244,7 @@ def run_script(name, main):
         print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
         status = 128 + stopped.number
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f'{name}: {printable(error)}', file=sys.stderr)
+        print(f'{name}: {printable(in_words(error))}', file=sys.stderr)
         status = 1
     sys.stderr.flush()
     sys.stdout.flush()
