@@ -20,7 +20,7 @@ import math
 import os
 import stat
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -127,13 +127,14 @@ def _content(file):
 
 
 def _checked(image, size):
-    with ExitStack() as stack:
-        stack.enter_context(image)
+    try:
         _check_image(image, size)
         if image.format == 'PNG':
             image.load()        # its metadata may follow the pixels
-        stack.pop_all()
-    return image
+        return image
+    except BaseException:
+        with image:     # which closes it
+            raise
 
 
 def _formats(name):
@@ -174,7 +175,7 @@ def _check_image(image, size):
     if image.format == 'TIFF' and math.prod(_sides(image.tag_v2)) > most:
         raise ImageError(f'has tiles of {" x ".join(map(str, _sides(image.tag_v2)))}: it {_too_many_pixels(most)}')
     # A block of 8 x 8 pixels has at least a bit.
-    if image.format == 'JPEG' and (not _has_end(image.fp) or image.width * image.height > 512 * size):
+    if image.format == 'JPEG' and (not _has_end(image.fp, size) or image.width * image.height > 512 * size):
         raise ImageError('is not an image that can be read whole, as its end is missing.')
 
 
@@ -187,14 +188,16 @@ def _too_many_pixels(most):
     return f'has more than the {most // 10 ** 6} million pixels that are read; make it smaller.'
 
 
-def _has_end(file):
+def _has_end(file, size):
     """Whether a JPEG file, at its first scan, has an end marker, which is not among the coded pixels."""
+    try:
+        # Without a seek, which would empty the file's buffer.
+        if os.pread(file.fileno(), 2, size - 2) == END:
+            return True
+    except (AttributeError, OSError):       # on Windows, or in memory
+        pass
     position, last = file.tell(), b''
     try:
-        file.seek(-2, io.SEEK_END)
-        if file.read() == END:        # as nearly always
-            return True
-        file.seek(position)
         for chunk in iter(lambda: file.read(2 ** 16), b''):
             if END in last + chunk:
                 return True

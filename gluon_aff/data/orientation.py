@@ -25,7 +25,8 @@ def orientation(image):
         if ORIENTATION in image.tag_v2:        # it is gone where Pillow has turned the image
             value = _exif_orientation(image.fp)
     else:
-        value = _exif_orientation(io.BytesIO(_exif(image)))
+        exif = _exif(image)
+        value = _exif_orientation(io.BytesIO(exif)) if exif else None
     return value or _xmp_orientation(image)
 
 
