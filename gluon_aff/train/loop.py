@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -80,7 +80,7 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
 
     The network itself is trained, hybridized or not as it comes; 'float16' casts it, and with `accumulate` above 1 its
-    parameters' grad_req is 'add' afterwards.
+    parameters' grad_req is 'add' afterwards. MXNet's random generators are seeded anew for each batch.
 
     A progress bar goes to standard error, one line for each epoch to standard output and the run's log. Where the data
     loaders keep to it, everything random in an epoch is a function of the seed, the epoch and the image or batch, so a
@@ -94,13 +94,13 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
         The worker's share of the images: :class:`gluon_aff.data.cifar.Batches` or another with `batch_size`, `len` and
         `epoch(number, start)`.
     run : RunFolder
-        Written to by the first worker.
+        Written to by the first worker. Without `resume`, what another run left in it is removed.
     task : Classification or the like
         Loss and figures.
     epochs : int
     schedule : mxnet.lr_scheduler.LRScheduler
         By the number of updates.
-    ctx : list of mxnet.Context, default [mxnet.cpu()]
+    ctx : mxnet.Context or list of it, default mxnet.cpu()
         A batch is split among them.
     optimizer : str, default 'nesterov'
         A name of MXNet's or :class:`Nesterov`'s; StopSign's is 'adagrad'.
@@ -130,15 +130,21 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     Raises
     ------
     ValueError
-        If a checkpoint does not belong to this network or these arguments, or an epoch has no update.
+        If a checkpoint does not belong to this network or these arguments, an epoch has no update, or a value is out
+        of its range.
     FloatingPointError
         If the loss or a parameter is no longer finite; the last checkpoint is from before.
     Stopped
         On SIGTERM or Ctrl-C, with a checkpoint written.
     """
-    ctx, workers, arguments = ctx or [mx.cpu()], workers or Workers(), dict(arguments or {})
+    ctx = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
+    workers, arguments = workers or Workers(), dict(arguments or {})
     positive('epochs', epochs)
     positive('seed', seed, or_zero=True)
+    if not isinstance(schedule, mx.lr_scheduler.LRScheduler):
+        raise ValueError(f'schedule must be an LRScheduler, such as learning_rate() makes, got {schedule!r}.')
+    if dtype not in ('float32', 'float16'):
+        raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}.")
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
         raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
@@ -146,12 +152,14 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     if not len(test):
         raise ValueError(f'There is no held-out image for worker {workers.rank} of {workers.size}; hold out more.')
     if dtype == 'float16':
-        os.environ['MXNET_SAFE_ACCUMULATION'] = '1'     # or long sums in float16 lose their small terms
         net.cast(dtype)
     arrays, progress = read_checkpoint(resume) if resume else (None, Progress(arguments=arguments))
     if resume:
         check_arguments(progress.arguments, arguments, resume)
         _check_progress(progress, resume, task, epochs, batches, accumulate)
+        if progress.best and not run.holds_best():
+            raise ValueError(f'{resume} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
+                             'give the --save-dir of that run, or copy its best.params and model.json.')
         progress.arguments = arguments
         restore_parameters(net, arrays, resume)
     parameters = net.collect_params()
@@ -175,12 +183,28 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     with ExitStack() as stack:
         stack.callback(run.close)
         stack.enter_context(loop.signals)
+        if dtype == 'float16':
+            stack.enter_context(_safe_accumulation())
         if workers.size > 1:
             loop.alive = stack.enter_context(Watchdog(patience, loop.last_words)).alive
         for epoch in range(progress.epoch, epochs + 1):
             loop.train_epoch(train, epoch)
             loop.end_epoch(test, epoch)
     return progress.best
+
+
+@contextmanager
+def _safe_accumulation():
+    """Let MXNet sum float16 numbers in float32; long sums lose their small terms otherwise."""
+    name = 'MXNET_SAFE_ACCUMULATION'
+    before = os.environ.get(name)
+    os.environ[name] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _check_progress(progress, path, task, epochs, batches, accumulate):
@@ -192,7 +216,7 @@ def _check_progress(progress, path, task, epochs, batches, accumulate):
     updates = ((epoch - 1) * batches + batch) // accumulate
     wanted = {'epoch', 'lr', 'loss', task.train_score, task.headline}
     records = progress.history + ([progress.best] if progress.best else [])
-    if (batch >= batches or batch % accumulate or progress.updates != updates
+    if (batch > batches or batch % accumulate or progress.updates != updates
             or bool(progress.sums) != bool(batch) or progress.sums and tuple(progress.sums) != SUMS
             or any(not wanted <= set(record) or set(record) != set(records[0]) for record in records)):
         raise ValueError(f'{path} is damaged: {progress.updates} updates, batch {batch} of {batches} in epoch {epoch} '
@@ -323,6 +347,8 @@ class _Loop:
 
     def end_epoch(self, test, epoch):
         progress, task = self.progress, self.task
+        if epoch == 1:
+            self.save(epoch, self.batches)      # what is killed from here on goes on from here
         self.workers.average(list(self.net.collect_params('.*running_').values()))
         sums = dict(zip(progress.sums, self.workers.total(list(progress.sums.values())).tolist()))
         found = evaluate(self.net, test, self.ctx, task, self.workers, self.dtype, self.alive)
