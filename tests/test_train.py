@@ -127,7 +127,7 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
     best = train_cifar.main(['--width', '1', '--num-epochs', '2', '--batch-size', '256', '--save-dir',
                              str(tmp_path / 'run'), '--fusion', 'ms_se', '--no-wd'])
     said = json.loads((tmp_path / 'run' / 'model.json').read_text())
-    assert said['options'] == {'classes': 10, 'width': 1, 'final_drop': 0.0, 'fusion': 'ms_se'}
+    assert said['options'] == {'classes': 10, 'width': 1, 'fusion': 'ms_se'}
     assert said['accuracy'] == best['accuracy'] and '--fusion ms_se' in said['command']
     log = (tmp_path / 'run' / 'log.txt').read_text().splitlines()
     assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
@@ -400,8 +400,8 @@ def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path
     (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
     (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
     (['--fusion', 'af'], 'did you mean aff'),
-    (['--width', '0'], '--width must be 1 or more, got 0'),
-    (['--batch-size', '1'], '--batch-size must be 2'),
+    (['--width', '0'], '--width must be a whole number, 1 or more, got 0'),
+    (['--batch-size', '1'], '--batch-size must be a whole number, 2'),
     (['--batch-size', '2000'], '--batch-size must be 2 to 1437'),
     (['--model', 'aff_resnet50', '--width', '1'], 'option'),
 ])

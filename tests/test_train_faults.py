@@ -23,11 +23,13 @@ from test_resume import same, small, step, trained
 import train_cifar
 import train_imagenet
 import train_stopsign
+from gluon_aff.data.cifar import Batches
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.identity import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
-from gluon_aff.train import Progress, RunFolder, Workers, checkpoints, read_checkpoint, run_arguments, run_script
+from gluon_aff.train import (Classification, Progress, RunFolder, Segmentation, Workers, checkpoints, fit,
+                             learning_rate, read_checkpoint, run_arguments, run_script)
 from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
 from gluon_aff.train.launch import _own_flags
@@ -183,6 +185,36 @@ def test_ctrl_c_before_the_run_and_a_lack_of_memory_are_one_sentence(monkeypatch
         run_script('train.py', main)
     line, = capsys.readouterr().err.splitlines()
     assert ended.value.code == status and says in line
+
+
+@pytest.mark.parametrize('values, says', [
+    ({'ctx': [mx.cpu(0), mx.cpu(1)]}, 'is not initialised on cpu.0., cpu.1.; call net.initialize'),
+    ({'ctx': 'cpu'}, 'is not initialised on c, p, u'), ({'ctx': mx.gpu(0)}, 'is not initialised on gpu'),
+    ({'run': 'folder'}, "run must be a RunFolder, got 'folder'"),
+    ({'schedule': 0.1}, 'schedule must be an LRScheduler, got 0.1'),
+    ({'optimizer': 'nestrov'}, 'nestrov'), ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be a name'),
+    ({'optimizer_options': {'mom': 1}}, 'optimizer_options do not fit the optimizer nesterov'),
+    ({'dtype': 'float64'}, 'dtype must be'), ({'seed': 2 ** 32}, 'seed must be below'), ({'epochs': '2'}, 'epochs'),
+    ({'patience': 0}, 'patience must be seconds above 0'), ({'save_seconds': None}, 'save_seconds must be seconds'),
+    ({'accumulate': 3}, 'fewer than the 3'), ({'resume': 'auto'}, 'no checkpoint auto')])
+def test_wrong_values_of_fit_are_refused_before_a_run_begins(tmp_path, values, says):
+    net, _ = small()
+    data = Batches(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), 2, (0,) * 3, (1,) * 3)
+    with refused(says, (ValueError, FileNotFoundError)):
+        fit(net, data, data, **{'run': RunFolder(tmp_path / 'run', {}), 'task': Classification(10), 'epochs': 1,
+                                'schedule': learning_rate('constant', 0.1, 1, 2), **values})
+    assert not (tmp_path / 'run').exists()
+
+
+def test_labels_that_are_no_classes_are_refused():
+    for label in ([0, 5], [-1, 0]):
+        with refused('Labels must be 0 to 4, as the network has 5 classes, got'):
+            Classification(5).targets(np.array(label))
+    masks = np.array([[[-1, 0], [1, 2]]])
+    assert Segmentation(3).targets(masks) is masks
+    for wrong in (masks + 1, masks - 1):
+        with refused('Labels must be 0 to 2'):
+            Segmentation(3).targets(wrong)
 
 
 def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):

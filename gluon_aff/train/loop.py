@@ -14,10 +14,11 @@ import numpy as np
 from mxnet import autograd, gluon
 from tqdm import tqdm
 
-from ..errors import positive
+from ..errors import positive, short
 from .arguments import check_arguments
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .optimizer import Nesterov  # noqa: F401 - registers its name
+from .run import RunFolder
 from .stop import Stopped, StopSignals, Watchdog
 from .workers import Workers
 
@@ -140,11 +141,17 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     ctx = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
     workers, arguments = workers or Workers(), dict(arguments or {})
     positive('epochs', epochs)
-    positive('seed', seed, or_zero=True)
-    if not isinstance(schedule, mx.lr_scheduler.LRScheduler):
-        raise ValueError(f'schedule must be an LRScheduler, such as learning_rate() makes, got {schedule!r}.')
-    if dtype not in ('float32', 'float16'):
-        raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}.")
+    for name, good, wanted, value in (
+            ('run', isinstance(run, RunFolder), 'a RunFolder', run),
+            ('schedule', isinstance(schedule, mx.lr_scheduler.LRScheduler), 'an LRScheduler', schedule),
+            ('optimizer', isinstance(optimizer, str), 'a name', optimizer),
+            ('dtype', dtype in ('float32', 'float16'), "'float32' or 'float16'", dtype),
+            ('seed', positive('seed', seed, or_zero=True) < 2 ** 32, 'below 2 ** 32', seed),
+            ('patience', isinstance(patience, (int, float)) and patience > 0, 'seconds above 0', patience),
+            ('save_seconds', isinstance(save_seconds, (int, float)) and save_seconds >= 0, 'seconds', save_seconds)):
+        if not good:
+            raise ValueError(f'{name} must be {wanted}, got {short(value)}.')
+    _check_devices(net, ctx)
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
         raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
@@ -168,9 +175,12 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
             parameter.grad_req = 'add'
     if optimizer_options is None:
         optimizer_options = {'momentum': 0.9, 'wd': 1e-4} if optimizer == 'nesterov' else {}
-    trainer = workers.trainer(parameters, mx.optimizer.create(
-        optimizer, lr_scheduler=schedule, begin_num_update=progress.updates, multi_precision=dtype == 'float16',
-        **optimizer_options))
+    try:
+        rule = mx.optimizer.create(optimizer, lr_scheduler=schedule, begin_num_update=progress.updates,
+                                   multi_precision=dtype == 'float16', **optimizer_options)
+    except TypeError as error:
+        raise ValueError(f'optimizer_options do not fit the optimizer {optimizer} ({error}).') from None
+    trainer = workers.trainer(parameters, rule)
     if resume:
         restore_optimizer(net, trainer, arrays)
         arrays.close()
@@ -191,6 +201,15 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
             loop.train_epoch(train, epoch)
             loop.end_epoch(test, epoch)
     return progress.best
+
+
+def _check_devices(net, ctx):
+    """A ValueError where a parameter is not initialised, or not on all devices."""
+    for name, parameter in net.collect_params().items():
+        known = parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else ()
+        if not set(ctx) <= set(known):
+            raise ValueError(f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this '
+                             'ctx.')
 
 
 @contextmanager
