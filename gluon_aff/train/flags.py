@@ -98,8 +98,8 @@ def number(low, high=math.inf, ends='[]', kind=float, note=''):
         lower = f'above {low:g}' if ends[0] == '(' else f'{low:g} or more'
         limit = LARGEST[kind] if value > LARGEST[kind] else high
         upper = '' if limit == math.inf else f' and {"below" if ends[1] == ")" else "at most"} {limit:.10g}'
-        noun = 'a whole number' if kind is int else 'a finite number'
-        raise argparse.ArgumentTypeError(f'must be {noun}, {lower}{upper}{note}, got {text}')
+        noun = 'a finite number, ' if kind is float else 'a whole number, ' if math.isnan(value) else ''
+        raise argparse.ArgumentTypeError(f'must be {noun}{lower}{upper}{note}, got {text}')
     return parse
 
 
