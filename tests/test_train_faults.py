@@ -28,8 +28,8 @@ from gluon_aff.data.folders import image_folders
 from gluon_aff.data.identity import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
-from gluon_aff.train import (Classification, Progress, RunFolder, Segmentation, Workers, checkpoints, fit,
-                             learning_rate, read_checkpoint, run_arguments, run_script)
+from gluon_aff.train import (Classification, Progress, RunFolder, Segmentation, Stopped, Workers, checkpoints, evaluate,
+                             fit, learning_rate, read_checkpoint, run_arguments, run_script)
 from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
 from gluon_aff.train.launch import _own_flags
@@ -526,6 +526,18 @@ def test_what_ends_at_any_write_of_the_first_epoch_goes_on(run, tmp_path, monkey
         write(self, *arguments)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(RunFolder, method, killed)
+        train_cifar.main(flags)
+    train_cifar.main([*flags, '--resume'])
+    same(trained(flags[-1]), trained(run[-1]))
+
+
+def test_a_signal_during_the_evaluation_ends_after_it(run, tmp_path, monkeypatch):
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+    flags = [*run[:-1], str(tmp_path / 'run')]
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match='Stopped after 2 updates'):
+        patch.setattr('gluon_aff.train.loop.evaluate', signalled)
         train_cifar.main(flags)
     train_cifar.main([*flags, '--resume'])
     same(trained(flags[-1]), trained(run[-1]))
