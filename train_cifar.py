@@ -28,6 +28,8 @@ def parse_args(argv):
                         help="channels of the first stage are 16 x width, default the model's")
     add_classification_flags(parser, mixup_alpha=1.0, auto_aug='AutoAugment, the CIFAR-10 policy')
     add_flags(parser, save_dir='runs/cifar')
+    parser.idle += [('labels', 'without --dataset cifar100', lambda args: args.dataset != 'cifar100'),
+                    ('data_dir', 'with --dataset digits', lambda args: args.dataset == 'digits')]
     return parser.parse(argv)
 
 
@@ -48,7 +50,7 @@ def main(argv):
                          augment=AutoAugment('cifar10') if args.auto_aug else None, seed=args.seed, part=part)
     test_data = Batches(*test_set, size, data.mean, data.std, part=part)
 
-    net, options = start_network(args, data.labels, ctx, width=args.width, final_drop=args.drop_rate)
+    net, options = start_network(args, data.labels, ctx)
     task = classification_task(args, net, open_teacher(args, data.labels, ctx))
     spec = ModelSpec(args.model, 'classification', data.labels, (3, 32, 32), net.min_size, data.mean, data.std, 1.0)
     run = RunFolder(args.save_dir, {

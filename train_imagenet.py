@@ -38,6 +38,8 @@ def parse_args(argv):
     add_classification_flags(parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter '
                              'and lighting; for folders')
     add_flags(parser, save_dir='runs/imagenet')
+    parser.idle += [('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda args: not args.use_rec),
+                    ('data_dir val_fraction', 'with --use-rec', lambda args: args.use_rec)]
     return parser.parse(argv)
 
 
@@ -74,7 +76,7 @@ def main(argv):
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)
 
-    net, options = start_network(args, labels, ctx, final_drop=args.drop_rate or None)
+    net, options = start_network(args, labels, ctx)
     task = classification_task(args, net, open_teacher(args, labels, ctx))
     spec = ModelSpec(args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std,
                      args.crop_ratio)

@@ -18,9 +18,8 @@ from gluon_aff.files import atomic
 from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (RunFolder, ScriptParser, Segmentation, add_flags, batch_size, devices, get_workers,
                              initialize, naming_flags, number, run_script, train, whole)
-from model_zoo import get_model
 from model_zoo.trained import open_trained
-from model_zoo.training import check_task
+from model_zoo.training import build_network, check_task
 
 OVERLAYS = 12       # of the first held-out images
 
@@ -66,10 +65,7 @@ def main(argv):
     test_data = SegmentationBatches(sources[1], 1, card.mean, card.std, part=part)
 
     labels = sources[0].labels
-    asked = {'width': args.width, 'fusion': args.fusion, 'reduction': args.reduction,
-             'final_drop': args.drop_rate or None}
-    options = {'classes': len(labels), **{name: value for name, value in asked.items() if value is not None}}
-    net = get_model(args.model, **options)
+    net, options = build_network(args, len(labels))
     initialize(net, args.init, ctx)
     spec = ModelSpec(args.model, 'segmentation', labels, (3, args.input_size, args.input_size), net.min_size, card.mean,
                      card.std, 1.0)

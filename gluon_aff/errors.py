@@ -38,6 +38,12 @@ def positive(name, value, or_zero=False):
     return number
 
 
+def short(value):
+    """The repr of a value that others wrote, cut to at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:77]}...'
+
+
 def check_booleans(**arguments):
     """A ValueError that names the first argument which is neither True nor False."""
     for name, value in arguments.items():

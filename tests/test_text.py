@@ -56,7 +56,7 @@ def test_a_training_scripts_error_and_log_are_escaped(capsys, monkeypatch, tmp_p
     with pytest.raises(SystemExit) as ended:
         run_script('train.py', script)
     out, err = capsys.readouterr()
-    assert ended.value.code == 1 and out == 'Resuming from \\x1b[31m\\udcff.\n'
+    assert ended.value.code == 2 and out == 'Resuming from \\x1b[31m\\udcff.\n'
     assert err.endswith('train.py: There is no \\u202efile\\n.\n')
     assert (tmp_path / 'log.txt').read_text() == out
     assert (tmp_path / 'skipped.txt').read_text() == 'Left out: 1\na\\nb.png is no image.\n'

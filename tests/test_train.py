@@ -127,7 +127,7 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
     best = train_cifar.main(['--width', '1', '--num-epochs', '2', '--batch-size', '256', '--save-dir',
                              str(tmp_path / 'run'), '--fusion', 'ms_se', '--no-wd'])
     said = json.loads((tmp_path / 'run' / 'model.json').read_text())
-    assert said['options'] == {'classes': 10, 'width': 1, 'final_drop': 0.0, 'fusion': 'ms_se'}
+    assert said['options'] == {'classes': 10, 'width': 1, 'fusion': 'ms_se'}
     assert said['accuracy'] == best['accuracy'] and '--fusion ms_se' in said['command']
     log = (tmp_path / 'run' / 'log.txt').read_text().splitlines()
     assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
@@ -282,7 +282,13 @@ class Scale(mx.gluon.HybridBlock):
         return F.slice_axis(F.broadcast_mul(x, scale), axis=1, begin=0, end=10)
 
 
-def test_float16_trains_with_float32_copies_of_the_weights(tmp_path):
+@pytest.mark.parametrize('before', [None, '0'])
+def test_float16_trains_with_float32_copies_of_the_weights(tmp_path, monkeypatch, before):
+    """And with safe sums, while it trains."""
+    safe = 'MXNET_SAFE_ACCUMULATION'
+    monkeypatch.delenv(safe, raising=False)
+    if before:
+        monkeypatch.setenv(safe, before)
     data, train, test = small_digits()
     net = Scale()
     net.initialize()
@@ -291,6 +297,7 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path):
 
     class Watched(Nesterov):
         def create_state_multi_precision(self, index, weight):
+            assert os.environ[safe] == '1'
             seen.append(create(self, index, weight))
             return seen[-1]
     mx.optimizer.register(Watched)
@@ -300,7 +307,7 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path):
     momentum, copy = seen[0]
     assert net.scale.data().dtype == np.float16 and copy.dtype == momentum.dtype == np.float32
     np.testing.assert_array_equal(copy.asnumpy().astype(np.float16), net.scale.data().asnumpy())
-    assert np.abs(momentum.asnumpy()).max() > 0 and os.environ['MXNET_SAFE_ACCUMULATION'] == '1'
+    assert np.abs(momentum.asnumpy()).max() > 0 and os.environ.get(safe) == before
     assert math.isfinite(best['loss'])
 
 

@@ -2,6 +2,7 @@
 import copy
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,11 +23,13 @@ from test_resume import same, small, step, trained
 import train_cifar
 import train_imagenet
 import train_stopsign
+from gluon_aff.data.cifar import Batches
 from gluon_aff.data.folders import image_folders
 from gluon_aff.data.identity import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
-from gluon_aff.train import Progress, RunFolder, Workers, checkpoints, read_checkpoint, run_arguments
+from gluon_aff.train import (Classification, Progress, RunFolder, Segmentation, Stopped, Workers, checkpoints, evaluate,
+                             fit, learning_rate, read_checkpoint, run_arguments, run_script)
 from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
 from gluon_aff.train.launch import _own_flags
@@ -91,10 +94,14 @@ def test_every_numeric_flag_has_a_range():
     (train_cifar, ['--model', 'fpn_aff_resnet8'], '--model fpn_aff_resnet8 names what each pixel shows; give a class'),
     (train_imagenet, ['--model', 'unet_aff_resnet8'], '--model unet_aff_resnet8 names what each pixel shows'),
     (train_cifar, [*FEW, '--teacher', 'fpn_aff_resnet8'], '--teacher fpn_aff_resnet8 names what each pixel shows'),
-    (train_cifar, [*FEW, '--teacher-weights', 'x.params'], '--teacher-weights needs --teacher'),
     (train_cifar, [*FEW, '--teacher', 'fashion_mnist_aff_resnet8', '--teacher-weights', 'gone.params'], 'gone.params'),
     (train_cifar, [*FEW, '--accumulate', '3'], '--accumulate must be at most 2, the batches of an epoch, got 3'),
     (train_cifar, [*FEW, '--start-layer', '9'], '--start-layer must be 1 to 3'),
+    (train_cifar, [*FEW, '--start-layer', '2', '--fusion', 'add'], '--start-layer is of no use with fusion by'),
+    (train_cifar, [*FEW, '--model', 'cifar_add_resnet8', '--r', '8'], '--r is of no use with the fusion add; leave it'),
+    (train_cifar, [*FEW, '--reduction', '8', '--fusion', 'concat'], '--reduction is of no use with the fusion concat'),
+    (train_cifar, [*FEW, '--model', 'cifar_aff_resnext38_32x4d', '--start-layer', '9'], '--start-layer must be 1 to 3'),
+    (train_imagenet, ['--data-dir', 'x', '--width', '2'], 'unrecognized arguments: --width 2'),
     (train_cifar, [*FEW, '--last-gamma'], "option '--last-gamma'"),
     (train_cifar, [*FEW, '--num-layer', '50'], '--num-layer 50 is not the depth of --model cifar_aff_resnet8'),
     (train_cifar, [*FEW, '--mixup', '--mixup-off-epoch', '2'], '--mixup-off-epoch must be below --num-epochs 2, got 2'),
@@ -105,6 +112,109 @@ def test_what_does_not_fit_together_is_refused_before_a_run_begins(tmp_path, mod
     with refused(says, (ValueError, FileNotFoundError)):
         module.main([*(flag.format(empty=tmp_path) for flag in flags), '--save-dir', str(tmp_path / 'run')])
     assert not (tmp_path / 'run').exists()
+
+
+USELESS = [
+    ('cifar', '--momentum 0.9 --optimizer adagrad', '--momentum', 'without --optimizer nesterov'),
+    ('stopsign', '--momentum 0.5', '--momentum', 'without --optimizer nesterov'),
+    ('cifar', '--lr-decay 0.1', '--lr-decay', 'without --lr-mode step'),
+    ('imagenet', '--lr-decay-epoch 3 --lr-mode poly', '--lr-decay-epoch', 'without --lr-mode step'),
+    ('cifar', '--lr-decay-period 3', '--lr-decay-period', 'without --lr-mode step'),
+    ('cifar', '--lr-mode step --lr-decay-period 3 --lr-decay-epoch 3', '--lr-decay-epoch', 'with --lr-decay-period'),
+    ('stopsign', '--warmup-lr 0.1', '--warmup-lr', 'without --warmup-epochs'),
+    ('cifar', '--no-wd --wd 0', '--no-wd', 'with --wd 0'),
+    ('cifar', '--scale-lr', '--scale-lr', 'without several workers'),
+    ('imagenet', '--patience 9 --kvstore local', '--patience', 'without several workers'),
+    ('imagenet', '--num-gpus 4 --kvstore horovod', '--num-gpus', 'above 1 with --kvstore horovod'),
+    ('stopsign', '--resume --overwrite', '--overwrite', 'with --resume'),
+    ('cifar', '--backbone-lr 0.1', '--backbone-lr', 'without --pretrained'),
+    ('cifar', '--use-pretrained --init kaiming', '--init', 'with --pretrained'),
+    ('imagenet', '--pretrained fine --last-gamma', '--last-gamma', 'with --pretrained'),
+    ('cifar', '--mixup-alpha 1', '--mixup-alpha', 'without --mixup'),
+    ('imagenet', '--mixup-off-epoch 0', '--mixup-off-epoch', 'without --mixup'),
+    ('cifar', '--teacher-weights x.params', '--teacher-weights', 'without --teacher'),
+    ('cifar', '--temperature 20', '--temperature', 'without --teacher'),
+    ('imagenet', '--hard-weight 0.5', '--hard-weight', 'without --teacher'),
+    ('cifar', '--labels fine', '--labels', 'without --dataset cifar100'),
+    ('cifar', '--data-dir x', '--data-dir', 'with --dataset digits'),
+    ('imagenet', '--data-dir x --rec-train a.rec', '--rec-train', 'without --use-rec'),
+    ('imagenet', '--data-dir x --rec-val-idx a.idx', '--rec-val-idx', 'without --use-rec'),
+    ('imagenet', '--use-rec --data-dir x', '--data-dir', 'with --use-rec'),
+    ('imagenet', '--use-rec --val-fraction 0.1', '--val-fraction', 'with --use-rec')]
+
+
+@pytest.mark.parametrize('script, flags, flag, when', USELESS)
+def test_a_flag_that_another_one_makes_useless_is_refused(script, flags, flag, when):
+    module, needed = SCRIPTS[script]
+    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help lists the flags.$'):
+        module.main([*needed, *flags.split()])
+
+
+def test_every_command_of_the_guides_is_taken():
+    """As it stands, but for what is elided."""
+    text = (TOP / 'README.md').read_text(encoding='utf-8') + (TOP / 'docs' / 'training.md').read_text(encoding='utf-8')
+    commands = re.findall(r'python (train_\w+)\.py ((?:[^`\n#|\\]|\\\n)+)', text)
+    for script, flags in commands:
+        SCRIPTS[script[6:]][0].parse_args(flags.replace('\\\n', ' ').replace('...', '').split())
+    assert len(commands) > 12
+
+
+@pytest.mark.parametrize('flags, status, says', [
+    ('--lr-mode cosin', 2, 'invalid choice'), ('--mixup-alpha 1', 2, 'without --mixup'),
+    ('--save-dir {file}', 2, 'cannot be saved'),
+    ('--batch-size 8 --lr 1e30 --warmup-epochs 0', 1, 'no longer finite')])
+def test_the_exit_status_tells_wrong_arguments_from_a_failed_run(tmp_path, monkeypatch, capsys, flags, status, says):
+    (tmp_path / 'file').touch()
+    flags = flags.format(file=tmp_path / 'file').split()
+    monkeypatch.setattr('sys.argv', ['train_cifar.py', *FEW, '--save-dir', str(tmp_path / 'run'), *flags])
+    with pytest.raises(SystemExit) as ended:
+        run_script('train_cifar.py', train_cifar.main)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == status and line.startswith('train_cifar.py: ') and says in line
+
+
+@pytest.mark.parametrize('error, status, says', [
+    (KeyboardInterrupt(), 130, 'Stopped at once'), (MemoryError(), 1, 'a smaller --batch-size'),
+    (mx.MXNetError('Size of tensor you are trying to allocate is larger than 2^31'), 1, 'a smaller --batch'),
+    (mx.MXNetError('Check failed: e == cudaSuccess: cudaMalloc retry failed: out of memory'), 1, 'a smaller --batch')])
+def test_ctrl_c_before_the_run_and_a_lack_of_memory_are_one_sentence(monkeypatch, capsys, error, status, says):
+    def main(argv):
+        raise error
+    monkeypatch.setattr('sys.argv', ['train.py'])
+    with pytest.raises(SystemExit) as ended:
+        run_script('train.py', main)
+    line, = capsys.readouterr().err.splitlines()
+    assert ended.value.code == status and says in line
+
+
+@pytest.mark.parametrize('values, says', [
+    ({'ctx': [mx.cpu(0), mx.cpu(1)]}, 'is not initialised on cpu.0., cpu.1.; call net.initialize'),
+    ({'ctx': 'cpu'}, 'is not initialised on c, p, u'), ({'ctx': mx.gpu(0)}, 'is not initialised on gpu'),
+    ({'run': 'folder'}, "run must be a RunFolder, got 'folder'"),
+    ({'schedule': 0.1}, 'schedule must be an LRScheduler, got 0.1'),
+    ({'optimizer': 'nestrov'}, 'nestrov'), ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be a name'),
+    ({'optimizer_options': {'mom': 1}}, 'optimizer_options do not fit the optimizer nesterov'),
+    ({'dtype': 'float64'}, 'dtype must be'), ({'seed': 2 ** 32}, 'seed must be below'), ({'epochs': '2'}, 'epochs'),
+    ({'patience': 0}, 'patience must be seconds above 0'), ({'save_seconds': None}, 'save_seconds must be seconds'),
+    ({'accumulate': 3}, 'fewer than the 3'), ({'resume': 'auto'}, 'no checkpoint auto')])
+def test_wrong_values_of_fit_are_refused_before_a_run_begins(tmp_path, values, says):
+    net, _ = small()
+    data = Batches(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), 2, (0,) * 3, (1,) * 3)
+    with refused(says, (ValueError, FileNotFoundError)):
+        fit(net, data, data, **{'run': RunFolder(tmp_path / 'run', {}), 'task': Classification(10), 'epochs': 1,
+                                'schedule': learning_rate('constant', 0.1, 1, 2), **values})
+    assert not (tmp_path / 'run').exists()
+
+
+def test_labels_that_are_no_classes_are_refused():
+    for label in ([0, 5], [-1, 0]):
+        with refused('Labels must be 0 to 4, as the network has 5 classes, got'):
+            Classification(5).targets(np.array(label))
+    masks = np.array([[[-1, 0], [1, 2]]])
+    assert Segmentation(3).targets(masks) is masks
+    for wrong in (masks + 1, masks - 1):
+        with refused('Labels must be 0 to 2'):
+            Segmentation(3).targets(wrong)
 
 
 def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):
@@ -144,9 +254,10 @@ def test_the_authors_flags_are_taken(run, tmp_path):
 
 
 def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_path):
-    """The backbone at 0 stays as it began, which the seed says, while a teacher is learnt from."""
-    flags = [*FEW, '--num-epochs', '1', '--backbone-lr', '0', '--teacher', 'cifar_aff_resnet8', '--teacher-weights',
-             os.path.join(run[-1], 'best.params'), '--save-dir', str(tmp_path / 'run')]
+    """The backbone at 0 stays as it began, while a teacher is learnt from."""
+    weights = os.path.join(run[-1], 'best.params')
+    flags = [*FEW, '--num-epochs', '1', '--backbone-lr', '0', '--pretrained', weights, '--teacher', 'cifar_aff_resnet8',
+             '--teacher-weights', weights, '--save-dir', str(tmp_path / 'run')]
     with refused('another network'):        # its width is 1, and the teacher's is not
         train_cifar.main(flags)
     flags[flags.index('cifar_aff_resnet8')] = 'fashion_mnist_aff_resnet8'
@@ -155,6 +266,9 @@ def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_p
     assert progress.arguments['teacher'] == 'fashion_mnist_aff_resnet8'
     assert sorted(name for name in arrays if name.startswith('optimizer/')) == [
         'optimizer/output.bias/0', 'optimizer/output.weight/0']
+    before = read_checkpoint(checkpoints(run[-1])[0])[0]
+    assert progress.epoch == 2 and all((arrays[name] == mx.nd.load(weights)[name[11:]].asnumpy()).all()
+                                       for name in before if name.startswith('parameters/stage'))
     best = train_cifar.parse_args(['--last-gamma', '--model', 'cifar_aff_resnext38_32x4d'])
     assert best.last_gamma
 
@@ -265,7 +379,8 @@ def test_progress_of_any_other_type_or_range_is_one_sentence(checkpoint, run, tm
     ({'batch': -1}, 'its batch is -1'), ({'batch': 1}, 'do not fit together'), ({'updates': 3}, 'do not fit together'),
     ({'epoch': 9}, 'history is not of 8'), ({'sums': dict.fromkeys(SUMS, 1)}, 'do not fit together'),
     ({'history': [{'epoch': 1}, {'epoch': 2}], 'best': {'epoch': 1}}, 'do not fit together'),
-    ({'extra': 1}, 'other fields')])
+    ({'extra': 1}, 'other fields'), ({'sums': dict.fromkeys(SUMS, 10 ** 400)}, 'says that'),
+    ({'arguments': {'accumulate': 'x' * 9999}}, f"--accumulate was '{'x' * 76}[.]+ and is 1")])
 def test_progress_that_contradicts_the_run_is_one_sentence(checkpoint, run, tmp_path, fields, says):
     path = progress_of(checkpoint, tmp_path / 'c.npz', **fields)
     with refused(f'c.npz .*{says}'):
@@ -388,7 +503,7 @@ def test_resuming_on_another_data_set_is_refused_and_on_one_that_moved_is_not(da
         return run_arguments(train_imagenet.parse_args(flags), Workers(), data)
 
     saved = arguments(['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec', '--save-dir', 'x'], DATA)
-    moved = ['--use-rec', '--rec-train', 'c.rec', '--rec-val', 'd.rec', '--rec-val-idx', 'd.idx', '--data-dir', 'y']
+    moved = ['--use-rec', '--rec-train', 'c.rec', '--rec-val', 'd.rec', '--rec-val-idx', 'd.idx']
     check_arguments(saved, arguments(moved, DATA), 'c.npz')
     with refused(f'c.npz is of a run on another data set .{says}.; name the same one'):
         check_arguments(saved, arguments(moved, {**DATA, **data}), 'c.npz')
@@ -398,6 +513,44 @@ def test_a_run_is_not_resumed_on_other_images(run, tmp_path):
     flags = copied(run, tmp_path)
     with refused('--train-images was 64 and is 60|another data set'):
         train_cifar.main([*flags, '--resume', '--train-images', '60'])
+
+
+@pytest.mark.parametrize('method', ['save_epoch', 'save_best', 'save_checkpoint'])
+def test_what_ends_at_any_write_of_the_first_epoch_goes_on(run, tmp_path, monkeypatch, method):
+    """As if killed: the error is none that a run handles."""
+    flags, write = [*run[:-1], str(tmp_path / 'run')], getattr(RunFolder, method)
+
+    def killed(self, *arguments):
+        if method != 'save_checkpoint' or arguments[-1].epoch > 1:
+            raise SystemExit
+        write(self, *arguments)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(RunFolder, method, killed)
+        train_cifar.main(flags)
+    train_cifar.main([*flags, '--resume'])
+    same(trained(flags[-1]), trained(run[-1]))
+
+
+def test_a_signal_during_the_evaluation_ends_after_it(run, tmp_path, monkeypatch):
+    def signalled(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+    flags = [*run[:-1], str(tmp_path / 'run')]
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match='Stopped after 2 updates'):
+        patch.setattr('gluon_aff.train.loop.evaluate', signalled)
+        train_cifar.main(flags)
+    train_cifar.main([*flags, '--resume'])
+    same(trained(flags[-1]), trained(run[-1]))
+
+
+def test_a_checkpoint_goes_on_where_the_best_epoch_is(run, checkpoint, tmp_path):
+    flags = [*run[:-1], str(tmp_path / 'run'), '--resume', checkpoint]
+    with refused(f'{checkpoint} is of a run whose best epoch, [12], is not in {tmp_path / "run"}; give the --save-dir'):
+        train_cifar.main(flags)
+    (tmp_path / 'run').mkdir(exist_ok=True)
+    for name in ('best.params', 'model.json'):
+        shutil.copy(os.path.join(run[-1], name), tmp_path / 'run')
+    train_cifar.main(flags)
 
 
 # Longer runs

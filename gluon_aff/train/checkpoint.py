@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 import mxnet as mx
 import numpy as np
 
+from ..errors import short
 from ..files import atomic
 from .archive import Archive
 
@@ -26,6 +27,7 @@ __all__ = ['Progress', 'SUMS', 'checkpoints', 'read_checkpoint', 'restore_optimi
 
 SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')     # of an epoch, in this order
 MAX_PROGRESS = 1 << 24      # bytes of JSON
+LARGEST = 1 << 53           # whole number in a figure
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Progress:
         for name, least in (('epoch', 1), ('batch', 0), ('updates', 0)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value < 2 ** 31:
-                raise ValueError(f'its {name} is {_short(value)}')
+                raise ValueError(f'its {name} is {short(value)}')
         _check_figures('sums', self.sums)
         if not all(math.isfinite(value) for value in self.sums.values()):
             raise ValueError('its sums are not finite')
@@ -85,26 +87,21 @@ class Progress:
         for number, record in enumerate(self.history, 1):
             _check_figures('history', record)
             if record.get('epoch') != number:
-                raise ValueError(f'its history has epoch {_short(record.get("epoch"))} in place {number}')
+                raise ValueError(f'its history has epoch {short(record.get("epoch"))} in place {number}')
         if self.best not in self.history and (self.best is not None or self.history):
             raise ValueError('its best epoch is none of its history')
         if not isinstance(self.arguments, dict):
-            raise ValueError(f'its arguments are {_short(self.arguments)}')
+            raise ValueError(f'its arguments are {short(self.arguments)}')
         return self
 
 
 def _check_figures(name, figures):
     """A ValueError where `figures` are no numbers by name."""
     if not isinstance(figures, dict):
-        raise ValueError(f'its {name} holds {_short(figures)}')
+        raise ValueError(f'its {name} holds {short(figures)}')
     for figure, value in figures.items():
-        if type(value) not in (int, float):
-            raise ValueError(f'its {name} says that {_short(figure)} is {_short(value)}')
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) < 40 else f'{text[:40]}...'
+        if type(value) not in (int, float) or type(value) is int and abs(value) > LARGEST:
+            raise ValueError(f'its {name} says that {short(figure)} is {short(value)}')
 
 
 def _leaves(state):
@@ -264,5 +261,5 @@ def checkpoints(folder):
     folder : str
     """
     found = [name for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-             if re.fullmatch(r'checkpoint-\d{8}\.npz', name)]
+             if re.fullmatch(r'checkpoint-\d{8}\.npz', name) and os.path.isfile(os.path.join(folder, name))]
     return [os.path.join(folder, name) for name in sorted(found, reverse=True)]

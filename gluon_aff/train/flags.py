@@ -5,6 +5,7 @@ import argparse
 import math
 import os
 import re
+from functools import partial
 
 from .arguments import launched, starting
 from .schedule import SCHEDULES
@@ -12,12 +13,13 @@ from .workers import KVSTORES
 
 __all__ = ['ScriptParser', 'add_classification_flags', 'add_flags', 'number', 'whole']
 
-LARGEST = 2 ** 31 - 1       # MXNet's int
-FLOAT32 = 3e38
+LARGEST = {int: 2 ** 31 - 1, float: 3e38}       # MXNet's int and float32
 
 
 class ScriptParser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors of one sentence, and which notes in `given` what values were asked for.
+    """A parser whose errors are ValueErrors of one sentence.
+
+    Its namespaces have `given`, a dict from the names of the arguments that were typed with a value to their spelling.
 
     Parameters
     ----------
@@ -25,14 +27,20 @@ class ScriptParser(argparse.ArgumentParser):
         Of the script; its first line is the description.
     file : str
         The script's path.
+
+    Attributes
+    ----------
+    idle : list of (str, str, callable)
+        Flags that other flags make useless: the arguments' names between spaces, when that is ('without --mixup'), and
+        a function of the namespace that says whether it is so.
     """
 
     def __init__(self, doc, file):
         super().__init__(prog=os.path.basename(file), description=doc.splitlines()[0], allow_abbrev=False,
                          formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         self.register('action', None, _Given)
-        self.set_defaults(given=())
-        self.file = file
+        self.set_defaults(given={})
+        self.file, self.idle = file, []
 
     def error(self, message):
         """Raise the ValueError; argparse would print the usage and end the program."""
@@ -41,44 +49,33 @@ class ScriptParser(argparse.ArgumentParser):
         raise ValueError(f'{message}; {self.prog} --help lists the flags.')
 
     def parse(self, argv):
-        """The flags' values, with `command`, which is the command line to run the script again."""
+        """The flags' values, with `command`, which is the command line to run the script again.
+
+        Raises
+        ------
+        ValueError
+            For an unknown flag, a value out of its range, or a flag that another one makes useless.
+        """
         args = self.parse_args(argv)
+        for names, when, useless in self.idle:
+            for name in names.split():
+                switched_on = getattr(args, name) is True and f'--{name.replace("_", "-")}'
+                flag = args.given.get(name, switched_on)
+                if flag and useless(args):
+                    self.error(f'{flag} is of no use {when}')
         args.command = launched(['python', os.path.relpath(self.file), *starting(argv)])
         return args
 
 
 class _Given(argparse.Action):
-    """Stores a value as argparse does by default, and its name in `given`."""
+    """Stores a value as argparse does by default, and the flag in `given`."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, values)
-        namespace.given = (*namespace.given, self.dest)
+        namespace.given = {**namespace.given, self.dest: option_string}
 
 
-def whole(least, note=''):
-    """An argparse type: a whole number.
-
-    Parameters
-    ----------
-    least : int
-        The smallest one that is taken.
-    note : str, default ''
-        Of what it is, for the error.
-    """
-    def parse(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= LARGEST:
-            kind = 'a whole number, ' if value is None else ''
-            upper = f' and at most {LARGEST}' if value is not None and value > LARGEST else ''
-            raise argparse.ArgumentTypeError(f'must be {kind}{least} or more{upper}{note}, got {text}')
-        return value
-    return parse
-
-
-def number(low, high=math.inf, ends='[]'):
+def number(low, high=math.inf, ends='[]', kind=float, note=''):
     """An argparse type: a finite number of an interval.
 
     Parameters
@@ -86,20 +83,27 @@ def number(low, high=math.inf, ends='[]'):
     low, high : float, default of high infinity
     ends : str, default '[]'
         Of the interval: '(' leaves `low` out, ')' leaves `high` out.
+    kind : {float, int}, default float
+    note : str, default ''
+        Of what it is, for the error.
     """
     def parse(text):
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
             value = math.nan
-        inside = (low < value if ends[0] == '(' else low <= value) and (value < high if ends[1] == ')' else
-                                                                        value <= high)
-        if not inside or not abs(value) < FLOAT32:
-            lower = f'above {low:g}' if ends[0] == '(' else f'{low:g} or more'
-            upper = '' if high == math.inf else f' and {"below" if ends[1] == ")" else "at most"} {high:g}'
-            raise argparse.ArgumentTypeError(f'must be a finite number, {lower}{upper}, got {text}')
-        return value
+        if ((low < value if ends[0] == '(' else low <= value) and (value < high if ends[1] == ')' else value <= high)
+                and value <= LARGEST[kind]):
+            return value
+        lower = f'above {low:g}' if ends[0] == '(' else f'{low:g} or more'
+        limit = LARGEST[kind] if value > LARGEST[kind] else high
+        upper = '' if limit == math.inf else f' and {"below" if ends[1] == ")" else "at most"} {limit:.10g}'
+        noun = 'a finite number, ' if kind is float else 'a whole number, ' if math.isnan(value) else ''
+        raise argparse.ArgumentTypeError(f'must be {noun}{lower}{upper}{note}, got {text}')
     return parse
+
+
+whole = partial(number, kind=int)
 
 
 def _epochs(text):
@@ -117,13 +121,13 @@ def add_flags(parser, **defaults):
 
     Parameters
     ----------
-    parser : argparse.ArgumentParser
+    parser : ScriptParser
     **defaults
         Of these flags, where a recipe has its own.
     """
     add = parser.add_argument_group('optimization').add_argument
     add('--num-epochs', type=whole(1), default=15)
-    add('--batch-size', type=whole(2, ' for each device'), default=32,
+    add('--batch-size', type=whole(2, note=' for each device'), default=32,
         help='for each device; where it is not given and there are fewer images, the batches are smaller')
     add('--accumulate', type=whole(1), default=1, metavar='BATCHES', help='how many make up an update')
     add('--optimizer', choices=['nesterov', 'adagrad'], default='nesterov')
@@ -138,7 +142,7 @@ def add_flags(parser, **defaults):
     add('--momentum', type=number(0, 1, '[)'), default=0.9, help='of nesterov')
     add('--wd', type=number(0), default=1e-4)
     add('--no-wd', action='store_true', help='no weight decay on biases, beta and gamma')
-    add('--init', choices=['xavier', 'kaiming'], default='xavier', help='of the weights that are not loaded')
+    add('--init', choices=['xavier', 'kaiming'], default='xavier', help='of the weights')
     add('--seed', type=whole(0), default=0)
     add = parser.add_argument_group('devices').add_argument
     add('--num-gpus', type=whole(0), default=0)
@@ -156,6 +160,17 @@ def add_flags(parser, **defaults):
     add('--keep', type=whole(1), default=3, metavar='N', help='how many checkpoints are kept')
     add('--tensorboard', action='store_true', help="write TensorBoard's scalars, too")
     parser.set_defaults(**defaults)
+    parser.idle += [
+        ('momentum', 'without --optimizer nesterov', lambda args: args.optimizer != 'nesterov'),
+        ('lr_decay lr_decay_epoch lr_decay_period', 'without --lr-mode step', lambda args: args.lr_mode != 'step'),
+        ('lr_decay_epoch', 'with --lr-decay-period', lambda args: args.lr_decay_period),
+        ('warmup_lr', 'without --warmup-epochs', lambda args: not args.warmup_epochs),
+        ('no_wd', 'with --wd 0', lambda args: not args.wd),
+        ('scale_lr patience', 'without several workers, --kvstore dist_* or horovod',
+         lambda args: args.kvstore in ('device', 'local')),
+        ('num_gpus', 'above 1 with --kvstore horovod, where each worker has one GPU',
+         lambda args: args.kvstore == 'horovod' and args.num_gpus > 1),
+        ('overwrite', 'with --resume', lambda args: args.resume)]
 
 
 def add_classification_flags(parser, mixup_alpha, auto_aug):
@@ -163,7 +178,7 @@ def add_classification_flags(parser, mixup_alpha, auto_aug):
 
     Parameters
     ----------
-    parser : argparse.ArgumentParser
+    parser : ScriptParser
     mixup_alpha : float
         Default of --mixup-alpha.
     auto_aug : str
@@ -187,6 +202,11 @@ def add_classification_flags(parser, mixup_alpha, auto_aug):
     add('--mixup-alpha', type=number(0, 1000, '(]'), default=mixup_alpha)
     add('--mixup-off-epoch', type=whole(0), default=0, help='how many of the last epochs are not mixed')
     add('--teacher', metavar='MODEL', help='a network of the zoo to distil')
-    add('--teacher-weights', metavar='WEIGHTS', default=True, help='its tag or file')
+    add('--teacher-weights', metavar='WEIGHTS', help='its tag or file, default the released ones')
     add('--temperature', type=number(0, ends='(]'), default=20.0, help='of the distillation')
     add('--hard-weight', type=number(0, 1), default=0.5, help="of the labels' share in the distillation")
+    parser.idle += [
+        ('backbone_lr', 'without --pretrained', lambda args: not args.pretrained),
+        ('init last_gamma', 'with --pretrained, which has the values', lambda args: args.pretrained),
+        ('mixup_alpha mixup_off_epoch', 'without --mixup', lambda args: not args.mixup),
+        ('teacher_weights temperature hard_weight', 'without --teacher', lambda args: not args.teacher)]

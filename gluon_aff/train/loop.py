@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -14,10 +14,11 @@ import numpy as np
 from mxnet import autograd, gluon
 from tqdm import tqdm
 
-from ..errors import positive
+from ..errors import positive, short
 from .arguments import check_arguments
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .optimizer import Nesterov  # noqa: F401 - registers its name
+from .run import RunFolder
 from .stop import Stopped, StopSignals, Watchdog
 from .workers import Workers
 
@@ -80,7 +81,7 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
 
     The network itself is trained, hybridized or not as it comes; 'float16' casts it, and with `accumulate` above 1 its
-    parameters' grad_req is 'add' afterwards.
+    parameters' grad_req is 'add' afterwards. MXNet's random generators are seeded anew for each batch.
 
     A progress bar goes to standard error, one line for each epoch to standard output and the run's log. Where the data
     loaders keep to it, everything random in an epoch is a function of the seed, the epoch and the image or batch, so a
@@ -94,13 +95,13 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
         The worker's share of the images: :class:`gluon_aff.data.cifar.Batches` or another with `batch_size`, `len` and
         `epoch(number, start)`.
     run : RunFolder
-        Written to by the first worker.
+        Written to by the first worker. Without `resume`, what another run left in it is removed.
     task : Classification or the like
         Loss and figures.
     epochs : int
     schedule : mxnet.lr_scheduler.LRScheduler
         By the number of updates.
-    ctx : list of mxnet.Context, default [mxnet.cpu()]
+    ctx : mxnet.Context or list of it, default mxnet.cpu()
         A batch is split among them.
     optimizer : str, default 'nesterov'
         A name of MXNet's or :class:`Nesterov`'s; StopSign's is 'adagrad'.
@@ -130,15 +131,27 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     Raises
     ------
     ValueError
-        If a checkpoint does not belong to this network or these arguments, or an epoch has no update.
+        If a checkpoint does not belong to this network or these arguments, an epoch has no update, or a value is out
+        of its range.
     FloatingPointError
         If the loss or a parameter is no longer finite; the last checkpoint is from before.
     Stopped
         On SIGTERM or Ctrl-C, with a checkpoint written.
     """
-    ctx, workers, arguments = ctx or [mx.cpu()], workers or Workers(), dict(arguments or {})
+    ctx = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
+    workers, arguments = workers or Workers(), dict(arguments or {})
     positive('epochs', epochs)
-    positive('seed', seed, or_zero=True)
+    for name, good, wanted, value in (
+            ('run', isinstance(run, RunFolder), 'a RunFolder', run),
+            ('schedule', isinstance(schedule, mx.lr_scheduler.LRScheduler), 'an LRScheduler', schedule),
+            ('optimizer', isinstance(optimizer, str), 'a name', optimizer),
+            ('dtype', dtype in ('float32', 'float16'), "'float32' or 'float16'", dtype),
+            ('seed', positive('seed', seed, or_zero=True) < 2 ** 32, 'below 2 ** 32', seed),
+            ('patience', isinstance(patience, (int, float)) and patience > 0, 'seconds above 0', patience),
+            ('save_seconds', isinstance(save_seconds, (int, float)) and save_seconds >= 0, 'seconds', save_seconds)):
+        if not good:
+            raise ValueError(f'{name} must be {wanted}, got {short(value)}.')
+    _check_devices(net, ctx)
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
         raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
@@ -146,12 +159,14 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     if not len(test):
         raise ValueError(f'There is no held-out image for worker {workers.rank} of {workers.size}; hold out more.')
     if dtype == 'float16':
-        os.environ['MXNET_SAFE_ACCUMULATION'] = '1'     # or long sums in float16 lose their small terms
         net.cast(dtype)
     arrays, progress = read_checkpoint(resume) if resume else (None, Progress(arguments=arguments))
     if resume:
         check_arguments(progress.arguments, arguments, resume)
         _check_progress(progress, resume, task, epochs, batches, accumulate)
+        if progress.best and not run.holds_best():
+            raise ValueError(f'{resume} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
+                             'give the --save-dir of that run, or copy its best.params and model.json.')
         progress.arguments = arguments
         restore_parameters(net, arrays, resume)
     parameters = net.collect_params()
@@ -160,9 +175,12 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
             parameter.grad_req = 'add'
     if optimizer_options is None:
         optimizer_options = {'momentum': 0.9, 'wd': 1e-4} if optimizer == 'nesterov' else {}
-    trainer = workers.trainer(parameters, mx.optimizer.create(
-        optimizer, lr_scheduler=schedule, begin_num_update=progress.updates, multi_precision=dtype == 'float16',
-        **optimizer_options))
+    try:
+        rule = mx.optimizer.create(optimizer, lr_scheduler=schedule, begin_num_update=progress.updates,
+                                   multi_precision=dtype == 'float16', **optimizer_options)
+    except TypeError as error:
+        raise ValueError(f'optimizer_options do not fit the optimizer {optimizer} ({error}).') from None
+    trainer = workers.trainer(parameters, rule)
     if resume:
         restore_optimizer(net, trainer, arrays)
         arrays.close()
@@ -175,12 +193,37 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     with ExitStack() as stack:
         stack.callback(run.close)
         stack.enter_context(loop.signals)
+        if dtype == 'float16':
+            stack.enter_context(_safe_accumulation())
         if workers.size > 1:
             loop.alive = stack.enter_context(Watchdog(patience, loop.last_words)).alive
         for epoch in range(progress.epoch, epochs + 1):
             loop.train_epoch(train, epoch)
             loop.end_epoch(test, epoch)
     return progress.best
+
+
+def _check_devices(net, ctx):
+    """A ValueError where a parameter is not initialised, or not on all devices."""
+    for name, parameter in net.collect_params().items():
+        known = parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else ()
+        if not set(ctx) <= set(known):
+            raise ValueError(f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this '
+                             'ctx.')
+
+
+@contextmanager
+def _safe_accumulation():
+    """Let MXNet sum float16 numbers in float32; long sums lose their small terms otherwise."""
+    name = 'MXNET_SAFE_ACCUMULATION'
+    before = os.environ.get(name)
+    os.environ[name] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _check_progress(progress, path, task, epochs, batches, accumulate):
@@ -192,7 +235,7 @@ def _check_progress(progress, path, task, epochs, batches, accumulate):
     updates = ((epoch - 1) * batches + batch) // accumulate
     wanted = {'epoch', 'lr', 'loss', task.train_score, task.headline}
     records = progress.history + ([progress.best] if progress.best else [])
-    if (batch >= batches or batch % accumulate or progress.updates != updates
+    if (batch > batches or batch % accumulate or progress.updates != updates
             or bool(progress.sums) != bool(batch) or progress.sums and tuple(progress.sums) != SUMS
             or any(not wanted <= set(record) or set(record) != set(records[0]) for record in records)):
         raise ValueError(f'{path} is damaged: {progress.updates} updates, batch {batch} of {batches} in epoch {epoch} '
@@ -323,6 +366,8 @@ class _Loop:
 
     def end_epoch(self, test, epoch):
         progress, task = self.progress, self.task
+        if epoch == 1:
+            self.save(epoch, self.batches)      # what is killed from here on goes on from here
         self.workers.average(list(self.net.collect_params('.*running_').values()))
         sums = dict(zip(progress.sums, self.workers.total(list(progress.sums.values())).tolist()))
         found = evaluate(self.net, test, self.ctx, task, self.workers, self.dtype, self.alive)

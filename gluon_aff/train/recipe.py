@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
 
 import mxnet as mx
@@ -198,9 +200,9 @@ def _checkpoint(args, run, workers):
     if args.resume != 'auto':
         return args.resume
     found = checkpoints(args.save_dir)
-    if not found and workers.rank == 0 and run.holds_run() and not args.overwrite:
-        raise ValueError(f'{args.save_dir} holds a run without a checkpoint to resume from; give --overwrite to '
-                         'replace it, or another --save-dir.')
+    if not found and workers.rank == 0 and run.holds_run():
+        raise ValueError(f'{args.save_dir} holds a run without a checkpoint to resume from; give --overwrite in '
+                         'place of --resume, or another --save-dir.')
     return found[0] if found else None
 
 
@@ -226,7 +228,8 @@ def _schedule(args, batches, workers):
 def run_script(name, main):
     """Run a script's `main(argv)`; errors that a user can mend are one sentence on standard error.
 
-    The exit status is 1 after an error and 128 + its number after a signal.
+    The exit status is 2 where the arguments or files are wrong, as of `gluon-aff`; 1 where the run fails, because its
+    loss is no longer finite or the memory does not suffice; 128 + its number after a signal.
 
     Parameters
     ----------
@@ -243,8 +246,19 @@ def run_script(name, main):
         command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
         print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
         status = 128 + stopped.number
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except KeyboardInterrupt:
+        print(f'{name}: Stopped at once; what was saved is whole.', file=sys.stderr)
+        status = 128 + signal.SIGINT
+    except (ValueError, OSError, ImportError) as error:
         print(f'{name}: {printable(in_words(error))}', file=sys.stderr)
+        status = 2
+    except FloatingPointError as error:
+        print(f'{name}: {printable(error)}', file=sys.stderr)
+        status = 1
+    except (MemoryError, mx.MXNetError) as error:
+        if not isinstance(error, MemoryError) and not re.search('out of memory|to allocate', str(error)):
+            raise
+        print(f'{name}: There is not enough memory; give a smaller --batch-size or network.', file=sys.stderr)
         status = 1
     sys.stderr.flush()
     sys.stdout.flush()

@@ -100,6 +100,10 @@ class RunFolder:
         names = RESULTS if self._begun else (*RESULTS, *REPORTS)        # a log.txt that no run began is somebody's
         return bool(checkpoints(self.path)) or any(os.path.lexists(self.file(name)) for name in names)
 
+    def holds_best(self):
+        """Whether the best epoch of a run is in the folder, its parameters and what they are."""
+        return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
+
     def begin(self, fresh):
         """Make the folder, and remove what a run that was killed while it wrote has left.
 

@@ -6,6 +6,15 @@ import numpy as np
 __all__ = ['mixup', 'smooth']
 
 
+def check_labels(label, classes, ignored=0):
+    """Labels as whole numbers, if all of them are `ignored` or of one of the classes; else a ValueError."""
+    label = np.asarray(label).astype(int)
+    if label.size and not ignored <= label.min() <= label.max() < classes:
+        raise ValueError(f'Labels must be 0 to {classes - 1}, as the network has {classes} classes, got {label.min()} '
+                         f'to {label.max()}.')
+    return label
+
+
 def smooth(label, classes, smoothing=0.0):
     """Labels as distributions: 1 - smoothing on the class, and smoothing spread evenly over all (Szegedy et al., 2016).
 
@@ -19,9 +28,15 @@ def smooth(label, classes, smoothing=0.0):
     Returns
     -------
     numpy.ndarray, float32, (N, classes)
+
+    Raises
+    ------
+    ValueError
+        If a label is not 0 to classes - 1.
     """
+    label = check_labels(label, classes)
     target = np.full((len(label), classes), smoothing / classes, np.float32)
-    target[np.arange(len(label)), label.astype(int)] += 1 - smoothing
+    target[np.arange(len(label)), label] += 1 - smoothing
     return target
 
 

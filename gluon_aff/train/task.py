@@ -7,7 +7,7 @@ from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
 from mxnet import gluon
 
 from ..data.segmentation import IGNORED
-from .targets import mixup, smooth
+from .targets import check_labels, mixup, smooth
 
 __all__ = ['Classification', 'Segmentation']
 
@@ -103,7 +103,8 @@ class Segmentation:
         self.classes = classes
 
     def targets(self, label):
-        """Masks (N, H, W), as they are."""
+        """Masks (N, H, W), as they are, if their labels are classes."""
+        check_labels(label, self.classes, IGNORED)
         return label
 
     def mix(self, data, target, epoch, random):
@@ -127,7 +128,7 @@ class Segmentation:
     def counters(self, output, label):
         """What evaluation adds up over batches: images, loss, and pixels by label and by the class they are given."""
         loss = self.loss(output, mx.nd.array(label, ctx=output.context)).sum().asscalar()
-        guess, label = output.argmax(axis=1).asnumpy().astype(int), label.astype(int)
+        guess, label = output.argmax(axis=1).asnumpy().astype(int), check_labels(label, self.classes, IGNORED)
         labelled = label != IGNORED
         pixels = np.bincount(self.classes * label[labelled] + guess[labelled], minlength=self.classes ** 2)
         return np.array([len(label), loss, *pixels], np.float64)
