@@ -145,7 +145,7 @@ def test_a_description_that_is_no_json_is_refused(text, says, tmp_path):
 
 
 @pytest.mark.parametrize('values, says', [
-    ({'std': [.2, 0, .2]}, 'std must be three numbers from 0.000001'), ({'mean': [.5, .5]}, 'mean must be three'),
+    ({'std': [.2, 0, .2]}, 'std must be numbers from 0.000001'), ({'mean': [.5, .5]}, 'mean must be three'),
     ({'input_size': [3, 1000000, 1000000]}, 'at least 3 .min_size. and at most 2048'),
     ({'labels': ['a', 'b']}, 'labels must be 3'),
     ({'crop_ratio': 1e-3}, 'crop_ratio must be'), ({'version': 2}, 'a newer gluon_aff may read it'),
