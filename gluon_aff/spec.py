@@ -35,8 +35,8 @@ class ModelSpec:
     min_size : int
         The least H and W that the network takes.
     mean, std : floats
-        Of values in 0..1, one for each channel. One value, or equal ones, are taken for all channels, and of others the
-        first for a network of one channel, which sees grey.
+        Of values in 0..1, one for each channel. One value, or three equal ones, are taken for all channels, and of three
+        the first for a network of one channel, which sees grey.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
     interpolation : str, default 'bilinear'
@@ -84,7 +84,7 @@ class ModelSpec:
             wanted = f'numbers {what} to 1000, one for each of the {channels} channels'
             self._check(field, isinstance(value, tuple) and value and all(
                 _is_number(number, least, 1000) for number in value), wanted)
-            if channels == 1 or len(set(value)) == 1:
+            if len(value) in (1, 3) and (channels == 1 or len(set(value)) == 1):
                 object.__setattr__(self, field, value[:1] * channels)
             self._check(field, len(getattr(self, field)) == channels, wanted)
         self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
