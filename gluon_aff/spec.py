@@ -35,8 +35,8 @@ class ModelSpec:
     min_size : int
         The least H and W that the network takes.
     mean, std : floats
-        Of values in 0..1, one for each channel. One value, or three equal ones, are taken for all channels; a network of
-        one channel sees grey and takes the first of three.
+        Of values in 0..1, one for each channel. One value, or three equal ones, are taken for all channels; a network
+        of one channel sees grey and takes the first of three.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
     interpolation : str, default 'bilinear'
