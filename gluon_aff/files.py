@@ -5,6 +5,7 @@ file system has no locks, everything counts as in use, and stays.
 """
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -17,9 +18,10 @@ try:
 except ModuleNotFoundError:     # on Windows
     fcntl = None
 
-__all__ = ['atomic', 'remove_abandoned', 'temporary_folder', 'write_whole']
+__all__ = ['atomic', 'remove_abandoned', 'replace_folder', 'temporary_folder', 'write_whole']
 
 LOCK = '.lock'                              # in a temporary folder
+REPLACED = '.replaced-'                     # in one, what replace_folder() moved there
 PARTIAL = re.compile(r'\..+\.\d+\.part')    # of atomic()
 
 
@@ -70,7 +72,8 @@ def atomic(path):
 def temporary_folder(parent, prefix):
     """A new folder for the block, inside `parent`, so that what it holds can be renamed to there.
 
-    Those of this prefix that processes left which were killed are removed first.
+    Those of this prefix that processes left which were killed are removed first. What :func:`replace_folder` had moved
+    there is moved back, by them and at the end of the block, where nothing has taken its place.
 
     Parameters
     ----------
@@ -92,8 +95,40 @@ def temporary_folder(parent, prefix):
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        _remove(folder)
         os.close(descriptor)
+
+
+def replace_folder(new, folder):
+    """Let a folder inside a :func:`temporary_folder` take the place of `folder`, beside that one, and its name.
+
+    Parameters
+    ----------
+    new, folder : str
+        Paths; at the second there is a folder or nothing.
+
+    Raises
+    ------
+    OSError
+        If they cannot be renamed; `folder` is then as it was.
+    """
+    while True:
+        try:
+            return os.rename(new, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+        kept = tempfile.mkdtemp(prefix=REPLACED, dir=os.path.dirname(new))
+        with suppress(FileNotFoundError):       # another process has just moved it
+            os.rename(folder, os.path.join(kept, os.path.basename(folder)))
+
+
+def _remove(folder, ignore_errors=False):
+    """Remove a temporary folder, once what was replaced but by nothing is back in its place."""
+    for kept in glob.glob(os.path.join(glob.escape(folder), f'{REPLACED}*', '*')):
+        with suppress(OSError):     # something is there
+            os.rename(kept, os.path.join(os.path.dirname(folder), os.path.basename(kept)))
+    shutil.rmtree(folder, ignore_errors)
 
 
 def remove_abandoned(folder, prefix=None):
@@ -121,7 +156,7 @@ def remove_abandoned(folder, prefix=None):
             continue
         if descriptor is not None:
             if prefix:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(entry.path, ignore_errors=True)
             else:
                 os.remove(entry.path)
             os.close(descriptor)

@@ -35,7 +35,8 @@ class ModelSpec:
     min_size : int
         The least H and W that the network takes.
     mean, std : floats
-        Of values in 0..1, one for each channel or three; a network of one channel takes grey, and the first of each.
+        Of values in 0..1, one for each channel. One value, or three equal ones, are taken for all channels; a network
+        of one channel sees grey and takes the first of three.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
     interpolation : str, default 'bilinear'
@@ -77,10 +78,15 @@ class ModelSpec:
             _is_integer(value, least, most) for value, least, most in zip(
                 self.input_size, (1, self.min_size, self.min_size), (MAX_CHANNELS, MAX_SIDE, MAX_SIDE))),
             f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}')
+        channels = self.input_size[0]
         for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
             value = getattr(self, field)
-            self._check(field, isinstance(value, tuple) and len(value) in (3, self.input_size[0]) and all(
-                _is_number(number, least, 1000) for number in value), f'three numbers {what} to 1000, or one a channel')
+            wanted = f'numbers {what} to 1000, one for each of the {channels} channels'
+            self._check(field, isinstance(value, tuple) and value and all(
+                _is_number(number, least, 1000) for number in value), wanted)
+            if len(value) in (1, 3) and (channels == 1 or len(set(value)) == 1):
+                object.__setattr__(self, field, value[:1] * channels)
+            self._check(field, len(getattr(self, field)) == channels, wanted)
         self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
                     and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
                     f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most')
@@ -124,7 +130,7 @@ class ModelSpec:
             pixels = ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
         if self.layout == 'NHWC':
             return pixels
-        return normalise(pixels, self.mean[:channels], self.std[:channels])
+        return normalise(pixels, self.mean, self.std)
 
     @classmethod
     def of(cls, model, **values):

@@ -9,7 +9,6 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
-from gluon_aff.data.images import normalise
 from gluon_aff.deploy import Predictor, is_export
 from gluon_aff.deploy.graph import device
 from gluon_aff.received import check_plain_name, read_json, shown
@@ -67,7 +66,7 @@ class Trained:
         """
         if self.task != 'segmentation':
             raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
-        data = normalise(np.asarray(image)[None], self.mean, self.std)
+        data = ModelSpec.of(self).feed(np.asarray(image)[None])
         return self.net(mx.nd.array(data, ctx=device(self.net))).argmax(axis=1)[0].asnumpy().astype(np.int32)
 
 

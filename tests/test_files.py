@@ -35,6 +35,18 @@ with files.temporary_folder(sys.argv[1], '.export-') as folder:
 '''
 
 
+REPLACING = START + '''
+rename = os.rename
+def killed_between(old, new):
+    rename(old, new)
+    os.kill(os.getpid(), 9)
+with files.temporary_folder(sys.argv[1], '.export-') as folder:
+    os.mkdir(os.path.join(folder, 'new'))
+    os.rename = killed_between
+    files.replace_folder(os.path.join(folder, 'new'), os.path.join(sys.argv[1], 'out'))
+'''
+
+
 def started(program, *args):
     """A process that has begun to write."""
     process = subprocess.Popen([sys.executable, '-c', program, *map(str, args)], stdout=subprocess.PIPE, text=True)
@@ -84,6 +96,20 @@ def test_the_next_temporary_folder_removes_those_of_killed_processes_and_no_othe
     with temporary_folder(str(tmp_path), '.export-'):
         assert len(names(tmp_path)) == len(foreign) + 1
     assert names(tmp_path) == sorted(foreign)
+
+
+@pytest.mark.parametrize('taken', [False, True])
+def test_what_a_killed_process_was_about_to_replace_is_back_with_the_next_one(tmp_path, taken):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'old').touch()
+    assert subprocess.run([sys.executable, '-c', REPLACING, str(tmp_path)]).returncode == -signal.SIGKILL
+    assert not (tmp_path / 'out').exists()
+    if taken:
+        (tmp_path / 'out').mkdir()
+        (tmp_path / 'out' / 'newer').touch()
+    with temporary_folder(str(tmp_path), '.export-'):
+        assert names(tmp_path / 'out') == ['newer' if taken else 'old']
+    assert names(tmp_path) == ['out']
 
 
 def test_partial_files_that_nobody_writes_are_removed_and_nothing_else(tmp_path):

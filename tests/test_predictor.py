@@ -3,6 +3,7 @@ import threading
 from dataclasses import replace
 
 import cv2
+import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,7 +117,6 @@ def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed
 
 
 def test_a_device_or_threads_that_a_backend_has_not_are_refused(exported):
-    import mxnet as mx
     for backend in ('onnxruntime', 'opencv'):
         with refused("computes on the CPU only; take backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
@@ -163,7 +163,7 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
 
 def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monkeypatch):
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
-    monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda content: type('Net', (), {
+    monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda *_: type('Net', (), {
         'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)})())
     status, out, err = said(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
     assert (status, out) == (2, '') and 'gives values that are not finite' in err and err.count('\n') == 1
@@ -171,14 +171,19 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
 
 def test_a_network_of_one_channel_sees_grey(tmp_path):
     net = filled(get_model('cifar_add_resnet8', classes=3, in_channels=1))
-    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (.4,) * 3, (.3,) * 3, 1.0)
-    export(model, str(tmp_path / 'out'))
+    # Of values for three channels it takes the first.
+    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (.4, .5, .6), (.3, .2, .1), 1.0)
+    folders = [str(tmp_path / name) for name in ('floats', 'pixels')]
+    for folder in folders:
+        export(model, folder, preprocess=folder == folders[1])
     image = Image.fromarray(pixels(32, 32))
     grey = (np.asarray(image.convert('L'), np.float32)[None, None] / 255 - .4) / .3
-    folder = str(tmp_path / 'out')
-    for predictor in (Predictor(model), *(Predictor(folder, name) for name in ('mxnet', 'onnxruntime', 'opencv'))):
-        scores = predictor.logits(grey)[0]
-        wanted = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    scores = net(mx.nd.array(grey)).asnumpy()[0]
+    wanted = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    cases = [(folder, name) for folder in folders for name in ('mxnet', 'onnxruntime', 'opencv')][:-1]
+    for predictor in (Predictor(model), *(Predictor(*case) for case in cases)):
         assert dict(predictor.predict(image)[0]) == pytest.approx(dict(zip('abc', wanted.tolist())), abs=1e-5)
+    with refused('takes no uint8 images'):
+        Predictor(folders[1], 'opencv')
     with refused('takes 4 channels, and images have three'):
         replace(Predictor(model).spec, input_size=(4, 32, 32)).feed(pixels(1, 32, 32))

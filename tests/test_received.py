@@ -145,7 +145,7 @@ def test_a_description_that_is_no_json_is_refused(text, says, tmp_path):
 
 
 @pytest.mark.parametrize('values, says', [
-    ({'std': [.2, 0, .2]}, 'std must be three numbers from 0.000001'), ({'mean': [.5, .5]}, 'mean must be three'),
+    ({'std': [.2, 0, .2]}, 'std must be numbers from 0.000001'), ({'mean': [.5, .5]}, 'mean must be numbers'),
     ({'input_size': [3, 1000000, 1000000]}, 'at least 3 .min_size. and at most 2048'),
     ({'labels': ['a', 'b']}, 'labels must be 3'),
     ({'crop_ratio': 1e-3}, 'crop_ratio must be'), ({'version': 2}, 'a newer gluon_aff may read it'),
@@ -254,7 +254,8 @@ def holding(where, external):
 @pytest.mark.parametrize('where', ['initializer', 'sparse initializer', 't', 'tensors', 'sparse', 'sparses', 'graph',
                                    'graphs', 'function', 'training'])
 def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, monkeypatch, where):
-    check_no_external_data(holding(where, False), 'x')
+    if where != 'function':
+        check_no_external_data(holding(where, False), 'x')
     folder = replaced(exported, tmp_path, 'onnx', holding(where, True))
     monkeypatch.setattr(backends, 'session', None)
     for backend in ('onnxruntime', 'opencv'):
@@ -288,7 +289,16 @@ def network(*nodes, output=(1, 10), opsets=('',)):
                                                    for domain in opsets], ir_version=8).SerializeToString()
 
 
+def endless():
+    """A file with a function that calls itself, by which ONNX Runtime crashes."""
+    call = helper.make_node('F', ['a'], ['b'], domain='my')
+    model = onnx.ModelProto.FromString(network(helper.make_node('F', ['data'], ['y'], domain='my'), opsets=('', 'my')))
+    model.functions.append(helper.make_function('my', 'F', ['a'], ['b'], [call], [helper.make_opsetid('my', 1)]))
+    return model.SerializeToString()
+
+
 BAD_ONNX = {
+    'function': (endless(), 'defines functions of its own'),
     'garbage': (b'no model at all', 'is not an ONNX file'),
     'name': (network(helper.make_node('Wrong', ['data'], ['y'], name='latin')).replace(b'latin', b'lat\xefn'),
              'cannot run'),
@@ -308,8 +318,8 @@ def test_a_bad_onnx_file_is_refused_with_a_sentence(exported, tmp_path, capsys, 
     folder = replaced(exported, tmp_path, 'onnx', content)
     with refused(says):
         Predictor(folder, 'onnxruntime').predict(PIXELS)
-    assert capsys.readouterr().out == ''
-    with refused("should give|not finite|OpenCV's DNN module|is not an ONNX file"):
+    assert capsys.readouterr() == ('', '')
+    with refused("should give|not finite|OpenCV's DNN module|is not an ONNX file|defines functions"):
         Predictor(folder, 'opencv').predict(PIXELS)
 
 
@@ -339,6 +349,9 @@ BAD_SYMBOLS = {
     'attribute': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(kernel='x')),
     'number': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(kernel=3)),
     'shapes': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(num_filter='5')),
+    'no groups': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(num_group='0')),
+    'overflow': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(dilate='(2147483647, 2147483647)')),
+    'sparse': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(__storage_type__='1')),
     'names': bad_symbol(lambda graph, nodes, conv: nodes[1].update(name='other')),
     'twice': bad_symbol(lambda graph, nodes, conv: nodes[1].update(name='data'))}
 

@@ -81,10 +81,10 @@ def _onnxruntime(content, path, spec, ctx, threads):
     return run
 
 
-def _survives(content, shape):
+def _survives(content, shape, engine):
     """Whether OpenCV computes a network, tried in another process, as a damaged file can crash its reader."""
     trial = (f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
-             'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8")); '
+             f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
              f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()')
     try:
         return not subprocess.run([sys.executable, '-c', trial], input=content, stdout=subprocess.DEVNULL,
@@ -95,19 +95,23 @@ def _survives(content, shape):
 
 def _opencv(content, path, spec, ctx, threads):
     import cv2
-    # It would take a side that it does not know for 1, and say nothing.
     if spec.layout == 'NHWC':
         raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
+    engine = ()
     if spec.task == 'segmentation' and spec.dynamic:
-        raise ValueError(f"OpenCV's DNN module cannot resize maps to a size that it only knows when it runs; export "
-                         f"{spec.name} with a fixed size (--fixed-size).")
+        # OpenCV 4 and version 5's classic engine would take a side that they do not know for 1, and say nothing.
+        if not hasattr(cv2.dnn, 'ENGINE_NEW'):
+            raise ValueError(f"The DNN module of OpenCV {cv2.__version__} cannot resize maps to a size that it only "
+                             f"knows when it runs; export {spec.name} with a fixed size (--fixed-size), or take "
+                             'OpenCV 5.')
+        engine = (cv2.dnn.ENGINE_NEW,)
     check_no_external_data(content, path)
     unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
     nets, lock = OrderedDict(), threading.Lock()
 
     def read():
         try:
-            return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+            return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8), *engine)
         except cv2.error:
             raise ValueError(unable) from None
 
@@ -122,7 +126,7 @@ def _opencv(content, path, spec, ctx, threads):
                 return net.forward()
             except cv2.error:
                 raise ValueError(unable) from None
-    if not _survives(content, (1, *spec.input_size)):
+    if not _survives(content, (1, *spec.input_size), engine):
         raise ValueError(unable)
     return run
 

@@ -57,8 +57,9 @@ def _fields(buffer, position, end):
         position += size
 
 
-def _holds_external_data(buffer):
-    messages, seen = [(MODEL, 0, len(buffer))], 0
+def _search(buffer):
+    """(whether there is external data, whether there are functions); the second only where there is none."""
+    messages, seen, functions = [(MODEL, 0, len(buffer))], 0, False
     while messages:
         message, start, end = messages.pop()
         for number, wire, first, last in _fields(buffer, start, end):
@@ -67,14 +68,15 @@ def _holds_external_data(buffer):
                 raise _MalformedError
             inside = message.get(number)
             if inside == 'external' or (inside == 'location' and (wire != VARINT or first)):
-                return True
+                return True, functions
+            functions = functions or inside is FUNCTION
             if isinstance(inside, dict) and wire == LENGTH:
                 messages.append((inside, first, last))
-    return False
+    return False, functions
 
 
 def check_no_external_data(content, path):
-    """Raise a ValueError where an ONNX file keeps values in other files, or is none.
+    """Raise a ValueError where an ONNX file keeps values in other files, has functions of its own, or is none.
 
     Parameters
     ----------
@@ -86,11 +88,11 @@ def check_no_external_data(content, path):
     Raises
     ------
     ValueError
-        If a tensor in it is kept elsewhere, or it is not the protocol buffer of a model.
+        If a tensor in it is kept elsewhere, it defines functions, or it is not the protocol buffer of a model.
     """
     try:
         # The second is the mark of ONNX Runtime's own format, which is none of ONNX.
-        external = _holds_external_data(memoryview(content))
+        external, functions = _search(memoryview(content))
         if content[4:8] == b'ORTM':
             raise _MalformedError
     except _MalformedError:
@@ -98,3 +100,6 @@ def check_no_external_data(content, path):
     if external:
         raise ValueError(f'{path} keeps values in other files (external data), which could be any on this machine; '
                          'it needs all of them in itself.')
+    if functions:       # ONNX Runtime follows one that calls itself until the process crashes
+        raise ValueError(f'{path} defines functions of its own, which exported networks do not; export the network '
+                         'again.')

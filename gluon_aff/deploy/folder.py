@@ -5,13 +5,14 @@ import hashlib
 import json
 import os
 import re
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
 
 import mxnet as mx
 
 from ..download import digest
 from ..errors import positive, unknown
-from ..files import temporary_folder, write_whole
+from ..files import replace_folder, temporary_folder, write_whole
 from ..received import check_plain_name, read_json, regular_file, shown
 from ..spec import ModelSpec
 from .folding import fold_batchnorm
@@ -39,9 +40,10 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     Parameters
     ----------
     model : model_zoo.trained.Trained, or any object with its attributes
-        name, task, net, labels, input_size, min_size, mean, std, crop_ratio. mean and std have a value for each
-        channel, or one value, or equal ones, for all.
+        name, task, net, labels, input_size, min_size, mean, std, crop_ratio, as :class:`gluon_aff.spec.ModelSpec`
+        takes them.
     folder : str
+        Of a link, the folder that it points to.
     formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
         'int8' writes 'onnx' as well.
     calibration : str or iterable, optional
@@ -86,50 +88,66 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
         import_onnx()
     if 'int8' in formats:
         import_onnxruntime()
-    folder = os.path.abspath(folder)
+    folder = os.path.realpath(folder)
+    _check_replaceable(folder)
+    try:
+        check_plain_name(_names(model.name)['symbol'])
+    except ValueError as error:
+        raise ValueError(f'The name of a network names its files, and {error}.') from None
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        with temporary_folder(os.path.dirname(folder), '.export-') as top:
+            partial = os.path.join(top, 'new')
+            os.mkdir(partial)
+            said = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
+            _check_replaceable(folder)      # it may have come meanwhile
+            replace_folder(partial, folder)
+    except OSError as error:
+        if not error.strerror:      # a sentence already
+            raise
+        raise OSError(f'{folder} cannot be written ({error.strerror}); make room on its disk, or name another folder.'
+                      ) from None
+    return said
+
+
+def _check_replaceable(folder):
     if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise ValueError(f'{folder} exists and is no exported folder; remove it, or name another one.')
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with temporary_folder(os.path.dirname(folder), '.export-') as top:
-        partial = os.path.join(top, 'new')
-        os.mkdir(partial)
-        said = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
-        if os.path.exists(folder):
-            os.replace(folder, os.path.join(top, 'old'))
-        os.replace(partial, folder)
-    return said
 
 
 def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
     from .. import __version__
-    mean, std = (_for_channels(model, key) for key in ('mean', 'std'))
-    normalisation = (mean, std) if preprocess else None
+    spec = ModelSpec.of(model, layout='NHWC' if preprocess else 'NCHW')
+    normalisation = (spec.mean, spec.std) if preprocess else None
     folded = fold_batchnorm(model.net)
     graph = Graph(folded)
     check_float32(graph, model.net)
     if preprocess:
         graph.preprocess(*normalisation)
-    free = input_shapes(graph, model.input_size, preprocess)[1]
-    spec = ModelSpec.of(model, mean=mean, std=std, layout='NHWC' if preprocess else 'NCHW',
-                        dynamic=dynamic and 'H' in free)
+    shape, free = input_shapes(graph, spec.input_size, preprocess)
+    outputs = [graph.shapes(shape)[node][1:2] for node, _ in graph.outputs]
+    if outputs != [(len(spec.labels),)]:
+        raise ValueError(f'{spec.name} has {len(spec.labels)} labels, and its network gives {shown(outputs)} classes; '
+                         'give a label for each.')
+    spec = replace(spec, dynamic=dynamic and 'H' in free)
     description = {'input': 'data', **spec.to_json(), 'network': graph.digest()}
     kept = _take_over(earlier, folder, description)
-    files = {}
+    names, files = _names(model.name), {}
 
     def path(name):
         return os.path.join(folder, name)
 
     if 'symbol' in formats:
         export_symbol(folded, path(model.name), normalisation)
-        files.update(symbol=f'{model.name}-symbol.json', params=f'{model.name}-0000.params')
+        files.update(symbol=names['symbol'], params=names['params'])
     versions = {'gluon_aff': __version__, 'mxnet': mx.__version__}
     if set(formats) & {'onnx', 'int8'}:
-        files['onnx'] = f'{model.name}.onnx'
-        export_onnx(folded, path(files['onnx']), model.input_size, normalisation, description, dynamic)
+        files['onnx'] = names['onnx']
+        export_onnx(folded, path(files['onnx']), spec.input_size, normalisation, description, dynamic)
         versions['onnx'] = import_onnx().__version__
     report = None
     if 'int8' in formats:
-        files['int8'] = f'{model.name}-int8.onnx'
+        files['int8'] = names['int8']
         source = path(files['onnx'])
         calibration = read_batches(source, calibration)
         worst = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
@@ -145,15 +163,10 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
     return said
 
 
-def _for_channels(model, key):
-    """mean or std of a model, a value for each channel of its input."""
-    values, channels = list(getattr(model, key)), model.input_size[0]
-    if len(values) != channels and len(set(values)) == 1:
-        return values[:1] * channels
-    if len(values) != channels:
-        raise ValueError(f'{model.name} takes images of {channels} channel{"s" * (channels != 1)}, and {key} has '
-                         f'{len(values)} values; give one for each channel.')
-    return values
+def _names(name):
+    """The files' names by their kinds."""
+    return {'symbol': f'{name}-symbol.json', 'params': f'{name}-0000.params', 'onnx': f'{name}.onnx',
+            'int8': f'{name}-int8.onnx'}
 
 
 def _take_over(earlier, folder, description):
@@ -162,22 +175,16 @@ def _take_over(earlier, folder, description):
         said = read_export(earlier)
         if any(said.get(key) != value for key, value in description.items()):
             return {}
-        kinds = [kind for kind in said['files'] if not _damaged(earlier, kind)]
-        for kind in kinds:
-            name = said['files'][kind]['file']
-            write_whole(os.path.join(folder, name), Path(earlier, name).read_bytes())
+        names, kinds = _names(said['name']), []
+        for kind, record in said['files'].items():
+            if record['file'] == names[kind]:
+                with suppress(FileNotFoundError, ValueError):      # missing or damaged
+                    write_whole(os.path.join(folder, names[kind]), read_file(earlier, said, kind))
+                    kinds.append(kind)
     except (FileNotFoundError, ValueError):
         return {}       # there is none, or none that could be used
     return {'files': {kind: said['files'][kind] for kind in kinds}, 'versions': said.get('versions', {}),
             **({'int8': said['int8']} if 'int8' in said and 'int8' in kinds else {})}
-
-
-def _damaged(folder, kind):
-    try:
-        read_export(folder, (kind,))
-    except (FileNotFoundError, ValueError):
-        return True
-    return False
 
 
 def is_export(folder):
@@ -241,6 +248,9 @@ def _check_files(files):
         if not isinstance(record, dict) or not re.fullmatch('[0-9a-f]{64}', str(record.get('sha256'))):
             raise ValueError(f'files.{kind} must have a file and its sha256, got {shown(record)}.')
         check_plain_name(record.get('file'))
+    names = [record['file'] for record in files.values()]
+    if len(set(names)) < len(names):
+        raise ValueError(f'files must be different ones, got {shown(names)}.')
 
 
 def read_file(folder, description, kind):

@@ -53,7 +53,7 @@ def session(file, threads=None):
     """An onnxruntime.InferenceSession on the CPU, of a path or of a file's bytes."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4      # what is wrong is in the exception
     if threads:
         options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(file if isinstance(file, bytes) else os.fspath(file), options,

@@ -20,6 +20,7 @@ __all__ = ['open_symbol']
 OPERATORS = re.compile(r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
                        r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
                        r'|greater_equal|lesser_equal)(_scalar)?')
+LARGE = re.compile(r'(?<![\d.])\d{9,}(?![\d.e])')       # whole numbers whose products MXNet does not check
 MAX_NODES = 50_000
 
 
@@ -45,6 +46,8 @@ def _node(node, before, nodes):
     _check(isinstance(name, str) and name.isprintable(), f'a node is named {shown(name)}')
     _check(isinstance(attrs, dict) and all(isinstance(value, str) for value in attrs.values()),
            f'the attributes of {shown(name)} are no texts')
+    _check(not any(map(LARGE.search, attrs.values())) and re.fullmatch('[1-9][0-9]*', attrs.get('num_group', '1')),
+           f'the attributes of {shown(name)} hold a number that cannot be')
     _check(isinstance(inputs, list) and (op != 'null' or not inputs), f'the inputs of {shown(name)} are no list')
     for entry in inputs:
         _check(isinstance(entry, list) and len(entry) in (2, 3) and _is_index(entry[0], before)
@@ -113,7 +116,7 @@ def open_symbol(symbol, params, name, spec, ctx):
         for key, parameter in net.collect_params().items():
             value = mx.nd.array(arrays[key], dtype=arrays[key].dtype)
             parameter._load_init(value, ctx, cast_dtype=True, dtype_source='saved')
-    except (_DamagedError, mx.MXNetError) as error:
+    except (_DamagedError, AssertionError, mx.MXNetError) as error:
         reason = str(error) if isinstance(error, _DamagedError) else 'MXNet cannot build it'
         raise ValueError(f'{name} is no symbol that can be used: {reason}; export the network again.') from None
     return net

@@ -53,7 +53,7 @@ class Predictor:
         The least H and W.
     spec : gluon_aff.spec.ModelSpec
         All of these.
-    mean, std : three floats each
+    mean, std : floats, one for each channel
     crop_ratio : float
 
     Raises
@@ -256,7 +256,8 @@ def _letterbox(image, input_size, mean):
     scale = min(width / image.width, height / image.height)
     size = tuple(min(most, max(1, round(scale * side))) for side, most in zip(image.size, (width, height)))
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    filled = Image.new('RGB', (width, height), tuple(int(np.clip(round(255 * value), 0, 255)) for value in mean))
+    colour = tuple(int(np.clip(round(255 * value), 0, 255)) for value in mean)
+    filled = Image.new('RGB', (width, height), colour if len(colour) == 3 else colour[:1] * 3)
     filled.paste(image if size == image.size else image.resize(size, Image.BILINEAR), (left, top))
     return filled, (left, top, *size)
 
