@@ -36,7 +36,7 @@ def parse_args(argv):
     parser.add_argument('--crop-ratio', type=number(0, 1, '(]'), default=0.875, help='of the held-out images')
     parser.add_argument('--model', default='iaff_resnet50', help='a name of python -m model_zoo list')
     add_classification_flags(parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter '
-                             'and lighting; for folders')
+                             'and lighting')
     add_flags(parser, save_dir='runs/imagenet')
     return parser.parse(argv)
 
