@@ -96,12 +96,12 @@ def cell(folder, flags):
 
 def result(folder, progress, host, fusion, blocks, seed):
     """The row of a run: the accuracy is that of its last epoch, so the held-out images have chosen nothing."""
-    said = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
-    net = get_model(said['model'], **said['options'])
-    return {'dataset': said['dataset'], 'classes': len(said['labels']), 'train_images': said['train_images'],
-            'test_images': said['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
-            'fusion': fusion, 'b': blocks, 'reduction': said['options'].get('reduction', ''), 'seed': seed,
-            'parameters': complexity(net, (1, *said['input_size'])).parameters,
+    model = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
+    net = get_model(model['model'], **model['options'])
+    return {'dataset': model['dataset'], 'classes': len(model['labels']), 'train_images': model['train_images'],
+            'test_images': model['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
+            'fusion': fusion, 'b': blocks, 'reduction': model['options'].get('reduction', ''), 'seed': seed,
+            'parameters': complexity(net, (1, *model['input_size'])).parameters,
             'accuracy': progress.history[-1]['accuracy'],
             'seconds': round(sum(record['time'] for record in progress.history), 1)}
 

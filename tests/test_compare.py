@@ -74,7 +74,7 @@ def test_info_prints_what_is_published(name, capsys):
         assert any(stated in line and '; ' in line for line in lines), stated
 
 
-def test_info_of_what_nobody_states(capsys):
+def test_info_of_a_network_without_published_figures(capsys):
     assert 'published      nothing' in [main(['info', 'unet_aff_resnet8']), capsys.readouterr().out][1]
 
 

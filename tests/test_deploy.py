@@ -663,7 +663,7 @@ def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
     assert error(net(x), wanted) <= 1e-5
 
 
-def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
+def test_module_learns_the_shapes_that_the_input_does_not_determine(tmp_path):
     net, x = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3)), tensor((2, 3, 8, 8))
     export_symbol(net, tmp_path / 'net')
     symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
@@ -674,7 +674,7 @@ def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
 
 
 @pytest.mark.parametrize('order', ['local first', 'global first'])
-def test_no_sum_in_a_file_repeats_one_map_over_another(order, tmp_path):
+def test_no_sum_in_a_file_broadcasts_one_map_over_another(order, tmp_path):
     # OpenCV 5 takes such an Add behind a convolution for a residual connection, and fails.
     class Both(gluon.HybridBlock):
         def __init__(self):

@@ -339,7 +339,7 @@ def test_many_small_things_take_a_small_multiple_of_the_file(tmp_path, memory, d
 
 
 @pytest.mark.parametrize('count', [MAX_ARRAYS, MAX_ARRAYS + 1, 1_000_000])
-def test_many_tiny_arrays_are_read_or_refused_soon(tmp_path, count):
+def test_many_tiny_arrays_are_read_or_refused_quickly(tmp_path, count):
     path = tmp_path / 'x.params'
     path.write_bytes(file([array(ONE)] * count, [name(f'{i}') for i in range(count)]))
     start = time.perf_counter()

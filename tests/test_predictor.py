@@ -48,14 +48,14 @@ def fixed(segmenter, tmp_path_factory):
     return str(folder)
 
 
-def test_opencv_forgets_the_shapes_before(exported):
+def test_opencv_is_right_after_other_shapes(exported):
     opencv, wanted = Predictor(exported, 'opencv'), Predictor(exported, 'onnxruntime')
     for side, count in ((4, 1), (32, 1), (64, 2), (4, 3), (32, 2), (32, 1)):
         assert error(opencv.logits(data(count, side)), wanted.logits(data(count, side))) <= 1e-5
 
 
 @pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime', 'opencv', None])
-def test_several_threads_ask_one_network(exported, backend):
+def test_several_threads_call_one_network(exported, backend):
     predictor, opened = Predictor(exported, backend), open_trained(SHIPPED)
     batches = [data(1 + number % 2, 16) + number for number in range(16)]
     wanted = [predictor.logits(batch) for batch in batches]
@@ -115,7 +115,7 @@ def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed
         assert predictor.segment(pixels(height, width)).shape == (height, width)
 
 
-def test_a_device_or_threads_that_a_backend_has_not_are_refused(exported):
+def test_a_device_or_threads_that_a_backend_lacks_are_refused(exported):
     import mxnet as mx
     for backend in ('onnxruntime', 'opencv'):
         with refused("computes on the CPU only; take backend 'mxnet'"):

@@ -137,7 +137,7 @@ def test_any_change_of_a_runs_description_works_or_is_refused(trained, data):
 @pytest.mark.parametrize('text, says', [
     ('[' * 100000, 'nested too deeply'), ('{"export": ' + '1' * 5000 + '}', 'a number has 5000 digits'),
     ('"' + 'x' * (5 << 20) + '"', 'more than 4,194,304 bytes'), ('\xff', "can't decode"), ('', 'Expecting value')])
-def test_a_description_that_is_no_json_is_refused(text, says, tmp_path):
+def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
     (tmp_path / 'model.json').write_bytes(text.encode('latin-1'))
     assert not is_export(tmp_path)
     with refused(says):
@@ -160,7 +160,7 @@ def test_a_runs_description_is_checked(trained, tmp_path, values, says):
         open_trained(str(changed(trained, tmp_path, **values)))
 
 
-def test_a_runs_parameters_are_no_link(trained, tmp_path):
+def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
     (tmp_path / 'elsewhere').write_bytes((trained / 'best.params').read_bytes())
     folder = changed(trained, tmp_path)
     (folder / 'best.params').unlink()

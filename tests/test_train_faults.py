@@ -70,7 +70,7 @@ def test_a_value_out_of_range_is_refused_under_the_flag_as_it_was_typed(script, 
 @pytest.mark.parametrize('argv, says', [
     (['--learning-rate', '1'], 'unrecognized arguments: --learning-rate 1'), (['--lr'], '--lr: expected one argument'),
     (['--lr-mode', 'cosin'], "--lr-mode: invalid choice: 'cosin'")])
-def test_what_is_no_flag_is_one_sentence_too(argv, says):
+def test_an_unknown_flag_is_one_sentence_too(argv, says):
     with refused(says):
         train_cifar.main(argv)
 
@@ -101,13 +101,13 @@ def test_every_numeric_flag_has_a_range():
     (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
     (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
     (train_imagenet, ['--data-dir', '{empty}'], 'by a --val-fraction such as')])
-def test_what_does_not_fit_together_is_refused_before_a_run_begins(tmp_path, module, flags, says):
+def test_flags_that_do_not_fit_together_are_refused_before_a_run_begins(tmp_path, module, flags, says):
     with refused(says, (ValueError, FileNotFoundError)):
         module.main([*(flag.format(empty=tmp_path) for flag in flags), '--save-dir', str(tmp_path / 'run')])
     assert not (tmp_path / 'run').exists()
 
 
-def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):
+def test_few_images_and_one_epoch_adapt_defaults_with_a_message(tmp_path, capsys):
     best = train_cifar.main(['--width', '1', '--train-images', '20', '--test-images', '10', '--num-epochs', '1',
                              '--save-dir', str(tmp_path / 'run')])
     err = capsys.readouterr().err
@@ -190,7 +190,7 @@ def test_overwriting_leaves_nothing_of_the_old_run_once_the_new_begins(run, tmp_
     assert not (folder / 'log.txt').read_text()
 
 
-def test_a_log_or_a_network_that_no_run_of_ours_left_is_not_overwritten(run, tmp_path):
+def test_a_log_or_a_network_that_no_run_of_ours_wrote_is_not_overwritten(run, tmp_path):
     (tmp_path / 'log.txt').write_text("somebody's")
     with refused('holds a run'):
         train_cifar.main([*FEW, '--save-dir', str(tmp_path)])
@@ -402,7 +402,7 @@ def test_a_run_is_not_resumed_on_other_images(run, tmp_path):
 
 # Longer runs
 
-def test_a_run_is_prolonged_where_the_schedule_does_not_end_with_it(run, tmp_path):
+def test_a_run_is_prolonged_if_its_schedule_does_not_end_with_it(run, tmp_path):
     flags = copied(run, tmp_path)
     train_cifar.main([*flags, '--num-epochs', '3', '--resume'])
     train_cifar.main([*run[:-1], str(tmp_path / 'whole'), '--num-epochs', '3'])
@@ -420,7 +420,7 @@ def test_a_run_is_prolonged_where_the_schedule_does_not_end_with_it(run, tmp_pat
     ({'lr_mode': 'step', 'lr_decay_period': 1}, 'decays at epoch 2'),
     ({'lr_mode': 'constant', 'warmup_epochs': 2}, 'warm-up was shortened'),
     ({'lr_mode': 'constant', 'mixup': True, 'mixup_off_epoch': 1}, 'counts from the last epoch')])
-def test_what_cannot_be_prolonged_says_what_to_do(arguments, says):
+def test_a_run_that_cannot_be_prolonged_is_refused_with_what_to_do(arguments, says):
     saved = {'num_epochs': 2, **arguments}
     with refused(f'with --num-epochs 2, which cannot become 6, as .*{says}.*start another run'):
         check_arguments(saved, {**saved, 'num_epochs': 6}, 'c.npz')
@@ -443,7 +443,7 @@ def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, ca
 @pytest.mark.parametrize('argv', [
     ['--resume', 'x.npz', '--lr', '1', '--overwrite'], ['--lr', '1', '--resume'], ['--resume=x.npz', '--lr', '1'],
     ['--lr', '1', '--overwrite'], ['--resume', '--lr', '1']])
-def test_what_becomes_of_an_old_run_is_left_out_of_a_command(argv):
+def test_resume_and_overwrite_are_left_out_of_a_command(argv):
     assert starting(argv) == ['--lr', '1'] and resuming(argv) == ['--lr', '1', '--resume']
 
 

@@ -74,7 +74,7 @@ def test_figures_of_a_mixed_run_are_the_authors(run):
     assert re.match(r'\[Epoch 1\] train_rmse=0\.\d{4} val=', (folder / 'log.txt').read_text())
 
 
-def test_a_run_goes_on_where_its_photographs_have_moved_to_and_not_on_others(run, tree, tmp_path, capsys):
+def test_a_run_resumes_on_moved_photographs_and_not_on_others(run, tree, tmp_path, capsys):
     shutil.copytree(run[0], tmp_path / 'run')
     moved = shutil.copytree(tree, tmp_path / 'moved')
     flags = [*SMALL, *MIXED, '--data-dir', str(moved), '--save-dir', str(tmp_path / 'run'), '--resume']

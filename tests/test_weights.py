@@ -470,7 +470,7 @@ def test_a_networks_load_parameters_is_not_mxnets_reader(tmp_path, monkeypatch):
         net.load_parameters(write(tmp_path / 'y.params', values(network())), dtype_source='file')
 
 
-def test_of_a_shared_parameter_one_name_is_enough(tmp_path):
+def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
     class Shared(nn.HybridSequential):
         def __init__(self):
             super().__init__()

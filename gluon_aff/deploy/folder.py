@@ -93,11 +93,11 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     with temporary_folder(os.path.dirname(folder), '.export-') as top:
         partial = os.path.join(top, 'new')
         os.mkdir(partial)
-        said = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
+        written = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
         if os.path.exists(folder):
             os.replace(folder, os.path.join(top, 'old'))
         os.replace(partial, folder)
-    return said
+    return written
 
 
 def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
@@ -137,12 +137,12 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
         report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': worst}
         versions['onnxruntime'] = import_onnxruntime().__version__
     report = report or kept.get('int8')
-    said = {'export': VERSION, **description, 'versions': {**kept.get('versions', {}), **versions},
-            **({'int8': report} if report else {}),
-            'files': {**kept.get('files', {}), **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')}
-                                                  for kind, name in files.items()}}}
-    write_whole(path('model.json'), json.dumps(said, indent=1).encode())
-    return said
+    description = {'export': VERSION, **description, 'versions': {**kept.get('versions', {}), **versions},
+                   **({'int8': report} if report else {}),
+                   'files': {**kept.get('files', {}), **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')}
+                                                         for kind, name in files.items()}}}
+    write_whole(path('model.json'), json.dumps(description, indent=1).encode())
+    return description
 
 
 def _for_channels(model, key):
@@ -159,17 +159,17 @@ def _for_channels(model, key):
 def _take_over(earlier, folder, description):
     """Copy the files of an earlier export that are of this network and intact; what its model.json says of them."""
     try:
-        said = read_export(earlier)
-        if any(said.get(key) != value for key, value in description.items()):
+        previous = read_export(earlier)
+        if any(previous.get(key) != value for key, value in description.items()):
             return {}
-        kinds = [kind for kind in said['files'] if not _damaged(earlier, kind)]
+        kinds = [kind for kind in previous['files'] if not _damaged(earlier, kind)]
         for kind in kinds:
-            name = said['files'][kind]['file']
+            name = previous['files'][kind]['file']
             write_whole(os.path.join(folder, name), Path(earlier, name).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}       # there is none, or none that could be used
-    return {'files': {kind: said['files'][kind] for kind in kinds}, 'versions': said.get('versions', {}),
-            **({'int8': said['int8']} if 'int8' in said and 'int8' in kinds else {})}
+    return {'files': {kind: previous['files'][kind] for kind in kinds}, 'versions': previous.get('versions', {}),
+            **({'int8': previous['int8']} if 'int8' in previous and 'int8' in kinds else {})}
 
 
 def _damaged(folder, kind):

@@ -182,14 +182,14 @@ def _compare(first, second, batches):
     right, labelled = np.zeros(2), True
     for data, label in batches:
         first, second = (run.run(None, {'data': data})[0] for run in runs)
-        said = np.stack([first.argmax(1), second.argmax(1)])
-        count, places, values = count + len(data), places + said[0].size, values + first.size
-        agree += int((said[0] == said[1]).sum())
+        predicted = np.stack([first.argmax(1), second.argmax(1)])
+        count, places, values = count + len(data), places + predicted[0].size, values + first.size
+        agree += int((predicted[0] == predicted[1]).sum())
         difference += float(np.abs(first.astype(np.float64) - second).sum())
         size += float(np.abs(first.astype(np.float64)).sum())
         labelled = labelled and label is not None
         if labelled:
-            right += (said == label).reshape(2, -1).sum(1)
+            right += (predicted == label).reshape(2, -1).sum(1)
     report = {'images': count, 'top1_agreement': agree / places, 'mean_absolute_difference': difference / values,
               'mean_absolute_logit': size / values}
     if labelled:

@@ -163,9 +163,9 @@ def input_shapes(graph, input_size, preprocess):
         except mx.MXNetError as error:
             return _line(error)
 
-    said = refusal(shape(1, height, width))
-    if said:
-        raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {said}')
+    reason = refusal(shape(1, height, width))
+    if reason:
+        raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {reason}')
     bound = refusal(shape(1, height + 32, width + 64)) or refusal(shape(1, 2 * height, 2 * width))
     return shape(1, height, width), shape('N', height, width) if bound else shape('N', 'H', 'W')
 
