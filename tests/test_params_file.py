@@ -105,9 +105,9 @@ def refused(path, data=None):
         read_parameters(str(path))
     with pytest.raises(ValueError) as again:
         load_parameters(small_network(), str(path))
-    said = str(caught.value)
-    assert said == str(again.value) and said.isprintable() and said.startswith(str(path)) and said.endswith('.')
-    return said
+    text = str(caught.value)
+    assert text == str(again.value) and text.isprintable() and text.startswith(str(path)) and text.endswith('.')
+    return text
 
 
 def same(a, b):

@@ -127,7 +127,7 @@ def test_a_device_or_threads_that_a_backend_lacks_are_refused(exported):
         Predictor(exported, threads=0)
 
 
-def said(capsys, *args):
+def called(capsys, *args):
     status = main([str(arg) for arg in args])
     return (status, *capsys.readouterr())
 
@@ -136,12 +136,12 @@ def test_flags_that_do_nothing_are_refused(exported, fixed, capsys, tmp_path):
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
     for flags, says in ((('--gpu', 0, '--backend', 'onnxruntime'), '--gpu is for MXNet, and --backend onnxruntime'),
                         (('--gpu', 99), '--gpu 99 is not there'), (('--gpu', -1), '--gpu -1 is not there')):
-        status, out, err = said(capsys, 'predict', exported, tmp_path, *flags)
+        status, out, err = called(capsys, 'predict', exported, tmp_path, *flags)
         assert status == 2 and says in err and err.count('\n') == 1 and not out
     for flag, value in (('--top-k', 5), ('--format', 'table'), ('--batch-size', 2)):
-        status, out, err = said(capsys, 'predict', fixed, tmp_path, '-o', tmp_path / 'o', flag, value)
+        status, out, err = called(capsys, 'predict', fixed, tmp_path, '-o', tmp_path / 'o', flag, value)
         assert status == 2 and f'{flag} is for networks that classify' in err and err.count('\n') == 1
-    status, out, err = said(capsys, 'predict', fixed, tmp_path / 'a.png', '-o', tmp_path / 'o')
+    status, out, err = called(capsys, 'predict', fixed, tmp_path / 'a.png', '-o', tmp_path / 'o')
     assert status == 0 and 'takes images of 32 x 48 only; others are scaled' in err
     assert Image.open(out.strip()).size == (30, 20)
 
@@ -153,7 +153,8 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
     sizes, classify = [], Predictor.classify
     monkeypatch.setattr(Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(
         self, crops, top_k))
-    found = [said(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size) for size in (1, 2, 9)]
+    found = [called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size)
+             for size in (1, 2, 9)]
     assert sizes == [1, 1, 1, 1, 2, 1, 1, 4]
     for status, out, err in found:
         assert status == 1 and '2.png is not an image' in err and '1 of 5 images could not be read' in err
@@ -165,7 +166,7 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
     monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda content: type('Net', (), {
         'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)})())
-    status, out, err = said(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
+    status, out, err = called(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
     assert (status, out) == (2, '') and 'gives values that are not finite' in err and err.count('\n') == 1
 
 

@@ -436,8 +436,8 @@ def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, ca
     argv = shlex.split(line.partition('train_cifar.py ')[2])
     train_cifar.main(argv)
     same(trained(flags[-1]), trained(run[-1]))
-    said = json.loads((tmp_path / 'run' / 'model.json').read_text())['command']
-    assert line.endswith(f': {said} --overwrite')
+    command = json.loads((tmp_path / 'run' / 'model.json').read_text())['command']
+    assert line.endswith(f': {command} --overwrite')
 
 
 @pytest.mark.parametrize('argv', [
