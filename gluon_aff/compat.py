@@ -136,7 +136,7 @@ def _dropped(numpy, name):
 
 
 class _NumpyCompat:
-    """numpy.compat, as far as MXNet asks for it."""
+    """The part of numpy.compat that MXNet uses."""
 
     basestring = str
 
@@ -178,7 +178,7 @@ def _plain(value):
 
 
 class LooseVersion:
-    """Comparison of version texts by their numbers and words, as distutils.version's class of the name did."""
+    """Compares versions by their numbers and words, as the class of distutils.version did."""
 
     def __init__(self, version):
         import re
@@ -220,7 +220,7 @@ StrictVersion = LooseVersion
 
 
 class OnnxMapping:
-    """onnx.mapping's two tables, which onnx has dropped in 1.19."""
+    """The two tables of onnx.mapping, which onnx 1.19 dropped."""
 
     @property
     def NP_TYPE_TO_TENSOR_TYPE(self):   # noqa: N802

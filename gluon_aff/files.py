@@ -1,6 +1,6 @@
-"""Files that are whole or absent, and temporary folders; what a killed process left of either goes with the next call.
+"""Files that are whole or absent, and temporary folders; the next call removes what a killed process left of either.
 
-Whoever writes holds a lock on what it writes to, and the system frees the locks of a process however it ends. Where a
+The writer holds a lock on what it writes to, and the system releases a process's locks however it ends. Where a
 file system has no locks, everything counts as in use, and stays.
 """
 from __future__ import annotations
@@ -70,7 +70,7 @@ def atomic(path):
 def temporary_folder(parent, prefix):
     """A new folder for the block, inside `parent`, so that what it holds can be renamed to there.
 
-    Those of this prefix that processes left which were killed are removed first.
+    Those of this prefix that killed processes left are removed first.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def _own(path):
 
 
 def write_whole(path, data):
-    """Write bytes to a file, which takes its name only when it has been read back.
+    """Write bytes to a file, which gets its name only after it has been read back.
 
     Parameters
     ----------

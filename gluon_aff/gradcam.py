@@ -1,4 +1,4 @@
-"""Where a network looks: class activation maps from its gradients, and the weights by which its fusions choose.
+"""Where a network looks: class activation maps from its gradients, and the weights of its fusions.
 
 References: Selvaraju et al., "Grad-CAM", ICCV 2017 (Grad-CAM, guided Grad-CAM); Chattopadhay et al., "Grad-CAM++", WACV
 2018; Vinogradova et al., "Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation Mapping",
@@ -38,7 +38,7 @@ class ClassMaps(NamedTuple):
 
 
 def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
-    """Show which places of an image speak for a class.
+    """Show which parts of an image are evidence for a class.
 
     The network is run in prediction mode, block by block, hybridized or not, as a copy that shares its parameters. So
     nothing of it changes, not for a moment, and other threads may use it meanwhile; its hooks are not called.
@@ -114,7 +114,7 @@ def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
 
 
 def fusion_weights(net, x):
-    """Show where fusion by attention takes which of its inputs: M, of z = M x + (1 - M) y, over the image.
+    """Show which of its inputs fusion by attention prefers where: M of z = M x + (1 - M) y, over the image.
 
     In the residual blocks of AFF and iAFF x is the learned branch and y the shortcut: above 1/2 the block's
     convolutions are preferred, below it what came in. In long skip connections x is the low-level map. Of iAFF it is

@@ -54,7 +54,7 @@ class _Reader:
         """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
         count, = self.take(LENGTH)
         if count > (self.size - self.position) // smallest:
-            raise _DamagedError(f'it says it holds {count} {what}, more than fit in it')
+            raise _DamagedError(f'it claims to hold {count} {what}, more than fit in it')
         if count > MAX_ARRAYS:
             raise _DamagedError(f'it holds {count} {what}, more than the {MAX_ARRAYS} that are read')
         return count
@@ -99,7 +99,7 @@ class _Reader:
 def _read(buffer):
     reader = _Reader(buffer)
     if len(buffer) < 8 or reader.take(LENGTH)[0] != LIST_MAGIC:
-        raise _DamagedError('it does not begin as one')
+        raise _DamagedError('it does not begin like one')
     reader.skip(8)
     arrays = [reader.array() for _ in range(reader.count(HEAD_V1.size + REST[1].size + 1, 'arrays'))]
     count = reader.count(8, 'names')
@@ -152,7 +152,7 @@ def read_parameters(path, content=None):
                 raise _DamagedError('it is empty')
             return _read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except _DamagedError as damage:
-        raise ValueError(f'{path} is no parameter file that Gluon saved, or is damaged: {damage}.') from None
+        raise ValueError(f'{path} is not a parameter file that Gluon saved, or is damaged: {damage}.') from None
 
 
 def write_parameters(path, arrays):

@@ -1,4 +1,4 @@
-"""What others state of the networks: the only place of published figures, none of which was measured here."""
+"""Published figures of the networks, all in this one place; none was measured here."""
 from __future__ import annotations
 
 from dataclasses import dataclass

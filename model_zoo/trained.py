@@ -66,13 +66,13 @@ class Trained:
             If the network classifies whole images.
         """
         if self.task != 'segmentation':
-            raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
+            raise ValueError(f'{self.name} classifies whole images; use a fpn_* or unet_* network to segment one.')
         data = normalise(np.asarray(image)[None], self.mean, self.std)
         return self.net(mx.nd.array(data, ctx=device(self.net))).argmax(axis=1)[0].asnumpy().astype(np.int32)
 
 
 def open_trained(name, weights=None, ctx=None):
-    """Build the network that `name` says and load its parameters.
+    """Build the network of a registered name or a run's folder, and load its parameters.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def open_trained(name, weights=None, ctx=None):
     """
     ctx = ctx or mx.cpu()
     if is_export(name):
-        raise ValueError(f"{name} is an exported folder, whose network cannot be changed any more; give the run's "
+        raise ValueError(f"{name} is an exported folder, which holds no network to train or export; give the run's "
                          'folder or the name that it was exported from.')
     if os.path.isdir(name):
         description = _read_description(name)
@@ -138,7 +138,7 @@ def open_or_random(name, weights=None, ctx=None):
 
 
 def open_predictor(name, weights=None, backend=None, ctx=None):
-    """What names images: by an exported folder, or by what :func:`open_trained` opens.
+    """A Predictor for an exported folder, or for what :func:`open_trained` opens.
 
     Parameters
     ----------

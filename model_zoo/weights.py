@@ -236,7 +236,7 @@ def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False
     ignore_extra : bool, default False
         Parameters that the network lacks are passed over.
     fresh : sequence of str, default ()
-        Parameters to initialise (Xavier) whatever the file says.
+        Parameters to initialise (Xavier) even if the file has them.
 
     Raises
     ------
@@ -302,7 +302,7 @@ def load_arrays(net, arrays, path, ctx=None, allow_missing=False, ignore_extra=F
 def _another(path, arrays, differences):
     more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
     # Names without a point are the parameters' own, which another library chooses otherwise.
-    hint = '' if all('.' in name for name in arrays) else '; of a GluonCV network give a file of its save_parameters'
+    hint = '' if all('.' in name for name in arrays) else '; for a GluonCV network give a file from its save_parameters'
     return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 
 

@@ -112,7 +112,7 @@ def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, c
     picture = files / 'pictures' / 'a.png'
     assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
     assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
-    with pytest.raises(ValueError, match='names what a whole image shows'):
+    with pytest.raises(ValueError, match='classifies whole images'):
         open_trained(str(files / 'run')).segment(read_image(picture))
     _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
     assert 'segmentation' in out and 'stop sign' in out

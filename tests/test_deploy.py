@@ -478,7 +478,7 @@ def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
     with refused('model.json is damaged .*mean'):
         Predictor(str(folder), 'mxnet')
     for other in (tmp_path, Path(__file__)):
-        with refused('is no exported folder'):
+        with refused('is not an exported folder'):
             Predictor(str(other))
     with refused('There is no folder', FileNotFoundError):
         Predictor(str(tmp_path / 'none'))
@@ -515,7 +515,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'letter.txt').write_text('dear')
     for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
-        with refused('exists and is no exported folder'):
+        with refused('exists and is not an exported folder'):
             export(shipped, str(taken), ('symbol',))
     assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['letter.txt']
 
@@ -535,7 +535,7 @@ def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
     for command, says in ((['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
                           (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
                           (['export', SHIPPED, '-o', str(tmp_path / 'c'), '--format', 'int8'], 'calibrate'),
-                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is no exported folder')):
+                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is not an exported folder')):
         assert main(command) == 2
         err = capsys.readouterr().err
         assert says in err and err.count('\n') == 1

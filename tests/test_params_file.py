@@ -194,8 +194,8 @@ def test_no_file_says_so(tmp_path):
 
 
 @pytest.mark.parametrize('data, says', [
-    (b'', 'it is empty'), (b'\x12', 'does not begin as one'), (b'a text\n' * 9, 'does not begin as one'),
-    (bytes(99), 'does not begin as one'), (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
+    (b'', 'it is empty'), (b'\x12', 'does not begin like one'), (b'a text\n' * 9, 'does not begin like one'),
+    (bytes(99), 'does not begin like one'), (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
     (file([], []), 'it is empty')])
 def test_another_file_is_refused(tmp_path, data, says):
     assert says in refused(tmp_path / 'x.params', data)
@@ -279,8 +279,8 @@ def npz(data):
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_executes_nothing(tmp_path, protocol, wrap):
     data = pickle.dumps(Payload(str(tmp_path / 'executed')), protocol)
-    assert 'does not begin as one' in refused(tmp_path / 'x.params', wrap(data))
-    with pytest.raises(ValueError, match='does not begin as one'):
+    assert 'does not begin like one' in refused(tmp_path / 'x.params', wrap(data))
+    with pytest.raises(ValueError, match='does not begin like one'):
         get_model('cifar_aff_resnet8', pretrained=str(tmp_path / 'x.params'))
     assert not (tmp_path / 'executed').exists()
     pickle.loads(data)

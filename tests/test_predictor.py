@@ -121,7 +121,7 @@ def test_a_device_or_threads_that_a_backend_lacks_are_refused(exported):
         with refused("computes on the CPU only; take backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
     for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (open_trained(SHIPPED), None)):
-        with refused('threads are of ONNX Runtime'):
+        with refused('threads is for ONNX Runtime'):
             Predictor(source, backend, threads=1)
     with refused('threads must be a positive whole number'):
         Predictor(exported, threads=0)

@@ -189,7 +189,7 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
 def test_an_export_names_plain_files_of_its_folder_only(exported, tmp_path, name):
     files = json.loads((exported / 'model.json').read_text())['files']
     files['onnx']['file'] = name
-    with refused('named by its plain name'):
+    with refused('given by its plain name'):
         Predictor(str(changed(exported, tmp_path, files=files)), 'mxnet')
 
 
@@ -199,7 +199,7 @@ def test_an_exports_files_are_regular_ones(exported, tmp_path, make):
     path = folder / f'{SHIPPED}.onnx'
     path.unlink()
     make(path)
-    with refused('is no regular file'):
+    with refused('is not a regular file'):
         Predictor(str(folder), 'onnxruntime')
 
 
@@ -345,7 +345,7 @@ BAD_SYMBOLS = {
 
 @pytest.mark.parametrize('kind', BAD_SYMBOLS)
 def test_a_bad_symbol_is_refused_with_a_sentence(exported, tmp_path, kind):
-    with refused('is no symbol that can be used'):
+    with refused('is not a usable symbol'):
         Predictor(replaced(exported, tmp_path, 'symbol', BAD_SYMBOLS[kind](exported)), 'mxnet').predict(PIXELS)
 
 
@@ -354,5 +354,5 @@ def test_mxnet_sees_no_parameter_file(exported, tmp_path, monkeypatch):
     found = Predictor(str(exported), 'mxnet').predict(PIXELS)
     assert found[0][0][0] == Predictor(str(exported)).predict(PIXELS)[0][0][0]
     content = (exported / f'{SHIPPED}-0000.params').read_bytes()
-    with refused('is no parameter file that Gluon saved, or is damaged'):
+    with refused('is not a parameter file that Gluon saved, or is damaged'):
         Predictor(replaced(exported, tmp_path, 'params', content[:-9]), 'mxnet')

@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(data, checkpoint, tmp_p
     try:
         arrays, _ = read_checkpoint(str(path))
     except ValueError as error:
-        assert 'not a checkpoint, or damaged' in str(error) and '\n' not in str(error)
+        assert 'not a checkpoint, or is damaged' in str(error) and '\n' not in str(error)
     else:       # bytes that say nothing, such as a date
         for name, array in read_checkpoint(str(checkpoint))[0].items():
             np.testing.assert_array_equal(arrays[name], array)
@@ -191,7 +191,7 @@ def test_a_missing_checkpoint_is_said(tmp_path):
 def test_the_checkpoint_of_another_network_changes_nothing(checkpoint):
     net, _ = small(width=2)
     before = net.output.weight.data().asnumpy()
-    with pytest.raises(ValueError, match='is of another network: .* differ'):
+    with pytest.raises(ValueError, match='is from another network: .* differ'):
         restore_parameters(net, read_checkpoint(str(checkpoint))[0], 'c.npz')
     np.testing.assert_array_equal(net.output.weight.data().asnumpy(), before)
 

@@ -214,7 +214,7 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
 
 
 @pytest.mark.parametrize('flags, says', [
-    (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 names what a whole image shows; give a segmentation'),
+    (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 classifies whole images; give a segmentation'),
     (['--model', 'fpn_aff_resnet9'], 'fpn_aff_resnet9.*did you mean'), (['--category', 'stop sing'], 'stop sign'),
     (['--category', 'person'], 'no image with a person that can be used'),
     (['--batch-size', '1'], '--batch-size must be 2 or more for each device, got 1'),

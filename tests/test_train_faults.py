@@ -88,9 +88,9 @@ def test_every_numeric_flag_has_a_range():
 
 
 @pytest.mark.parametrize('module, flags, says', [
-    (train_cifar, ['--model', 'fpn_aff_resnet8'], '--model fpn_aff_resnet8 names what each pixel shows; give a class'),
-    (train_imagenet, ['--model', 'unet_aff_resnet8'], '--model unet_aff_resnet8 names what each pixel shows'),
-    (train_cifar, [*FEW, '--teacher', 'fpn_aff_resnet8'], '--teacher fpn_aff_resnet8 names what each pixel shows'),
+    (train_cifar, ['--model', 'fpn_aff_resnet8'], '--model fpn_aff_resnet8 segments images; give a class'),
+    (train_imagenet, ['--model', 'unet_aff_resnet8'], '--model unet_aff_resnet8 segments images'),
+    (train_cifar, [*FEW, '--teacher', 'fpn_aff_resnet8'], '--teacher fpn_aff_resnet8 segments images'),
     (train_cifar, [*FEW, '--teacher-weights', 'x.params'], '--teacher-weights needs --teacher'),
     (train_cifar, [*FEW, '--teacher', 'fashion_mnist_aff_resnet8', '--teacher-weights', 'gone.params'], 'gone.params'),
     (train_cifar, [*FEW, '--accumulate', '3'], '--accumulate must be at most 2, the batches of an epoch, got 3'),
@@ -111,8 +111,8 @@ def test_few_images_and_one_epoch_adapt_defaults_with_a_message(tmp_path, capsys
     best = train_cifar.main(['--width', '1', '--train-images', '20', '--test-images', '10', '--num-epochs', '1',
                              '--save-dir', str(tmp_path / 'run')])
     err = capsys.readouterr().err
-    assert 'There are 20 training images, so --batch-size is 10 in place of 32.' in err
-    assert '--warmup-epochs is 0 in place of 1, as --num-epochs is 1 and an epoch has 2 updates.' in err
+    assert 'There are 20 training images, so --batch-size is 10 instead of 32.' in err
+    assert '--warmup-epochs is 0 instead of 1, as --num-epochs is 1 and an epoch has 2 updates.' in err
     assert best['epoch'] == 1 and read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])[1].updates == 2
 
 
@@ -275,7 +275,7 @@ def test_progress_that_contradicts_the_run_is_one_sentence(checkpoint, run, tmp_
 def test_states_that_are_missing_or_another_networks_are_one_sentence(checkpoint, run, tmp_path):
     for change, says in (
             (lambda arrays: arrays.pop('optimizer/output.weight/0'), 'lacks the optimizer state of output.weight'),
-            (lambda arrays: arrays.update({'optimizer/output.weight/1': np.zeros(3)}), 'an optimizer state too many'),
+            (lambda arrays: arrays.update({'optimizer/output.weight/1': np.zeros(3)}), 'an unknown optimizer state'),
             (lambda arrays: arrays.update({'optimizer/output.bias/0': np.zeros(3)}), 'optimizer state of output.bias'),
             (lambda arrays: arrays.pop('parameters/output.bias'), 'another network: output.bias differs'),
             (lambda arrays: arrays.pop('progress'), 'not a checkpoint')):
@@ -301,7 +301,7 @@ def test_a_checkpoint_takes_no_more_memory_than_its_file_has(checkpoint, run, tm
     tracemalloc.start()
     try:
         for path in (bomb, tmp_path / 'header.npz', tmp_path / 'overlap.npz', deep):
-            with refused('not a checkpoint, or damaged'):
+            with refused('not a checkpoint, or is damaged'):
                 train_cifar.main([*run, '--resume', str(path)])
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
@@ -390,7 +390,7 @@ def test_resuming_on_another_data_set_is_refused_and_on_one_that_moved_is_not(da
     saved = arguments(['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec', '--save-dir', 'x'], DATA)
     moved = ['--use-rec', '--rec-train', 'c.rec', '--rec-val', 'd.rec', '--rec-val-idx', 'd.idx', '--data-dir', 'y']
     check_arguments(saved, arguments(moved, DATA), 'c.npz')
-    with refused(f'c.npz is of a run on another data set .{says}.; name the same one'):
+    with refused(f'c.npz is from a run on another data set .{says}.; name the same one'):
         check_arguments(saved, arguments(moved, {**DATA, **data}), 'c.npz')
 
 

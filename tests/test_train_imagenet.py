@@ -116,7 +116,7 @@ def test_fine_tuning_with_a_frozen_backbone_replaces_the_head_and_changes_nothin
 
 def test_a_teacher_of_other_classes_is_refused_and_a_fitting_one_is_learnt_from(tree, run, weights, tmp_path):
     flags = [*SMALL, '--data-dir', str(tree), '--save-dir', str(tmp_path / 'run'), '--teacher', 'add_resnet50']
-    with pytest.raises(ValueError, match='knows 5 classes and the data 2'):
+    with pytest.raises(ValueError, match='has 5 classes and the data 2'):
         train_imagenet.main([*flags, '--teacher-weights', str(weights[0])])
     best = train_imagenet.main([*flags, '--teacher-weights', str(run[0] / 'best.params'), '--temperature', '4'])
     arguments = read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])[1].arguments

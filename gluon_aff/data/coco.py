@@ -32,7 +32,7 @@ KEYS = {'images': ('id',), 'annotations': ('id', 'image_id', 'category_id'), 'ca
 
 
 class MaskError(ValueError):
-    """Why an image's mask cannot be trusted, to go on after "because"."""
+    """Why an image's mask cannot be trusted."""
 
 
 class CocoSegmentation:
@@ -148,7 +148,7 @@ def _read_json(path):
     for part, keys in KEYS.items():
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise ValueError(f'{path} is no COCO instances file: it has no list of {part}.')
+            raise ValueError(f'{path} is not a COCO instances file: it has no list of {part}.')
         for number, entry in enumerate(entries):
             for key in keys:
                 value = entry.get(key) if isinstance(entry, dict) else None
@@ -157,7 +157,7 @@ def _read_json(path):
                 value = _whole(value)
                 if type(value) not in (int, str):
                     other = '' if value is None else f' that is a whole number or a text, but {repr(value)[:40]}'
-                    raise ValueError(f'{path} is no COCO instances file: entry {number} of its {part} has no {key}'
+                    raise ValueError(f'{path} is not a COCO instances file: entry {number} of its {part} has no {key}'
                                      f'{other}.')
                 entry[key] = str(value) if key == 'name' else value
     return content
@@ -249,7 +249,7 @@ def _read_mask(annotation, height, width):
         left, top, wide, tall = run_lengths.toBbox(mask)
         if not (max(left, box[0]) < min(left + wide, box[0] + box[2])
                 and max(top, box[1]) < min(top + tall, box[1] + box[3])):
-            raise MaskError(f'has a box that its segmentation is not in, {box}')
+            raise MaskError(f'has a box, {box}, outside of its segmentation')
     return mask
 
 
@@ -313,7 +313,7 @@ def _decompressed(text):
 
 
 def _check_image(path, entry):
-    """(width, height) of an image that is as its entry says."""
+    """(width, height) of an image, which must be those of its entry."""
     try:
         with opened(path) as image:
             size, orientation = image.size, image.getexif().get(ORIENTATION, 1)

@@ -9,7 +9,7 @@ part of the image is wanted. Its rules:
   Anything else is 1, as stored, and damaged metadata are passed over.
 - Of 16 bits the upper 8 are kept. Alpha is dropped, the colours stay as stored. Pillow brings CMYK, YCbCr and Lab to
   RGB.
-- Refused are floating-point numbers and integers of 32 bits, as nothing says which of them is white; files that are cut
+- Refused are floating-point numbers and integers of 32 bits, as their range is unknown; files that are cut
   short, a JPEG without its end marker for one; images of more than 64 million pixels and files of more than 256 MiB, of
   AVIF, HEIF and WebP 32 million and 64 MiB, of JPEG 2000 16 million and 64 MiB; what is no regular file.
 """
@@ -201,7 +201,7 @@ def _rgb(image):
     # Pillow calls integers of 32 bits what is stored with 16 in PNG, in older versions, and PPM.
     if image.mode == 'F' or image.mode == 'I' and image.format not in ('PNG', 'PPM'):
         kind = 'floating-point numbers' if image.mode == 'F' else 'integers of 32 bits'
-        raise ImageError(f'has {kind} for pixels, and nothing says which of them is white; save it with 8 or 16 bits.')
+        raise ImageError(f'has {kind} for pixels, whose range is unknown; save it with 8 or 16 bits.')
     if image.mode.startswith('I'):
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if hasattr(image, 'tag_v2') else 16
         image = Image.fromarray((np.asarray(image) >> bits - 8).astype(np.uint8))

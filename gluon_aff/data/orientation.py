@@ -1,4 +1,4 @@
-"""Which way up an image is stored: EXIF's orientation, or else XMP's, read so that damaged metadata do no harm."""
+"""The orientation of a stored image, from EXIF or else XMP; damaged metadata do no harm."""
 from __future__ import annotations
 
 import io
@@ -11,7 +11,7 @@ ORIENTATION = 0x0112        # the tag of TIFF and EXIF
 
 
 def orientation(image):
-    """How an image is stored, as EXIF's orientation, or else XMP's, says: 1 to 8, 1 being upright.
+    """The orientation in an image's EXIF data, or else in XMP: 1 to 8, 1 being upright.
 
     Parameters
     ----------

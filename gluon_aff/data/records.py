@@ -24,7 +24,7 @@ JPEG, PNG = (b'\xff\xd8\xff', b'\xff\xd9'), (b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\
 
 
 class RecordFile:
-    """A RecordIO file of labelled images, its structure checked, whoever wrote it.
+    """A RecordIO file of labelled images, whose structure is checked.
 
     Parameters
     ----------

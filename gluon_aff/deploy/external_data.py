@@ -74,7 +74,7 @@ def _holds_external_data(buffer):
 
 
 def check_no_external_data(content, path):
-    """Raise a ValueError where an ONNX file keeps values in other files, or is none.
+    """Raise a ValueError if an ONNX file keeps values in other files, or is not an ONNX file.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def check_no_external_data(content, path):
         If a tensor in it is kept elsewhere, or it is not the protocol buffer of a model.
     """
     try:
-        # The second is the mark of ONNX Runtime's own format, which is none of ONNX.
+        # The second is the mark of ONNX Runtime's own format, which is not ONNX.
         external = _holds_external_data(memoryview(content))
         if content[4:8] == b'ORTM':
             raise _MalformedError
@@ -97,4 +97,4 @@ def check_no_external_data(content, path):
         raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
     if external:
         raise ValueError(f'{path} keeps values in other files (external data), which could be any on this machine; '
-                         'it needs all of them in itself.')
+                         'save all of them in the file itself.')

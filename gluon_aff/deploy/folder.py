@@ -57,7 +57,7 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     Returns
     -------
     dict
-        What model.json says.
+        The content of model.json.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
         import_onnxruntime()
     folder = os.path.abspath(folder)
     if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise ValueError(f'{folder} exists and is no exported folder; remove it, or name another one.')
+        raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     with temporary_folder(os.path.dirname(folder), '.export-') as top:
         partial = os.path.join(top, 'new')
@@ -157,7 +157,7 @@ def _for_channels(model, key):
 
 
 def _take_over(earlier, folder, description):
-    """Copy the files of an earlier export that are of this network and intact; what its model.json says of them."""
+    """Copy the intact files of an earlier export of this network; returns their part of its model.json."""
     try:
         previous = read_export(earlier)
         if any(previous.get(key) != value for key, value in description.items()):
@@ -190,7 +190,7 @@ def is_export(folder):
 
 
 def read_export(folder, kinds=()):
-    """What the model.json of an exported folder says, with the files of these kinds there and unchanged.
+    """The content of an exported folder's model.json; the files of these kinds must be there and unchanged.
 
     Parameters
     ----------
@@ -207,13 +207,13 @@ def read_export(folder, kinds=()):
     FileNotFoundError
         If there is no such folder, or a file in it is missing.
     ValueError
-        If it is no exported folder, its model.json holds a value that cannot be, it has no file of such a kind, or a
+        If it is not an exported folder, its model.json holds an invalid value, it has no file of such a kind, or a
         file is not the one that was exported.
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f'There is no folder {folder}.')
     if not is_export(folder):
-        raise ValueError(f'{folder} is no exported folder: it has no model.json of an export; '
+        raise ValueError(f'{folder} is not an exported folder: it has no model.json of an export; '
                          "give the folder that 'gluon-aff export' wrote.")
     description = read_json(folder, 'model.json')
     try:

@@ -71,7 +71,7 @@ class Graph:
             raise ValueError(f'{type(net).__name__} does not take a single input.') from None
         except (AttributeError, NotImplementedError, mx.MXNetError) as error:
             # GluonCV's GroupNorm asks its input for its device, for one.
-            raise ValueError(f'{type(net).__name__} holds a layer that runs on arrays only and cannot be exported: '
+            raise ValueError(f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: '
                              f'{str(error).strip().splitlines()[-1]}') from None
         graph = json.loads(symbol.tojson())
         self._version = graph['attrs']

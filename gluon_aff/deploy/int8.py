@@ -54,7 +54,7 @@ def quantize_onnx(path, calibration, output=None, exclude=()):
     ImportError
         If onnx or onnxruntime is missing or unfit.
     FileNotFoundError, ValueError
-        If there is no such file, it is no ONNX file, a name is of no node, or there is nothing to calibrate on.
+        If there is no such file, it is not an ONNX file, it has no such node, or there is nothing to calibrate on.
     OSError
         If the file cannot be written.
     """
@@ -149,7 +149,7 @@ def _quantize_one(model, quantized, name):
 
 
 def compare_onnx(path, other, images):
-    """What two ONNX files of one network say of the same images.
+    """Compare the outputs of two ONNX files of one network on the same images.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def compare_onnx(path, other, images):
     Returns
     -------
     dict
-        'images', 'top1_agreement' (share of images, or of pixels, of which both say the same class),
+        'images', 'top1_agreement' (share of images, or of pixels, for which both predict the same class),
         'mean_absolute_difference' (of the logits), 'mean_absolute_logit' (of the first file's) and, with labels,
         'accuracy' and 'other_accuracy'.
 

@@ -140,7 +140,7 @@ def check_float32(graph, net):
     """Raise a ValueError where a network's parameters are not all of float32."""
     types = {value.dtype.name for value in graph.used().values()} - {'float32'}
     if types:
-        raise ValueError(f"{type(net).__name__} is of {min(types)}, and exports are of float32; give a float32 one, "
+        raise ValueError(f"{type(net).__name__} is in {min(types)}, and exports are in float32; give a float32 one, "
                          "such as the network after net.cast('float32').")
 
 

@@ -133,7 +133,7 @@ def resize(theirs, row, context):
 
 
 def convolution(theirs, row, context):
-    """mx2onnx's translation, which refuses convolutions of one dimension and writes them rightly."""
+    """mx2onnx's translation, which would write one-dimensional convolutions correctly, but refuses them."""
     return theirs({**row, 'attrs': {key: value for key, value in row['attrs'].items()
                                     if (key, value) != ('layout', 'NCW')}})
 

@@ -1,4 +1,4 @@
-"""What a run was asked for: which of it a resumed run must share, and the command lines that ask for it again."""
+"""A run's arguments: which of them a resumed run must share, and the command lines that start it again."""
 from __future__ import annotations
 
 import functools
@@ -21,7 +21,7 @@ FLAGS = {'batch_size': '--batch-size', 'val_fraction': '--val-fraction', 'start_
 
 
 def run_arguments(args, workers, data=None):
-    """What a run's results depend on, by name, as its checkpoints say it.
+    """What a run's results depend on, by name, as its checkpoints hold it.
 
     Parameters
     ----------
@@ -49,19 +49,19 @@ def check_arguments(saved, given, path):
     if 'classes' in saved and 'classes' in given:
         difference = _other_data(saved, given)
         if difference:
-            raise ValueError(f'{path} is of a run on another data set ({difference}); name the same one, whose folder '
+            raise ValueError(f'{path} is from a run on another data set ({difference}); name the same one, which '
                              'may have moved, or start another run in another --save-dir.')
     unlike = [name for name in sorted({*saved, *given} - {'classes', 'images'}) if saved.get(name) != given.get(name)]
     if unlike == ['num_epochs'] and type(saved.get('num_epochs')) is int:
         obstacle = _obstacle(saved)
         if not obstacle:
             return
-        raise ValueError(f'{path} is of a run with --num-epochs {saved["num_epochs"]}, which cannot become '
+        raise ValueError(f'{path} is from a run with --num-epochs {saved["num_epochs"]}, which cannot become '
                          f'{given["num_epochs"]}, as {obstacle}; start another run, in another --save-dir, from its '
                          'best.params (--use-pretrained) where the script takes them.')
     if unlike:
         differences = '; '.join(f'{_flag(name)} was {saved.get(name)!r} and is {given.get(name)!r}' for name in unlike)
-        raise ValueError(f'{path} is of a run with other arguments ({differences}); resume with the same, or start '
+        raise ValueError(f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
                          'another run in another --save-dir.')
 
 
@@ -115,7 +115,7 @@ def naming_flags(main):
 
 
 def starting(argv):
-    """A script's arguments without those that say what becomes of a run that is there.
+    """A script's arguments without --resume and --overwrite.
 
     Parameters
     ----------

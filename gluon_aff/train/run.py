@@ -38,7 +38,7 @@ class RunFolder:
     ----------
     path : str
     description : dict
-        What `model.json` says beside the epoch and the figures: model, options, labels, input_size, mean, std,
+        What `model.json` holds besides the epoch and the figures: model, options, labels, input_size, mean, std,
         crop_ratio, ...
     keep : int, default 3
         How many checkpoints are kept.
@@ -91,7 +91,7 @@ class RunFolder:
         self._lock = descriptor
 
     def holds_run(self):
-        """Whether there is anything that a run has made, beyond what one leaves that ends before its first checkpoint.
+        """Whether there is more than what a run leaves that ends before its first checkpoint.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What the page says: the networks' cards, what is stated of them, ablations, curves and the pointing game."""
+"""The page's content: the networks' cards, published figures, ablations, curves and the pointing game."""
 from __future__ import annotations
 
 import csv
