@@ -1,4 +1,4 @@
-"""Imports go one way: the scripts import model_zoo and gluon_aff, model_zoo imports gluon_aff; and none go in circles."""
+"""Imports go one way, from the scripts to model_zoo to gluon_aff, and none go in circles."""
 import ast
 from importlib.util import resolve_name
 from pathlib import Path
