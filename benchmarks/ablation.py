@@ -29,8 +29,8 @@ from model_zoo.published import HOSTS as PUBLISHED_HOSTS
 from model_zoo.published import PAPER, REDUCTIONS, TABLES
 
 HOSTS = {'inception': 'cifar_aff_inception_resnet', 'resnet': 'cifar_aff_resnet'}
-# The paper's, and of the other fusions the whole reduction that comes nearest to AFF's parameters at 2: those with two
-# MS-CAMs have twice its reduction, concat_aff has a convolution more, sk, which asks for 1.5, a context less.
+# The paper's, and for the other fusions the whole number that comes nearest to AFF's parameters at 2: those with two
+# MS-CAMs have twice its reduction, concat_aff has one more convolution; sk, which would need 1.5, has one context less.
 EQUAL_REDUCTION = {**REDUCTIONS, 'highway': 2, 'half_aff': 2, 'sk': 2, 'iaff': 4, 'recursive_aff': 4, 'concat_aff': 16}
 
 
@@ -85,7 +85,7 @@ def cell(folder, flags):
     found = checkpoints(folder)
     progress = read_checkpoint(found[0])[1] if found else None
     if progress and progress.epoch > args.num_epochs:
-        # The data set, which is in the checkpoint, too, is not read for a run that is done.
+        # The checkpoint also names the data set, which is not read for a finished run.
         given = run_arguments(args, get_workers(args.kvstore))
         check_arguments({name: progress.arguments.get(name) for name in given}, given, found[0])
         print(f'{folder} is done.')

@@ -15,16 +15,16 @@ __all__ = ['enable']
 PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
 SWITCH = 'GLUON_AFF_COMPAT'
 
-# numpy attributes that are gone, by what they stood for. The names are looked up in NumPy only when asked for.
+# Dropped numpy attributes, and the names that replace them, which are looked up only on request.
 NUMPY_ALIASES = {'Inf': 'inf', 'Infinity': 'inf', 'infty': 'inf', 'PINF': 'inf', 'NAN': 'nan', 'NaN': 'nan',
                  'alltrue': 'all', 'sometrue': 'any', 'product': 'prod', 'cumproduct': 'cumprod', 'round_': 'round',
                  'float_': 'float64', 'complex_': 'complex128', 'unicode_': 'str_', 'string_': 'bytes_',
                  'row_stack': 'vstack', 'trapz': 'trapezoid'}
 BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int, 'complex': complex, 'object': object, 'str': str}
-# NumPy 1.20 to 1.23 have them as functions that raise an error, too.
+# In NumPy 1.20 to 1.23, too, these functions only raise an error.
 FINANCIAL = frozenset(('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
 
-# Replacements in the source of modules; `_compat` is this module there.
+# Replacements in the source of modules, in which `_compat` is this module.
 DISTUTILS = tuple((f'from distutils.version import {name}', f'{name} = _compat.{name}')
                   for name in ('LooseVersion', 'StrictVersion'))
 ONNX = (('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
@@ -40,7 +40,7 @@ EDITS = {
     'gluoncv.utils.version': DISTUTILS,
     'autocfg.dataclasses': DISTUTILS,
     'mxnet.recordio': (('.tostring()', '.tobytes()'),),
-    # Operators get their settings as text.
+    # Operators get their settings as strings.
     'mxnet._ctypes.ndarray': (('str(s)', '_compat.text(s)'), ('str(val)', '_compat.text(val)')),
     'mxnet._ctypes.symbol': (('str(s)', '_compat.text(s)'), ('str(v)', '_compat.text(v)')),
     'mxnet.symbol.symbol': (('str(value)', '_compat.text(value)'), ('str(shape)', '_compat.text(shape)'),

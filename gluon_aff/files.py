@@ -49,7 +49,7 @@ def atomic(path):
         except OSError:
             if not os.path.lexists(partial):
                 raise
-            continue        # another user's, or no file
+            continue        # another user's, or not a file
         if descriptor is not None:
             break
     try:
@@ -87,7 +87,7 @@ def temporary_folder(parent, prefix):
     descriptor = None
     while descriptor is None:
         folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        with suppress(FileNotFoundError):       # it was taken for an abandoned one
+        with suppress(FileNotFoundError):       # another process removed it as abandoned
             descriptor = _own(os.path.join(folder, LOCK))
     try:
         yield folder

@@ -209,7 +209,7 @@ def _twin(net):
     twins, parameters = {id(block): copy.copy(block) for _, block in _walk(net)}, {}
 
     def shared(parameter):
-        # What autograd records it notes on the arrays; on ones of their own it disturbs no graph of the caller's.
+        # Autograd keeps its records on the arrays; separate ones leave the caller's graphs alone.
         if parameter._data is None:
             return parameter
         if id(parameter) not in parameters:
@@ -261,7 +261,7 @@ def _classes(scores, classes):
         pixels = np.stack([(scores.argmax(1) == i).sum((1, 2)) for i in range(number)], 1)
         return 1 + pixels[:, 1:].argmax(1) if number > 1 else np.zeros(len(scores), int)
     given, classes = classes, _numbers(classes)
-    # NDArrays are of floats, unless one asks for something else.
+    # NDArrays hold floats by default.
     if isinstance(given, NDArray) and (classes % 1 == 0).all():
         classes = classes.astype(int)
     if classes.shape not in ((), (len(scores),)) or classes.dtype.kind not in 'iu' or not (
@@ -366,6 +366,6 @@ def _guided_gradient(net, x, chosen):
         gradient, = autograd.grad(output, [x], head_grads=[chosen], train_mode=False)
         return gradient.asnumpy().astype(np.float64)
     finally:
-        # MXNet keeps a Function for ever, but need not keep its maps.
+        # MXNet never frees a Function; this frees its maps.
         for function in operators.used:
             function.saved_tensors = ()

@@ -110,7 +110,7 @@ def _read(buffer):
         raise _DamagedError(f'{len(buffer) - reader.position} bytes follow its end')
     if ARRAY_V3 in reader.magics and len(reader.magics) > 1:
         raise _DamagedError('it holds arrays saved with and without NumPy semantics, which MXNet never mixes')
-    # Gluon's export marks parameters so.
+    # Prefixes of Gluon's export.
     names = [name.split(':', 1)[1] if name.startswith(('arg:', 'aux:')) else name for name in names]
     if len(set(names)) < len(names):
         raise _DamagedError('it holds two arrays of one name')

@@ -63,7 +63,7 @@ def regular_file(folder, name, limit):
         raise FileNotFoundError(f'There is no file {path}.')
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise ValueError(f'{path} is not a regular file (but a link, a folder or a device); put the file itself there.')
-    # What has become a link or a pipe since then is not followed or waited for.
+    # If it has become a link or a pipe since then, it is not followed or waited for.
     flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
     with open(os.open(path, flags), 'rb') as file:
         content = file.read(limit + 1)

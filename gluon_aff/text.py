@@ -8,7 +8,7 @@ __all__ = ['any_character', 'printable']
 
 # Controls, marks without a shape, lone surrogates, line and paragraph separators.
 ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
-# Of these two, words of some languages and many emoji are made.
+# Some languages and many emoji need these two.
 JOINERS = '\u200c\u200d'
 
 

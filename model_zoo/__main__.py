@@ -450,16 +450,15 @@ def _parser():
 
 
 def _count(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError('must be at least 1')
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number, 1 or more, got {text}')
+    return int(text)
 
 
 def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
     with any_character(sys.stdout), warnings.catch_warnings():
-        # Of Pillow's readers, about damaged metadata and sizes: what matters of it is an error here.
+        # Pillow's readers warn of damaged metadata and sizes; what matters of it is an error here.
         warnings.filterwarnings('ignore', module='PIL')
         args = _parser().parse_args(argv)
         try:

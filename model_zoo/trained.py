@@ -18,7 +18,7 @@ from gluon_aff.spec import ModelSpec
 from .registry import get_model, model_info
 from .weights import load_parameters
 
-# Of options in a model.json: a number, and one in a list, which is how many layers are built or of what width.
+# The largest number among the options in a model.json, and in a list of layers or widths.
 MAX_NUMBER, MAX_LISTED = 65536, 4096
 
 __all__ = ['Trained', 'open_or_random', 'open_predictor', 'open_trained']
@@ -201,7 +201,7 @@ def _build(name, options, path):
         return get_model(name, **options)
     except ValueError:
         raise
-    except Exception as error:      # whatever an option of a wrong type leads a network's class to
+    except Exception as error:      # an option of a wrong type can raise anything
         raise ValueError(f'{path}: {name} cannot be built with the options {shown(options)} ({type(error).__name__}).'
                          ) from None
 

@@ -113,7 +113,7 @@ def default_root():
 @lru_cache(maxsize=None)
 def _catalog():
     rows = json.loads((HERE / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
-    # The figures of the authors' files are published.py's.
+    # The figures of the authors' files are in published.py.
     return tuple(Checkpoint(**{'figures': LOGS.get((row['model'], row['tag'])), **row}) for row in rows)
 
 
@@ -301,7 +301,7 @@ def load_arrays(net, arrays, path, ctx=None, allow_missing=False, ignore_extra=F
 
 def _another(path, arrays, differences):
     more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
-    # Names without a point are the parameters' own, which another library chooses otherwise.
+    # Names without a dot are the parameters' own, which GluonCV chooses differently.
     hint = '' if all('.' in name for name in arrays) else '; for a GluonCV network give a file from its save_parameters'
     return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 

@@ -224,7 +224,7 @@ def _read_masks(width, height, annotations):
 
 def _union(masks):
     """The union of masks as run lengths."""
-    # In pairs, as pycocotools would join each one to all before it, in the square of their number.
+    # In pairs: pycocotools would merge each with all before it, in quadratic time.
     while len(masks) > 1:
         masks = [run_lengths.merge(masks[i:i + 2]) for i in range(0, len(masks), 2)]
     return masks[0]

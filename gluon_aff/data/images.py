@@ -36,7 +36,7 @@ HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16
 END = b'\xff\xd9'           # a JPEG's
 BITS_PER_SAMPLE = 0x0102        # TIFF's tag
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
-# Of an orientation: how the image is turned upright, and what undoes that.
+# By orientation: the transposition that turns the image upright, and its inverse.
 TURNS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
          6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
 UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
@@ -107,7 +107,7 @@ def opened(file, name=None):
 
 def _formats(name):
     Image.init()
-    # TGA has no signature, so nearly anything may look like it.
+    # TGA has no signature, so almost any file may look like it.
     tga = ('TGA',) if str(name).lower().endswith('.tga') else ()
     return [each for each in FORMATS + tga if each in Image.OPEN]
 
@@ -278,8 +278,7 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
 
 def _resized(image, size, box):
     """The part within `box`, in pixels of the result, of an image resized to `size`; nothing else is computed."""
-    # Pillow takes its box in single precision, so it is given one in a small part of the image: what the crop and the
-    # filter need.
+    # Pillow's box has single precision, so it gets a box in the small part of the image that crop and filter need.
     starts, ends, within = [], [], []
     for old, new, low, high in zip(image.size, size, box[:2], box[2:]):
         margin = math.ceil(max(1, old / new)) + 1

@@ -75,6 +75,11 @@ class RecordFile:
     def __len__(self):
         return len(self.target)
 
+    @property
+    def offsets(self):
+        """Where the images' records begin and end in the file, in bytes, (N, 2)."""
+        return np.stack([self._offsets[self.records], self._offsets[self.records + 1]], 1)
+
     def open(self, index):
         """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""
         return self._open(self.records[index])

@@ -95,7 +95,7 @@ def _survives(content, shape):
 
 def _opencv(content, path, spec, ctx, threads):
     import cv2
-    # It would take a side that it does not know for 1, and say nothing.
+    # It would silently take an unknown side for 1.
     if spec.layout == 'NHWC':
         raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
     if spec.task == 'segmentation' and spec.dynamic:
@@ -112,7 +112,7 @@ def _opencv(content, path, spec, ctx, threads):
             raise ValueError(unable) from None
 
     def run(batch):
-        # A network keeps what it made of the first shape, and computes another one wrongly after maps of 1x1.
+        # A network remembers the first shape, and computes another one wrongly after maps of 1x1.
         with lock:
             net = nets[batch.shape] = nets.pop(batch.shape, None) or read()
             if len(nets) > OPENCV_SHAPES:

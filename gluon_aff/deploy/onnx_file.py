@@ -102,7 +102,7 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     if preprocess:
         graph.preprocess(*preprocess)
     shape, free = input_shapes(graph, input_size, preprocess)
-    # Where a map is 1x1, nothing shows which of two is repeated over the other.
+    # Where both maps are 1x1 it is unknown which is broadcast over the other.
     make_portable(graph, tuple(8 * side if isinstance(name, str) and side > 1 else side
                                for side, name in zip(shape, free)))
     ranks = [len(graph.shapes(shape)[node]) for node, _ in graph.outputs]

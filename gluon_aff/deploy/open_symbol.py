@@ -15,8 +15,8 @@ from ..received import shown
 
 __all__ = ['open_symbol']
 
-# MXNet's graph reader takes indices as they are, and some operators that begin with an underscore read files or take
-# an attribute for a pointer.
+# MXNet's graph reader trusts indices, and some operators that begin with an underscore read files or use an attribute
+# as a pointer.
 OPERATORS = re.compile(r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
                        r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
                        r'|greater_equal|lesser_equal)(_scalar)?')

@@ -61,7 +61,7 @@ def translate_graph(graph, shape, dtype):
 
     used = {name for node in nodes for name in node.input} | {head.name for head in heads}
     for node in nodes:
-        node.name = node.name or node.output[0]     # INT8 and profiles speak of nodes by name
+        node.name = node.name or node.output[0]     # INT8 and profiles refer to nodes by name
         if node.op_type == 'BatchNormalization':
             # Without effect in inference, except that onnx's ReferenceEvaluator takes any other for training.
             for attribute in node.attribute:
@@ -81,7 +81,7 @@ def _translate(row, context):
     def theirs(row):
         try:
             made, types = MXNetGraph.convert_layer(row, **context)
-        except Exception as error:      # of a dozen kinds, none of them stated
+        except Exception as error:      # of a dozen undocumented types
             raise NotImplementedError(f'{row["op"]}: {error}') from None
         # Some translations also declare their constants as inputs of the graph.
         return [node for node in made if isinstance(node, onnx.NodeProto)], types

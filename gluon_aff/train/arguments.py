@@ -8,11 +8,11 @@ import shlex
 
 __all__ = ['check_arguments', 'launched', 'naming_flags', 'resuming', 'run_arguments', 'starting']
 
-# What a run may be resumed with another value of: its results do not depend on it, or its data set stands for it.
+# Arguments that may differ in a resumed run: its results do not depend on them, or the data set is compared instead.
 FREE = ('save_dir', 'resume', 'overwrite', 'keep', 'tensorboard', 'num_workers', 'patience', 'command', 'given',
         'data_dir', 'rec_train', 'rec_train_idx', 'rec_val', 'rec_val_idx', 'train_image_dir', 'train_annotations',
         'val_image_dir', 'val_annotations')
-# Schedules by which an epoch's rates do not depend on how many epochs follow.
+# Schedules whose rates do not depend on the number of epochs that follow.
 OPEN_ENDED = ('constant', 'step')
 # Arguments of the library, as the scripts' flags spell them.
 FLAGS = {'batch_size': '--batch-size', 'val_fraction': '--val-fraction', 'start_stage': '--start-layer',
@@ -149,7 +149,7 @@ def launched(command):
     """
     before = []
     if os.environ.get('DMLC_ROLE'):
-        # gluon_aff.train.launch says how it was called where the environment is handed on, which ssh does not.
+        # gluon_aff.train.launch passes its own call on in the environment, which ssh does not forward.
         before = shlex.split(os.environ.get('GLUON_AFF_LAUNCHER', '')) or [
             'python', '-m', 'gluon_aff.train.launch', '-n', os.environ.get('DMLC_NUM_WORKER', ''),
             '-s', os.environ.get('DMLC_NUM_SERVER', ''), '--launcher', 'ssh', '-H', 'hosts']
