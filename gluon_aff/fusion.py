@@ -73,8 +73,8 @@ class Add(Fusion):
     squeezes = False
 
     def hybrid_forward(self, F, x, y):
-        # Not x + y: oneDNN's subgraphs (Module, optimize_for) would fuse elemwise_add into the convolution before it and
-        # lose the norm that follows the same convolution in a pre-activation network.
+        # Not x + y: oneDNN's subgraphs (Module, optimize_for) fuse elemwise_add into the convolution before it, and
+        # lose the norm after that convolution in a pre-activation network.
         return F.add_n(x, y)
 
 
