@@ -205,9 +205,9 @@ ONE, TWO = np.ones(1, 'float32'), np.ones((2, 3), 'float32')
 
 
 @pytest.mark.parametrize('data, says', [
-    (file([array(ONE)], [name('a')], array_count=2**63), f'holds {2**63} arrays, more than fit'),
+    (file([array(ONE)], [name('a')], array_count=2**63), f'to hold {2**63} arrays, more than fit'),
     (file([array(ONE)], [name('a')], array_count=2**64 - 1), 'more than fit'),
-    (file([array(ONE)], [name('a')], name_count=2**40), f'holds {2**40} names, more than fit'),
+    (file([array(ONE)], [name('a')], name_count=2**40), f'to hold {2**40} names, more than fit'),
     (file([array(ONE)], [name('a', size=2**62)]), f'a name of {2**62} bytes'),
     (file([array(ONE)], [name('a', size=100)]), 'within a value'),
     (file([array(TWO, shape=(2**20, 2**20))], [name('a')]), 'within a value'),
