@@ -118,7 +118,7 @@ def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed
 def test_a_device_or_threads_that_a_backend_lacks_are_refused(exported):
     import mxnet as mx
     for backend in ('onnxruntime', 'opencv'):
-        with refused("computes on the CPU only; take backend 'mxnet'"):
+        with refused("computes on the CPU only; use backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
     for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (open_trained(SHIPPED), None)):
         with refused('threads is for ONNX Runtime'):
@@ -140,7 +140,7 @@ def test_flags_that_do_nothing_are_refused(exported, fixed, capsys, tmp_path):
         assert status == 2 and says in err and err.count('\n') == 1 and not out
     for flag, value in (('--top-k', 5), ('--format', 'table'), ('--batch-size', 2)):
         status, out, err = called(capsys, 'predict', fixed, tmp_path, '-o', tmp_path / 'o', flag, value)
-        assert status == 2 and f'{flag} is for networks that classify' in err and err.count('\n') == 1
+        assert status == 2 and f'{flag} is for classification networks' in err and err.count('\n') == 1
     status, out, err = called(capsys, 'predict', fixed, tmp_path / 'a.png', '-o', tmp_path / 'o')
     assert status == 0 and 'takes images of 32 x 48 only; others are scaled' in err
     assert Image.open(out.strip()).size == (30, 20)
@@ -167,7 +167,7 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
     monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda content: type('Net', (), {
         'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)})())
     status, out, err = called(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
-    assert (status, out) == (2, '') and 'gives values that are not finite' in err and err.count('\n') == 1
+    assert (status, out) == (2, '') and 'returns values that are not finite' in err and err.count('\n') == 1
 
 
 def test_a_network_of_one_channel_sees_grey(tmp_path):
