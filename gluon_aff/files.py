@@ -178,5 +178,10 @@ def write_whole(path, data):
         except OSError as error:
             whole, reason = False, error.strerror
         if not whole:
-            raise OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its '
-                          'disk, or name another folder.')
+            raise cut_short(path, reason)
+
+
+def cut_short(path, reason=None):
+    """The OSError for a file that could not be written whole."""
+    return OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its disk, or '
+                   'name another folder.')

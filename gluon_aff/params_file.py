@@ -13,7 +13,7 @@ import struct
 import mxnet as mx
 import numpy as np
 
-from .files import atomic
+from .files import atomic, cut_short
 
 __all__ = ['read_parameters', 'write_parameters']
 
@@ -181,7 +181,7 @@ def write_parameters(path, arrays):
         except (mx.MXNetError, ValueError, KeyError):
             whole = False
         if not whole:
-            raise OSError(f'{path} could not be written whole; make room on its disk, or name another folder.')
+            raise cut_short(path)
 
 
 def _same(written, array):
