@@ -42,7 +42,7 @@ def parse_args(argv):
 
 
 def read_data(args):
-    """Sources of training and of held-out images, what loads them, and sentences on what was left out."""
+    """Sources of training and of held-out images, their loader, and sentences on the images that were left out."""
     if args.use_rec:
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')

@@ -57,7 +57,7 @@ EDITS = {
 
 
 def enable():
-    """Let mxnet, gluoncv, gluoncv2 and autocfg be imported where Python or NumPy is too new for them.
+    """Make mxnet, gluoncv, gluoncv2 and autocfg importable where Python or NumPy is too new for them.
 
     Call it before the first of them is imported; further calls do nothing. It imports nothing itself, and changes
     nothing on Python 3.8 to 3.11 with NumPy below 1.24.
@@ -67,13 +67,13 @@ def enable():
 
 
 def enable_at_start():
-    """What the installed .pth file calls: :func:`enable`, unless the environment switches it off."""
+    """Call :func:`enable`, unless the environment switches it off; the installed .pth file calls this."""
     if not switched_off():
         enable()
 
 
 def switched_off():
-    """Whether the environment says GLUON_AFF_COMPAT=0."""
+    """Whether GLUON_AFF_COMPAT=0 is set in the environment."""
     return os.environ.get(SWITCH) == '0'
 
 

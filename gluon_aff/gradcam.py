@@ -176,7 +176,7 @@ def _walk(block, path=''):
 
 
 def _stages(net):
-    """(number, blocks) of each stage of a network, none where it has none that we know of."""
+    """(number, blocks) of each known stage of a network."""
     if hasattr(net, 'stages'):
         return list(enumerate(net.stages()))
     numbers = range(1, 10)

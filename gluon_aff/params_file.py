@@ -120,7 +120,7 @@ def _read(buffer):
 
 
 def read_parameters(path, content=None):
-    """Arrays by name of a file that Gluon's save_parameters or export wrote; nothing in it is executed.
+    """The arrays, by name, of a file from Gluon's save_parameters or export; nothing in it is executed.
 
     The arrays are read-only views of the file, so memory is taken for what is used only.
 
@@ -156,7 +156,7 @@ def read_parameters(path, content=None):
 
 
 def write_parameters(path, arrays):
-    """Write a parameter file, whole or not at all: it is read back before it takes its name.
+    """Write a parameter file, whole or not at all: it is read back before it gets its name.
 
     MXNet does not report a write that fails, so a full disk would leave a file that is cut short.
 

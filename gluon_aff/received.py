@@ -20,7 +20,7 @@ def shown(value):
 
 
 def check_plain_name(name):
-    """`name` if it is the plain name of a file in a folder, with no folders before it.
+    """`name`, if it is the plain name of a file, without folders.
 
     Parameters
     ----------

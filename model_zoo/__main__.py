@@ -71,7 +71,7 @@ def list_command(args):
 
 
 def _published(published):
-    """Rows (title, text) of what is published of a network."""
+    """Rows (title, text) of a network's published figures."""
     lines = [f'{figure}; {figure.source}' for figure in published.figures] if published else []
     if published and published.parameters:
         lines.append(f'{published.parameters:g} M parameters ({published.counted}); {published.parameters_source}')
@@ -228,7 +228,7 @@ def _device(gpu):
 
 
 def _name_skipped(skipped):
-    """Name on standard error what was left out of folders; returns the exit status."""
+    """Name the files that were left out on standard error; returns the exit status."""
     for sentence in skipped.values():
         _say(sentence)
     if skipped:
@@ -237,7 +237,7 @@ def _name_skipped(skipped):
 
 
 def predict_command(args):
-    """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
+    """Classify images: the most probable classes of each; a segmentation network writes overlays (-o)."""
     images, skipped = find_images(args.images)
     if args.gpu is not None and args.backend not in (None, 'mxnet'):
         raise ValueError(f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them '

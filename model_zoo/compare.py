@@ -135,7 +135,7 @@ def write_markdown(rows, out, how=''):
 
 
 def write_csv(rows, out):
-    """Write the rows with all their digits; what is not known is empty.
+    """Write the rows with all their digits; unknown values are empty.
 
     Parameters
     ----------

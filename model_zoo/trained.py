@@ -113,7 +113,7 @@ def open_trained(name, weights=None, ctx=None):
 
 
 def open_or_random(name, weights=None, ctx=None):
-    """What :func:`open_trained` opens; of a network without released parameters, where none are given, random ones.
+    """As :func:`open_trained`, but with random parameters if none are given or released.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ FAMILIES = {'classification': 'such as aff_resnet50 or cifar_aff_resnet8', 'segm
 
 
 def check_task(name, task, flag='--model'):
-    """The card of a network that does what a script trains.
+    """The card of a network, which must be of the task that a script trains.
 
     Parameters
     ----------

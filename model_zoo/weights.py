@@ -145,7 +145,7 @@ def choose(name, tag):
 
 
 def find(name, pretrained, root):
-    """What `get_model(..., pretrained=...)` asks for: the path of a file, and its record if it is a released one."""
+    """The path of the file that `pretrained` of get_model asks for, and its record if it is a released one."""
     if isinstance(pretrained, (str, os.PathLike)):
         path = os.path.expanduser(pretrained)
         if os.path.isfile(path):
@@ -178,7 +178,7 @@ def get_model_file(name, tag=None, root=None):
 
 
 def remove(name, root=None):
-    """Remove a network's downloaded files, and what interrupted or damaged downloads left, from the cache folder."""
+    """Remove a network's downloaded files from the cache folder, interrupted and damaged ones included."""
     for each in checkpoints(name):
         if each.url:
             for suffix in ('', '.part', '.corrupt', '.lock'):

@@ -137,7 +137,7 @@ def _whole(value):
 
 
 def _read_json(path):
-    """What a COCO instances file holds; each image, annotation and category has what the others refer to."""
+    """The content of a COCO instances file, with all ids and names in place."""
     try:
         with open(path, encoding='utf-8-sig') as file:
             content = json.load(file)
@@ -175,7 +175,7 @@ def _category_ids(categories, name, path):
 
 
 def _by_image(content, ids):
-    """By image: its entry, its annotations of the categories `ids`, what is wrong; and sentences on the rest."""
+    """By image: its entry, its annotations of the categories `ids`, its faults; and sentences on the rest."""
     images, twice, annotations, doubts = {}, set(), defaultdict(list), {}
     for entry in content['images']:
         if images.setdefault(entry['id'], entry) != entry:

@@ -291,7 +291,7 @@ def _resized(image, size, box):
 
 
 def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
-    """An RGB image as a network's input: what :func:`evaluation_crop` gives, normalised.
+    """An RGB image as a network's input: :func:`evaluation_crop`, normalised.
 
     Parameters
     ----------

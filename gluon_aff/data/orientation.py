@@ -44,7 +44,7 @@ def _exif(image):
 
 
 def _exif_orientation(file):
-    """The orientation in a TIFF file's first directory: 1 where it is no SHORT of 1 to 8, None without one."""
+    """The orientation in a TIFF file's first directory: 1 if it is not a SHORT of 1 to 8, None without one."""
     try:
         file.seek(0)
         head = file.read(16)

@@ -37,7 +37,7 @@ def _is_index(value, end):
 
 
 def _node(node, before, nodes):
-    """A node as far as it was checked: its inputs are outputs of nodes before it."""
+    """The checked parts of a node; its inputs must be outputs of earlier nodes."""
     _check(isinstance(node, dict) and set(node) <= {'op', 'name', 'attrs', 'inputs'}, 'a node is malformed')
     op, name, attrs, inputs = (node.get(key, missing) for key, missing in
                                (('op', None), ('name', None), ('attrs', {}), ('inputs', [])))
@@ -54,13 +54,13 @@ def _node(node, before, nodes):
 
 
 def _outputs(node):
-    """How many outputs of a node others may take: one, but for a split's."""
+    """The number of a node's outputs that others may use: one, except for a split."""
     count = node.get('attrs', {}).get('num_outputs', '1')
     return int(count) if re.fullmatch('[1-9][0-9]{0,3}', count) and node['op'] == 'SliceChannel' else 1
 
 
 def _graph(content):
-    """The symbol's JSON written anew from what was checked of it."""
+    """The symbol's JSON, written again from its checked parts."""
     try:
         graph = json.loads(content.decode())
     except (ValueError, RecursionError):

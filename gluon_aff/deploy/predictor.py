@@ -124,7 +124,7 @@ class Predictor:
         return output
 
     def feed(self, pixels):
-        """RGB images (N, H, W, 3) of uint8 as what :meth:`logits` takes."""
+        """RGB images (N, H, W, 3) of uint8 as input of :meth:`logits`."""
         return self.spec.feed(pixels)
 
     def prepare(self, image):
@@ -138,7 +138,7 @@ class Predictor:
         return self.spec.prepare(_image(image))
 
     def classify(self, crops, top_k=5):
-        """The most probable classes of what :meth:`prepare` made of images, computed as one batch.
+        """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
         ----------
@@ -261,7 +261,7 @@ def _letterbox(image, input_size, mean):
 
 
 def _images(images):
-    """Paths of images and images, in a list, of what :meth:`Predictor.predict` takes."""
+    """A list of paths and images from any input of :meth:`Predictor.predict`."""
     if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
         images = [images]
     flat = []
@@ -283,7 +283,7 @@ def _paths(path):
 
 
 def _image(image):
-    """What a path, a PIL image or an array is, as an RGB PIL.Image, upright."""
+    """A path, a PIL image or an array as an upright RGB PIL.Image."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image))
     if isinstance(image, Image.Image):

@@ -21,7 +21,7 @@ PIECE = 1 << 20
 
 
 class Header(NamedTuple):
-    """What is known of an array before it is read."""
+    """The type and shape of an array that is not read yet."""
 
     dtype: np.dtype
     shape: tuple

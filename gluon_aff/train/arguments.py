@@ -35,7 +35,7 @@ def run_arguments(args, workers, data=None):
 
 
 def check_arguments(saved, given, path):
-    """Raise a ValueError that names what differs between a checkpoint's run and this one.
+    """Raise a ValueError that names the differences between a checkpoint's run and this one.
 
     The number of epochs may differ where the learning rates do not depend on it.
 

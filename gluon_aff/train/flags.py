@@ -17,7 +17,7 @@ FLOAT32 = 3e38
 
 
 class ScriptParser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors of one sentence, and which notes in `given` what values were asked for.
+    """A parser whose errors are ValueErrors of one sentence; `given` lists the flags that were given a value.
 
     Parameters
     ----------

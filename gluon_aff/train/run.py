@@ -101,12 +101,12 @@ class RunFolder:
         return bool(checkpoints(self.path)) or any(os.path.lexists(self.file(name)) for name in names)
 
     def begin(self, fresh):
-        """Make the folder, and remove what a run that was killed while it wrote has left.
+        """Make the folder, and remove the partial files of a killed run.
 
         Parameters
         ----------
         fresh : bool
-            Remove all that another run has left.
+            Remove all files of another run.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class RunFolder:
         return open(self.file('log.txt'), 'a', encoding='utf-8')
 
     def close(self):
-        """Let go of what is open; tensorboardX writes its last figures only then."""
+        """Release the lock, and close tensorboardX, which writes its last figures only then."""
         if self._board:
             self._board.close()
         if self._lock is not None:
@@ -169,7 +169,7 @@ class RunFolder:
         self._board = self._lock = None
 
     def save_epoch(self, history):
-        """Write what the epochs so far gave: records of figures, each with 'epoch'."""
+        """Write the log and the curves of the epochs so far: records of figures, each with 'epoch'."""
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
@@ -181,7 +181,7 @@ class RunFolder:
                 self._board.flush()
 
     def save_best(self, net, record):
-        """Write the parameters of the best epoch so far, then what they are."""
+        """Write the parameters of the best epoch so far, then model.json."""
         with self._writing():
             write_parameters(self.file('best.params'), {
                 name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()})
