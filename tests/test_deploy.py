@@ -762,7 +762,7 @@ def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
 def test_networks_of_other_types_are_refused(dtype, tmp_path):
     net = filled(get_model('cifar_add_resnet8'))
     net.cast(dtype)
-    with refused(f'is of {dtype}, and exports are of float32'):
+    with refused(f'is in {dtype}, and exports are in float32'):
         export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     assert not list(tmp_path.iterdir())
 

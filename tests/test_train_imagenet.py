@@ -143,7 +143,7 @@ def test_autoaugment_works_on_folders(tree, tmp_path):
     (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
     (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
     (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
-    (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet sees'),
+    (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet finds'),
     (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),
     (['--data-dir', '{tree}', '--input-size', '8'], 'at least 17'),
 ])
