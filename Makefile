@@ -1,6 +1,7 @@
 # make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
 # make test-slow run the slow tier as well: every network at every size, half an hour
+# make test-fast run the parts that depend on Python and its libraries, a few minutes
 # make test-all  run the tests on every Python from 3.8 to 3.13 that is installed, each from a fresh clone
 # make wheel     build a wheel for Linux x86-64 into dist/
 # make lint      run the linter
@@ -27,7 +28,7 @@ endif
 VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c "$(PROBE)" 2>/dev/null))
 MAKE_VENV := "$(PYTHON)" -m venv --clear $(VENV)
 ifndef VERSION
-# uv makes the environment of a Python without venv, or fetches one.
+# uv makes the environment for a Python without venv, or downloads a Python.
 WITHOUT_VENV := $(shell $(call find,$(IN_RANGE),$(or $(PYTHON),$(PYTHONS))))
 WANTED := $(or $(WITHOUT_VENV),3.11)
 VERSION := $(if $(WITHOUT_VENV),$(shell "$(WITHOUT_VENV)" -c "$(IN_RANGE)"),3.11)
@@ -65,7 +66,7 @@ venv: $(INSTALLED)
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
 
-# In a copy, beside which the installed operators stay what they are. Python and MXNet leak at exit by design.
+# In a copy, so that the installed operators stay as they are. Python and MXNet leak at exit by design.
 SANITIZED := build/sanitize
 sanitize: $(INSTALLED)
 	rm -rf $(SANITIZED)
@@ -105,12 +106,11 @@ test-all:
 	[ $$found = 1 ] || echo 'No Python from 3.8 to 3.13 was found.' >&2; \
 	[ $$found = 1 ] && [ $$failed = 0 ]
 
-# The parts that depend on Python and its libraries: a few minutes.
 test-fast: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/test_compat.py tests/test_packaging.py \
 		tests/test_fusion.py tests/test_registry.py tests/test_data.py tests/test_train.py tests/test_weights.py
 
-# libgomp is the system's: MXNet's wheel needs it there, and two of them would be two pools of threads.
+# Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads.
 wheel: $(INSTALLED)
 	rm -rf dist build
 	$(PY) -m build -q --wheel

@@ -14,8 +14,8 @@ from setuptools.command.editable_wheel import editable_wheel
 HERE = Path(__file__).resolve().parent
 OPERATORS = 'gluon_aff.libgluon_aff'
 
-# Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff on Pythons and NumPys that
-# are too new for them. It loads one file, as importing the package would import MXNet.
+# Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff where Python or NumPy is too
+# new for them. It loads one file, as importing the package would import MXNet.
 START = '''try:
  from importlib.util import find_spec, module_from_spec, spec_from_file_location
  folder = find_spec('gluon_aff').submodule_search_locations[0]
@@ -101,8 +101,8 @@ def operators():
 
 
 def mxnet(distribution):
-    # From Python 3.13 on pip finds no NumPy that MXNet's metadata allows: there MXNet is installed by itself, with
-    # --no-deps, and what it needs comes from here.
+    # From Python 3.13 on pip finds no NumPy that MXNet's metadata allows: there MXNet is installed with --no-deps, and
+    # its requirements come from here.
     return [f'{distribution}==1.9.1; python_version < "3.13"', 'graphviz>=0.8.1,<0.9; python_version >= "3.13"',
             'requests>=2.20,<3; python_version >= "3.13"']
 
@@ -113,9 +113,9 @@ MXNET = {'cpu': mxnet('mxnet'),
 COCO = ['pycocotools']
 TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
-# ml_dtypes is what ONNX Runtime's quantization imports and does not ask for.
+# ONNX Runtime's quantization imports ml_dtypes without requiring it.
 ONNX = ['onnx>=1.14', 'onnxruntime', 'ml_dtypes; python_version >= "3.9"']
-# The tests of the page drive a Chromium that is there.
+# For the tests of the page in an installed Chromium.
 BROWSER = ['playwright']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
 TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'pytest-xdist',

@@ -36,7 +36,7 @@ def parse_args(argv):
     parser.add_argument('--crop-ratio', type=number(0, 1, '(]'), default=0.875, help='of the held-out images')
     parser.add_argument('--model', default='iaff_resnet50', help='a name of python -m model_zoo list')
     add_classification_flags(parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter '
-                             'and lighting; for folders')
+                             'and lighting')
     add_flags(parser, save_dir='runs/imagenet')
     parser.idle += [('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda args: not args.use_rec),
                     ('data_dir val_fraction', 'with --use-rec', lambda args: args.use_rec)]
@@ -44,7 +44,7 @@ def parse_args(argv):
 
 
 def read_data(args):
-    """Sources of training and of held-out images, what loads them, and sentences on what was left out."""
+    """Sources of training and of held-out images, their loader, and sentences on the images that were left out."""
     if args.use_rec:
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')

@@ -29,8 +29,8 @@ from model_zoo.published import HOSTS as PUBLISHED_HOSTS
 from model_zoo.published import PAPER, REDUCTIONS, TABLES
 
 HOSTS = {'inception': 'cifar_aff_inception_resnet', 'resnet': 'cifar_aff_resnet'}
-# The paper's, and of the other fusions the whole reduction that comes nearest to AFF's parameters at 2: those with two
-# MS-CAMs have twice its reduction, concat_aff has a convolution more, sk, which asks for 1.5, a context less.
+# The paper's, and for the other fusions the whole number that comes nearest to AFF's parameters at 2: those with two
+# MS-CAMs have twice its reduction, concat_aff has one more convolution; sk, which would need 1.5, has one context less.
 EQUAL_REDUCTION = {**REDUCTIONS, 'highway': 2, 'half_aff': 2, 'sk': 2, 'iaff': 4, 'recursive_aff': 4, 'concat_aff': 16}
 
 
@@ -85,7 +85,7 @@ def cell(folder, flags):
     found = checkpoints(folder)
     progress = read_checkpoint(found[0])[1] if found else None
     if progress and progress.epoch > args.num_epochs:
-        # The data set, which is in the checkpoint, too, is not read for a run that is done.
+        # The checkpoint also names the data set, which is not read for a finished run.
         given = run_arguments(args, get_workers(args.kvstore))
         check_arguments({name: progress.arguments.get(name) for name in given}, given, found[0])
         print(f'{folder} is done.')
@@ -96,12 +96,12 @@ def cell(folder, flags):
 
 def result(folder, progress, host, fusion, blocks, seed):
     """The row of a run: the accuracy is that of its last epoch, so the held-out images have chosen nothing."""
-    said = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
-    net = get_model(said['model'], **said['options'])
-    return {'dataset': said['dataset'], 'classes': len(said['labels']), 'train_images': said['train_images'],
-            'test_images': said['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
-            'fusion': fusion, 'b': blocks, 'reduction': said['options'].get('reduction', ''), 'seed': seed,
-            'parameters': complexity(net, (1, *said['input_size'])).parameters,
+    model = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
+    net = get_model(model['model'], **model['options'])
+    return {'dataset': model['dataset'], 'classes': len(model['labels']), 'train_images': model['train_images'],
+            'test_images': model['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
+            'fusion': fusion, 'b': blocks, 'reduction': model['options'].get('reduction', ''), 'seed': seed,
+            'parameters': complexity(net, (1, *model['input_size'])).parameters,
             'accuracy': progress.history[-1]['accuracy'],
             'seconds': round(sum(record['time'] for record in progress.history), 1)}
 

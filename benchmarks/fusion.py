@@ -94,8 +94,8 @@ def scaling(png):
     makers = beside(('add', 'aff', 'iaff'))
     figure, axes = pyplot.subplots(1, len(CURVES), figsize=(14, 4.5))
     for axis, (title, (key, points, fixed)) in zip(axes, CURVES.items()):
-        said = ', '.join(f'{name} {value}' for name, value in fixed.items())
-        print(f'\nForward and backward, ms, by {title} ({said})\n\n| {title} | {" | ".join(makers)} |')
+        settings = ', '.join(f'{name} {value}' for name, value in fixed.items())
+        print(f'\nForward and backward, ms, by {title} ({settings})\n\n| {title} | {" | ".join(makers)} |')
         print('|---' * (len(makers) + 1) + '|')
         medians = {name: [] for name in makers}
         for point in points:
@@ -106,7 +106,7 @@ def scaling(png):
         for name, each in medians.items():
             style = {'obvious': 'o:', 'plain': 'o--'}.get(name.split()[0], 'o-')
             axis.loglog(points, each, style, label=name)
-        axis.set(xlabel=title, ylabel='forward and backward, ms', title=said)
+        axis.set(xlabel=title, ylabel='forward and backward, ms', title=settings)
         axis.set_xticks(points, labels=points, minor=False)
         axis.minorticks_off()
     axes[0].legend()

@@ -151,10 +151,10 @@ def play(net, images, target, boxes, method):
 
 def table(rows):
     """The rows in Markdown: pointing-game accuracy by size, the mean over the seeds, each seed's in parentheses."""
-    def said(chosen, key):
+    def mean_of(chosen, key):
         values = [100 * row[key] for row in chosen]
-        each = f' ({", ".join(f"{value:.0f}" for value in values)})' if len(values) > 1 else ''
-        return f'{np.mean(values):.1f}{each}'
+        by_seed = f' ({", ".join(f"{value:.0f}" for value in values)})' if len(values) > 1 else ''
+        return f'{np.mean(values):.1f}{by_seed}'
 
     heads = [f'{low} to {high}' for low, high in SIZES]
     lines = [f'| network | layer | {" | ".join(heads)} |', '|' + '---|' * (2 + len(heads))]
@@ -162,10 +162,10 @@ def table(rows):
         own = [row for row in rows if row['network'] == name]
         by_size = [[row for row in own if row['from'] == low] for low, _ in SIZES]
         first = next(iter(LAYERS))
-        cells = [said([row for row in some if row['layer'] == first], 'accuracy') for some in by_size]
+        cells = [mean_of([row for row in some if row['layer'] == first], 'accuracy') for some in by_size]
         lines.append(f'| {name} | (names the shape rightly) | {" | ".join(cells)} |')
         for where in LAYERS:
-            cells = [said([row for row in some if row['layer'] == where], 'pointing') for some in by_size]
+            cells = [mean_of([row for row in some if row['layer'] == where], 'pointing') for some in by_size]
             lines.append(f'| {name} | {where} | {" | ".join(cells)} |')
     for key, what in (('area', 'any pixel, by chance'), ('centre', "always the image's centre")):
         cells = [f'{100 * next(row[key] for row in rows if row["from"] == low):.1f}' for low, _ in SIZES]

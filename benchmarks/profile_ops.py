@@ -70,5 +70,5 @@ for network in args.networks:
     spent, found = measure(network)
     whole = sum(found.values())
     shares = sorted(((100 * value / whole, operator) for operator, value in found.items()), reverse=True)
-    said = ', '.join(f'{operator} {share:.1f} %' for share, operator in shares[:args.top])
-    print(f'| {network} | {1e3 * spent:.0f} | {said} |', flush=True)
+    largest = ', '.join(f'{operator} {share:.1f} %' for share, operator in shares[:args.top])
+    print(f'| {network} | {1e3 * spent:.0f} | {largest} |', flush=True)

@@ -133,7 +133,7 @@ class ChannelBlock(HybridBlock):
                              f'{self.reduction}; choose a reduction that divides {channels}.')
 
     def _set_widths(self, channels):
-        """Settle what of the block's own layers depends on C."""
+        """Settle what depends on C in the block's own layers."""
 
     def _set_channels(self, channels):
         self._check_reduction(channels)
@@ -207,7 +207,7 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
 
 
 def make_contexts(channels, scales, **settings):
-    """The two contexts of a pair of scales; a ValueError where it is none."""
+    """The two contexts of a pair of scales; a ValueError if it is not such a pair."""
     if not isinstance(scales, (tuple, list)) or len(scales) != 2:
         raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
     return [ChannelContext(channels, scale=scale, **settings) for scale in scales]

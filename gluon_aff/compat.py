@@ -15,16 +15,16 @@ __all__ = ['enable']
 PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
 SWITCH = 'GLUON_AFF_COMPAT'
 
-# numpy attributes that are gone, by what they stood for. The names are looked up in NumPy only when asked for.
+# Dropped numpy attributes, and the names that replace them, which are looked up only on request.
 NUMPY_ALIASES = {'Inf': 'inf', 'Infinity': 'inf', 'infty': 'inf', 'PINF': 'inf', 'NAN': 'nan', 'NaN': 'nan',
                  'alltrue': 'all', 'sometrue': 'any', 'product': 'prod', 'cumproduct': 'cumprod', 'round_': 'round',
                  'float_': 'float64', 'complex_': 'complex128', 'unicode_': 'str_', 'string_': 'bytes_',
                  'row_stack': 'vstack', 'trapz': 'trapezoid'}
 BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int, 'complex': complex, 'object': object, 'str': str}
-# NumPy 1.20 to 1.23 have them as functions that raise an error, too.
+# In NumPy 1.20 to 1.23, too, these functions only raise an error.
 FINANCIAL = frozenset(('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
 
-# Replacements in the source of modules; `_compat` is this module there.
+# Replacements in the source of modules, in which `_compat` is this module.
 DISTUTILS = tuple((f'from distutils.version import {name}', f'{name} = _compat.{name}')
                   for name in ('LooseVersion', 'StrictVersion'))
 ONNX = (('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
@@ -40,7 +40,7 @@ EDITS = {
     'gluoncv.utils.version': DISTUTILS,
     'autocfg.dataclasses': DISTUTILS,
     'mxnet.recordio': (('.tostring()', '.tobytes()'),),
-    # Operators get their settings as text.
+    # Operators get their settings as strings.
     'mxnet._ctypes.ndarray': (('str(s)', '_compat.text(s)'), ('str(val)', '_compat.text(val)')),
     'mxnet._ctypes.symbol': (('str(s)', '_compat.text(s)'), ('str(v)', '_compat.text(v)')),
     'mxnet.symbol.symbol': (('str(value)', '_compat.text(value)'), ('str(shape)', '_compat.text(shape)'),
@@ -57,7 +57,7 @@ EDITS = {
 
 
 def enable():
-    """Let mxnet, gluoncv, gluoncv2 and autocfg be imported where Python or NumPy is too new for them.
+    """Make mxnet, gluoncv, gluoncv2 and autocfg importable where Python or NumPy is too new for them.
 
     Call it before the first of them is imported; further calls do nothing. It imports nothing itself, and changes
     nothing on Python 3.8 to 3.11 with NumPy below 1.24.
@@ -67,13 +67,13 @@ def enable():
 
 
 def enable_at_start():
-    """What the installed .pth file calls: :func:`enable`, unless the environment switches it off."""
+    """Call :func:`enable`, unless the environment switches it off; the installed .pth file calls this."""
     if not switched_off():
         enable()
 
 
 def switched_off():
-    """Whether the environment says GLUON_AFF_COMPAT=0."""
+    """Whether GLUON_AFF_COMPAT=0 is set in the environment."""
     return os.environ.get(SWITCH) == '0'
 
 
@@ -136,7 +136,7 @@ def _dropped(numpy, name):
 
 
 class _NumpyCompat:
-    """numpy.compat, as far as MXNet asks for it."""
+    """The part of numpy.compat that MXNet uses."""
 
     basestring = str
 
@@ -178,7 +178,7 @@ def _plain(value):
 
 
 class LooseVersion:
-    """Comparison of version texts by their numbers and words, as distutils.version's class of the name did."""
+    """Compares versions by their numbers and words, as the class of distutils.version did."""
 
     def __init__(self, version):
         import re
@@ -220,7 +220,7 @@ StrictVersion = LooseVersion
 
 
 class OnnxMapping:
-    """onnx.mapping's two tables, which onnx has dropped in 1.19."""
+    """The two tables of onnx.mapping, which onnx 1.19 dropped."""
 
     @property
     def NP_TYPE_TO_TENSOR_TYPE(self):   # noqa: N802

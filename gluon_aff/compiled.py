@@ -93,7 +93,7 @@ class Compilable(HybridBlock):
         with LOCK:
             if self._backend or _wanted.get() is False or not available():
                 return super()._build_cache(*args)
-            # The graph that is exported and saved is the one without them.
+            # Exported and saved is the graph without them.
             with compiled(False):
                 portable = self._get_graph(*args)
             self._cached_graph = ()
@@ -121,14 +121,14 @@ def usable(F, local, pooled):
 def _in_training(F, norm):
     """1 where the graph is run in training, else 0, (1, C, 1, 1).
 
-    There is no such operator. A Dropout of ones would tell, but it draws random numbers; so another BatchNorm is asked
-    of two points that lie 4 running deviations from each other: in inference they still do afterwards, in training they
-    are 2 apart. It takes the norm's own running statistics, because they must be variables, and momentum 1 leaves them.
+    There is no such operator, and a Dropout of ones draws random numbers. So another BatchNorm is applied to two points
+    4 running deviations apart: in inference they stay 4 apart, in training they become 2 apart. It takes the norm's own
+    running statistics, because they must be variables, and with momentum 1 does not change them.
     """
     mean, variance = norm.running_mean.var(), norm.running_var.var()
-    # Reshaped here, for MXNet cannot reshape behind `where` what has no shape yet.
+    # Reshaped here, as MXNet cannot reshape the output of `where` while its shape is unknown.
     point = F.reshape(variance, shape=(1, -1, 1, 1))
-    # Whatever has become of the statistics, the points must be numbers.
+    # The points must be finite even if the statistics are not.
     point = F.where((point >= 0) * (point < 1e30), point, F.ones_like(point))
     point = 2 * F.sqrt(point + norm._kwargs['eps'])
     ones = F.ones_like(variance)

@@ -82,11 +82,11 @@ def complexity(net, *input_shapes, elementwise=False):
     ValueError
         If the network cannot take inputs of these shapes.
     """
-    said = ', '.join(map(str, input_shapes)) or 'no shape'
+    given = ', '.join(map(str, input_shapes)) or 'no shape'
     try:
         input_shapes = [tuple(positive('A dimension', n) for n in shape) for shape in input_shapes]
     except (TypeError, ValueError):
-        raise ValueError(f'An input shape is a tuple of positive whole numbers, got {said}.') from None
+        raise ValueError(f'An input shape is a tuple of positive whole numbers, got {given}.') from None
     names = ['data'] if len(input_shapes) == 1 else [f'data{i}' for i in range(len(input_shapes))]
     try:
         internals = trace(net, names).get_internals()
@@ -94,7 +94,7 @@ def complexity(net, *input_shapes, elementwise=False):
             _, shapes, _ = internals.infer_shape(**dict(zip(names, input_shapes)))
     except (TypeError, mx.MXNetError) as error:
         reason = str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
-        raise ValueError(f'The network cannot take inputs of shape {said}: {reason}') from None
+        raise ValueError(f'The network cannot take inputs of shape {given}: {reason}') from None
 
     graph = json.loads(internals.tojson())
     nodes = graph['nodes']

@@ -22,7 +22,7 @@ LIMIT = 1 << 30         # bytes of a file whose size is not known; the largest o
 
 
 class DownloadError(OSError):
-    """The file could not be had; says which, why, and how to put it in place by hand."""
+    """The file could not be downloaded; the message says why, and how to put it in place by hand."""
 
 
 class _RefusedError(Exception):

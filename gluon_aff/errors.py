@@ -45,7 +45,7 @@ def short(value):
 
 
 def check_booleans(**arguments):
-    """A ValueError that names the first argument which is neither True nor False."""
+    """Raise a ValueError that names the first argument which is neither True nor False."""
     for name, value in arguments.items():
         if not isinstance(value, (bool, np.bool_)) and not (isinstance(value, int) and value in (0, 1)):
             raise ValueError(f'{name} must be True or False, got {value!r}.')

@@ -1,6 +1,6 @@
-"""Files that are whole or absent, and temporary folders; what a killed process left of either goes with the next call.
+"""Files that are whole or absent, and temporary folders; the next call removes what a killed process left of either.
 
-Whoever writes holds a lock on what it writes to, and the system frees the locks of a process however it ends. Where a
+The writer holds a lock on what it writes to, and the system releases a process's locks however it ends. Where a
 file system has no locks, everything counts as in use, and stays.
 """
 from __future__ import annotations
@@ -51,7 +51,7 @@ def atomic(path):
         except OSError:
             if not os.path.lexists(partial):
                 raise
-            continue        # another user's, or no file
+            continue        # another user's, or not a file
         if descriptor is not None:
             break
     try:
@@ -90,7 +90,7 @@ def temporary_folder(parent, prefix):
     descriptor = None
     while descriptor is None:
         folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        with suppress(FileNotFoundError):       # it was taken for an abandoned one
+        with suppress(FileNotFoundError):       # another process removed it as abandoned
             descriptor = _own(os.path.join(folder, LOCK))
     try:
         yield folder
@@ -190,7 +190,7 @@ def _own(path):
 
 
 def write_whole(path, data):
-    """Write bytes to a file, which takes its name only when it has been read back.
+    """Write bytes to a file, which gets its name only after it has been read back.
 
     Parameters
     ----------
@@ -213,5 +213,10 @@ def write_whole(path, data):
         except OSError as error:
             whole, reason = False, error.strerror
         if not whole:
-            raise OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its '
-                          'disk, or name another folder.')
+            raise cut_short(path, reason)
+
+
+def cut_short(path, reason=None):
+    """The OSError for a file that could not be written whole."""
+    return OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its disk, or '
+                   'name another folder.')

@@ -73,8 +73,8 @@ class Add(Fusion):
     squeezes = False
 
     def hybrid_forward(self, F, x, y):
-        # Not x + y: oneDNN's subgraphs (Module, optimize_for) would take elemwise_add for a part of the convolution in
-        # front of it, and lose the norm that a pre-activation network has behind the same convolution.
+        # Not x + y: oneDNN's subgraphs (Module, optimize_for) fuse elemwise_add into the convolution before it, and
+        # lose the norm after that convolution in a pre-activation network.
         return F.add_n(x, y)
 
 

@@ -1,4 +1,4 @@
-"""Where a network looks: class activation maps from its gradients, and the weights by which its fusions choose.
+"""Where a network looks: class activation maps from its gradients, and the weights of its fusions.
 
 References: Selvaraju et al., "Grad-CAM", ICCV 2017 (Grad-CAM, guided Grad-CAM); Chattopadhay et al., "Grad-CAM++", WACV
 2018; Vinogradova et al., "Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation Mapping",
@@ -38,7 +38,7 @@ class ClassMaps(NamedTuple):
 
 
 def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
-    """Show which places of an image speak for a class.
+    """Show which parts of an image are evidence for a class.
 
     The network is run in prediction mode, block by block, hybridized or not, as a copy that shares its parameters. So
     nothing of it changes, not for a moment, and other threads may use it meanwhile; its hooks are not called.
@@ -114,7 +114,7 @@ def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
 
 
 def fusion_weights(net, x):
-    """Show where fusion by attention takes which of its inputs: M, of z = M x + (1 - M) y, over the image.
+    """Show which of its inputs fusion by attention prefers where: M of z = M x + (1 - M) y, over the image.
 
     In the residual blocks of AFF and iAFF x is the learned branch and y the shortcut: above 1/2 the block's
     convolutions are preferred, below it what came in. In long skip connections x is the low-level map. Of iAFF it is
@@ -176,7 +176,7 @@ def _walk(block, path=''):
 
 
 def _stages(net):
-    """(number, blocks) of each stage of a network, none where it has none that we know of."""
+    """(number, blocks) of each known stage of a network."""
     if hasattr(net, 'stages'):
         return list(enumerate(net.stages()))
     numbers = range(1, 10)
@@ -209,7 +209,7 @@ def _twin(net):
     twins, parameters = {id(block): copy.copy(block) for _, block in _walk(net)}, {}
 
     def shared(parameter):
-        # What autograd records it notes on the arrays; on ones of their own it disturbs no graph of the caller's.
+        # Autograd keeps its records on the arrays; separate ones leave the caller's graphs alone.
         if parameter._data is None:
             return parameter
         if id(parameter) not in parameters:
@@ -261,7 +261,7 @@ def _classes(scores, classes):
         pixels = np.stack([(scores.argmax(1) == i).sum((1, 2)) for i in range(number)], 1)
         return 1 + pixels[:, 1:].argmax(1) if number > 1 else np.zeros(len(scores), int)
     given, classes = classes, _numbers(classes)
-    # NDArrays are of floats, unless one asks for something else.
+    # NDArrays hold floats by default.
     if isinstance(given, NDArray) and (classes % 1 == 0).all():
         classes = classes.astype(int)
     if classes.shape not in ((), (len(scores),)) or classes.dtype.kind not in 'iu' or not (
@@ -366,6 +366,6 @@ def _guided_gradient(net, x, chosen):
         gradient, = autograd.grad(output, [x], head_grads=[chosen], train_mode=False)
         return gradient.asnumpy().astype(np.float64)
     finally:
-        # MXNet keeps a Function for ever, but need not keep its maps.
+        # MXNet never frees a Function; this frees its maps.
         for function in operators.used:
             function.saved_tensors = ()

@@ -1,4 +1,4 @@
-"""Normalisation layers of every kind behind one call."""
+"""Normalisation layers of any kind through one call."""
 from __future__ import annotations
 
 import inspect
@@ -10,9 +10,9 @@ __all__ = ['build_norm']
 def build_norm(norm_layer, in_channels, **kwargs):
     """A normalisation of maps of so many channels, ``norm_layer(in_channels=in_channels, **kwargs)``.
 
-    GroupNorm, MXNet's or GluonCV's, is not told what it has no argument for: the channels, or to leave scale and centre
-    out. Where its groups do not divide the channels it gets as many as divide them and leave two channels in each, as
-    one value alone is normalised to zero on 1x1 maps.
+    GroupNorm, MXNet's or GluonCV's, does not get the arguments that it lacks: in_channels, center, scale. If its groups
+    do not divide the channels it gets fewer, which divide them and leave at least two channels in each, since a single
+    value is normalised to zero on 1x1 maps.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ import struct
 import mxnet as mx
 import numpy as np
 
-from .files import atomic
+from .files import atomic, cut_short
 
 __all__ = ['read_parameters', 'write_parameters']
 
@@ -54,7 +54,7 @@ class _Reader:
         """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
         count, = self.take(LENGTH)
         if count > (self.size - self.position) // smallest:
-            raise _DamagedError(f'it says it holds {count} {what}, more than fit in it')
+            raise _DamagedError(f'it claims to hold {count} {what}, more than fit in it')
         if count > MAX_ARRAYS:
             raise _DamagedError(f'it holds {count} {what}, more than the {MAX_ARRAYS} that are read')
         return count
@@ -99,7 +99,7 @@ class _Reader:
 def _read(buffer):
     reader = _Reader(buffer)
     if len(buffer) < 8 or reader.take(LENGTH)[0] != LIST_MAGIC:
-        raise _DamagedError('it does not begin as one')
+        raise _DamagedError('it does not begin like one')
     reader.skip(8)
     arrays = [reader.array() for _ in range(reader.count(HEAD_V1.size + REST[1].size + 1, 'arrays'))]
     count = reader.count(8, 'names')
@@ -110,7 +110,7 @@ def _read(buffer):
         raise _DamagedError(f'{len(buffer) - reader.position} bytes follow its end')
     if ARRAY_V3 in reader.magics and len(reader.magics) > 1:
         raise _DamagedError('it holds arrays saved with and without NumPy semantics, which MXNet never mixes')
-    # Gluon's export marks parameters so.
+    # Prefixes of Gluon's export.
     names = [name.split(':', 1)[1] if name.startswith(('arg:', 'aux:')) else name for name in names]
     if len(set(names)) < len(names):
         raise _DamagedError('it holds two arrays of one name')
@@ -120,7 +120,7 @@ def _read(buffer):
 
 
 def read_parameters(path, content=None):
-    """Arrays by name of a file that Gluon's save_parameters or export wrote; nothing in it is executed.
+    """The arrays, by name, of a file from Gluon's save_parameters or export; nothing in it is executed.
 
     The arrays are read-only views of the file, so memory is taken for what is used only.
 
@@ -152,11 +152,11 @@ def read_parameters(path, content=None):
                 raise _DamagedError('it is empty')
             return _read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except _DamagedError as damage:
-        raise ValueError(f'{path} is no parameter file that Gluon saved, or is damaged: {damage}.') from None
+        raise ValueError(f'{path} is not a parameter file that Gluon saved, or is damaged: {damage}.') from None
 
 
 def write_parameters(path, arrays):
-    """Write a parameter file, whole or not at all: it is read back before it takes its name.
+    """Write a parameter file, whole or not at all: it is read back before it gets its name.
 
     MXNet does not report a write that fails, so a full disk would leave a file that is cut short.
 
@@ -181,7 +181,7 @@ def write_parameters(path, arrays):
         except (mx.MXNetError, ValueError, KeyError):
             whole = False
         if not whole:
-            raise OSError(f'{path} could not be written whole; make room on its disk, or name another folder.')
+            raise cut_short(path)
 
 
 def _same(written, array):

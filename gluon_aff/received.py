@@ -1,4 +1,4 @@
-"""Files that others wrote: plain names in one folder, regular files, of bounded size, read once."""
+"""Files from others: plain names in one folder, regular files, of bounded size, read once."""
 from __future__ import annotations
 
 import json
@@ -20,7 +20,7 @@ def shown(value):
 
 
 def check_plain_name(name):
-    """`name` if it is the plain name of a file in a folder, with no folders before it.
+    """`name`, if it is the plain name of a file, without folders.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def check_plain_name(name):
     """
     if not (isinstance(name, str) and 0 < len(name) <= 255 and name.isprintable() and name not in ('.', '..')
             and not set(name) & set('/\\:')):
-        raise ValueError(f'a file is named by its plain name, without folders, not by {shown(name)}')
+        raise ValueError(f'a file must be given by its plain name, without folders, got {shown(name)}')
     return name
 
 
@@ -55,20 +55,20 @@ def regular_file(folder, name, limit):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the name is no plain one, or names a link, a pipe or anything else that is no regular file, or one that is
+        If the name is not a plain one, or names a link, a pipe or anything else but a regular file, or one that is
         too large.
     """
     path = os.path.join(folder, check_plain_name(name))
     if not os.path.lexists(path):
         raise FileNotFoundError(f'There is no file {path}.')
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError(f'{path} is no regular file (a link, a folder or a device); put the file itself there.')
-    # What has become a link or a pipe since then is not followed or waited for.
+        raise ValueError(f'{path} is not a regular file (but a link, a folder or a device); put the file itself there.')
+    # If it has become a link or a pipe since then, it is not followed or waited for.
     flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
     with open(os.open(path, flags), 'rb') as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ValueError(f'{path} has more than {limit:,} bytes, which is no such file.')
+        raise ValueError(f'{path} has more than {limit:,} bytes, too many for such a file.')
     return content
 
 
@@ -79,7 +79,7 @@ def _integer(digits):
 
 
 def read_json(folder, name):
-    """What a JSON file of at most 4 MiB holds.
+    """The content of a JSON file of at most 4 MiB.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def read_json(folder, name):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no regular file, or not JSON in UTF-8.
+        If it is not a regular file, or not JSON in UTF-8.
     """
     content = regular_file(folder, name, MAX_JSON)
     try:

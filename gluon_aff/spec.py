@@ -1,4 +1,4 @@
-"""ModelSpec: what is to be known of a network beside its parameters, and the one check of what it says."""
+"""ModelSpec: what prepares a network's input and names its outputs, in one checked description."""
 from __future__ import annotations
 
 import json
@@ -124,7 +124,7 @@ class ModelSpec:
         """
         channels = self.input_size[0]
         if channels not in (1, 3):
-            raise ValueError(f'{self.name} takes {channels} channels, and images have three; ask it by logits().')
+            raise ValueError(f'{self.name} takes {channels} channels, and images have three; use logits().')
         if channels == 1:
             luma = pixels.astype(np.uint32) @ np.array(LUMA, np.uint32)
             pixels = ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
@@ -146,13 +146,13 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, values, **known):
-        """The spec in what a JSON file holds; other keys are passed over, and a file without a version is of the first.
+        """The spec from the content of a JSON file; other keys are ignored, and no version means the first.
 
         Parameters
         ----------
         values : dict
         **known
-            What stands whatever the file says.
+            Values that replace the file's.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class ModelSpec:
 
     @classmethod
     def from_metadata(cls, texts):
-        """The spec in an ONNX file's metadata, {key: text}, where what is no text is written as JSON.
+        """The spec in an ONNX file's metadata, {key: text}, where all but strings are written as JSON.
 
         Raises
         ------

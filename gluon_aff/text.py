@@ -1,4 +1,4 @@
-"""Text that others wrote, such as names of files and of classes, made fit to print."""
+"""Text from others, such as names of files and classes, made fit to print."""
 from __future__ import annotations
 
 import unicodedata
@@ -8,15 +8,15 @@ __all__ = ['any_character', 'printable']
 
 # Controls, marks without a shape, lone surrogates, line and paragraph separators.
 ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
-# Of these two, words of some languages and many emoji are made.
+# Some languages and many emoji need these two.
 JOINERS = '\u200c\u200d'
 
 
 def printable(text):
-    r"""`text` on one line, with all that a terminal would obey or hide written as Python escapes, such as \n or \x1b.
+    r"""`text` on one line, with all that a terminal would act on or hide written as Python escapes, such as \n or \x1b.
 
-    Escaped are control characters, ends of lines and paragraphs, marks that turn the direction of writing or are not
-    seen (joiners are kept), and the bytes of a file name that are no text (as \udcff).
+    Escaped are control characters, ends of lines and paragraphs, marks that change the direction of writing or are
+    invisible (joiners are kept), and bytes of a file name that are not text (as \udcff).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def printable(text):
 
 @contextmanager
 def any_character(stream):
-    """Within the block, a character that the encoding of a stream lacks is written as an escape, which is no error.
+    """Within the block, a character that the encoding of a stream lacks is written as an escape.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ LOCK = threading.RLock()
 
 
 def trace(net, names):
-    """The symbol that a HybridBlock computes of inputs of these names; the network stays as it was.
+    """The symbol that a HybridBlock computes from inputs of these names; the network stays as it was.
 
     Raises
     ------

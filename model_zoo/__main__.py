@@ -72,7 +72,7 @@ def list_command(args):
 
 
 def _published(published):
-    """Rows (title, text) of what is published of a network."""
+    """Rows (title, text) of a network's published figures."""
     lines = [f'{figure}; {figure.source}' for figure in published.figures] if published else []
     if published and published.parameters:
         lines.append(f'{published.parameters:g} M parameters ({published.counted}); {published.parameters_source}')
@@ -140,7 +140,7 @@ def verify_command(args):
     for each in known:
         print(f'it is the released file of {each.model}, {each.tag}')
     if not known:
-        print('it is none of the released files')
+        print('it is not one of the released files')
     if args.model:
         get_model(args.model, pretrained=args.file)
         print(f'it fits {args.model}')
@@ -171,7 +171,7 @@ def _write_predictions(form, out):
 def _classify(predictor, args):
     """How images are prepared (path) -> crop, and a function ([(path, crop), ...]) that writes their classes."""
     if args.output is not None:
-        raise ValueError(f'-o is for segmentation networks; what {predictor.name} says goes to standard output.')
+        raise ValueError(f'-o is for segmentation networks; the classes from {predictor.name} go to standard output.')
     write = _write_predictions(args.format or 'table', sys.stdout)
 
     def show(batch):
@@ -186,11 +186,11 @@ def _segment(predictor, images, args):
     """How images are read (path) -> image, and a function ([(path, image), ...]) that writes and names overlays."""
     for flag, value in (('--top-k', args.top_k), ('--format', args.format), ('--batch-size', args.batch_size)):
         if value is not None:
-            raise ValueError(f'{flag} is for networks that classify images; {predictor.name} lays masks over them, one '
+            raise ValueError(f'{flag} is for classification networks; {predictor.name} segments images, one '
                              'by one.')
     if args.output is None:
-        raise ValueError(f'{predictor.name} is a segmentation network: give -o, the folder for the images with their '
-                         'masks laid over them.')
+        raise ValueError(f'{predictor.name} is a segmentation network: give -o, a folder for the images with their '
+                         'masks overlaid.')
     files = {path: os.path.join(args.output, name) for path, name in overlay_names(images, '-overlay.png').items()}
     if os.path.isdir(args.output):
         remove_abandoned(args.output)
@@ -229,7 +229,7 @@ def _device(gpu):
 
 
 def _name_skipped(skipped):
-    """Name on standard error what was left out of folders; returns the exit status."""
+    """Name the files that were left out on standard error; returns the exit status."""
     for sentence in skipped.values():
         _say(sentence)
     if skipped:
@@ -238,7 +238,7 @@ def _name_skipped(skipped):
 
 
 def predict_command(args):
-    """Name what images show: the most probable classes of each, or, by a segmentation network, overlays (-o)."""
+    """Classify images: the most probable classes of each; a segmentation network writes overlays (-o)."""
     images, skipped = find_images(args.images)
     if args.gpu is not None and args.backend not in (None, 'mxnet'):
         raise ValueError(f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them '
@@ -343,11 +343,11 @@ def export_command(args):
         print(printable(os.path.join(args.output, file)))
     gone = sorted(name for name in before if not os.path.exists(os.path.join(args.output, name)))
     if gone:
-        _say(f'{", ".join(gone)} of the earlier export went: what is exported now has other parameters or another '
+        _say(f'{", ".join(gone)} of the earlier export were removed, as this one has other parameters or another '
              'description.')
     if 'int8' in formats:
-        _say('on the {images} images INT8 says the same class as float32 for {top1_agreement:.2%}, and its logits are '
-             '{mean_absolute_difference:.3g} away on average, of {mean_absolute_logit:.3g}.'
+        _say('on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}, and its logits '
+             'are off by {mean_absolute_difference:.3g} on average, at a mean size of {mean_absolute_logit:.3g}.'
              .format(**description['int8']))
     return _name_skipped(skipped)
 
@@ -452,16 +452,15 @@ def _parser():
 
 
 def _count(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError('must be at least 1')
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number, 1 or more, got {text}')
+    return int(text)
 
 
 def main(argv=None):
     """Run a command; returns the exit status (2 where the arguments or files are wrong)."""
     with any_character(sys.stdout), warnings.catch_warnings():
-        # Of Pillow's readers, about damaged metadata and sizes: what matters of it is an error here.
+        # Pillow's readers warn of damaged metadata and sizes; what matters of it is an error here.
         warnings.filterwarnings('ignore', module='PIL')
         warnings.filterwarnings('ignore', 'Glyph .* missing')       # a figure has a box in its place
         args = _parser().parse_args(argv)

@@ -118,9 +118,9 @@ def write_markdown(rows, out, how=''):
               'without classifier, M', 'multiply-adds, G', 'images/s')]
     cells.append(('---', *['---:'] * 6))
     for row in rows:
-        said = row.published or Published()
+        stated = row.published or Published()
         cells.append((row.name, *('' if figure is None else f'{round(figure, 2):g}'
-                                  for figure in (said.top1_error, said.parameters)),
+                                  for figure in (stated.top1_error, stated.parameters)),
                       _millions(row.parameters), _millions(row.without_classifier), f'{row.multiply_adds / 1e9:.2f}',
                       '' if row.images_per_second is None else f'{row.images_per_second:.2f}'))
     for line in cells:
@@ -135,7 +135,7 @@ def write_markdown(rows, out, how=''):
 
 
 def write_csv(rows, out):
-    """Write the rows with all their digits; what is not known is empty.
+    """Write the rows with all their digits; unknown values are empty.
 
     Parameters
     ----------
@@ -147,8 +147,8 @@ def write_csv(rows, out):
                      'published_source', 'parameters', 'parameters_without_classifier', 'multiply_adds',
                      'images_per_second'))
     for row in rows:
-        said = row.published or Published()
-        writer.writerow((row.name, said.top1_error, said.parameters, said.counted, said.source, row.parameters,
+        stated = row.published or Published()
+        writer.writerow((row.name, stated.top1_error, stated.parameters, stated.counted, stated.source, row.parameters,
                          row.without_classifier, row.multiply_adds, row.images_per_second))
 
 

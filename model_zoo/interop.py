@@ -174,7 +174,7 @@ def segmentation_model(name, nclass, output_stride=8, aux=True, base_size=520, c
         raise ValueError(f'crop_size must be a multiple of the output_stride {output_stride}, got {crop_size}.')
 
     if not isinstance(get_model(backbone), (ResNet, ResNeXt)):
-        raise ValueError(f'{name} needs a ResNet or ResNeXt for ImageNet, such as iaff_resnet50; {backbone} is none.')
+        raise ValueError(f'{name} needs a ResNet or ResNeXt for ImageNet, such as iaff_resnet50, not {backbone}.')
 
     # GluonCV asks for `dilated=True`, which is a stride of 8.
     def build(dilated, **settings):

@@ -26,7 +26,7 @@ def make_norm(norm_layer, norm_kwargs, use_global_stats):
 
 
 def check_drop(final_drop):
-    """final_drop as it is, or a ValueError where it is no dropout ratio."""
+    """final_drop, or a ValueError if it is not a dropout ratio."""
     if not isinstance(final_drop, (int, float)) or not 0 <= final_drop < 1:
         raise ValueError(f'final_drop must be a ratio from 0 to below 1, got {final_drop!r}.')
     return final_drop
@@ -93,7 +93,7 @@ def make_downsample(channels, in_channels, stride, norm=None, pool=True):
 
 
 class StagedNetwork(Compilable):
-    """Base of what takes images and answers feature maps by stage.
+    """Base of networks that take images and return feature maps by stage.
 
     A subclass says in `stages` which children make up the stem (stage 0) and the stages 1, 2, ..., and in `head_name`
     which child stands behind them.
@@ -122,7 +122,7 @@ class StagedNetwork(Compilable):
 
     def load_parameters(self, filename, ctx=None, allow_missing=False, ignore_extra=False, cast_dtype=False,
                         dtype_source='current'):
-        """Gluon's load_parameters, its arguments and what they do, but the file never reaches MXNet's own reader.
+        """As Gluon's load_parameters, but the file never reaches MXNet's own reader.
 
         It is read in Python and compared with the network before anything is changed; files of export and of
         collect_params().save are taken as well. See :func:`model_zoo.load_parameters`, which casts on its own and

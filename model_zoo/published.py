@@ -1,4 +1,4 @@
-"""What others state of the networks: the only place of published figures, none of which was measured here."""
+"""Published figures of the networks, all in this one place; none was measured here."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ ROUNDED = 'with the classifier, rounded'
 ROUNDED_UP = 'with the classifier, rounded up'
 CUT_OFF = 'with the classifier, cut off'
 
-# Of the slides, and of the SKNet paper: top-1 error, parameters, how they were counted, who states them.
+# From the slides and the SKNet paper: top-1 error, parameters, how they were counted, the source.
 COMPARISON = {
     'resnet101': (23.2, 42.5, BINARY, f'{SLIDES}, from the ECA-Net paper'),
     'eca_resnet101': (21.4, 42.5, BINARY, f'{SLIDES}, from the ECA-Net authors'),
@@ -101,7 +101,7 @@ COMPARISON = {
     'iaff_resnext50_32x4d': (19.8, 34.7, CUT_OFF, SLIDES),
 }
 
-# Of the authors' released files, by network and tag; the catalogue takes them from here.
+# From the logs of the authors' released files, by network and tag; the catalogue uses them.
 LOGS = {
     ('aff_resnet50', 'imagenet'): {'top1_error': 0.202803, 'top5_error': 0.052674},
     ('aff_resnext50_32x4d', 'imagenet'): {'top1_error': 0.202766, 'top5_error': 0.052934},
@@ -202,7 +202,7 @@ TABLES = (
         'recursive_aff': ('Recursive', {'resnet': (76.4, 79.7, 81.2)}),
         'iaff': ('Iterative (iAFF)', {'resnet': (77.2, 80.7, 82.2)})}),
 )
-# The paper's reductions in tables 3 and 4, where they are not the hosts' own: they make the parameters equal in number.
+# The paper's reductions in tables 3 and 4 where the hosts' differ; they equalise the numbers of parameters.
 REDUCTIONS = dict.fromkeys(('ms_gau', 'ms_se', 'ms_sa', 'aff', 'global_aff', 'local_aff'), 2)
 
 

@@ -166,7 +166,7 @@ def _build(name, entry, options):
         if not wrong:
             return entry.build(**options)
     except TypeError as error:
-        # What a builder hands on by **options is refused only by the network's class.
+        # Options that a builder passes on are refused by the network's class.
         wrong = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if not takes_any or not wrong or wrong[1] not in options:
             raise

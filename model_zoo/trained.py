@@ -17,7 +17,7 @@ from gluon_aff.spec import ModelSpec
 from .registry import get_model, model_info
 from .weights import load_parameters
 
-# Of options in a model.json: a number, and one in a list, which is how many layers are built or of what width.
+# The largest number among the options in a model.json, and in a list of layers or widths.
 MAX_NUMBER, MAX_LISTED = 65536, 4096
 
 __all__ = ['Trained', 'open_or_random', 'open_predictor', 'open_trained']
@@ -71,7 +71,7 @@ class Trained:
 
 
 def open_trained(name, weights=None, ctx=None):
-    """Build the network that `name` says and load its parameters.
+    """Build the network of a registered name or a run's folder, and load its parameters.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def open_trained(name, weights=None, ctx=None):
     """
     ctx = ctx or mx.cpu()
     if is_export(name):
-        raise ValueError(f"{name} is an exported folder, whose network cannot be changed any more; give the run's "
+        raise ValueError(f"{name} is an exported folder, which holds no network to train or export; give the run's "
                          'folder or the name that it was exported from.')
     if os.path.isdir(name):
         description = _read_description(name)
@@ -112,7 +112,7 @@ def open_trained(name, weights=None, ctx=None):
 
 
 def open_or_random(name, weights=None, ctx=None):
-    """What :func:`open_trained` opens; of a network without released parameters, where none are given, random ones.
+    """As :func:`open_trained`, but with random parameters if none are given or released.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def open_or_random(name, weights=None, ctx=None):
 
 
 def open_predictor(name, weights=None, backend=None, ctx=None):
-    """What names images: by an exported folder, or by what :func:`open_trained` opens.
+    """A Predictor for an exported folder, or for what :func:`open_trained` opens.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _build(name, options, path):
         return get_model(name, **options)
     except ValueError:
         raise
-    except Exception as error:      # whatever an option of a wrong type leads a network's class to
+    except Exception as error:      # an option of a wrong type can raise anything
         raise ValueError(f'{path}: {name} cannot be built with the options {shown(options)} ({type(error).__name__}).'
                          ) from None
 

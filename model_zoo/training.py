@@ -1,4 +1,4 @@
-"""What the training scripts take from the zoo: a network as their flags ask for it, and a teacher."""
+"""What the training scripts need of the zoo: the network that their flags ask for, and a teacher."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ FAMILIES = {'classification': 'such as aff_resnet50 or cifar_aff_resnet8', 'segm
 
 
 def check_task(name, task, flag='--model'):
-    """The card of a network that does what a script trains.
+    """The card of a network, which must be of the task that a script trains.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def check_task(name, task, flag='--model'):
     """
     card = model_info(name)
     if card.task != task:
-        does = {'classification': 'names what a whole image shows', 'segmentation': 'names what each pixel shows'}
+        does = {'classification': 'classifies whole images', 'segmentation': 'segments images'}
         raise ValueError(f'{flag} {name} {does[card.task]}; give a {task} network, {FAMILIES[task]}, of python -m '
                          'model_zoo list.')
     return card
@@ -102,7 +102,7 @@ def start_network(args, labels, ctx):
     """
     depth = re.search(r'res(?:net|next)(\d+)', args.model)
     if args.num_layer and (not depth or int(depth[1]) != args.num_layer):
-        raise ValueError(f'--num-layer {args.num_layer} is not the depth of --model {args.model}, whose name says it; '
+        raise ValueError(f'--num-layer {args.num_layer} is not the depth of --model {args.model}; '
                          'leave --num-layer out, or name another model.')
     net, options = build_network(args, len(labels), pretrained=args.pretrained, ctx=ctx)
     if not args.pretrained:
@@ -140,7 +140,7 @@ def open_teacher(args, labels, ctx):
     check_task(args.teacher, 'classification', '--teacher')
     teacher = get_model(args.teacher, pretrained=args.teacher_weights or True, ctx=ctx)
     if teacher.classes != len(labels):
-        raise ValueError(f'--teacher {args.teacher} knows {teacher.classes} classes and the data {len(labels)}; '
+        raise ValueError(f'--teacher {args.teacher} has {teacher.classes} classes and the data {len(labels)}; '
                          'give --teacher-weights of one that was trained on the same.')
     teacher.hybridize(static_alloc=True, static_shape=True)
     return teacher

@@ -113,7 +113,7 @@ def default_root():
 @lru_cache(maxsize=None)
 def _catalog():
     rows = json.loads((HERE / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
-    # The figures of the authors' files are published.py's.
+    # The figures of the authors' files are in published.py.
     return tuple(Checkpoint(**{'figures': LOGS.get((row['model'], row['tag'])), **row}) for row in rows)
 
 
@@ -145,7 +145,7 @@ def choose(name, tag):
 
 
 def find(name, pretrained, root):
-    """What `get_model(..., pretrained=...)` asks for: the path of a file, and its record if it is a released one."""
+    """The path of the file that `pretrained` of get_model asks for, and its record if it is a released one."""
     if isinstance(pretrained, (str, os.PathLike)):
         path = os.path.expanduser(pretrained)
         if os.path.isfile(path):
@@ -178,7 +178,7 @@ def get_model_file(name, tag=None, root=None):
 
 
 def remove(name, root=None):
-    """Remove a network's downloaded files, and what interrupted or damaged downloads left, from the cache folder."""
+    """Remove a network's downloaded files from the cache folder, interrupted and damaged ones included."""
     for each in checkpoints(name):
         if each.url:
             for suffix in ('', '.part', '.corrupt', '.lock'):
@@ -236,7 +236,7 @@ def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False
     ignore_extra : bool, default False
         Parameters that the network lacks are passed over.
     fresh : sequence of str, default ()
-        Parameters to initialise (Xavier) whatever the file says.
+        Parameters to initialise (Xavier) even if the file has them.
 
     Raises
     ------
@@ -301,8 +301,8 @@ def load_arrays(net, arrays, path, ctx=None, allow_missing=False, ignore_extra=F
 
 def _another(path, arrays, differences):
     more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
-    # Names without a point are the parameters' own, which another library chooses otherwise.
-    hint = '' if all('.' in name for name in arrays) else '; of a GluonCV network give a file of its save_parameters'
+    # Names without a dot are the parameters' own, which GluonCV chooses differently.
+    hint = '' if all('.' in name for name in arrays) else '; for a GluonCV network give a file from its save_parameters'
     return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 
 

@@ -114,8 +114,8 @@ def row(fusion, accuracy, seed=0, host='resnet', b=1):
 
 
 def test_tables_have_mean_spread_and_parameters_beside_the_published_figure():
-    said = ablation.tables([row('aff', 0.5), row('aff', 0.52, 1), row('global_aff', 0.4), row('aff', 0.6, b=4)])
-    ours, published, *lines = said.splitlines()
+    text = ablation.tables([row('aff', 0.5), row('aff', 0.52, 1), row('global_aff', 0.4), row('aff', 0.6, b=4)])
+    ours, published, *lines = text.splitlines()
     assert all(part in ours for part in ('cifar100 coarse, 20 classes', '50,000 training images', '10,000 held-out',
                                          'epochs: 3', 'seeds: 0, 1'))
     assert 'Published: CIFAR-100, coarse labels, 50,000 training images, 400 epochs' in published
@@ -128,8 +128,8 @@ def test_tables_have_mean_spread_and_parameters_beside_the_published_figure():
 
 
 def test_a_figure_that_was_not_published_is_left_out():
-    said = ablation.tables([row('sk', 0.5, host='inception'), row('iaff', 0.5, host='inception')])
-    assert '| SK | 50.00 | 1,234 | - |' in said and '| iAFF | 50.00 | 1,234 | 77.4 |' in said
+    text = ablation.tables([row('sk', 0.5, host='inception'), row('iaff', 0.5, host='inception')])
+    assert '| SK | 50.00 | 1,234 | - |' in text and '| iAFF | 50.00 | 1,234 | 77.4 |' in text
     assert '| iAFF | 50.00 | 4,936 | - |' in ablation.tables([row('add', 0.5, b=4), row('iaff', 0.5, b=4)])
 
 

@@ -126,7 +126,7 @@ def test_enhancing_is_pillows_at_the_papers_factors(operation, level):
 
 @pytest.mark.parametrize('level', range(10))
 @pytest.mark.parametrize('operation', ['TranslateX', 'TranslateY'])
-def test_translation_is_pillows_offset_with_grey_for_what_comes_around(operation, level):
+def test_translation_is_pillows_offset_with_grey_at_the_edge(operation, level):
     image = Image.fromarray(picture(40, 70))
     for sign in (1, -1):
         move = sign * round(150 / 331 * level / 9 * (70 if operation == 'TranslateX' else 40))

@@ -188,8 +188,8 @@ def test_an_archive_that_is_not_the_published_one_is_refused_and_kept(version, d
     archive = f'cifar-10-{version}.tar.gz'
     wrong = damage(ARCHIVES[archive])
     (tmp_path / archive).write_bytes(wrong)
-    said = refused('cifar10', tmp_path)
-    assert hashlib.md5(wrong).hexdigest() in said and hashlib.md5(ARCHIVES[archive]).hexdigest() in said
+    message = refused('cifar10', tmp_path)
+    assert hashlib.md5(wrong).hexdigest() in message and hashlib.md5(ARCHIVES[archive]).hexdigest() in message
     assert (tmp_path / archive).read_bytes() == wrong
 
 
@@ -234,8 +234,8 @@ def test_a_broken_file_is_one_sentence_that_names_it(stem, file, broken, says, t
     unpack(stem, folder)
     READERS[name](str(tmp_path))
     (folder / file).write_bytes(broken((folder / file).read_bytes()))
-    said = refused(name, tmp_path)
-    assert says in said and file in said and stem in said
+    message = refused(name, tmp_path)
+    assert says in message and file in message and stem in message
 
 
 def test_files_of_names_may_be_missing(tmp_path):
@@ -304,10 +304,10 @@ def test_where_both_fail_the_sentence_says_which_file_to_put_where(tmp_path, mon
     with Server(content(b'wrong')) as server, Server(status(403)) as mirror:
         official(monkeypatch, server)
         monkeypatch.setenv('MXNET_GLUON_REPO', mirror.address)
-        said = refused('cifar10', tmp_path, DownloadError)
-        assert f'{mirror.address}/gluon/dataset/cifar10/{BINARY}: status 403' in said
-    assert hashlib.md5(b'wrong').hexdigest() in said
-    assert said.endswith(f'get the file with md5 {MD5} and save it as {tmp_path / BINARY}.')
+        message = refused('cifar10', tmp_path, DownloadError)
+        assert f'{mirror.address}/gluon/dataset/cifar10/{BINARY}: status 403' in message
+    assert hashlib.md5(b'wrong').hexdigest() in message
+    assert message.endswith(f'get the file with md5 {MD5} and save it as {tmp_path / BINARY}.')
     assert not (tmp_path / BINARY).exists()
     (tmp_path / BINARY).write_bytes(ARCHIVES[BINARY])
     cifar10(str(tmp_path))
@@ -320,6 +320,6 @@ def test_without_a_network_that_sentence_comes_after_two_tries_of_each_address(t
         nobody.bind(('127.0.0.1', 0))
         monkeypatch.setattr(cifar_files, 'SITE', f'http://127.0.0.1:{nobody.getsockname()[1]}')
         monkeypatch.setenv('MXNET_GLUON_REPO', cifar_files.SITE)
-        said = refused('cifar10', tmp_path, DownloadError)
-    assert MD5 in said and said.count('connection failed') == 2
+        message = refused('cifar10', tmp_path, DownloadError)
+    assert MD5 in message and message.count('connection failed') == 2
     assert len(naps) == 2 and sum(naps) < 2

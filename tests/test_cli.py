@@ -112,7 +112,7 @@ def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, c
     picture = files / 'pictures' / 'a.png'
     assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
     assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
-    with pytest.raises(ValueError, match='names what a whole image shows'):
+    with pytest.raises(ValueError, match='classifies whole images'):
         open_trained(str(files / 'run')).segment(read_image(picture))
     _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
     assert 'segmentation' in out and 'stop sign' in out
@@ -215,9 +215,9 @@ def test_predict_takes_the_number_of_classes_from_a_file_alone(capsys, files):
 
 
 def test_predict_refuses_parameters_of_another_network(capsys, files):
-    said = refused(capsys, 'predict', 'cifar_iaff_resnet8', files / 'pictures' / 'a.png', '--weights',
+    message = refused(capsys, 'predict', 'cifar_iaff_resnet8', files / 'pictures' / 'a.png', '--weights',
                    files / 'seven.params')
-    assert 'another network' in said and 'att' in said
+    assert 'another network' in message and 'att' in message
 
 
 @pytest.mark.parametrize('content, says', [
@@ -229,8 +229,8 @@ def test_predict_refuses_a_folder_that_is_no_run(capsys, files, tmp_path, conten
 
 
 def test_predict_without_parameters_says_what_to_do(capsys, files):
-    said = refused(capsys, 'predict', 'iaff_resnet152', files / 'pictures' / 'a.png')
-    assert 'No parameters are released for iaff_resnet152' in said and 'path of a parameter file' in said
+    message = refused(capsys, 'predict', 'iaff_resnet152', files / 'pictures' / 'a.png')
+    assert 'No parameters are released for iaff_resnet152' in message and 'path of a parameter file' in message
 
 
 def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
@@ -262,6 +262,6 @@ def test_the_module_runs_and_a_closed_pipe_is_no_error():
     command = subprocess.Popen([sys.executable, '-m', 'model_zoo', 'list', 'cifar_add*'], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     command.stdout.close()
-    said = command.stderr.read()
+    message = command.stderr.read()
     command.stderr.close()
-    assert command.wait() == 0 and said == b''
+    assert command.wait() == 0 and message == b''

@@ -70,10 +70,10 @@ def test_other_depths_have_the_parameters_of_the_reference_implementations(netwo
 @pytest.mark.parametrize('name', [name for name in NAMES if model_info(name).published])
 def test_the_published_parameters_are_ours_as_the_card_counts_them(name):
     card = model_info(name)
-    said, counted = card.published.parameters, card.published.counted
+    stated, counted = card.published.parameters, card.published.counted
     assert counted.startswith('with the classifier, ')
     tenths = card.parameters / (2 ** 20 if '2^20' in counted else 10 ** 6) * 10
-    assert said == {'up': np.ceil, 'rounded': np.round, 'chance)': np.round}[counted.split()[-1]](tenths) / 10
+    assert stated == {'up': np.ceil, 'rounded': np.round, 'chance)': np.round}[counted.split()[-1]](tenths) / 10
 
 
 @pytest.mark.parametrize('name', ['iaff_resnet50', 'iaff_resnext50_32x4d'])

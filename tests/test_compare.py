@@ -32,19 +32,19 @@ def rows():
 
 def test_the_table_has_the_slides_networks_with_their_published_figures_and_hybrids_without(rows):
     assert [row.name for row in rows] == list(TABLE)
-    said = {row.name: (row.published.top1_error, row.published.parameters) for row in rows if row.published}
-    assert {name: said[name] for name in SLIDES} == SLIDES
-    assert said.keys() - SLIDES.keys() == {'aff_resnet50', 'sk_resnet50'}
+    stated = {row.name: (row.published.top1_error, row.published.parameters) for row in rows if row.published}
+    assert {name: stated[name] for name in SLIDES} == SLIDES
+    assert stated.keys() - SLIDES.keys() == {'aff_resnet50', 'sk_resnet50'}
     assert [row.name for row in rows if not row.published] == ['se_resnet50+aff', 'sk_resnet50+iaff']
 
 
 def test_every_published_figure_names_its_source_and_its_network_can_be_built():
-    for name, said in PUBLISHED.items():
-        assert said.figures or said.parameters
-        assert bool(said.counted) == bool(said.parameters_source) == (said.parameters is not None)
-        assert all(figure.source and 0 < figure.percent < 100 for figure in said.figures)
+    for name, stated in PUBLISHED.items():
+        assert stated.figures or stated.parameters
+        assert bool(stated.counted) == bool(stated.parameters_source) == (stated.parameters is not None)
+        assert all(figure.source and 0 < figure.percent < 100 for figure in stated.figures)
         if name in list_models():
-            assert model_info(name).published is said
+            assert model_info(name).published is stated
             continue
         # Of the paper's tables: a host by its name, with another fusion.
         fusion = next(each for each in sorted(FUSIONS, key=len, reverse=True) if each in name)
@@ -74,7 +74,7 @@ def test_info_prints_what_is_published(name, capsys):
         assert any(stated in line and '; ' in line for line in lines), stated
 
 
-def test_info_of_what_nobody_states(capsys):
+def test_info_of_a_network_without_published_figures(capsys):
     assert 'published      nothing' in [main(['info', 'unet_aff_resnet8']), capsys.readouterr().out][1]
 
 
@@ -161,8 +161,8 @@ def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was
 
 def test_markdown_says_how_the_speed_was_measured():
     row = Row('resnet50', None, 25_557_032, 23_508_032, 4_089_184_256, 12.3456)
-    said = written(write_markdown, [row], 'inference at batch 8')
-    assert '| 12.35 |' in said and 'images/s of inference at batch 8' in said
+    stated = written(write_markdown, [row], 'inference at batch 8')
+    assert '| 12.35 |' in stated and 'images/s of inference at batch 8' in stated
 
 
 # The speed
@@ -261,5 +261,5 @@ def test_compare_command_measures_by_default(capsys):
     (['resnet50', '--plot', 'a.png'], 'published error')])
 def test_compare_command_refuses_with_one_sentence(args, says, capsys):
     assert main(['compare', '--no-speed', *args]) == 2
-    said = capsys.readouterr().err
-    assert says in said and said.count('\n') == 1
+    stated = capsys.readouterr().err
+    assert says in stated and stated.count('\n') == 1

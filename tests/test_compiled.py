@@ -258,7 +258,7 @@ def test_the_gate_is_its_formula_however_its_settings_are_written(scale, differe
     ({'scale': '', 'difference': True}, 'finite number'), ({'scale': 1e39, 'difference': True}, 'finite number'),
     ({'scale': 1, 'difference': 2}, 'True or False'), ({'scale': 1, 'difference': 'yes'}, 'True or False'),
     ({'scale': 1, 'difference': True, 'scales': 2}, 'unknown attribute, scales')])
-def test_settings_that_are_none_are_refused(settings, complaint):
+def test_invalid_settings_are_refused(settings, complaint):
     with pytest.raises(mx.MXNetError, match=complaint):
         mx.nd.gluon_aff_gate(*gate_inputs(), **settings).wait_to_read()
     with pytest.raises(mx.MXNetError, match=complaint):

@@ -481,7 +481,7 @@ def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
     with refused('model.json is damaged .*mean'):
         Predictor(str(folder), 'mxnet')
     for other in (tmp_path, Path(__file__)):
-        with refused('is no exported folder'):
+        with refused('is not an exported folder'):
             Predictor(str(other))
     with refused('There is no folder', FileNotFoundError):
         Predictor(str(tmp_path / 'none'))
@@ -522,7 +522,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     with refused('has 2 labels, and its network gives '):
         export(replace(shipped, labels=('a', 'b')), str(tmp_path / 'other'), ('symbol',))
     for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
-        with refused('exists and is no exported folder'):
+        with refused('exists and is not an exported folder'):
             export(shipped, str(taken), ('symbol',))
     assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['letter.txt']
 
@@ -583,7 +583,7 @@ def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
     for command, says in ((['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
                           (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
                           (['export', SHIPPED, '-o', str(tmp_path / 'c'), '--format', 'int8'], 'calibrate'),
-                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is no exported folder')):
+                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is not an exported folder')):
         assert main(command) == 2
         err = capsys.readouterr().err
         assert says in err and err.count('\n') == 1
@@ -733,7 +733,7 @@ def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
 
 
 @pytest.mark.parametrize('order', ['local first', 'global first'])
-def test_no_sum_in_a_file_repeats_one_map_over_another(order, tmp_path):
+def test_no_sum_in_a_file_broadcasts_one_map_over_another(order, tmp_path):
     # OpenCV 5 takes such an Add behind a convolution for a residual connection, and fails.
     class Both(gluon.HybridBlock):
         def __init__(self):
@@ -821,7 +821,7 @@ def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
 def test_networks_of_other_types_are_refused(dtype, tmp_path):
     net = filled(get_model('cifar_add_resnet8'))
     net.cast(dtype)
-    with refused(f'is of {dtype}, and exports are of float32'):
+    with refused(f'is in {dtype}, and exports are in float32'):
         export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     assert not list(tmp_path.iterdir())
 

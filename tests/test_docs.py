@@ -33,15 +33,15 @@ BLOCKS = [name for name in CALLABLE if inspect.isclass(PUBLIC[name]) and issubcl
 
 @pytest.mark.parametrize('name', CALLABLE)
 def test_public_names_have_docstrings(name):
-    said = PUBLIC[name].__doc__
-    assert said and len(said.strip()) > 30
+    doc = PUBLIC[name].__doc__
+    assert doc and len(doc.strip()) > 30
 
 
 @pytest.mark.parametrize('name', BLOCKS)
 def test_blocks_say_their_shapes_and_errors(name):
-    said = PUBLIC[name].__doc__ + inspect.getmodule(PUBLIC[name]).__doc__
-    assert '(N, ' in said or '(N,' in said
-    assert 'Raises' in said or 'raise' in said
+    doc = PUBLIC[name].__doc__ + inspect.getmodule(PUBLIC[name]).__doc__
+    assert '(N, ' in doc or '(N,' in doc
+    assert 'Raises' in doc or 'raise' in doc
 
 
 @pytest.mark.parametrize('name', BLOCKS)

@@ -394,7 +394,7 @@ def endless(request, length=None):
         request.wfile.write(bytes(10_000))
 
 
-def test_an_answer_without_end_is_left_at_the_limit_and_nothing_kept_of_it(path, monkeypatch):
+def test_an_endless_response_is_cut_at_the_limit_and_removed(path, monkeypatch):
     monkeypatch.setattr(download, 'LIMIT', len(DATA) + 1)
     with Server(endless) as flood, Server(content(DATA)) as server:
         said = refused(path, flood.url)
@@ -404,14 +404,14 @@ def test_an_answer_without_end_is_left_at_the_limit_and_nothing_kept_of_it(path,
 
 
 @pytest.mark.parametrize('answer', [endless, content(DATA + b'1'), lambda request: endless(request, 2 ** 62)])
-def test_a_file_larger_than_it_is_known_to_be_is_left(path, answer):
+def test_a_file_larger_than_its_known_size_is_refused(path, answer):
     path.parent.mkdir()
     with Server(answer) as flood, Server(content(DATA)) as server:
         fetch([flood.url, server.url], str(path), 'sha256', SHA, limit=len(DATA))
         assert path.read_bytes() == DATA and len(flood.paths) == 1 and server.starts == [0]
 
 
-def test_a_part_as_long_as_the_limit_is_begun_anew(path):
+def test_a_partial_download_at_the_limit_is_started_again(path):
     part(path, OTHER)
     with Server(content(DATA)) as server:
         fetch([server.url], str(path), 'sha256', SHA, limit=len(DATA))

@@ -194,7 +194,7 @@ write_records(sys.argv[2], sys.argv[1], resize=0)
 
 @pytest.mark.parametrize('program, pattern', [(EXPORT, '.export-*'), (RECORDS, 'packed/.records-*')],
                          ids=['export', 'records'])
-def test_what_a_killed_export_or_packing_left_goes_with_the_next_one(tmp_path, program, pattern):
+def test_leftovers_of_a_killed_export_or_packing_are_removed_by_the_next(tmp_path, program, pattern):
     for number in range(12):
         picture = tmp_path / 'tree' / ('train', 'val')[number % 2] / 'ab'[number // 2 % 2] / f'{number}.png'
         picture.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def test_metrics_count_as_they_should():
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_presets_prepare_pictures():
+def test_presets_prepare_images():
     from gluoncv.data.transforms import presets
     picture = mx.nd.array(np.random.RandomState(0).randint(0, 256, (80, 60, 3)), dtype='uint8')
     assert presets.imagenet.transform_eval(picture).shape == (1, 3, 224, 224)

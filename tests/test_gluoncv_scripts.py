@@ -88,25 +88,25 @@ needs_scripts = pytest.mark.skipif(not SCRIPTS, reason='GLUONCV_SCRIPTS does not
 @needs_scripts
 @pytest.mark.parametrize('model', ['aff_resnet50', 'iaff_resnext50_32x4d'])
 def test_gluoncvs_train_imagenet(model, data, tmp_path):
-    said = with_gluoncv(
+    output = with_gluoncv(
         f'{SCRIPTS}/classification/imagenet/train_imagenet.py', '--use-rec', '--rec-train',
         data / 'rec/train.rec', '--rec-train-idx', data / 'rec/train.idx', '--rec-val', data / 'rec/val.rec',
         '--rec-val-idx', data / 'rec/val.idx', '--model', model, '--num-epochs', 2, '--batch-size', 4,
         '--input-size', 32, '-j', 1, '--mode', 'hybrid', '--label-smoothing', '--mixup', '--no-wd', '--last-gamma',
         '--save-dir', tmp_path / 'out', '--logging-file', tmp_path / 'log')
-    assert '[Epoch 1] validation:' in said
+    assert '[Epoch 1] validation:' in output
     parameters = tmp_path / f'out/imagenet-{model}-1.params'
-    said = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
+    output = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
                         '--saved-params', parameters, '--input-pic', data / 'tree/val/class0/0.jpg')
-    assert said.count('with probability') == 5
+    assert output.count('with probability') == 5
 
 
 @needs_scripts
 def test_gluoncvs_finetune_minc_and_demo_imagenet(data, tmp_path):
     model = 'fashion_mnist_aff_resnet8'
-    said = with_gluoncv(f'{SCRIPTS}/classification/finetune/finetune_minc.py', '--model', model, '--data',
+    output = with_gluoncv(f'{SCRIPTS}/classification/finetune/finetune_minc.py', '--model', model, '--data',
                         data / 'tree', '-j', 0, '-b', 4, '--epochs', 1)
-    assert '[Finished] Test-acc' in said
-    said = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
+    assert '[Finished] Test-acc' in output
+    output = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
                         '--input-pic', data / 'tree/val/class0/0.jpg')
-    assert said.count('with probability') == 5 and '[Trouser]' in said
+    assert output.count('with probability') == 5 and '[Trouser]' in output

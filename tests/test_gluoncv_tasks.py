@@ -109,7 +109,7 @@ def test_segmenter_is_evaluated_at_several_scales():
     assert y[0].shape[-2:] == (32, 40)
 
 
-@pytest.mark.parametrize('name, options, said', [
+@pytest.mark.parametrize('name, options, sentence', [
     ('mask_aff_resnet50', {}, "Unknown segmentation head 'mask'"),
     ('fcn_aff_resnet49', {}, 'did you mean'),
     ('fcn_cifar_aff_resnet8', {}, 'needs a ResNet or ResNeXt for ImageNet'),
@@ -121,8 +121,8 @@ def test_segmenter_is_evaluated_at_several_scales():
     ('fcn_aff_resnext50_32x4d', {'fuse': 'aff'}, "Unknown aff_resnext50_32x4d option 'fuse'"),
     ('fcn_ge_theta_plus_resnet101', {}, 'give input_size=480'),
     ('fcn_add_resnet50', {'pretrained_base': True}, 'No parameters are released for add_resnet50')])
-def test_what_segmentation_model_cannot_build_is_said_in_a_sentence(name, options, said):
-    with pytest.raises(ValueError, match=said) as refused:
+def test_what_segmentation_model_cannot_build_is_said_in_a_sentence(name, options, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
         segmentation_model(name, **{'nclass': 2, **options})
     assert '\n' not in str(refused.value)
 

@@ -115,10 +115,10 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
 
 def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(pictures, capsys):
     out = pictures / 'out' / 'figure.png'
-    status, said, err = run(capsys, *(pictures / name for name in ('trouser.png', 'broken.png', 'pullover.png')),
+    status, printed, err = run(capsys, *(pictures / name for name in ('trouser.png', 'broken.png', 'pullover.png')),
                             '--models', *SHIPPED, '--label', 'Trouser', 'bag', 'Pullover', '--fusion-weights',
                             '-o', out)
-    assert status == 1 and said == f'{out}\n'
+    assert status == 1 and printed == f'{out}\n'
     assert err.count('\n') == 1 and 'broken.png is not an image' in err
     picture = Image.open(out)
     assert round(picture.info['dpi'][0]) == 150 and picture.width < picture.height
@@ -141,8 +141,8 @@ def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_k
 
 
 def test_without_a_readable_image_nothing_is_drawn(pictures, capsys):
-    status, said, err = run(capsys, pictures / 'broken.png', '--models', SHIPPED[0], '-o', pictures / 'f.png')
-    assert status == 2 and said == '' and 'None of the 1 images could be read' in err
+    status, printed, err = run(capsys, pictures / 'broken.png', '--models', SHIPPED[0], '-o', pictures / 'f.png')
+    assert status == 2 and printed == '' and 'None of the 1 images could be read' in err
     assert not (pictures / 'f.png').exists()
 
 
@@ -179,5 +179,5 @@ def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsy
     (['--models', 'aff_resnet51', '-o', 'f.png'], 'did you mean aff_resnet'),
     (['--models', SHIPPED[0] + '=nothing.params', '-o', 'f.png'], 'There is no parameter file')])
 def test_what_cannot_be_drawn_is_refused_in_a_sentence(pictures, capsys, arguments, sentence):
-    status, said, err = run(capsys, pictures / 'trouser.png', pictures / 'pullover.png', *arguments)
-    assert status == 2 and said == '' and sentence in err and err.count('\n') == 1
+    status, printed, err = run(capsys, pictures / 'trouser.png', pictures / 'pullover.png', *arguments)
+    assert status == 2 and printed == '' and sentence in err and err.count('\n') == 1

@@ -89,7 +89,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
-def test_xmp_turns_what_exif_does_not_speak_of_and_nothing_is_turned_twice(form):
+def test_xmp_orientation_counts_without_exifs_and_nothing_is_turned_twice(form):
     from PIL.PngImagePlugin import PngInfo
     text = PngInfo()
     text.add_itxt('XML:com.adobe.xmp', (XMP % 6).decode())
@@ -108,7 +108,7 @@ def test_xmp_turns_what_exif_does_not_speak_of_and_nothing_is_turned_twice(form)
 
 @given(garbage=st.binary(max_size=60), form=st.sampled_from(['JPEG', 'PNG', 'WEBP']), cut=st.integers(0, 32))
 @settings(max_examples=60)
-def test_damaged_exif_leaves_the_picture(garbage, form, cut):
+def test_damaged_exif_leaves_the_image_readable(garbage, form, cut):
     for data in (garbage, b'Exif\0\0' + garbage, exif(6)[:cut] + garbage if cut < 28 else garbage):
         options = {'lossless': True} if form == 'WEBP' else {}
         if form == 'JPEG':
@@ -188,7 +188,7 @@ WRITTEN = {'.webp': ('RGB', 'RGBA'), '.gif': ('1', 'L', 'P', 'RGB'), '.jp2': ('L
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_every_mode_and_bit_depth_is_its_colours_or_one_sentence(mode, tmp_path):
+def test_every_mode_and_bit_depth_keeps_its_colours_or_is_refused(mode, tmp_path):
     image, wanted = as_mode(mode)
     formats = 0
     for suffix in ('.png', '.tif', '.bmp', '.ppm', '.pgm', '.webp', '.gif', '.tga', '.jp2'):
@@ -235,7 +235,7 @@ def test_twelve_bits_are_scaled_as_sixteen_are():
     np.testing.assert_array_equal(read(content)[..., 0], values >> 4)
 
 
-def test_the_first_picture_is_read_and_the_content_says_what_it_is(tmp_path):
+def test_the_first_image_is_read_and_its_format_recognised_by_content(tmp_path):
     other = PHOTO.transpose(Image.ROTATE_180)
     for kind in ('GIF', 'WEBP', 'PNG', 'TIFF', 'MPO'):
         options = {'WEBP': {'lossless': True}, 'MPO': {'quality': 95}}.get(kind, {})
@@ -278,7 +278,7 @@ def tiled(side):
     (lambda path: path.write_bytes(tiled(30000)), 'has tiles of 30000 x 30000: .* 64 million pixels'),
 ])
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
-def test_what_is_no_picture_or_too_large_is_refused_in_one_sentence(tmp_path, make, says):
+def test_other_files_and_too_large_images_are_refused_in_one_sentence(tmp_path, make, says):
     path = tmp_path / 'x.jpg'
     make(path)
     with pytest.raises(ValueError, match=says) as caught:
@@ -286,7 +286,7 @@ def test_what_is_no_picture_or_too_large_is_refused_in_one_sentence(tmp_path, ma
     assert str(path) in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_what_the_caller_told_pillow_stays_told_and_threads_do_not_undo_it(monkeypatch):
+def test_the_callers_settings_of_pillow_survive_reading_in_threads(monkeypatch):
     """Whatever threads read at once, a file that is cut short is refused, and afterwards all is as it was."""
     whole, results = encoded(PHOTO.resize((400, 300))), []
     for callers in (True, False):
@@ -325,7 +325,7 @@ def test_the_crop_is_that_of_the_whole_image_resized(width, height, size, crop_r
 
 
 @pytest.mark.parametrize('size', [(20000, 1), (1, 20000), (60000, 3), (2_000_000, 1)])
-def test_of_a_long_image_only_the_crop_is_computed(size, monkeypatch):
+def test_only_the_crop_of_a_long_image_is_computed(size, monkeypatch):
     made, resize = [], Image.Image.resize
 
     def noted(image, size, *args):
@@ -365,7 +365,7 @@ def folder(tmp_path):
     return root, sorted(map(str, good)), sorted(map(str, bad)), str(root / 'broken.png')
 
 
-def test_one_walker_finds_pictures_by_name_or_content_follows_links_and_names_what_it_leaves_out(folder):
+def test_one_walker_finds_images_by_name_or_content_follows_links_and_names_what_it_skips(folder):
     root, good, bad, broken = folder
     found, skipped = find_images([root])
     assert found == sorted([*good, broken]) and sorted(skipped) == bad
@@ -376,7 +376,7 @@ def test_one_walker_finds_pictures_by_name_or_content_follows_links_and_names_wh
     assert find_images(named)[0] == [str(root / '.hidden' / 'x.png'), *map(str, named[1:])]
 
 
-def test_every_command_reads_the_same_files_names_the_same_others_and_says_1(folder, tmp_path, capsys, monkeypatch):
+def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(folder, tmp_path, capsys, monkeypatch):
     root, good, bad, broken = folder
     left_out = [os.fsencode(path).decode('utf-8', 'backslashreplace') for path in [*bad, broken]]
     calls, figures = [], ('top1_agreement', 'mean_absolute_difference', 'mean_absolute_logit')
@@ -400,7 +400,7 @@ def test_every_command_reads_the_same_files_names_the_same_others_and_says_1(fol
     assert calls == [good]
 
 
-def test_pictures_of_every_kind_are_the_same_to_every_reader(tmp_path):
+def test_images_of_every_kind_are_the_same_in_every_reader(tmp_path):
     turned = Image.fromarray(np.ascontiguousarray(UPRIGHT[8](np.asarray(PHOTO))))
     both = as_mode('RGBA')[0]
     text = {'JPEG': {'exif': exif(6), 'quality': 95}, 'WEBP': {'exif': exif(6), 'lossless': True},
@@ -490,7 +490,7 @@ def test_our_records_are_those_of_mxnet(words, tmp_path_factory):
     assert path.read_bytes() == ours
 
 
-def test_parts_of_a_data_set_are_no_classes_and_names_are_text(tmp_path):
+def test_parts_of_a_data_set_are_not_classes_and_class_names_are_text(tmp_path):
     for part in ('train', 'test'):
         for label in 'ab':
             (tmp_path / 'data' / part / label).mkdir(parents=True)

@@ -105,9 +105,9 @@ def refused(path, data=None):
         read_parameters(str(path))
     with pytest.raises(ValueError) as again:
         load_parameters(small_network(), str(path))
-    said = str(caught.value)
-    assert said == str(again.value) and said.isprintable() and said.startswith(str(path)) and said.endswith('.')
-    return said
+    text = str(caught.value)
+    assert text == str(again.value) and text.isprintable() and text.startswith(str(path)) and text.endswith('.')
+    return text
 
 
 def same(a, b):
@@ -194,8 +194,8 @@ def test_no_file_says_so(tmp_path):
 
 
 @pytest.mark.parametrize('data, says', [
-    (b'', 'it is empty'), (b'\x12', 'does not begin as one'), (b'a text\n' * 9, 'does not begin as one'),
-    (bytes(99), 'does not begin as one'), (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
+    (b'', 'it is empty'), (b'\x12', 'does not begin like one'), (b'a text\n' * 9, 'does not begin like one'),
+    (bytes(99), 'does not begin like one'), (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
     (file([], []), 'it is empty')])
 def test_another_file_is_refused(tmp_path, data, says):
     assert says in refused(tmp_path / 'x.params', data)
@@ -205,9 +205,9 @@ ONE, TWO = np.ones(1, 'float32'), np.ones((2, 3), 'float32')
 
 
 @pytest.mark.parametrize('data, says', [
-    (file([array(ONE)], [name('a')], array_count=2**63), f'holds {2**63} arrays, more than fit'),
+    (file([array(ONE)], [name('a')], array_count=2**63), f'to hold {2**63} arrays, more than fit'),
     (file([array(ONE)], [name('a')], array_count=2**64 - 1), 'more than fit'),
-    (file([array(ONE)], [name('a')], name_count=2**40), f'holds {2**40} names, more than fit'),
+    (file([array(ONE)], [name('a')], name_count=2**40), f'to hold {2**40} names, more than fit'),
     (file([array(ONE)], [name('a', size=2**62)]), f'a name of {2**62} bytes'),
     (file([array(ONE)], [name('a', size=100)]), 'within a value'),
     (file([array(TWO, shape=(2**20, 2**20))], [name('a')]), 'within a value'),
@@ -279,8 +279,8 @@ def npz(data):
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_executes_nothing(tmp_path, protocol, wrap):
     data = pickle.dumps(Payload(str(tmp_path / 'executed')), protocol)
-    assert 'does not begin as one' in refused(tmp_path / 'x.params', wrap(data))
-    with pytest.raises(ValueError, match='does not begin as one'):
+    assert 'does not begin like one' in refused(tmp_path / 'x.params', wrap(data))
+    with pytest.raises(ValueError, match='does not begin like one'):
         get_model('cifar_aff_resnet8', pretrained=str(tmp_path / 'x.params'))
     assert not (tmp_path / 'executed').exists()
     pickle.loads(data)
@@ -339,7 +339,7 @@ def test_many_small_things_take_a_small_multiple_of_the_file(tmp_path, memory, d
 
 
 @pytest.mark.parametrize('count', [MAX_ARRAYS, MAX_ARRAYS + 1, 1_000_000])
-def test_many_tiny_arrays_are_read_or_refused_soon(tmp_path, count):
+def test_many_tiny_arrays_are_read_or_refused_quickly(tmp_path, count):
     path = tmp_path / 'x.params'
     path.write_bytes(file([array(ONE)] * count, [name(f'{i}') for i in range(count)]))
     start = time.perf_counter()

@@ -63,7 +63,7 @@ def test_gradients_are_the_reference_ones(layout):
 
 
 @pytest.mark.parametrize('fusion', ['aff', 'iaff'])
-def test_a_network_with_the_formula_as_it_reads_has_the_same_gradients_in_float64(fusion, monkeypatch):
+def test_a_network_with_the_formula_as_written_has_the_same_gradients_in_float64(fusion, monkeypatch):
     monkeypatch.syspath_prepend(str(DATA.parent.parent / 'benchmarks'))
     from obvious import OBVIOUS
     settings = {'train_input': (8, 3, 16, 16)}

@@ -45,10 +45,10 @@ def quietly(call, *arguments):
 
 
 def refused(content, call=load_plain):
-    said = quietly(call, content)
-    assert isinstance(said, ValueError) and said.args
-    assert '\n' not in str(said) and len(str(said)) < 200
-    return str(said)
+    message = quietly(call, content)
+    assert isinstance(message, ValueError) and message.args
+    assert '\n' not in str(message) and len(str(message)) < 200
+    return str(message)
 
 
 def same(a, b):

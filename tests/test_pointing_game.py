@@ -55,5 +55,5 @@ def test_the_game_is_played_by_all_networks_and_written_down(tmp_path, capsys):
                       '--batch-size', '32', '--save-dir', str(tmp_path)])
     assert [row['network'] for row in rows[::8]] == ['add', 'se', 'aff']
     assert (tmp_path / 'pointing_game.csv').read_text().count('\n') == 1 + 3 * 2 * 4
-    said = capsys.readouterr().out
-    assert '| aff | last stage |' in said and "always the image's centre" in said
+    printed = capsys.readouterr().out
+    assert '| aff | last stage |' in printed and "always the image's centre" in printed

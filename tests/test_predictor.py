@@ -49,14 +49,14 @@ def fixed(segmenter, tmp_path_factory):
     return str(folder)
 
 
-def test_opencv_forgets_the_shapes_before(exported):
+def test_opencv_is_right_after_other_shapes(exported):
     opencv, wanted = Predictor(exported, 'opencv'), Predictor(exported, 'onnxruntime')
     for side, count in ((4, 1), (32, 1), (64, 2), (4, 3), (32, 2), (32, 1)):
         assert error(opencv.logits(data(count, side)), wanted.logits(data(count, side))) <= 1e-5
 
 
 @pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime', 'opencv', None])
-def test_several_threads_ask_one_network(exported, backend):
+def test_several_threads_call_one_network(exported, backend):
     predictor, opened = Predictor(exported, backend), open_trained(SHIPPED)
     batches = [data(1 + number % 2, 16) + number for number in range(16)]
     wanted = [predictor.logits(batch) for batch in batches]
@@ -118,16 +118,16 @@ def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed
 
 def test_a_device_or_threads_that_a_backend_has_not_are_refused(exported):
     for backend in ('onnxruntime', 'opencv'):
-        with refused("computes on the CPU only; take backend 'mxnet'"):
+        with refused("computes on the CPU only; use backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
     for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (open_trained(SHIPPED), None)):
-        with refused('threads are of ONNX Runtime'):
+        with refused('threads is for ONNX Runtime'):
             Predictor(source, backend, threads=1)
     with refused('threads must be a positive whole number'):
         Predictor(exported, threads=0)
 
 
-def said(capsys, *args):
+def called(capsys, *args):
     status = main([str(arg) for arg in args])
     return (status, *capsys.readouterr())
 
@@ -136,12 +136,12 @@ def test_flags_that_do_nothing_are_refused(exported, fixed, capsys, tmp_path):
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
     for flags, says in ((('--gpu', 0, '--backend', 'onnxruntime'), '--gpu is for MXNet, and --backend onnxruntime'),
                         (('--gpu', 99), '--gpu 99 is not there'), (('--gpu', -1), '--gpu -1 is not there')):
-        status, out, err = said(capsys, 'predict', exported, tmp_path, *flags)
+        status, out, err = called(capsys, 'predict', exported, tmp_path, *flags)
         assert status == 2 and says in err and err.count('\n') == 1 and not out
     for flag, value in (('--top-k', 5), ('--format', 'table'), ('--batch-size', 2)):
-        status, out, err = said(capsys, 'predict', fixed, tmp_path, '-o', tmp_path / 'o', flag, value)
-        assert status == 2 and f'{flag} is for networks that classify' in err and err.count('\n') == 1
-    status, out, err = said(capsys, 'predict', fixed, tmp_path / 'a.png', '-o', tmp_path / 'o')
+        status, out, err = called(capsys, 'predict', fixed, tmp_path, '-o', tmp_path / 'o', flag, value)
+        assert status == 2 and f'{flag} is for classification networks' in err and err.count('\n') == 1
+    status, out, err = called(capsys, 'predict', fixed, tmp_path / 'a.png', '-o', tmp_path / 'o')
     assert status == 0 and 'takes images of 32 x 48 only; others are scaled' in err
     assert Image.open(out.strip()).size == (30, 20)
 
@@ -153,7 +153,8 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
     sizes, classify = [], Predictor.classify
     monkeypatch.setattr(Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(
         self, crops, top_k))
-    found = [said(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size) for size in (1, 2, 9)]
+    found = [called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size)
+             for size in (1, 2, 9)]
     assert sizes == [1, 1, 1, 1, 2, 1, 1, 4]
     for status, out, err in found:
         assert status == 1 and '2.png is not an image' in err and '1 of 5 images could not be read' in err
@@ -165,8 +166,8 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
     monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda *_: type('Net', (), {
         'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)})())
-    status, out, err = said(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
-    assert (status, out) == (2, '') and 'gives values that are not finite' in err and err.count('\n') == 1
+    status, out, err = called(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
+    assert (status, out) == (2, '') and 'returns values that are not finite' in err and err.count('\n') == 1
 
 
 def test_a_network_of_one_channel_sees_grey(tmp_path):

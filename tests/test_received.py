@@ -137,7 +137,7 @@ def test_any_change_of_a_runs_description_works_or_is_refused(trained, data):
 @pytest.mark.parametrize('text, says', [
     ('[' * 100000, 'nested too deeply'), ('{"export": ' + '1' * 5000 + '}', 'a number has 5000 digits'),
     ('"' + 'x' * (5 << 20) + '"', 'more than 4,194,304 bytes'), ('\xff', "can't decode"), ('', 'Expecting value')])
-def test_a_description_that_is_no_json_is_refused(text, says, tmp_path):
+def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
     (tmp_path / 'model.json').write_bytes(text.encode('latin-1'))
     assert not is_export(tmp_path)
     with refused(says):
@@ -160,7 +160,7 @@ def test_a_runs_description_is_checked(trained, tmp_path, values, says):
         open_trained(str(changed(trained, tmp_path, **values)))
 
 
-def test_a_runs_parameters_are_no_link(trained, tmp_path):
+def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
     (tmp_path / 'elsewhere').write_bytes((trained / 'best.params').read_bytes())
     folder = changed(trained, tmp_path)
     (folder / 'best.params').unlink()
@@ -189,7 +189,7 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
 def test_an_export_names_plain_files_of_its_folder_only(exported, tmp_path, name):
     files = json.loads((exported / 'model.json').read_text())['files']
     files['onnx']['file'] = name
-    with refused('named by its plain name'):
+    with refused('given by its plain name'):
         Predictor(str(changed(exported, tmp_path, files=files)), 'mxnet')
 
 
@@ -199,7 +199,7 @@ def test_an_exports_files_are_regular_ones(exported, tmp_path, make):
     path = folder / f'{SHIPPED}.onnx'
     path.unlink()
     make(path)
-    with refused('is no regular file'):
+    with refused('is not a regular file'):
         Predictor(str(folder), 'onnxruntime')
 
 
@@ -358,7 +358,7 @@ BAD_SYMBOLS = {
 
 @pytest.mark.parametrize('kind', BAD_SYMBOLS)
 def test_a_bad_symbol_is_refused_with_a_sentence(exported, tmp_path, kind):
-    with refused('is no symbol that can be used'):
+    with refused('is not a usable symbol'):
         Predictor(replaced(exported, tmp_path, 'symbol', BAD_SYMBOLS[kind](exported)), 'mxnet').predict(PIXELS)
 
 
@@ -367,5 +367,5 @@ def test_mxnet_sees_no_parameter_file(exported, tmp_path, monkeypatch):
     found = Predictor(str(exported), 'mxnet').predict(PIXELS)
     assert found[0][0][0] == Predictor(str(exported)).predict(PIXELS)[0][0][0]
     content = (exported / f'{SHIPPED}-0000.params').read_bytes()
-    with refused('is no parameter file that Gluon saved, or is damaged'):
+    with refused('is not a parameter file that Gluon saved, or is damaged'):
         Predictor(replaced(exported, tmp_path, 'params', content[:-9]), 'mxnet')

@@ -199,7 +199,7 @@ HEAD = ','.join(facts.ABLATION)
 
 
 @pytest.mark.parametrize('text', ['', HEAD, f'{HEAD}\n'])
-def test_files_without_a_row_are_as_none(checkout, text):
+def test_files_without_rows_count_as_missing(checkout, text):
     for name in ('ablation.csv', 'segmentation.csv', 'pointing_game.csv'):
         (checkout / 'docs' / name).write_text(text)
     assert facts.ablation() is None and facts.pointing_game() == [] and len(facts.models()) == len(list_models())
@@ -209,7 +209,7 @@ def test_files_without_a_row_are_as_none(checkout, text):
 @pytest.mark.parametrize('text', [
     'host,b\nresnet,1\n', f'{HEAD}\na,1,1,1,resnet,aff,one,2,0,1,0.5\n', f'{HEAD}\na,1\n',
     f'{HEAD}\na,1,1,1,nowhere,aff,1,2,0,1,0.5\n', b'\xff\xfe\0', f'{HEAD}\n"a\0"'.encode()])
-def test_a_file_of_runs_that_is_none_is_named_in_a_sentence(checkout, text, capsys):
+def test_a_malformed_file_of_runs_is_named_in_a_sentence(checkout, text, capsys):
     path = checkout / 'docs' / 'ablation.csv'
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(['report', '-o', str(checkout / 'site')]) == 2

@@ -104,9 +104,9 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, whole):
     program.send_signal(number)
     status, _, err = finish(program)
     assert status == 128 + number
-    said = err.strip().splitlines()
-    assert re.search(r'Stopped after \d+ updates, in epoch \d of 6; a checkpoint is in ', said[-2])
-    assert said[-1].startswith('To go on: python ') and said[-1].endswith('--resume') and str(tmp_path) in said[-1]
+    lines = err.strip().splitlines()
+    assert re.search(r'Stopped after \d+ updates, in epoch \d of 6; a checkpoint is in ', lines[-2])
+    assert lines[-1].startswith('To go on: python ') and lines[-1].endswith('--resume') and str(tmp_path) in lines[-1]
     assert read_checkpoint(checkpoints(str(tmp_path))[0])[1].batch > 0
     status, _, err = finish(start(*RUN, tmp_path))
     assert status == 0, err
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(data, checkpoint, tmp_p
     try:
         arrays, _ = read_checkpoint(str(path))
     except ValueError as error:
-        assert 'not a checkpoint, or damaged' in str(error) and '\n' not in str(error)
+        assert 'not a checkpoint, or is damaged' in str(error) and '\n' not in str(error)
     else:       # bytes that say nothing, such as a date
         for name, array in read_checkpoint(str(checkpoint))[0].items():
             np.testing.assert_array_equal(arrays[name], array)
@@ -193,7 +193,7 @@ def test_a_missing_checkpoint_is_said(tmp_path):
 def test_the_checkpoint_of_another_network_changes_nothing(checkpoint):
     net, _ = small(width=2)
     before = net.output.weight.data().asnumpy()
-    with pytest.raises(ValueError, match='is of another network: .* differ'):
+    with pytest.raises(ValueError, match='is from another network: .* differ'):
         restore_parameters(net, read_checkpoint(str(checkpoint))[0], 'c.npz')
     np.testing.assert_array_equal(net.output.weight.data().asnumpy(), before)
 

@@ -214,13 +214,13 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
 
 
 @pytest.mark.parametrize('flags, says', [
-    (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 names what a whole image shows; give a segmentation'),
+    (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 classifies whole images; give a segmentation'),
     (['--model', 'fpn_aff_resnet9'], 'fpn_aff_resnet9.*did you mean'), (['--category', 'stop sing'], 'stop sign'),
     (['--category', 'person'], 'no image with a person that can be used'),
     (['--batch-size', '1'], '--batch-size must be 2 or more for each device, got 1'),
     (['--batch-size', '7'], '--batch-size must be 2 to 6'), (['--input-size', '0'], '--input-size must be 1'),
     (['--val-images', 'gone'], 'no folder of images .*gone'), (['--train-annotations', 'gone.json'], 'gone.json'),
-    (['--fusion', 'sum'], 'Unknown fusion'), (['--num-gpus', '99'], 'MXNet sees'),
+    (['--fusion', 'sum'], 'Unknown fusion'), (['--num-gpus', '99'], 'MXNet finds'),
     (['--width', '0'], '--width must be 1')])
 def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs, tmp_path, flags, says):
     with refused(says, (ValueError, FileNotFoundError)):

@@ -10,7 +10,7 @@ from gluon_aff.train import RunFolder, run_script
 from model_zoo.__main__ import main
 
 
-def test_of_all_characters_those_that_act_or_hide_are_escaped_and_no_others():
+def test_exactly_the_control_and_invisible_characters_are_escaped():
     for code in (*range(0x4000), *range(0xd700, 0x1f700), *range(0xe0000, 0xe0200), sys.maxunicode):
         c = chr(code)
         shown = printable(c)
@@ -22,7 +22,7 @@ def test_of_all_characters_those_that_act_or_hide_are_escaped_and_no_others():
 
 
 @pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'utf-8'])
-def test_what_an_encoding_lacks_is_escaped_within_the_block_only(encoding):
+def test_characters_that_an_encoding_lacks_are_escaped_within_the_block_only(encoding):
     out = io.TextIOWrapper(io.BytesIO(), encoding)
     with any_character(out):
         print('猫\udcff', file=out)

@@ -74,7 +74,7 @@ def test_figures_of_a_mixed_run_are_the_authors(run):
     assert re.match(r'\[Epoch 1\] train_rmse=0\.\d{4} val=', (folder / 'log.txt').read_text())
 
 
-def test_a_run_goes_on_where_its_photographs_have_moved_to_and_not_on_others(run, tree, tmp_path, capsys):
+def test_a_run_resumes_on_moved_photographs_and_not_on_others(run, tree, tmp_path, capsys):
     shutil.copytree(run[0], tmp_path / 'run')
     moved = shutil.copytree(tree, tmp_path / 'moved')
     flags = [*SMALL, *MIXED, '--data-dir', str(moved), '--save-dir', str(tmp_path / 'run'), '--resume']
@@ -116,7 +116,7 @@ def test_fine_tuning_with_a_frozen_backbone_replaces_the_head_and_changes_nothin
 
 def test_a_teacher_of_other_classes_is_refused_and_a_fitting_one_is_learnt_from(tree, run, weights, tmp_path):
     flags = [*SMALL, '--data-dir', str(tree), '--save-dir', str(tmp_path / 'run'), '--teacher', 'add_resnet50']
-    with pytest.raises(ValueError, match='knows 5 classes and the data 2'):
+    with pytest.raises(ValueError, match='has 5 classes and the data 2'):
         train_imagenet.main([*flags, '--teacher-weights', str(weights[0])])
     best = train_imagenet.main([*flags, '--teacher-weights', str(run[0] / 'best.params'), '--temperature', '4'])
     arguments = read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])[1].arguments
@@ -143,7 +143,7 @@ def test_autoaugment_works_on_folders(tree, tmp_path):
     (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
     (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
     (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
-    (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet sees'),
+    (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet finds'),
     (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),
     (['--data-dir', '{tree}', '--input-size', '8'], 'at least 17'),
 ])

@@ -464,13 +464,13 @@ def test_a_networks_load_parameters_is_not_mxnets_reader(tmp_path, monkeypatch):
     same(values(net), values(network()))
     for data in (b'', b'a text', Path(path).read_bytes()[:-1]):
         Path(path).write_bytes(data)
-        with pytest.raises(ValueError, match='no parameter file that Gluon saved, or is damaged'):
+        with pytest.raises(ValueError, match='not a parameter file that Gluon saved, or is damaged'):
             net.load_parameters(path)
     with pytest.raises(ValueError, match="dtype_source must be 'current' or 'saved', got 'file'"):
         net.load_parameters(write(tmp_path / 'y.params', values(network())), dtype_source='file')
 
 
-def test_of_a_shared_parameter_one_name_is_enough(tmp_path):
+def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
     class Shared(nn.HybridSequential):
         def __init__(self):
             super().__init__()
@@ -507,7 +507,7 @@ def test_gluoncvs_resnet_file_is_add_resnets(gluoncv):
 
 def test_gluoncvs_resnet_file_by_the_parameters_own_names_is_refused_with_what_to_do(gluoncv, tmp_path):
     gluoncv[0].collect_params().save(str(tmp_path / 'x.params'))
-    with pytest.raises(ValueError, match='another network: .* of a GluonCV network give a file of its save_parameters'):
+    with pytest.raises(ValueError, match='another network: .* give a file from its save_parameters'):
         get_model('add_resnet50', pretrained=tmp_path / 'x.params')
 
 
@@ -560,7 +560,7 @@ def test_verify_names_the_released_file_and_the_network(server, capsys, files):
 def test_verify_of_anothers_file(server, capsys, tmp_path):
     path = write(tmp_path / 'mine.params', {'a.weight': np.ones((2, 3), 'float32')})
     code, out, err = run(capsys, 'verify', path)
-    assert code == 0 and '1 arrays, 6 values' in out and 'none of the released files' in out
+    assert code == 0 and '1 arrays, 6 values' in out and 'not one of the released files' in out
     code, out, err = run(capsys, 'verify', path, '--model', NAME)
     assert code == 2 and 'another network' in err and err.count('\n') == 1
 

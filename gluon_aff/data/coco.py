@@ -33,7 +33,7 @@ KEYS = {'images': ('id',), 'annotations': ('id', 'image_id', 'category_id'), 'ca
 
 
 class MaskError(ValueError):
-    """Why an image's mask cannot be trusted, to go on after "because"."""
+    """Why an image's mask cannot be trusted."""
 
 
 class CocoSegmentation:
@@ -138,7 +138,7 @@ def _whole(value):
 
 
 def _read_json(path):
-    """What a COCO instances file holds; each image, annotation and category has what the others refer to."""
+    """The content of a COCO instances file, with all ids and names in place."""
     try:
         with open(path, encoding='utf-8-sig') as file:
             content = json.load(file)
@@ -149,7 +149,7 @@ def _read_json(path):
     for part, keys in KEYS.items():
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise ValueError(f'{path} is no COCO instances file: it has no list of {part}.')
+            raise ValueError(f'{path} is not a COCO instances file: it has no list of {part}.')
         for number, entry in enumerate(entries):
             for key in keys:
                 value = entry.get(key) if isinstance(entry, dict) else None
@@ -158,7 +158,7 @@ def _read_json(path):
                 value = _whole(value)
                 if type(value) not in (int, str):
                     other = '' if value is None else f' that is a whole number or a text, but {repr(value)[:40]}'
-                    raise ValueError(f'{path} is no COCO instances file: entry {number} of its {part} has no {key}'
+                    raise ValueError(f'{path} is not a COCO instances file: entry {number} of its {part} has no {key}'
                                      f'{other}.')
                 entry[key] = str(value) if key == 'name' else value
     return content
@@ -176,7 +176,7 @@ def _category_ids(categories, name, path):
 
 
 def _by_image(content, ids):
-    """By image: its entry, its annotations of the categories `ids`, what is wrong; and sentences on the rest."""
+    """By image: its entry, its annotations of the categories `ids`, its faults; and sentences on the rest."""
     images, twice, annotations, doubts = {}, set(), defaultdict(list), {}
     for entry in content['images']:
         if images.setdefault(entry['id'], entry) != entry:
@@ -225,7 +225,7 @@ def _read_masks(width, height, annotations):
 
 def _union(masks):
     """The union of masks as run lengths."""
-    # In pairs, as pycocotools would join each one to all before it, in the square of their number.
+    # In pairs: pycocotools would merge each with all before it, in quadratic time.
     while len(masks) > 1:
         masks = [run_lengths.merge(masks[i:i + 2]) for i in range(0, len(masks), 2)]
     return masks[0]
@@ -250,7 +250,7 @@ def _read_mask(annotation, height, width):
         left, top, wide, tall = run_lengths.toBbox(mask)
         if not (max(left, box[0]) < min(left + wide, box[0] + box[2])
                 and max(top, box[1]) < min(top + tall, box[1] + box[3])):
-            raise MaskError(f'has a box that its segmentation is not in, {box}')
+            raise MaskError(f'has a box, {box}, outside of its segmentation')
     return mask
 
 
@@ -314,7 +314,7 @@ def _decompressed(text):
 
 
 def _check_image(path, entry):
-    """(width, height) of an image that is as its entry says."""
+    """(width, height) of an image, which must be those of its entry."""
     try:
         with opened(path) as image:
             turn, size = orientation(image), image.size

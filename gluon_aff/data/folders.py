@@ -176,8 +176,8 @@ def _check_names(root, classes):
     held_out = [name for name in classes if name.lower() in HELD_OUT]
     for name in classes:
         if name.lower() in TRAIN and held_out:
-            raise ValueError(f'{root} has the folders {name} and {", ".join(held_out)}, which are parts of a data set '
-                             f'and no classes; name {os.path.join(root, name)} as the tree to split, or call the '
+            raise ValueError(f'{root} has the folders {name} and {", ".join(held_out)}, which are parts of a data set, '
+                             f'not classes; name {os.path.join(root, name)} as the tree to split, or call the '
                              'held-out part val and leave val_fraction out.')
         if any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in name):
             raise ValueError(f'The class folder {name!r} of {root} has a name with control characters or that is not '

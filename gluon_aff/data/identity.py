@@ -1,4 +1,4 @@
-"""What tells whether two runs learn from the same data set, wherever it lies."""
+"""The identity of a data set, wherever it is stored."""
 from __future__ import annotations
 
 import hashlib

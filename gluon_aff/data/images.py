@@ -9,7 +9,7 @@ part of the image is wanted. Its rules:
   Anything else is 1, as stored, and damaged metadata are passed over.
 - Of 16 bits the upper 8 are kept. Alpha is dropped, the colours stay as stored. Pillow brings CMYK, YCbCr and Lab to
   RGB.
-- Refused are floating-point numbers and integers of 32 bits, as nothing says which of them is white; files that are cut
+- Refused are floating-point numbers and integers of 32 bits, as their range is unknown; files that are cut
   short, a JPEG without its end marker for one; images of more than 64 million pixels and files of more than 256 MiB, of
   AVIF, HEIF and WebP 32 million and 64 MiB, of JPEG 2000 16 million and 64 MiB; what is no regular file.
 """
@@ -37,7 +37,7 @@ HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16
 END = b'\xff\xd9'           # a JPEG's
 BITS_PER_SAMPLE = 0x0102        # TIFF's tag
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
-# Of an orientation: how the image is turned upright, and what undoes that.
+# By orientation: the transposition that turns the image upright, and its inverse.
 TURNS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
          6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
 UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
@@ -139,7 +139,7 @@ def _checked(image, size):
 
 def _formats(name):
     Image.init()
-    # TGA has no signature, so nearly anything may look like it.
+    # TGA has no signature, so almost any file may look like it.
     tga = ('TGA',) if str(name).lower().endswith('.tga') else ()
     return [each for each in FORMATS + tga if each in Image.OPEN]
 
@@ -243,7 +243,7 @@ def _rgb(image):
     # Pillow calls integers of 32 bits what is stored with 16 in PNG, in older versions, and PPM.
     if image.mode == 'F' or image.mode == 'I' and image.format not in ('PNG', 'PPM'):
         kind = 'floating-point numbers' if image.mode == 'F' else 'integers of 32 bits'
-        raise ImageError(f'has {kind} for pixels, and nothing says which of them is white; save it with 8 or 16 bits.')
+        raise ImageError(f'has {kind} for pixels, whose range is unknown; save it with 8 or 16 bits.')
     if image.mode.startswith('I'):
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if hasattr(image, 'tag_v2') else 16
         image = Image.fromarray((np.asarray(image) >> bits - 8).astype(np.uint8))
@@ -320,8 +320,7 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
 
 def _resized(image, size, box):
     """The part within `box`, in pixels of the result, of an image resized to `size`; nothing else is computed."""
-    # Pillow takes its box in single precision, so it is given one in a small part of the image: what the crop and the
-    # filter need.
+    # Pillow's box has single precision, so it gets a box in the small part of the image that crop and filter need.
     starts, ends, within = [], [], []
     for old, new, low, high in zip(image.size, size, box[:2], box[2:]):
         margin = math.ceil(max(1, old / new)) + 1
@@ -334,7 +333,7 @@ def _resized(image, size, box):
 
 
 def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
-    """An RGB image as a network's input: what :func:`evaluation_crop` gives, normalised.
+    """An RGB image as a network's input: :func:`evaluation_crop`, normalised.
 
     Parameters
     ----------

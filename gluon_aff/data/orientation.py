@@ -1,4 +1,4 @@
-"""Which way up an image is stored: EXIF's orientation, or else XMP's, read so that damaged metadata do no harm."""
+"""The orientation of a stored image, from EXIF or else XMP; damaged metadata do no harm."""
 from __future__ import annotations
 
 import io
@@ -11,7 +11,7 @@ ORIENTATION = 0x0112        # the tag of TIFF and EXIF
 
 
 def orientation(image):
-    """How an image is stored, as EXIF's orientation, or else XMP's, says: 1 to 8, 1 being upright.
+    """The orientation in an image's EXIF data, or else in XMP: 1 to 8, 1 being upright.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def _exif(image):
 
 
 def _exif_orientation(file):
-    """The orientation in a TIFF file's first directory: 1 where it is no SHORT of 1 to 8, None without one."""
+    """The orientation in a TIFF file's first directory: 1 if it is not a SHORT of 1 to 8, None without one."""
     try:
         file.seek(0)
         head = file.read(16)

@@ -93,7 +93,7 @@ def _pack(files, order, prefix, resize, quality, workers):
                 write_record(record, files.target[index], key, content)
             bar.update()
         for key, index in enumerate(order):
-            # A few in advance, as all that is encoded would stay in memory when the disk is slow.
+            # Only a few in advance: with a slow disk all encoded images would wait in memory.
             if len(waiting) == AHEAD * workers:
                 write_next()
             waiting.append((key, index, pool.submit(_encoded, files.paths[index], resize, quality)))

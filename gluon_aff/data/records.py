@@ -25,7 +25,7 @@ MAX_CLASSES = 100_000       # more than any data set has; a larger label is dama
 
 
 class RecordFile:
-    """A RecordIO file of labelled images, its structure checked, whoever wrote it.
+    """A RecordIO file of labelled images, whose structure is checked.
 
     Parameters
     ----------
@@ -77,6 +77,11 @@ class RecordFile:
 
     def __len__(self):
         return len(self.target)
+
+    @property
+    def offsets(self):
+        """Where the images' records begin and end in the file, in bytes, (N, 2)."""
+        return np.stack([self._offsets[self.records], self._offsets[self.records + 1]], 1)
 
     def open(self, index):
         """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""

@@ -128,7 +128,7 @@ class SegmentationBatches:
 
 
 def overlay(image, mask, opacity=0.5):
-    """A photograph with its mask laid over it: a colour for each class, none for the background and ignored pixels.
+    """A photograph overlaid with its mask: a colour for each class, none for the background and ignored pixels.
 
     Parameters
     ----------

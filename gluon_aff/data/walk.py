@@ -7,7 +7,7 @@ from .images import opened
 
 __all__ = ['IMAGE_SUFFIXES', 'find_images']
 
-# Of files that are taken for images unopened; what they are is seen when they are read.
+# Files with these are taken for images without opening them.
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tga',
                   '.tif', '.tiff', '.webp')
 
@@ -43,7 +43,7 @@ def _inside(folder, skipped):
     for parent, inner, files in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(parent)
         if real in seen:
-            # A link that leads back to where the walk has been.
+            # A link back to a folder already seen.
             inner.clear()
             continue
         seen.add(real)

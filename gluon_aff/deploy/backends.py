@@ -31,7 +31,7 @@ _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 def _unable(engine, path, error):
     """The ValueError for a file that an engine cannot open or run."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ValueError(f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or take another '
+    return ValueError(f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or use another '
                       'backend.')
 
 
@@ -116,7 +116,7 @@ def _opencv(content, path, spec, ctx, threads):
             raise ValueError(unable) from None
 
     def run(batch):
-        # A network keeps what it made of the first shape, and computes another one wrongly after maps of 1x1.
+        # A network remembers the first shape, and computes another one wrongly after maps of 1x1.
         with lock:
             net = nets[batch.shape] = nets.pop(batch.shape, None) or read()
             if len(nets) > OPENCV_SHAPES:
@@ -171,9 +171,9 @@ def open_backend(folder, description, spec, backend, ctx, threads):
         raise unknown('backend', backend, BACKENDS)
     make, kinds = BACKENDS[backend]
     if make is not _mxnet and ctx.device_type != 'cpu':
-        raise ValueError(f"Backend {backend} computes on the CPU only; take backend 'mxnet' for {ctx}, or leave "
+        raise ValueError(f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave "
                          'the device out.')
     if make is not _onnxruntime and threads is not None:
-        raise ValueError(f'threads are of ONNX Runtime, not of backend {backend}; leave them out.')
+        raise ValueError(f'threads is for ONNX Runtime, not for backend {backend}; leave it out.')
     contents = [read_file(folder, description, kind) for kind in kinds]
     return make(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)

@@ -1,4 +1,4 @@
-"""Forms of a graph that every inference engine reads: what differs between them is avoided."""
+"""Rewrites a graph into operators that all inference engines compute alike."""
 from __future__ import annotations
 
 import numpy as np
@@ -26,7 +26,7 @@ def make_portable(graph, shape):
 
 
 def _subtract_negative(graph, shapes):
-    """Write a + b as a - (-b) where b is repeated over a.
+    """Write a + b as a - (-b) where b is broadcast over a.
 
     OpenCV 5 takes an Add behind a convolution for a residual connection of one shape, and fails.
     """
@@ -43,7 +43,7 @@ def _subtract_negative(graph, shapes):
 def _dense_as_convolution(graph, shapes):
     """Write a dense layer on means over whole maps as the 1x1 convolution that it is.
 
-    OpenCV's classic engine reads no Gemm where height and width are dynamic, its new one none of INT8.
+    OpenCV's classic engine reads no Gemm where height and width are dynamic, its new one no Gemm in INT8.
     """
     users = graph.users()
     for node in users:

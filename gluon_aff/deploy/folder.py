@@ -59,7 +59,7 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
     Returns
     -------
     dict
-        What model.json says.
+        The content of model.json.
 
     Raises
     ------
@@ -155,12 +155,12 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
         report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': worst}
         versions['onnxruntime'] = import_onnxruntime().__version__
     report = report or kept.get('int8')
-    said = {'export': VERSION, **description, 'versions': {**kept.get('versions', {}), **versions},
-            **({'int8': report} if report else {}),
-            'files': {**kept.get('files', {}), **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')}
-                                                  for kind, name in files.items()}}}
-    write_whole(path('model.json'), json.dumps(said, indent=1).encode())
-    return said
+    description = {'export': VERSION, **description, 'versions': {**kept.get('versions', {}), **versions},
+                   **({'int8': report} if report else {}),
+                   'files': {**kept.get('files', {}), **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')}
+                                                         for kind, name in files.items()}}}
+    write_whole(path('model.json'), json.dumps(description, indent=1).encode())
+    return description
 
 
 def _names(name):
@@ -170,10 +170,10 @@ def _names(name):
 
 
 def _take_over(earlier, folder, description):
-    """Copy the files of an earlier export that are of this network and intact; what its model.json says of them."""
+    """Copy the intact files of an earlier export of this network; returns their part of its model.json."""
     try:
-        said = read_export(earlier)
-        if any(said.get(key) != value for key, value in description.items()):
+        previous = read_export(earlier)
+        if any(previous.get(key) != value for key, value in description.items()):
             return {}
         names, kinds = _names(said['name']), []
         for kind, record in said['files'].items():
@@ -183,8 +183,8 @@ def _take_over(earlier, folder, description):
                     kinds.append(kind)
     except (FileNotFoundError, ValueError):
         return {}       # there is none, or none that could be used
-    return {'files': {kind: said['files'][kind] for kind in kinds}, 'versions': said.get('versions', {}),
-            **({'int8': said['int8']} if 'int8' in said and 'int8' in kinds else {})}
+    return {'files': {kind: previous['files'][kind] for kind in kinds}, 'versions': previous.get('versions', {}),
+            **({'int8': previous['int8']} if 'int8' in previous and 'int8' in kinds else {})}
 
 
 def is_export(folder):
@@ -197,7 +197,7 @@ def is_export(folder):
 
 
 def read_export(folder, kinds=()):
-    """What the model.json of an exported folder says, with the files of these kinds there and unchanged.
+    """The content of an exported folder's model.json; the files of these kinds must be there and unchanged.
 
     Parameters
     ----------
@@ -214,13 +214,13 @@ def read_export(folder, kinds=()):
     FileNotFoundError
         If there is no such folder, or a file in it is missing.
     ValueError
-        If it is no exported folder, its model.json holds a value that cannot be, it has no file of such a kind, or a
+        If it is not an exported folder, its model.json holds an invalid value, it has no file of such a kind, or a
         file is not the one that was exported.
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f'There is no folder {folder}.')
     if not is_export(folder):
-        raise ValueError(f'{folder} is no exported folder: it has no model.json of an export; '
+        raise ValueError(f'{folder} is not an exported folder: it has no model.json of an export; '
                          "give the folder that 'gluon-aff export' wrote.")
     description = read_json(folder, 'model.json')
     try:

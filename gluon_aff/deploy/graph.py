@@ -71,19 +71,19 @@ class Graph:
             raise ValueError(f'{type(net).__name__} does not take a single input.') from None
         except (AttributeError, NotImplementedError, mx.MXNetError) as error:
             # GluonCV's GroupNorm asks its input for its device, for one.
-            raise ValueError(f'{type(net).__name__} holds a layer that runs on arrays only and cannot be exported: '
+            raise ValueError(f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: '
                              f'{str(error).strip().splitlines()[-1]}') from None
-        said = json.loads(symbol.tojson())
-        self._version = said['attrs']
+        graph = json.loads(symbol.tojson())
+        self._version = graph['attrs']
         structural = {param.name: name for name, param in owned.items()}
         nodes = []
-        for each in said['nodes']:
+        for each in graph['nodes']:
             # Attributes such as __init__ are for training.
             attrs = {key: value for key, value in each.get('attrs', {}).items() if not key.startswith('__')}
             nodes.append(Node(each['op'], structural.get(each['name'], each['name']), attrs,
                               [(nodes[source], index) for source, index, *_ in each['inputs']]))
         self.data = next(node for node in nodes if node.op == 'null' and node.name == 'data')
-        self.outputs = [(nodes[source], index) for source, index, *_ in said['heads']]
+        self.outputs = [(nodes[source], index) for source, index, *_ in graph['heads']]
         # The mean over devices, as Gluon's own export takes it, would lose the type.
         self.params = {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in owned.items()}
 

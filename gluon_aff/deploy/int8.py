@@ -55,7 +55,7 @@ def quantize_onnx(path, calibration, output=None, exclude=()):
     ImportError
         If onnx or onnxruntime is missing or unfit.
     FileNotFoundError, ValueError
-        If there is no such file, it is no ONNX file, a name is of no node, or there is nothing to calibrate on.
+        If there is no such file, it is not an ONNX file, it has no such node, or there is nothing to calibrate on.
     OSError
         If the file cannot be written.
     """
@@ -150,7 +150,7 @@ def _quantize_one(model, quantized, name):
 
 
 def compare_onnx(path, other, images):
-    """What two ONNX files of one network say of the same images.
+    """Compare the outputs of two ONNX files of one network on the same images.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def compare_onnx(path, other, images):
     Returns
     -------
     dict
-        'images', 'top1_agreement' (share of images, or of pixels, of which both say the same class),
+        'images', 'top1_agreement' (share of images, or of pixels, for which both predict the same class),
         'mean_absolute_difference' (of the logits), 'mean_absolute_logit' (of the first file's) and, with labels,
         'accuracy' and 'other_accuracy'.
 
@@ -183,14 +183,14 @@ def _compare(first, second, batches):
     right, labelled = np.zeros(2), True
     for data, label in batches:
         first, second = (run.run(None, {'data': data})[0] for run in runs)
-        said = np.stack([first.argmax(1), second.argmax(1)])
-        count, places, values = count + len(data), places + said[0].size, values + first.size
-        agree += int((said[0] == said[1]).sum())
+        predicted = np.stack([first.argmax(1), second.argmax(1)])
+        count, places, values = count + len(data), places + predicted[0].size, values + first.size
+        agree += int((predicted[0] == predicted[1]).sum())
         difference += float(np.abs(first.astype(np.float64) - second).sum())
         size += float(np.abs(first.astype(np.float64)).sum())
         labelled = labelled and label is not None
         if labelled:
-            right += (said == label).reshape(2, -1).sum(1)
+            right += (predicted == label).reshape(2, -1).sum(1)
     report = {'images': count, 'top1_agreement': agree / places, 'mean_absolute_difference': difference / values,
               'mean_absolute_logit': size / values}
     if labelled:

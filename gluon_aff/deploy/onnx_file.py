@@ -102,7 +102,7 @@ def export_onnx(net, path, input_size=(3, 224, 224), preprocess=None, metadata=N
     if preprocess:
         graph.preprocess(*preprocess)
     shape, free = input_shapes(graph, input_size, preprocess)
-    # Where a map is 1x1, nothing shows which of two is repeated over the other.
+    # Where both maps are 1x1 it is unknown which is broadcast over the other.
     make_portable(graph, tuple(8 * side if isinstance(name, str) and side > 1 else side
                                for side, name in zip(shape, free)))
     ranks = [len(graph.shapes(shape)[node]) for node, _ in graph.outputs]
@@ -140,7 +140,7 @@ def check_float32(graph, net):
     """Raise a ValueError where a network's parameters are not all of float32."""
     types = {value.dtype.name for value in graph.used().values()} - {'float32'}
     if types:
-        raise ValueError(f"{type(net).__name__} is of {min(types)}, and exports are of float32; give a float32 one, "
+        raise ValueError(f"{type(net).__name__} is in {min(types)}, and exports are in float32; give a float32 one, "
                          "such as the network after net.cast('float32').")
 
 
@@ -163,9 +163,9 @@ def input_shapes(graph, input_size, preprocess):
         except mx.MXNetError as error:
             return _line(error)
 
-    said = refusal(shape(1, height, width))
-    if said:
-        raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {said}')
+    reason = refusal(shape(1, height, width))
+    if reason:
+        raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {reason}')
     bound = refusal(shape(1, height + 32, width + 64)) or refusal(shape(1, 2 * height, 2 * width))
     return shape(1, height, width), shape('N', height, width) if bound else shape('N', 'H', 'W')
 

@@ -1,4 +1,4 @@
-"""Opens a symbol and its parameters that others wrote: read and checked here before MXNet sees them."""
+"""Opens a symbol and parameters from others: both are read and checked here before MXNet sees them."""
 from __future__ import annotations
 
 import contextlib
@@ -15,8 +15,8 @@ from ..received import shown
 
 __all__ = ['open_symbol']
 
-# MXNet's graph reader takes indices as they are, and some operators that begin with an underscore read files or take
-# an attribute for a pointer.
+# MXNet's graph reader trusts indices, and some operators that begin with an underscore read files or use an attribute
+# as a pointer.
 OPERATORS = re.compile(r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
                        r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
                        r'|greater_equal|lesser_equal)(_scalar)?')
@@ -38,8 +38,8 @@ def _is_index(value, end):
 
 
 def _node(node, before, nodes):
-    """A node as far as it was checked: its inputs are outputs of nodes before it."""
-    _check(isinstance(node, dict) and set(node) <= {'op', 'name', 'attrs', 'inputs'}, 'a node is no node')
+    """The checked parts of a node; its inputs must be outputs of earlier nodes."""
+    _check(isinstance(node, dict) and set(node) <= {'op', 'name', 'attrs', 'inputs'}, 'a node is malformed')
     op, name, attrs, inputs = (node.get(key, missing) for key, missing in
                                (('op', None), ('name', None), ('attrs', {}), ('inputs', [])))
     _check(isinstance(op, str) and OPERATORS.fullmatch(op), f'{shown(op)} is not an operator of exported networks')
@@ -52,22 +52,22 @@ def _node(node, before, nodes):
     for entry in inputs:
         _check(isinstance(entry, list) and len(entry) in (2, 3) and _is_index(entry[0], before)
                and _is_index(entry[1], _outputs(nodes[entry[0]])) and entry[2:] in ([], [0]),
-               f'{shown(name)} takes no output of a node before it')
+               f'an input of {shown(name)} is not an output of an earlier node')
     return {'op': op, 'name': name, **({'attrs': attrs} if attrs else {}), 'inputs': inputs}
 
 
 def _outputs(node):
-    """How many outputs of a node others may take: one, but for a split's."""
+    """The number of a node's outputs that others may use: one, except for a split."""
     count = node.get('attrs', {}).get('num_outputs', '1')
     return int(count) if re.fullmatch('[1-9][0-9]{0,3}', count) and node['op'] == 'SliceChannel' else 1
 
 
 def _graph(content):
-    """The symbol's JSON written anew from what was checked of it."""
+    """The symbol's JSON, written again from its checked parts."""
     try:
         graph = json.loads(content.decode())
     except (ValueError, RecursionError):
-        raise _DamagedError('it is no JSON') from None
+        raise _DamagedError('it is not JSON') from None
     _check(isinstance(graph, dict) and isinstance(graph.get('nodes'), list), 'it holds no nodes')
     nodes, heads = [], graph.get('heads')
     _check(1 <= len(graph['nodes']) <= MAX_NODES, f'it holds {len(graph["nodes"])} nodes')
@@ -75,7 +75,7 @@ def _graph(content):
         nodes.append(_node(node, number, nodes))
     _check(isinstance(heads, list) and len(heads) == 1 and isinstance(heads[0], list) and len(heads[0]) in (2, 3)
            and _is_index(heads[0][0], len(nodes)) and _is_index(heads[0][1], _outputs(nodes[heads[0][0]])),
-           'it has not one output')
+           'it does not have exactly one output')
     return json.dumps({'nodes': nodes, 'arg_nodes': [i for i, node in enumerate(nodes) if node['op'] == 'null'],
                        'heads': [[*heads[0][:2], 0]], 'attrs': {'mxnet_version': ['int', 10901]}})
 
@@ -99,14 +99,15 @@ def open_symbol(symbol, params, name, spec, ctx):
     Raises
     ------
     ValueError
-        If the symbol is no graph of MXNet's operators with one output, the parameters are not its own, or it does not
-        take the input of the spec.
+        If the symbol is not a graph of MXNet's operators with one output, the parameters belong to another network, or
+        it does not take the input of the spec.
     """
     arrays = read_parameters(name, params)
     try:
         graph = mx.sym.load_json(_graph(symbol))
         wanted = [*graph.list_arguments(), *graph.list_auxiliary_states()]
-        _check(sorted(wanted) == sorted(['data', *arrays]) and 'self' not in arrays, 'the parameters are not its own')
+        _check(sorted(wanted) == sorted(['data', *arrays]) and 'self' not in arrays,
+               'the parameters belong to another network')
         _check(all(array.dtype.kind == 'f' for array in arrays.values()), 'its parameters are not floats')
         shape = [{'N': 1, 'H': spec.input_size[1], 'W': spec.input_size[2]}.get(side, side) for side in spec.shape]
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():      # MXNet prints what it knows
@@ -118,5 +119,5 @@ def open_symbol(symbol, params, name, spec, ctx):
             parameter._load_init(value, ctx, cast_dtype=True, dtype_source='saved')
     except (_DamagedError, AssertionError, mx.MXNetError) as error:
         reason = str(error) if isinstance(error, _DamagedError) else 'MXNet cannot build it'
-        raise ValueError(f'{name} is no symbol that can be used: {reason}; export the network again.') from None
+        raise ValueError(f'{name} is not a usable symbol: {reason}; export the network again.') from None
     return net

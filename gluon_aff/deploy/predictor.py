@@ -1,4 +1,4 @@
-"""One way to ask a network, whatever computes it: MXNet, ONNX Runtime or OpenCV."""
+"""One interface to a network, whatever computes it: MXNet, ONNX Runtime or OpenCV."""
 from __future__ import annotations
 
 import logging
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Predictor:
-    """Names what images show, by a network or what was exported of it; it hybridizes the network.
+    """Classifies or segments images by a network, which it hybridizes, or by an exported folder.
 
-    Several threads may ask one predictor; OpenCV and MXNet answer them one after the other.
+    Several threads may call one predictor; OpenCV and MXNet compute for one at a time.
 
     Of a folder each file is read once, compared with its digest in model.json, and opened from the bytes that were
     compared. MXNet's readers see no parameter file and no symbol that was not checked before, and an ONNX file that
@@ -80,8 +80,8 @@ class Predictor:
             if backend not in (None, 'mxnet'):
                 raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
             if threads is not None:
-                raise ValueError('threads are of ONNX Runtime, and MXNet computes a network that is not exported; '
-                                 'leave them out.')
+                raise ValueError('threads is for ONNX Runtime, and MXNet computes a network that is not exported; '
+                                 'leave it out.')
             spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
             self._run = block(source.net, device)
         self.spec = spec
@@ -120,12 +120,12 @@ class Predictor:
             raise ValueError(f'{self.name} should give {shape} floats, {len(self.labels)} classes, and gives '
                              f'{_kind(output)}; its file or its model.json is another network\'s.')
         if not np.isfinite(output).all():
-            raise ValueError(f'{self.name} gives values that are not finite; its parameters are damaged, or its mean '
+            raise ValueError(f'{self.name} returns values that are not finite; its parameters are damaged, or its mean '
                              'and std are not those that it was trained with.')
         return output
 
     def feed(self, pixels):
-        """RGB images (N, H, W, 3) of uint8 as what :meth:`logits` takes."""
+        """RGB images (N, H, W, 3) of uint8 as input of :meth:`logits`."""
         return self.spec.feed(pixels)
 
     def prepare(self, image):
@@ -139,7 +139,7 @@ class Predictor:
         return self.spec.prepare(_image(image))
 
     def classify(self, crops, top_k=5):
-        """The most probable classes of what :meth:`prepare` made of images, computed as one batch.
+        """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Predictor:
             If the network segments, or as :meth:`logits` does.
         """
         if self.task == 'segmentation':
-            raise ValueError(f'{self.name} is a segmentation network; ask it by segment().')
+            raise ValueError(f'{self.name} is a segmentation network; use segment().')
         positive('top_k', top_k)
         predictions = []
         for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
@@ -189,7 +189,7 @@ class Predictor:
             If an image cannot be read or is of another shape or type, or the network segments.
         """
         if self.task == 'segmentation':
-            raise ValueError(f'{self.name} is a segmentation network; ask it by segment().')
+            raise ValueError(f'{self.name} is a segmentation network; use segment().')
         positive('top_k', top_k)
         positive('batch_size', batch_size)
         images, predictions = _images(images), []
@@ -223,7 +223,7 @@ class Predictor:
             If an image cannot be read or is of another shape or type, or the network classifies whole images.
         """
         if self.task != 'segmentation':
-            raise ValueError(f'{self.name} names what a whole image shows; ask it by predict().')
+            raise ValueError(f'{self.name} classifies whole images; use predict().')
         one = not os.path.isdir(images) if isinstance(images, (str, os.PathLike)) else (
             images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image))
         maps = [self._segment(_image(image), probabilities) for image in ([images] if one else _images(images))]
@@ -263,7 +263,7 @@ def _letterbox(image, input_size, mean):
 
 
 def _images(images):
-    """Paths of images and images, in a list, of what :meth:`Predictor.predict` takes."""
+    """A list of paths and images from any input of :meth:`Predictor.predict`."""
     if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
         images = [images]
     flat = []
@@ -285,7 +285,7 @@ def _paths(path):
 
 
 def _image(image):
-    """What a path, a PIL image or an array is, as an RGB PIL.Image, upright."""
+    """A path, a PIL image or an array as an upright RGB PIL.Image."""
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image))
     if isinstance(image, Image.Image):

@@ -61,7 +61,7 @@ def translate_graph(graph, shape, dtype):
 
     used = {name for node in nodes for name in node.input} | {head.name for head in heads}
     for node in nodes:
-        node.name = node.name or node.output[0]     # INT8 and profiles speak of nodes by name
+        node.name = node.name or node.output[0]     # INT8 and profiles refer to nodes by name
         if node.op_type == 'BatchNormalization':
             # Without effect in inference, except that onnx's ReferenceEvaluator takes any other for training.
             for attribute in node.attribute:
@@ -81,7 +81,7 @@ def _translate(row, context):
     def theirs(row):
         try:
             made, types = MXNetGraph.convert_layer(row, **context)
-        except Exception as error:      # of a dozen kinds, none of them stated
+        except Exception as error:      # of a dozen undocumented types
             raise NotImplementedError(f'{row["op"]}: {error}') from None
         # Some translations also declare their constants as inputs of the graph.
         return [node for node in made if isinstance(node, onnx.NodeProto)], types
@@ -91,7 +91,7 @@ def _translate(row, context):
 
 
 def _outputs(row, made, types, lookup):
-    """The outputs of a translated node: what is named as the node is, or with a number behind it."""
+    """The outputs of a translated node: those with its name, or its name and a number."""
     name = row['name']
     possible = {name: -1, **{f'{name}{number}': number for number in range(100)}}
     names = sorted((output for node in made for output in node.output if output in possible), key=possible.get)
@@ -113,7 +113,7 @@ def _constant(context, name, values):
 
 
 def resize(theirs, row, context):
-    """BilinearResize2D, of which mx2onnx knows no mode but 'size', and align_corners=True whatever it is."""
+    """BilinearResize2D; mx2onnx knows only mode='size', and always writes align_corners=True."""
     from onnx.helper import make_node
     attrs, name = row['attrs'], row['name']
     aligned = attrs.get('align_corners', 'True') in ('True', '1')
@@ -133,19 +133,19 @@ def resize(theirs, row, context):
 
 
 def convolution(theirs, row, context):
-    """mx2onnx's translation, which refuses convolutions of one dimension and writes them rightly."""
+    """mx2onnx's translation, which would write one-dimensional convolutions correctly, but refuses them."""
     return theirs({**row, 'attrs': {key: value for key, value in row['attrs'].items()
                                     if (key, value) != ('layout', 'NCW')}})
 
 
 def broadcast_to(theirs, row, context):
-    """mx2onnx's translation, with ONNX's word for a side that stays: 1, where MXNet's is 0."""
+    """mx2onnx's translation; a side to keep is 1 in ONNX and 0 in MXNet."""
     shape = [side or 1 for side in ast.literal_eval(row['attrs']['shape'])]
     return theirs({**row, 'attrs': {'shape': str(tuple(shape))}})
 
 
 def group_norm(theirs, row, context):
-    """GroupNorm, of which mx2onnx knows nothing: instances are groups, each with one gamma and beta."""
+    """GroupNorm, which mx2onnx lacks, as InstanceNormalization of the groups, each with one gamma and beta."""
     from onnx.helper import make_node
     name, (x, gamma, beta) = row['name'], _names(row, context)
     groups = _constant(context, name + '_groups', np.int64([0, int(row['attrs'].get('num_groups', '1')), -1]))

@@ -21,7 +21,7 @@ PIECE = 1 << 20
 
 
 class Header(NamedTuple):
-    """What is known of an array before it is read."""
+    """The type and shape of an array that is not read yet."""
 
     dtype: np.dtype
     shape: tuple
@@ -72,13 +72,13 @@ class Archive(Mapping):
             text = file.read(min(length, MAX_HEADER))
         match = HEADER.fullmatch(text)
         if len(text) < length or not start.startswith(MAGIC) or not match:
-            raise ValueError(f'{entry.filename} is no array of numbers')
+            raise ValueError(f'{entry.filename} is not an array of numbers')
         header = Header(np.dtype(match[1].decode()), tuple(int(side) for side in re.findall(rb'\d+', match[2])))
         size = header.dtype.itemsize
         for side in header.shape:
             size *= side
         if len(header.shape) > MAX_DIMENSIONS or len(start) + len(text) + size != entry.file_size:
-            raise ValueError(f'{entry.filename} has another size than it says')
+            raise ValueError(f'{entry.filename} has another size than its header states')
         return header
 
     def __getitem__(self, name):

@@ -1,4 +1,4 @@
-"""What a run was asked for: which of it a resumed run must share, and the command lines that ask for it again."""
+"""A run's arguments: which of them a resumed run must share, and the command lines that start it again."""
 from __future__ import annotations
 
 import functools
@@ -10,11 +10,11 @@ from ..errors import short
 
 __all__ = ['check_arguments', 'launched', 'naming_flags', 'resuming', 'run_arguments', 'starting']
 
-# What a run may be resumed with another value of: its results do not depend on it, or its data set stands for it.
+# Arguments that may differ in a resumed run: its results do not depend on them, or the data set is compared instead.
 FREE = ('save_dir', 'resume', 'overwrite', 'keep', 'tensorboard', 'num_workers', 'patience', 'command', 'given',
         'data_dir', 'rec_train', 'rec_train_idx', 'rec_val', 'rec_val_idx', 'train_image_dir', 'train_annotations',
         'val_image_dir', 'val_annotations')
-# Schedules by which an epoch's rates do not depend on how many epochs follow.
+# Schedules whose rates do not depend on the number of epochs that follow.
 OPEN_ENDED = ('constant', 'step')
 # Arguments of the library, as the scripts' flags spell them.
 FLAGS = {'batch_size': '--batch-size', 'val_fraction': '--val-fraction', 'start_stage': '--start-layer',
@@ -23,7 +23,7 @@ FLAGS = {'batch_size': '--batch-size', 'val_fraction': '--val-fraction', 'start_
 
 
 def run_arguments(args, workers, data=None):
-    """What a run's results depend on, by name, as its checkpoints say it.
+    """What a run's results depend on, by name, as its checkpoints hold it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def run_arguments(args, workers, data=None):
 
 
 def check_arguments(saved, given, path):
-    """Raise a ValueError that names what differs between a checkpoint's run and this one.
+    """Raise a ValueError that names the differences between a checkpoint's run and this one.
 
     The number of epochs may differ where the learning rates do not depend on it.
 
@@ -51,14 +51,14 @@ def check_arguments(saved, given, path):
     if 'classes' in saved and 'classes' in given:
         difference = _other_data(saved, given)
         if difference:
-            raise ValueError(f'{path} is of a run on another data set ({difference}); name the same one, whose folder '
+            raise ValueError(f'{path} is from a run on another data set ({difference}); name the same one, which '
                              'may have moved, or start another run in another --save-dir.')
     unlike = [name for name in sorted({*saved, *given} - {'classes', 'images'}) if saved.get(name) != given.get(name)]
     if unlike == ['num_epochs'] and type(saved.get('num_epochs')) is int:
         obstacle = _obstacle(saved)
         if not obstacle:
             return
-        raise ValueError(f'{path} is of a run with --num-epochs {saved["num_epochs"]}, which cannot become '
+        raise ValueError(f'{path} is from a run with --num-epochs {saved["num_epochs"]}, which cannot become '
                          f'{given["num_epochs"]}, as {obstacle}; start another run, in another --save-dir, from its '
                          'best.params (--use-pretrained) where the script takes them.')
     if unlike:
@@ -118,7 +118,7 @@ def naming_flags(main):
 
 
 def starting(argv):
-    """A script's arguments without those that say what becomes of a run that is there.
+    """A script's arguments without --resume and --overwrite.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def launched(command):
     """
     before = []
     if os.environ.get('DMLC_ROLE'):
-        # gluon_aff.train.launch says how it was called where the environment is handed on, which ssh does not.
+        # gluon_aff.train.launch passes its own call on in the environment, which ssh does not forward.
         before = shlex.split(os.environ.get('GLUON_AFF_LAUNCHER', '')) or [
             'python', '-m', 'gluon_aff.train.launch', '-n', os.environ.get('DMLC_NUM_WORKER', ''),
             '-s', os.environ.get('DMLC_NUM_SERVER', ''), '--launcher', 'ssh', '-H', 'hosts']

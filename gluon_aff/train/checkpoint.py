@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, in one file without pickle.
 
 A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<part>`` (both in the type they are trained in) and
-``progress``, a JSON text. Random states are none of it: everything random in an epoch is a function of the seed, the
+``progress``, a JSON text. It holds no random states: everything random in an epoch is a function of the seed, the
 epoch and the image or batch.
 """
 from __future__ import annotations
@@ -89,14 +89,14 @@ class Progress:
             if record.get('epoch') != number:
                 raise ValueError(f'its history has epoch {short(record.get("epoch"))} in place {number}')
         if self.best not in self.history and (self.best is not None or self.history):
-            raise ValueError('its best epoch is none of its history')
+            raise ValueError('its best epoch is not in its history')
         if not isinstance(self.arguments, dict):
             raise ValueError(f'its arguments are {short(self.arguments)}')
         return self
 
 
 def _check_figures(name, figures):
-    """A ValueError where `figures` are no numbers by name."""
+    """Raise a ValueError unless `figures` are numbers by name."""
     if not isinstance(figures, dict):
         raise ValueError(f'its {name} holds {short(figures)}')
     for figure, value in figures.items():
@@ -169,7 +169,7 @@ def read_checkpoint(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no checkpoint, or damaged.
+        If it is not a checkpoint, or is damaged.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no checkpoint {path}.')
@@ -177,13 +177,13 @@ def read_checkpoint(path):
         arrays = Archive(path)
         arrays.verify()
         if arrays.headers['progress'].dtype != np.uint8 or arrays.headers['progress'].shape[0] > MAX_PROGRESS:
-            raise ValueError('its progress is no text')
+            raise ValueError('its progress is not text')
         progress = Progress.parse(arrays['progress'].tobytes().decode())
         del arrays.headers['progress']
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, MemoryError,
             NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error) if type(error) is ValueError else type(error).__name__
-        raise ValueError(f'{path} is not a checkpoint, or damaged ({reason}); resume from an earlier one.') from None
+        raise ValueError(f'{path} is not a checkpoint, or is damaged ({reason}); resume from an earlier one.') from None
     return arrays, progress
 
 
@@ -211,7 +211,7 @@ def restore_parameters(net, arrays, path):
         or len(parameter.shape) != len(saved[name].shape)
         or any(side not in (0, given) for side, given in zip(parameter.shape, saved[name].shape)))
     if unlike:
-        raise ValueError(f"{path} is of another network: {', '.join(unlike[:3])}{', ...' * (len(unlike) > 3)} "
+        raise ValueError(f"{path} is from another network: {', '.join(unlike[:3])}{', ...' * (len(unlike) > 3)} "
                          f'{"differ" if len(unlike) > 1 else "differs"}.')
     for name, parameter in wanted.items():
         parameter.set_data(mx.nd.array(arrays[f'parameters/{name}'], dtype=parameter.dtype))
@@ -249,7 +249,7 @@ def restore_optimizer(net, trainer, arrays):
                 saved.pop(key, None)
             updater.states[index], updater.states_synced[index] = state, True
     if saved:
-        raise ValueError(f'{arrays.path} has an optimizer state too many, {next(iter(saved))}; resume from an earlier '
+        raise ValueError(f'{arrays.path} has an unknown optimizer state, {next(iter(saved))}; resume from an earlier '
                          'checkpoint.')
 
 

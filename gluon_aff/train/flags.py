@@ -1,4 +1,4 @@
-"""The flags of the training scripts, and what values they take."""
+"""The flags of the training scripts, and the values they take."""
 from __future__ import annotations
 
 import argparse
@@ -174,7 +174,7 @@ def add_flags(parser, **defaults):
 
 
 def add_classification_flags(parser, mixup_alpha, auto_aug):
-    """Give a parser the flags of the network, of what it starts from and of what is learnt, of networks that classify.
+    """Give a parser the flags of classification networks: the network, its initial parameters, the loss.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def add_classification_flags(parser, mixup_alpha, auto_aug):
     add = parser.add_argument
     add('--fusion', help="a fusion other than the model's, such as ms_se")
     add('--reduction', '--r', type=whole(1), help="of the fusion's contexts, default the model's")
-    add('--num-layer', type=whole(1), metavar='DEPTH', help="the authors' flag; the model's name says it")
+    add('--num-layer', type=whole(1), metavar='DEPTH', help="the authors' flag: must be the depth in the model's name")
     add('--start-layer', type=whole(1), metavar='STAGE', help='where fusion by attention begins')
     add('--pretrained', '--use-pretrained', metavar='WEIGHTS', nargs='?', const=True, default=False,
         help='start from the released parameters, or from this tag or file; the head is fresh where the classes are '

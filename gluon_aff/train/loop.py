@@ -110,7 +110,8 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
         Batches whose gradients are averaged for an update; the last ones of an epoch that do not make up one are left
         out.
     dtype : {'float32', 'float16'}, default 'float32'
-        Of the network, which is cast; with float16 the optimizer keeps float32 copies.
+        Of the network, which is cast; with float16, whose forward pass has never been run, the optimizer keeps float32
+        copies.
     workers : Workers, default one
     seed : int, default 0
         Of dropout.
@@ -227,7 +228,7 @@ def _safe_accumulation():
 
 
 def _check_progress(progress, path, task, epochs, batches, accumulate):
-    """A ValueError where a checkpoint's progress is none that a run of these epochs and batches makes."""
+    """Raise a ValueError unless a run of these epochs and batches can make a checkpoint's progress."""
     epoch, batch = progress.epoch, progress.batch
     if epoch > epochs + 1:
         raise ValueError(f'{path} is of a run that has trained {epoch - 1} epochs, more than the {epochs} asked for; '
@@ -282,9 +283,9 @@ class _Loop:
                 raise self.not_finite(str(error).rstrip('.')) from None
 
     def not_finite(self, what):
-        """The error for a run that has diverged; it says what is left of it."""
+        """The error for a run that has diverged; it names the last checkpoint."""
         saved = checkpoints(self.run.path)
-        left = f'{os.path.basename(saved[0])} in {self.run.path} is of before' if saved else 'nothing was saved yet'
+        left = f'{os.path.basename(saved[0])} in {self.run.path} is from before' if saved else 'nothing was saved yet'
         return FloatingPointError(f'{what}; {left}. Try a lower --lr, or more --warmup-epochs.')
 
     def stop_if_told(self, save=None):

@@ -37,8 +37,8 @@ def devices(args, workers):
     """
     found = mx.context.num_gpus()
     if args.num_gpus > found:
-        raise ValueError(f'--num-gpus {args.num_gpus}, but MXNet sees {found}; give less, or install the extra of your '
-                         'CUDA version (README, Install).')
+        raise ValueError(f'--num-gpus {args.num_gpus}, but MXNet finds {found}; use fewer, or install the extra of '
+                         'your CUDA version (README, Install).')
     if args.dtype == 'float16' and not args.num_gpus:
         raise ValueError('--dtype float16 needs --num-gpus: MXNet has no float16 convolution on a CPU.')
     if args.num_gpus and workers.local_rank is not None:
@@ -49,7 +49,7 @@ def devices(args, workers):
 def batch_size(args, images, ctx, workers):
     """The images of one process's training batch.
 
-    Where --batch-size was not given and is more than there are, two batches make up an epoch, and a line says so.
+    If --batch-size was not given and exceeds the number of images, an epoch has two batches, and a line says so.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def batch_size(args, images, ctx, workers):
     Raises
     ------
     ValueError
-        If there are fewer images than --batch-size says for each device, or fewer than two.
+        If there are fewer images for each device than --batch-size, or fewer than two.
     """
     size, devices = args.batch_size, len(ctx) * workers.size
     most = images // devices
@@ -79,13 +79,13 @@ def batch_size(args, images, ctx, workers):
             raise ValueError(f'--batch-size must be 2 to {most}{each}, as there are {images} training images, got '
                              f'{size}.')
         size = max(2, most // 2)
-        print(f'There are {images} training images, so --batch-size is {size} in place of {args.batch_size}.',
+        print(f'There are {images} training images, so --batch-size is {size} instead of {args.batch_size}.',
               file=sys.stderr)
     return size * len(ctx)
 
 
 def classification_task(args, net, teacher=None):
-    """What :func:`add_classification_flags` says is learnt.
+    """The task that the flags of :func:`add_classification_flags` ask for.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def _schedule(args, batches, workers):
     if warmup * updates < 2:
         warmup = 0
     if warmup < args.warmup_epochs and workers.rank == 0:
-        print(f'--warmup-epochs is {warmup} in place of {args.warmup_epochs}, as --num-epochs is {args.num_epochs} and '
+        print(f'--warmup-epochs is {warmup} instead of {args.warmup_epochs}, as --num-epochs is {args.num_epochs} and '
               f'an epoch has {updates} updates.', file=sys.stderr)
     decays = args.lr_decay_epoch
     if args.lr_decay_period:

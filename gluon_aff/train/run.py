@@ -38,7 +38,7 @@ class RunFolder:
     ----------
     path : str
     description : dict
-        What `model.json` says beside the epoch and the figures: model, options, labels, input_size, mean, std,
+        What `model.json` holds besides the epoch and the figures: model, options, labels, input_size, mean, std,
         crop_ratio, ...
     keep : int, default 3
         How many checkpoints are kept.
@@ -91,7 +91,7 @@ class RunFolder:
         self._lock = descriptor
 
     def holds_run(self):
-        """Whether there is anything that a run has made, beyond what one leaves that ends before its first checkpoint.
+        """Whether there is more than what a run leaves that ends before its first checkpoint.
 
         Returns
         -------
@@ -105,12 +105,12 @@ class RunFolder:
         return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
 
     def begin(self, fresh):
-        """Make the folder, and remove what a run that was killed while it wrote has left.
+        """Make the folder, and remove the partial files of a killed run.
 
         Parameters
         ----------
         fresh : bool
-            Remove all that another run has left.
+            Remove all files of another run.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class RunFolder:
         return open(self.file('log.txt'), 'a', encoding='utf-8')
 
     def close(self):
-        """Let go of what is open; tensorboardX writes its last figures only then."""
+        """Release the lock, and close tensorboardX, which writes its last figures only then."""
         if self._board:
             self._board.close()
         if self._lock is not None:
@@ -174,7 +174,7 @@ class RunFolder:
         self._board = self._lock = None
 
     def save_epoch(self, history):
-        """Write what the epochs so far gave: records of figures, each with 'epoch'."""
+        """Write the log and the curves of the epochs so far: records of figures, each with 'epoch'."""
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
@@ -186,7 +186,7 @@ class RunFolder:
                 self._board.flush()
 
     def save_best(self, net, record):
-        """Write the parameters of the best epoch so far, then what they are."""
+        """Write the parameters of the best epoch so far, then model.json."""
         with self._writing():
             write_parameters(self.file('best.params'), {
                 name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()})

@@ -1,4 +1,4 @@
-"""What the page says: the networks' cards, what is stated of them, ablations, curves and the pointing game."""
+"""The page's content: the networks' cards, published figures, ablations, curves and the pointing game."""
 from __future__ import annotations
 
 import csv
@@ -35,7 +35,7 @@ def in_checkout():
 
 
 def _rows(name, columns):
-    """Rows of a file in docs/ of the source; none where it is empty or not there, as in an installed package.
+    """Rows of a file in docs/ of the source; none if it is empty or missing, as in an installed package.
 
     Raises a ValueError that names the file where a value is missing or of another type.
     """
@@ -82,7 +82,7 @@ def _model(card, own):
 
 
 def _published(card):
-    """What others state of a network, as results: error is None of what is no top-1 error."""
+    """A network's published figures, as results; error is None unless it is a top-1 error."""
     return [{'metric': each.metric, 'percent': each.percent, 'error': each.error, 'dataset': each.data,
              'options': each.options, 'own': False, 'source': each.source}
             for each in (card.published.figures if card.published else ())]
@@ -99,7 +99,7 @@ def _shipped(files):
 
 
 def _own_runs():
-    """(name, result) of what was trained here beside the shipped files: the ablation's and segmentation's runs."""
+    """(name, result) of our own runs other than the shipped files': the ablation's and segmentation's."""
     for (host, fusion, b), cell in _cells(_rows('ablation.csv', ABLATION)).items():
         first = cell['first']
         options = 'width=1' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
@@ -153,7 +153,7 @@ def _cells(rows):
 
 
 def ablation():
-    """The runs of docs/ablation.csv, or None where it is not at hand or has none.
+    """The runs of docs/ablation.csv, or None if it is missing or empty.
 
     Returns
     -------
@@ -186,7 +186,7 @@ def curves():
 
 
 def pointing_game():
-    """Rows of docs/pointing_game.csv, or none where it is not at hand.
+    """Rows of docs/pointing_game.csv, or none if it is missing.
 
     Raises
     ------
