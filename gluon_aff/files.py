@@ -72,7 +72,7 @@ def atomic(path):
 def temporary_folder(parent, prefix):
     """A new folder for the block, inside `parent`, so that what it holds can be renamed to there.
 
-    Those of this prefix that processes left which were killed are removed first. What :func:`replace_folder` had moved
+    Those of this prefix that killed processes left are removed first. What :func:`replace_folder` had moved
     there is moved back, by them and at the end of the block, where nothing has taken its place.
 
     Parameters

@@ -65,7 +65,7 @@ class Trained:
             If the network classifies whole images.
         """
         if self.task != 'segmentation':
-            raise ValueError(f'{self.name} names what a whole image shows; a fpn_* or unet_* network segments one.')
+            raise ValueError(f'{self.name} classifies whole images; use a fpn_* or unet_* network to segment one.')
         data = ModelSpec.of(self).feed(np.asarray(image)[None])
         return self.net(mx.nd.array(data, ctx=device(self.net))).argmax(axis=1)[0].asnumpy().astype(np.int32)
 

@@ -20,7 +20,7 @@ from .walk import IMAGE_SUFFIXES, find_images
 
 __all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'usable_images']
 
-# Of folders that are parts of a data set.
+# Names of folders that are parts of a data set.
 TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
 

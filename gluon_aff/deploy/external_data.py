@@ -91,7 +91,7 @@ def check_no_external_data(content, path):
         If a tensor in it is kept elsewhere, it defines functions, or it is not the protocol buffer of a model.
     """
     try:
-        # The second is the mark of ONNX Runtime's own format, which is none of ONNX.
+        # The second is the mark of ONNX Runtime's own format, which is not ONNX.
         external, functions = _search(memoryview(content))
         if content[4:8] == b'ORTM':
             raise _MalformedError
@@ -99,7 +99,7 @@ def check_no_external_data(content, path):
         raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
     if external:
         raise ValueError(f'{path} keeps values in other files (external data), which could be any on this machine; '
-                         'it needs all of them in itself.')
+                         'save all of them in the file itself.')
     if functions:       # ONNX Runtime follows one that calls itself until the process crashes
         raise ValueError(f'{path} defines functions of its own, which exported networks do not; export the network '
                          'again.')

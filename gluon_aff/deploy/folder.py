@@ -112,7 +112,7 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
 
 def _check_replaceable(folder):
     if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise ValueError(f'{folder} exists and is no exported folder; remove it, or name another one.')
+        raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
 
 
 def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
@@ -175,11 +175,11 @@ def _take_over(earlier, folder, description):
         previous = read_export(earlier)
         if any(previous.get(key) != value for key, value in description.items()):
             return {}
-        names, kinds = _names(said['name']), []
-        for kind, record in said['files'].items():
+        names, kinds = _names(previous['name']), []
+        for kind, record in previous['files'].items():
             if record['file'] == names[kind]:
                 with suppress(FileNotFoundError, ValueError):      # missing or damaged
-                    write_whole(os.path.join(folder, names[kind]), read_file(earlier, said, kind))
+                    write_whole(os.path.join(folder, names[kind]), read_file(earlier, previous, kind))
                     kinds.append(kind)
     except (FileNotFoundError, ValueError):
         return {}       # there is none, or none that could be used

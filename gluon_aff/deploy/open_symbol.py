@@ -45,10 +45,10 @@ def _node(node, before, nodes):
     _check(isinstance(op, str) and OPERATORS.fullmatch(op), f'{shown(op)} is not an operator of exported networks')
     _check(isinstance(name, str) and name.isprintable(), f'a node is named {shown(name)}')
     _check(isinstance(attrs, dict) and all(isinstance(value, str) for value in attrs.values()),
-           f'the attributes of {shown(name)} are no texts')
+           f'the attributes of {shown(name)} are not strings')
     _check(not any(map(LARGE.search, attrs.values())) and re.fullmatch('[1-9][0-9]*', attrs.get('num_group', '1')),
            f'the attributes of {shown(name)} hold a number that cannot be')
-    _check(isinstance(inputs, list) and (op != 'null' or not inputs), f'the inputs of {shown(name)} are no list')
+    _check(isinstance(inputs, list) and (op != 'null' or not inputs), f'the inputs of {shown(name)} are not a list')
     for entry in inputs:
         _check(isinstance(entry, list) and len(entry) in (2, 3) and _is_index(entry[0], before)
                and _is_index(entry[1], _outputs(nodes[entry[0]])) and entry[2:] in ([], [0]),

@@ -64,7 +64,7 @@ def check_arguments(saved, given, path):
     if unlike:
         differences = '; '.join(f'{_flag(name)[:80]} was {short(saved.get(name))} and is {short(given.get(name))}'
                                 for name in unlike[:9])
-        raise ValueError(f'{path} is of a run with other arguments ({differences}); resume with the same, or start '
+        raise ValueError(f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
                          'another run in another --save-dir.')
 
 
