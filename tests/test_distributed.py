@@ -86,7 +86,7 @@ def test_a_killed_worker_ends_the_job_with_a_message_and_a_checkpoint_to_go_on_f
     status, _, err = finish(job)
     assert status == 1 and 'a process of the job failed' in err
     assert 'one of them is lost' in err and str(tmp_path) in err, err
-    assert read_checkpoint(checkpoints(str(tmp_path))[0])[1].epoch >= 2
+    assert read_checkpoint(checkpoints(str(tmp_path))[0])[1].updates >= 6
 
 
 def test_a_dist_kvstore_without_a_launcher_is_refused():
