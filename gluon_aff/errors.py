@@ -22,7 +22,9 @@ def unknown(kind, name, known):
 
 def in_words(error):
     """An error as one sentence, an operating system's, which is a number and a path, as well."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return f'{error.strerror}.'
+    if isinstance(error, OSError) and error.strerror:
         return f'{os.fsdecode(error.filename)} cannot be read or written: {error.strerror}.'
     return str(error)
 
@@ -38,10 +40,7 @@ def positive(name, value, or_zero=False):
     return number
 
 
-def short(value):
-    """The repr of a value that others wrote, cut to at most 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:77]}...'
+
 
 
 def check_booleans(**arguments):

@@ -103,13 +103,16 @@ def info_command(args):
 
 def compare_command(args):
     """Set networks side by side: published figures, parameters, multiply-adds and speed."""
-    ctx = _device(args.gpu)
-    rows = compare(args.names or TABLE, None if args.no_speed else args.batch, ctx)
+    for flag, value in (('--batch', args.batch), ('--gpu', args.gpu)):
+        if args.no_speed and value is not None:
+            raise ValueError(f'{flag} is for the speed, which --no-speed leaves out; leave one of them out.')
+    ctx, batch = _device(args.gpu), args.batch or 1
+    rows = compare(args.names or TABLE, None if args.no_speed else batch, ctx)
     if args.format == 'csv':
         write_csv(rows, sys.stdout)
     else:
         write_markdown(rows, sys.stdout, '' if args.no_speed else
-                       f'inference in float32 at batch {args.batch} on {ctx}, median of {RUNS} runs in turns')
+                       f'inference in float32 at batch {batch} on {ctx}, median of {RUNS} runs in turns')
     if args.plot:
         figure(rows).savefig(args.plot, dpi=150)
     return 0
@@ -389,7 +392,7 @@ def _parser():
     sub = command('compare', compare_command)
     sub.add_argument('names', nargs='*', metavar='NAME',
                      help="networks, a fusion added as in 'se_resnet50+aff'; default: the AFF slides' table, and more")
-    sub.add_argument('--batch', type=_count, default=1, metavar='N', help='images in a batch, for the speed')
+    sub.add_argument('--batch', type=_count, metavar='N', help='images in a batch, for the speed, default 1')
     sub.add_argument('--no-speed', action='store_true', help='leave the speed out')
     sub.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU rather than the CPU')
     sub.add_argument('--format', choices=('markdown', 'csv'), default='markdown')

@@ -11,10 +11,11 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_aff.data.images import evaluation_crop, normalise
+from gluon_aff.data.images import evaluation_crop
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.gradcam import fusion_weights, grad_cam
+from gluon_aff.spec import ModelSpec
 from gluon_aff.text import printable
 
 from .trained import open_or_random, open_trained
@@ -68,7 +69,18 @@ def open_model(name, ctx=None):
 
 
 def crop(model, image):
-    """What a network (Trained) sees of an RGB PIL.Image: uint8 (H, W, 3), resized, its centre."""
+    """What a network sees of a photograph: the centre of the resized image.
+
+    Parameters
+    ----------
+    model : Trained
+    image : PIL.Image
+        RGB.
+
+    Returns
+    -------
+    numpy.ndarray, uint8, (H, W, 3)
+    """
     return evaluation_crop(image, model.input_size, model.crop_ratio)
 
 
@@ -104,11 +116,11 @@ def look(model, crops, title, truths=None, method='grad_cam', with_fusion=False)
     -------
     list of Row
     """
-    ctx = device(model.net)
+    ctx, spec = device(model.net), ModelSpec.of(model)
     explained, fused = [], {}
     for start in range(0, len(crops), BATCH):
         pictures = [enlarged(each) for each in crops[start:start + BATCH]]
-        data = mx.nd.array(normalise(np.stack(crops[start:start + BATCH]), model.mean, model.std), ctx=ctx)
+        data = mx.nd.array(spec.feed(np.stack(crops[start:start + BATCH])), ctx=ctx)
         found = grad_cam(model.net, data, method=method)
         for index, (picture, heat) in enumerate(zip(pictures, found.maps)):
             label, score, right = _verdict(model, found.outputs[index], found.classes[index],

@@ -559,7 +559,7 @@ def test_packing_that_breaks_off_leaves_no_file(tmp_path, monkeypatch):
     def full(file, *record):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr('gluon_aff.data.packing.write_record', full)
-    with pytest.raises(OSError, match='cannot be written: No space left on device'):
+    with pytest.raises(OSError, match="No space left on device: .*out'"):
         write_records(tmp_path / 'tree', tmp_path / 'out')
     assert os.listdir(tmp_path / 'out') == []
 

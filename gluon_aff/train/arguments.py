@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 
-from ..errors import short
+from ..received import shown
 
 __all__ = ['check_arguments', 'launched', 'naming_flags', 'resuming', 'run_arguments', 'starting']
 
@@ -62,7 +62,7 @@ def check_arguments(saved, given, path):
                          f'{given["num_epochs"]}, as {obstacle}; start another run, in another --save-dir, from its '
                          'best.params (--use-pretrained) where the script takes them.')
     if unlike:
-        differences = '; '.join(f'{_flag(name)[:80]} was {short(saved.get(name))} and is {short(given.get(name))}'
+        differences = '; '.join(f'{_flag(name)[:80]} was {shown(saved.get(name))} and is {shown(given.get(name))}'
                                 for name in unlike[:9])
         raise ValueError(f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
                          'another run in another --save-dir.')
@@ -74,7 +74,7 @@ def _other_data(saved, given):
         return f'the number of its classes was {len(before) if isinstance(before, list) else None} and is {len(now)}'
     for number, (old, new) in enumerate(zip(before, now)):
         if old != new:
-            return f'its class {number} was {short(old)} and is {short(new)}'
+            return f'its class {number} was {shown(old)} and is {shown(new)}'
     return '' if saved.get('images') == given.get('images') else 'the list of its images has changed'
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 import mxnet as mx
 import numpy as np
 
-from ..errors import short
 from ..files import atomic
+from ..received import shown
 from .archive import Archive
 
 __all__ = ['Progress', 'SUMS', 'checkpoints', 'read_checkpoint', 'restore_optimizer', 'restore_parameters',
@@ -78,7 +78,7 @@ class Progress:
         for name, least in (('epoch', 1), ('batch', 0), ('updates', 0)):
             value = getattr(self, name)
             if type(value) is not int or not least <= value < 2 ** 31:
-                raise ValueError(f'its {name} is {short(value)}')
+                raise ValueError(f'its {name} is {shown(value)}')
         _check_figures('sums', self.sums)
         if not all(math.isfinite(value) for value in self.sums.values()):
             raise ValueError('its sums are not finite')
@@ -87,21 +87,21 @@ class Progress:
         for number, record in enumerate(self.history, 1):
             _check_figures('history', record)
             if record.get('epoch') != number:
-                raise ValueError(f'its history has epoch {short(record.get("epoch"))} in place {number}')
+                raise ValueError(f'its history has epoch {shown(record.get("epoch"))} in place {number}')
         if self.best not in self.history and (self.best is not None or self.history):
             raise ValueError('its best epoch is not in its history')
         if not isinstance(self.arguments, dict):
-            raise ValueError(f'its arguments are {short(self.arguments)}')
+            raise ValueError(f'its arguments are {shown(self.arguments)}')
         return self
 
 
 def _check_figures(name, figures):
     """Raise a ValueError unless `figures` are numbers by name."""
     if not isinstance(figures, dict):
-        raise ValueError(f'its {name} holds {short(figures)}')
+        raise ValueError(f'its {name} holds {shown(figures)}')
     for figure, value in figures.items():
         if type(value) not in (int, float) or type(value) is int and abs(value) > LARGEST:
-            raise ValueError(f'its {name} says that {short(figure)} is {short(value)}')
+            raise ValueError(f'its {name} says that {shown(figure)} is {shown(value)}')
 
 
 def _leaves(state):

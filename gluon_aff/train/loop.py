@@ -14,7 +14,8 @@ import numpy as np
 from mxnet import autograd, gluon
 from tqdm import tqdm
 
-from ..errors import positive, short
+from ..errors import positive
+from ..received import shown
 from .arguments import check_arguments
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .optimizer import Nesterov  # noqa: F401 - registers its name
@@ -151,7 +152,7 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
             ('patience', isinstance(patience, (int, float)) and patience > 0, 'seconds above 0', patience),
             ('save_seconds', isinstance(save_seconds, (int, float)) and save_seconds >= 0, 'seconds', save_seconds)):
         if not good:
-            raise ValueError(f'{name} must be {wanted}, got {short(value)}.')
+            raise ValueError(f'{name} must be {wanted}, got {shown(value)}.')
     _check_devices(net, ctx)
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
