@@ -1,4 +1,4 @@
-"""The fusion blocks and the CIFAR ResNet-8 around them in PyTorch, for the benchmarks' optional rows.
+"""The fusion blocks, CIFAR ResNet-8 and ResNet-50 around them in PyTorch, for the benchmarks' optional rows.
 
 Written from the formulas, as benchmarks/obvious.py is, with the parameters in that order.
 """
@@ -72,22 +72,60 @@ def cifar_resnet8(fusion, width, classes=100):
         nn.BatchNorm2d(third), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(third, classes))
 
 
-def training_step(net, data, label):
+def conv(before, channels, side, stride=1):
+    return nn.Conv2d(before, channels, side, stride, side // 2, bias=False), nn.BatchNorm2d(channels)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, before, width, stride, fusion):
+        super().__init__()
+        channels = 4 * width
+        self.body = nn.Sequential(*conv(before, width, 1), nn.ReLU(), *conv(width, width, 3, stride), nn.ReLU(),
+                                  *conv(width, channels, 1))
+        self.shortcut = nn.Identity() if before == channels else nn.Sequential(
+            nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False), *conv(before, channels, 1))
+        self.fuse = fusion(channels, 16)
+
+    def forward(self, x):
+        return functional.relu(self.fuse(self.body(x), self.shortcut(x)))
+
+
+def resnet50(fusion, classes=1000):
+    """The network behind *_resnet50, which fuses in stages 3 and 4: images (N, 3, 224, 224) to (N, classes)."""
+    layers = [*conv(3, 32, 3, 2), nn.ReLU(), *conv(32, 32, 3), nn.ReLU(), *conv(32, 64, 3), nn.ReLU(),
+              nn.MaxPool2d(3, 2, 1)]
+    before = 64
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            layers.append(Bottleneck(before, 32 << stage, 2 if stage > 1 and block == 0 else 1,
+                                     fusion if stage > 2 else Add))
+            before = 128 << stage
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
+def laid_out(net, channels_last, arrays):
+    """The network and its inputs, NumPy arrays, as tensors of this memory format."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return net.to(memory_format=layout), [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
+
+
+def training_step(net, data, label, channels_last=False):
     """As benchmarks/timing.py's, on NumPy arrays."""
-    data, label = torch.from_numpy(data), torch.from_numpy(label).long()
+    label = torch.from_numpy(label).long()
+    net, (data,) = laid_out(net, channels_last, [data])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    net.train()
 
     def step():
+        net.train()
         optimizer.zero_grad()
         functional.cross_entropy(net(data), label).backward()
         optimizer.step()
     return step
 
 
-def inference(net, *data):
+def inference(net, *data, channels_last=False):
     """A function that calls the network or block on NumPy arrays."""
-    data = [torch.from_numpy(array) for array in data]
+    net, data = laid_out(net, channels_last, data)
 
     def call():
         net.eval()
@@ -96,9 +134,11 @@ def inference(net, *data):
     return call
 
 
-def gradients(block, *data):
+def gradients(block, *data, channels_last=False):
     """A function that calls the block and computes the gradients of its inputs and parameters."""
-    data = [torch.from_numpy(array).requires_grad_() for array in data]
+    block, data = laid_out(block, channels_last, data)
+    for tensor in data:
+        tensor.requires_grad_()
 
     def call():
         block.train()

@@ -16,9 +16,7 @@ import collections
 import json
 import logging
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -26,7 +24,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import onnxruntime
-from timing import CLOCK_HELP, CLOCKS, interleaved, times_as_fast
+from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, peak_memory, times_as_fast
 
 from gluon_aff import complexity
 from gluon_aff.compiled import compiled
@@ -160,12 +158,9 @@ def steps_and_failures(x, folder):
 
 
 def memory(form, number, folder):
-    """Megabytes that a process needs at most for this form, the imports included."""
-    command = [sys.executable, __file__, '--network', args.network, '--input-size', str(side), '--batch-sizes',
-               str(number), '--threads', str(args.threads), '--memory-of', form]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True,
-                         env={**os.environ, 'INFERENCE_FILES': folder})
-    return float(out.stdout.split()[-1])
+    """MiB that a process needs at most for this form, the imports included."""
+    return in_a_process(__file__, '--network', args.network, '--input-size', side, '--batch-sizes', number,
+                        '--threads', args.threads, '--memory-of', form, env={**os.environ, 'INFERENCE_FILES': folder})
 
 
 def ratio(seconds, name, than):
@@ -184,7 +179,7 @@ def table(folder):
         seconds = interleaved(steps, args.rounds, clock=args.clock)
         del steps
         print(f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
-              '| peak MB |\n|---|---|---|---|---|---|---|---|')
+              '| peak MiB |\n|---|---|---|---|---|---|---|---|')
         for name in FORMS:
             if name in failures:
                 print(f'| {name} | cannot run it: {failures[name]} | | | | | | |')
@@ -224,6 +219,6 @@ with tempfile.TemporaryDirectory() as top:
             step = FORMS[args.memory_of](batch(args.batch_sizes[0]), os.environ['INFERENCE_FILES'])
         for _ in range(2):
             step()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_memory())
     else:
         profile(top) if args.profile else table(top)

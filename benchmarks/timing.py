@@ -1,6 +1,10 @@
-"""What the benchmarks share: taking turns in one process, and the figures of a training step."""
+"""What the benchmarks share: taking turns in one process, peak memory, and the figures of a training step."""
+import re
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import mxnet as mx
 from mxnet import autograd, gluon
@@ -40,3 +44,25 @@ def training_step(net, data, label):
         value.backward()
         trainer.step(data.shape[0])
     return step
+
+
+def peak_memory():
+    """MiB, the largest resident size of this process; getrusage's may be that of the process that started it."""
+    return int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text()).group(1)) / 1024
+
+
+def memory_of(make, calls=3):
+    """MiB that what make() gives takes at most, in its first calls, above what the process took before."""
+    Path('/proc/self/clear_refs').write_text('5')       # the peak is now what is resident
+    before, step = peak_memory(), make()
+    for _ in range(calls):
+        step()
+        mx.nd.waitall()
+    return peak_memory() - before
+
+
+def in_a_process(*command, **kwargs):
+    """The number that a benchmark prints last in a process of its own."""
+    out = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         timeout=600, check=True, **kwargs)
+    return float(out.stdout.split()[-1])

@@ -192,27 +192,31 @@ View<Float> view(const Tensors& tensors, size_t index) {
 In input(const Tensors& tensors, size_t index) { return view<const float>(tensors, index); }
 Out output(const Tensors& tensors, size_t index) { return view<float>(tensors, index); }
 
-constexpr Index PIXELS = 256;     // of a tile, at most
+constexpr Index PIXELS = 256;     // of a tile, at most, or up to four times as many where there are few channels
+constexpr Index VALUES = 64 * PIXELS;     // of such a tile: it stays in the second-level cache
 constexpr Index BAND = 24;        // channels of a tile whose intermediate values are in the cache at a time
 
 struct Tile {
   Index image, first;       // first: its first pixel
   Index pixels, width;      // width: pixels, rounded up to whole vectors
+  Index row;                // from one channel to the next in a thread's own memory
 };
 
 struct Tiles {
-  Index threads, images, plane, width, each;      // each: tiles of an image
+  Index threads, images, plane, width, row, each;      // each: tiles of an image
   template <typename Float>
   explicit Tiles(const View<Float>& map) : threads(omp_get_max_threads()), images(map.images), plane(map.plane) {
-    const Index wanted = std::max((plane + PIXELS - 1) / PIXELS, (threads + images - 1) / images);
+    const Index most = std::max(PIXELS, std::min(4 * PIXELS, VALUES / map.channels));
+    const Index wanted = std::max((plane + most - 1) / most, (threads + images - 1) / images);
     width = padded((plane + wanted - 1) / wanted);
+    row = width + 2 * LANES;        // at a power of two the channels would share few lines of the cache
     each = (plane + width - 1) / width;
   }
   Index count() const { return images * each; }
   double pixels() const { return double(images) * double(plane); }
   Tile operator[](Index index) const {
     const Index first = index % each * width, pixels = std::min(width, plane - first);
-    return {index / each, first, pixels, padded(pixels)};
+    return {index / each, first, pixels, padded(pixels), row};
   }
 };
 
@@ -275,7 +279,7 @@ void by_image(const Tiles& tiles, Index channels, const Floats& values, double f
 void activations(const Tile& tile, const In& h, const In& s, const In& t, float* a) {
   for (Index k = 0; k < h.channels; ++k) {
     const float* from = h(tile.image, k, tile.first);
-    float* row = a + k * tile.width;
+    float* row = a + k * tile.row;
     for (Index i = 0; i < tile.pixels; i += LANES)
       store(row + i, relu(all(s.data[k]) * load(from + i, tile.pixels - i) + all(t.data[k])));
     std::fill(row + tile.pixels, row + tile.width, 0.f);
@@ -290,7 +294,7 @@ void activations_backward(const Tile& tile, const In& h, const In& s, const floa
     float* to = dh(tile.image, k, tile.first);
     Vec slope{}, shift{};
     for (Index i = 0; i < tile.pixels; i += LANES) {
-      const Vec grad = load(a + k * tile.width + i) <= Vec{} ? Vec{} : load(da + k * tile.width + i);
+      const Vec grad = load(a + k * tile.row + i) <= Vec{} ? Vec{} : load(da + k * tile.row + i);
       store(to + i, grad * all(s.data[k]), tile.pixels - i);
       slope += grad * load(from + i, tile.pixels - i);
       shift += grad;
@@ -312,7 +316,7 @@ void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
   const Index count = tiles.count();
   // Mean and sum of squared differences from it of each tile: a variance from sums of squares would lose its digits.
   Floats means(size_t(count * K)), squares(size_t(count * K)), sums(size_t(count * C));
-  Scratch maps(tiles.threads, C * tiles.width), hiddens(tiles.threads, K * tiles.width);
+  Scratch maps(tiles.threads, C * tiles.row), hiddens(tiles.threads, K * tiles.row);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < count; ++index) {
     float *map = maps.mine(), *hidden = hiddens.mine();
@@ -322,14 +326,14 @@ void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
       Vec total{};
       for (Index i = 0; i < tile.pixels; i += LANES) {
         const Vec v = load(from + i, tile.pixels - i);
-        store(map + c * tile.width + i, v);
+        store(map + c * tile.row + i, v);
         total += v;
       }
       sums[size_t(index * C + c)] = sum(total);
     }
-    product(K, tile.width, C, w.data, C, map, tile.width, hidden, tile.width);
+    product(K, tile.width, C, w.data, C, map, tile.row, hidden, tile.row);
     for (Index k = 0; k < K; ++k) {
-      const float* row = hidden + k * tile.width;
+      const float* row = hidden + k * tile.row;
       float* to = h(tile.image, k, tile.first);
       Vec total{}, square{};
       for (Index i = 0; i < tile.pixels; i += LANES) {
@@ -376,15 +380,15 @@ void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& o
     even.push_back(float(double(dmean.data[k]) / tiles.pixels() - of_h * double(mean.data[k])));
   }
   Sums weight(tiles.threads, C * KP), bias(tiles.threads, K);
-  Scratch hiddens(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP),
-      maps(tiles.threads, C * tiles.width);
+  Scratch hiddens(tiles.threads, K * tiles.row), turneds(tiles.threads, tiles.width * KP),
+      maps(tiles.threads, C * tiles.row);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < tiles.count(); ++index) {
     float *hidden = hiddens.mine(), *turned = turneds.mine(), *map = maps.mine(), *dbias = bias.mine();
     const Tile tile = tiles[index];
     for (Index k = 0; k < K; ++k) {
       const float *from = dh(tile.image, k, tile.first), *of_h = h(tile.image, k, tile.first);
-      float* row = hidden + k * tile.width;
+      float* row = hidden + k * tile.row;
       for (Index i = 0; i < tile.pixels; i += LANES)
         store(row + i, load(from + i, tile.pixels - i) + all(even[size_t(k)]) +
                            all(slope[size_t(k)]) * load(of_h + i, tile.pixels - i));
@@ -393,14 +397,14 @@ void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& o
       for (Index i = 0; i < tile.width; i += LANES) total += load(row + i);
       dbias[k] += sum(total);
     }
-    transpose(K, tile.pixels, hidden, tile.width, turned, KP);
+    transpose(K, tile.pixels, hidden, tile.row, turned, KP);
     product(C, KP, tile.pixels, u(tile.image, 0, tile.first), tiles.plane, turned, KP, weight.mine(), KP, true);
-    product(C, tile.width, K, wt.data(), K, hidden, tile.width, map, tile.width);
+    product(C, tile.width, K, wt.data(), K, hidden, tile.row, map, tile.row);
     for (Index c = 0; c < C; ++c) {
       const Vec even_pool = all(*dpooled(tile.image, c) / float(tiles.plane));
       float* to = du(tile.image, c, tile.first);
       for (Index i = 0; i < tile.pixels; i += LANES)
-        store(to + i, load(map + c * tile.width + i) + even_pool, tile.pixels - i);
+        store(to + i, load(map + c * tile.row + i) + even_pool, tile.pixels - i);
     }
     weight.next(tile);
     bias.next(tile);
@@ -424,21 +428,21 @@ void moments(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
   const Index count = tiles.count();
   Floats means(size_t(count * K));
   Sums square(tiles.threads, K * KP);
-  Scratch actives(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP);
+  Scratch actives(tiles.threads, K * tiles.row), turneds(tiles.threads, tiles.width * KP);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < count; ++index) {
     float *a = actives.mine(), *turned = turneds.mine();
     const Tile tile = tiles[index];
     activations(tile, h, s, t, a);
     for (Index k = 0; k < K; ++k) {
-      float* row = a + k * tile.width;
+      float* row = a + k * tile.row;
       Vec total{};
       for (Index i = 0; i < tile.width; i += LANES) total += load(row + i);
       const float of_tile = means[size_t(index * K + k)] = sum(total) / float(tile.pixels);
       for (Index i = 0; i < tile.width; i += LANES) store(row + i, load(row + i) - all(of_tile));
     }
-    transpose(K, tile.pixels, a, tile.width, turned, KP);
-    product(K, KP, tile.pixels, a, tile.width, turned, KP, square.mine(), KP, true);
+    transpose(K, tile.pixels, a, tile.row, turned, KP);
+    product(K, KP, tile.pixels, a, tile.row, turned, KP, square.mine(), KP, true);
     square.next(tile);
   }
   std::vector<double> overall(size_t(K), 0.);
@@ -502,14 +506,14 @@ void moments_backward(const Attributes&, const Tensors& inputs, const Tensors& o
     even.push_back(float(value));
   }
   Sums slopes(tiles.threads, K), shifts(tiles.threads, K);
-  Scratch actives(tiles.threads, K * tiles.width), gradients(tiles.threads, K * tiles.width);
+  Scratch actives(tiles.threads, K * tiles.row), gradients(tiles.threads, K * tiles.row);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < tiles.count(); ++index) {
     float *a = actives.mine(), *da = gradients.mine();
     const Tile tile = tiles[index];
     activations(tile, h, s, t, a);
-    for (Index k = 0; k < K; ++k) std::fill_n(da + k * tile.width, tile.width, even[size_t(k)]);
-    product(K, tile.width, K, slope.data(), KP, a, tile.width, da, tile.width, true);
+    for (Index k = 0; k < K; ++k) std::fill_n(da + k * tile.row, tile.width, even[size_t(k)]);
+    product(K, tile.width, K, slope.data(), KP, a, tile.row, da, tile.row, true);
     activations_backward(tile, h, s, a, da, dh, slopes.mine(), shifts.mine());
     slopes.next(tile);
     shifts.next(tile);
@@ -553,7 +557,7 @@ void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& ou
   const Vec scale = all(settings.scale), other = all(settings.other);
   const Index C = x.channels, K = h.channels;
   const Tiles tiles(x);
-  Scratch actives(tiles.threads, K * tiles.width), bands(tiles.threads, BAND * tiles.width);
+  Scratch actives(tiles.threads, K * tiles.row), bands(tiles.threads, BAND * tiles.row);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < tiles.count(); ++index) {
     float *a = actives.mine(), *logits = bands.mine();
@@ -561,10 +565,10 @@ void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& ou
     activations(tile, h, s, t, a);
     for (Index first = 0; first < C; first += BAND) {
       const Index band = std::min(BAND, C - first);
-      product(band, tile.width, K, w(first, 0), K, a, tile.width, logits, tile.width);
+      product(band, tile.width, K, w(first, 0), K, a, tile.row, logits, tile.row);
       for (Index j = 0; j < band; ++j) {
         const Index c = first + j;
-        const float *row = logits + j * tile.width, *from_x = x(tile.image, c, tile.first),
+        const float *row = logits + j * tile.row, *from_x = x(tile.image, c, tile.first),
                     *from_y = y(tile.image, c, tile.first);
         float* to = z(tile.image, c, tile.first);
         const Vec shift = all(*g(tile.image, c));
@@ -590,23 +594,23 @@ void gate_backward(const Attributes& attributes, const Tensors& inputs, const Te
   const Floats wt = transposed(C, K, w.data);
   Floats sums(size_t(tiles.count() * C));
   Sums weight(tiles.threads, C * KP), slopes(tiles.threads, K), shifts(tiles.threads, K);
-  Scratch actives(tiles.threads, K * tiles.width), turneds(tiles.threads, tiles.width * KP),
-      bands(tiles.threads, BAND * tiles.width), gradients(tiles.threads, K * tiles.width);
+  Scratch actives(tiles.threads, K * tiles.row), turneds(tiles.threads, tiles.width * KP),
+      bands(tiles.threads, BAND * tiles.row), gradients(tiles.threads, K * tiles.row);
 #pragma omp parallel for schedule(static) num_threads(int(tiles.threads))
   for (Index index = 0; index < tiles.count(); ++index) {
     float *a = actives.mine(), *turned = turneds.mine(), *logits = bands.mine(), *da = gradients.mine();
     const Tile tile = tiles[index];
     activations(tile, h, s, t, a);
-    transpose(K, tile.pixels, a, tile.width, turned, KP);
+    transpose(K, tile.pixels, a, tile.row, turned, KP);
     for (Index first = 0; first < C; first += BAND) {
       const Index band = std::min(BAND, C - first);
-      product(band, tile.width, K, w(first, 0), K, a, tile.width, logits, tile.width);
+      product(band, tile.width, K, w(first, 0), K, a, tile.row, logits, tile.row);
       for (Index j = 0; j < band; ++j) {
         const Index c = first + j;
         const float *from_z = dz(tile.image, c, tile.first), *from_x = x(tile.image, c, tile.first),
                     *from_y = y(tile.image, c, tile.first);
         float *to_x = dx(tile.image, c, tile.first), *to_y = dy(tile.image, c, tile.first);
-        float* row = logits + j * tile.width;      // of the logits; then of their gradients
+        float* row = logits + j * tile.row;      // of the logits; then of their gradients
         const Vec shift = all(*g(tile.image, c));
         Vec total{};
         for (Index i = 0; i < tile.pixels; i += LANES) {
@@ -621,8 +625,8 @@ void gate_backward(const Attributes& attributes, const Tensors& inputs, const Te
         }
         sums[size_t(index * C + c)] = sum(total);
       }
-      product(band, KP, tile.pixels, logits, tile.width, turned, KP, weight.mine() + first * KP, KP, true);
-      product(K, tile.width, band, wt.data() + first, C, logits, tile.width, da, tile.width, first > 0);
+      product(band, KP, tile.pixels, logits, tile.row, turned, KP, weight.mine() + first * KP, KP, true);
+      product(K, tile.width, band, wt.data() + first, C, logits, tile.row, da, tile.row, first > 0);
     }
     activations_backward(tile, h, s, a, da, dh, slopes.mine(), shifts.mine());
     weight.next(tile);

@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 import pytest
 from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import FUSIONS
 from gluon_aff.attention import spread
+from model_zoo import get_model
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
 SHAPES = [(16, 16, 8, 6), (8, 16, 1, 1), (6, 16, 7, 1)]
@@ -74,18 +76,37 @@ def test_spreading_refuses_what_is_no_single_value_per_channel():
         spread(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
 
 
-@pytest.mark.parametrize('command', [
-    ['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1'],
-    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'add', 'aff', 'obvious aff', '--batch-size', '2',
-     '--rounds', '1'],
-    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'aff', '--batch-size', '2', '--memory'],
-    ['training.py', '--networks', 'cifar_resnet8_w1', '--fusions', 'aff', '--batch-size', '2', '--operators']])
-def test_benchmarks_print_a_row_for_aff(command):
-    out = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True,
-                         timeout=300)
+@pytest.mark.parametrize('command, wanted', [
+    (['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'], '| aff | '),
+    (['training.py', '--fusions', 'add', 'aff', 'highway', 'obvious aff', '--rounds', '1', '--no-memory'], '| aff | '),
+    (['training.py', '--fusions', 'aff', '--only', 'inference', '--operators'], '| Convolution | ')])
+def test_benchmarks_print_a_row(command, wanted):
+    sizes = ['--networks', 'cifar_resnet8_w1', '--batch-size', '2'] if command[0] == 'training.py' else []
+    out = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:], *sizes], capture_output=True,
+                         text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    wanted = '| _backward_Convolution |' if '--operators' in command else '| aff |'
     assert wanted in out.stdout
+
+
+def test_the_table_has_the_memory_of_each_form():
+    """An obvious AFF keeps more maps for its backward pass than the one with the compiled operators."""
+    out = subprocess.run([sys.executable, str(BENCHMARKS / 'training.py'), '--networks', 'cifar_resnet8_w1',
+                          '--fusions', 'aff', 'obvious aff', '--rounds', '1', '--only', 'training'],
+                         capture_output=True, text=True, timeout=300)
+    assert out.returncode == 0, out.stderr
+    ours, obvious = (float(line.split(' | ')[-1].strip(' |')) for line in out.stdout.splitlines()
+                     if line.startswith(('| aff', '| obvious')))
+    assert 50 < ours < obvious < 2000
+
+
+def test_memory_is_that_of_the_process_and_of_the_calls(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from timing import in_a_process, memory_of
+    np.ones((96 << 20,), np.float32)                # a peak before, which must not count
+    kept = np.ones((96 << 20,), np.float32)         # 384 MiB, which the child must not inherit
+    assert in_a_process('-c', f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing; '
+                        'print(timing.peak_memory())') < kept.nbytes / (1 << 20)
+    assert 64 <= memory_of(lambda: lambda: np.ones((16 << 20,), np.float32)) < 80
 
 
 @pytest.mark.parametrize('name', ['aff', 'iaff'])
@@ -104,6 +125,19 @@ def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
         x, y = tensor((2, 16, 5, 4)), tensor((2, 16, 5, 4), 1)
         z = theirs(torch.from_numpy(x.asnumpy()), torch.from_numpy(y.asnumpy())).numpy()
     assert error(ours(x, y), z) <= 1e-5
+
+
+@pytest.mark.parametrize('fusion', ['add', 'aff', 'iaff'])
+@pytest.mark.parametrize('host, name, options', [('cifar_resnet8', 'cifar_add_resnet8', {'width': 2}),
+                                                 ('resnet50', 'add_resnet50', {})])
+def test_the_torch_networks_have_as_many_parameters(host, name, options, fusion, monkeypatch):
+    pytest.importorskip('torch', reason='the PyTorch rows are for those who have it')
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import in_torch
+    theirs = getattr(in_torch, host)(in_torch.FUSIONS[fusion], **options)
+    ours = get_model(name, fusion=fusion, **options)
+    assert sum(p.numel() for p in theirs.parameters()) == sum(
+        np.prod(p.shape) for p in ours.collect_params().values() if p.grad_req != 'null')
 
 
 @pytest.mark.parametrize('network, option, wanted', [
