@@ -8,7 +8,7 @@ inference, all hybridized (static) and on random images. "plain" are the network
 those were not built, they are the same), "obvious" the formulas as they read. Where PyTorch is installed its networks
 take their turns, too: eager, in float32, in its usual layout and with channels last. The peak memory is that of three
 steps in a process of its own, above what the process took before the network was made.
---operators reports MXNet's profile of a step instead, with the bulking of operators off.
+--operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 import argparse
 import json
@@ -115,7 +115,7 @@ def operators(network, steps=3, shown=24):
     times, (x, label) = {}, images(network)
     for fusion in (fusion for fusion in args.fusions if fusion in FUSIONS):
         net = make(network, fusion, x, forward_bulk_size=1, backward_bulk_size=1)
-        step = (lambda net=net: net(x)) if args.only == 'inference' else training_step(net, x, label)
+        step = training_step(net, x, label)
         interleaved({fusion: step}, 0)
         with tempfile.TemporaryDirectory() as folder:
             profiler.set_config(profile_symbolic=True, profile_imperative=True, aggregate_stats=True,
@@ -130,7 +130,7 @@ def operators(network, steps=3, shown=24):
     totals = {fusion: sum(each.values()) for fusion, each in times.items()}
     names = sorted({name for each in times.values() for name in each},
                    key=lambda name: -max(each.get(name, 0) for each in times.values()))
-    print(f'\n{network}, {args.only or "training"}, % of the operators\' time\n\n| operator | {" | ".join(times)} |')
+    print(f'\n{network}, % of the operators\' time\n\n| operator | {" | ".join(times)} |')
     print('|---' * (len(times) + 1) + '|')
     print(f'| all, ms | {" | ".join(f"{total:.1f}" for total in totals.values())} |')
     for name in names[:shown]:

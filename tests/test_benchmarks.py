@@ -79,7 +79,7 @@ def test_spreading_refuses_what_is_no_single_value_per_channel():
 @pytest.mark.parametrize('command, wanted', [
     (['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'], '| aff | '),
     (['training.py', '--fusions', 'add', 'aff', 'highway', 'obvious aff', '--rounds', '1', '--no-memory'], '| aff | '),
-    (['training.py', '--fusions', 'aff', '--only', 'inference', '--operators'], '| Convolution | ')])
+    (['training.py', '--fusions', 'aff', '--operators'], '| _backward_Convolution | ')])
 def test_benchmarks_print_a_row(command, wanted):
     sizes = ['--networks', 'cifar_resnet8_w1', '--batch-size', '2'] if command[0] == 'training.py' else []
     out = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:], *sizes], capture_output=True,
@@ -106,7 +106,7 @@ def test_memory_is_that_of_the_process_and_of_the_calls(monkeypatch):
     kept = np.ones((96 << 20,), np.float32)         # 384 MiB, which the child must not inherit
     assert in_a_process('-c', f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing; '
                         'print(timing.peak_memory())') < kept.nbytes / (1 << 20)
-    assert 64 <= memory_of(lambda: lambda: np.ones((16 << 20,), np.float32)) < 80
+    assert 60 < memory_of(lambda: lambda: np.ones((16 << 20,), np.float32)) < 80
 
 
 @pytest.mark.parametrize('name', ['aff', 'iaff'])
