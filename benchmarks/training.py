@@ -5,9 +5,10 @@
 
 One network with each fusion takes turns in one process: a step of training (forward, backward, update), then one of
 inference, all hybridized (static) and on random images. "plain" are the networks without the compiled operators (where
-those were not built, they are the same), "obvious" the formulas as they read. Where PyTorch is installed its networks
-take their turns, too: eager, in float32, in its usual layout and with channels last. The peak memory is that of three
-steps in a process of its own, above what the process took before the network was made.
+those were not built, they are the same), "obvious" the formulas as they read. Where PyTorch is installed --fusions
+knows its networks, too: eager, in float32, in its usual layout ('torch aff') and channels last ('torch channels last
+aff'). Give them a run of their own: threads of two libraries in one process are in each other's way. The peak memory is
+that of three steps in a process of its own, above what the process took before the network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 import argparse
@@ -42,8 +43,8 @@ MODES = ('training', 'inference')
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
-parser.add_argument('--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=[*FORMS, *TORCH],
-                    help=f'default: {", ".join([*FORMS, *TORCH])}')
+parser.add_argument('--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=list(FORMS),
+                    help=f'default: {", ".join(FORMS)}')
 parser.add_argument('--batch-size', type=int, help='default 128 for CIFAR networks, 8 for resnet50')
 parser.add_argument('--rounds', type=int, default=7, help='steps of each network, after two to warm up')
 parser.add_argument('--clock', choices=CLOCKS, default='wall', help=CLOCK_HELP)
