@@ -85,6 +85,8 @@ class Graph:
         self.data = next(node for node in nodes if node.op == 'null' and node.name == 'data')
         self.outputs = [(nodes[source], index) for source, index, *_ in graph['heads']]
         # The mean over devices, as Gluon's own export takes it, would lose the type.
+        # A forward pass that still runs may be bringing weights into oneDNN's layout.
+        mx.nd.waitall()
         self.params = {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in owned.items()}
 
     def nodes(self):
