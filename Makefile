@@ -72,15 +72,15 @@ sanitize: $(INSTALLED)
 	rm -rf $(SANITIZED)
 	mkdir -p $(SANITIZED)
 	cp -R gluon_aff model_zoo benchmarks tests setup.py pyproject.toml README.md $(SANITIZED)
-	rm -f $(SANITIZED)/gluon_aff/*.so
+	rm -f $(SANITIZED)/gluon_aff/layers/*.so
 	cd $(SANITIZED) && flags='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1' && \
 		CFLAGS="$$flags" CXXFLAGS="$$flags" LDFLAGS="$$flags" $(abspath $(PY)) setup.py -q build_ext --inplace
-	grep -q __asan_init $(SANITIZED)/gluon_aff/*.so
+	grep -q __asan_init $(SANITIZED)/gluon_aff/layers/*.so
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. OMP_NUM_THREADS=2 \
 		$(abspath $(PY)) -m pytest -q -p no:cacheprovider tests/test_compiled.py
 
-$(INSTALLED): setup.py $(CONSTRAINTS) gluon_aff/compiled.cc
+$(INSTALLED): setup.py $(CONSTRAINTS) gluon_aff/layers/kernels.cc
 	@$(MAKE_VENV)
 	$(PY) -m pip install -q -U -c $(CONSTRAINTS) pip
 	$(PY) -m pip install -q -c $(CONSTRAINTS) -e '.[$(MXNET),train,dev]'
@@ -119,5 +119,5 @@ wheel: $(INSTALLED)
 	rm dist/*-linux_x86_64.whl
 
 clean:
-	rm -rf .venv .venv-3.* .uv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis gluon_aff/*.so
+	rm -rf .venv .venv-3.* .uv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis gluon_aff/layers/*.so
 	find gluon_aff model_zoo tests -name __pycache__ -prune -exec rm -rf {} +

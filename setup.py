@@ -12,11 +12,11 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 HERE = Path(__file__).resolve().parent
-OPERATORS = 'gluon_aff.libgluon_aff'
+OPERATORS = 'gluon_aff.layers.libgluon_aff'
 
 # Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff where Python or NumPy is too
 # new for them. It loads one file, as importing the package would import MXNet.
-START = '''try:
+START = """try:
  from importlib.util import find_spec, module_from_spec, spec_from_file_location
  folder = find_spec('gluon_aff').submodule_search_locations[0]
  spec = spec_from_file_location('_gluon_aff_compat', folder + '/compat.py')
@@ -25,7 +25,7 @@ START = '''try:
  sys.modules[spec.name].enable_at_start()
 except (AttributeError, ImportError, OSError, TypeError):
  pass
-'''
+"""
 PTH = 'gluon_aff_compat.pth', f'import sys; exec({START!r})\n'
 
 
@@ -48,13 +48,14 @@ class BuildPy(build_py):
 class EditableWheel(editable_wheel):
     def run(self):
         super().run()
-        wheel, = Path(self.dist_dir).glob('*.whl')
+        (wheel,) = Path(self.dist_dir).glob('*.whl')
         with tempfile.TemporaryDirectory() as folder:
             with zipfile.ZipFile(wheel) as file:
                 file.extractall(folder)
             Path(folder, PTH[0]).write_text(PTH[1], encoding='ascii')
             from wheel.wheelfile import WheelFile
-            with WheelFile(wheel, 'w') as file:     # which writes the list of files anew
+
+            with WheelFile(wheel, 'w') as file:  # which writes the list of files anew
                 file.write_files(folder)
 
 
@@ -72,12 +73,16 @@ class BuildExt(build_ext):
         try:
             super().build_extension(ext)
         except Exception as error:
-            print(f'gluon_aff: the C++ operators are left out, as they could not be compiled ({error}); '
-                  'networks give the same results without them, but slower.', file=sys.stderr)
+            print(
+                f'gluon_aff: the C++ operators are left out, as they could not be compiled ({error}); '
+                'networks give the same results without them, but slower.',
+                file=sys.stderr,
+            )
 
     def copy_extensions_to_source(self):
-        self.extensions = [ext for ext in self.extensions
-                           if Path(self.build_lib, self.get_ext_filename(ext.name)).exists()]
+        self.extensions = [
+            ext for ext in self.extensions if Path(self.build_lib, self.get_ext_filename(ext.name)).exists()
+        ]
         super().copy_extensions_to_source()
 
     def get_outputs(self):
@@ -94,22 +99,34 @@ def operators():
     if sys.platform != 'linux' or platform.machine() != 'x86_64':
         return []
     third_party = 'gluon_aff/third_party/mxnet'
-    return [Extension(OPERATORS, ['gluon_aff/compiled.cc'], optional=True, language='c++',
-                      include_dirs=[f'{third_party}/include', f'{third_party}/src'],
-                      extra_compile_args=['-std=c++14', '-O3', '-g0', '-mavx2', '-mfma', '-fopenmp'],
-                      extra_link_args=['-fopenmp', '-s'])]
+    return [
+        Extension(
+            OPERATORS,
+            ['gluon_aff/layers/kernels.cc'],
+            optional=True,
+            language='c++',
+            include_dirs=[f'{third_party}/include', f'{third_party}/src'],
+            extra_compile_args=['-std=c++14', '-O3', '-g0', '-mavx2', '-mfma', '-fopenmp'],
+            extra_link_args=['-fopenmp', '-s'],
+        )
+    ]
 
 
 def mxnet(distribution):
     # From Python 3.13 on pip finds no NumPy that MXNet's metadata allows: there MXNet is installed with --no-deps, and
     # its requirements come from here.
-    return [f'{distribution}==1.9.1; python_version < "3.13"', 'graphviz>=0.8.1,<0.9; python_version >= "3.13"',
-            'requests>=2.20,<3; python_version >= "3.13"']
+    return [
+        f'{distribution}==1.9.1; python_version < "3.13"',
+        'graphviz>=0.8.1,<0.9; python_version >= "3.13"',
+        'requests>=2.20,<3; python_version >= "3.13"',
+    ]
 
 
 # An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
-MXNET = {'cpu': mxnet('mxnet'),
-         **{cuda: mxnet(f'mxnet-{cuda}') for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')}}
+MXNET = {
+    'cpu': mxnet('mxnet'),
+    **{cuda: mxnet(f'mxnet-{cuda}') for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')},
+}
 COCO = ['pycocotools']
 TRAIN = ['scikit-learn', *COCO]
 TENSORBOARD = ['tensorboardX']
@@ -118,8 +135,17 @@ ONNX = ['onnx>=1.14', 'onnxruntime', 'ml_dtypes; python_version >= "3.9"']
 # For the tests of the page in an installed Chromium.
 BROWSER = ['playwright']
 # gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
-TEST = [*TRAIN, *TENSORBOARD, *ONNX, 'gluoncv2', 'hypothesis', 'packaging', 'pytest', 'pytest-xdist',
-        'setuptools>=70.1']
+TEST = [
+    *TRAIN,
+    *TENSORBOARD,
+    *ONNX,
+    'gluoncv2',
+    'hypothesis',
+    'packaging',
+    'pytest',
+    'pytest-xdist',
+    'setuptools>=70.1',
+]
 
 setup(
     name='gluon_aff',
@@ -131,16 +157,36 @@ setup(
     cmdclass={'bdist_wheel': Wheel, 'build_ext': BuildExt, 'build_py': BuildPy, 'editable_wheel': EditableWheel},
     ext_modules=operators(),
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
-    package_data={'model_zoo': ['*.json', 'checkpoints/*'],
-                  'model_zoo.report': ['*.css', '*.html', '*.js', '*.png', '*.txt']},
+    package_data={
+        'model_zoo.weights': ['*.json', 'released/*'],
+        'model_zoo.pictures.page': ['*.css', '*.html', '*.js', '*.png', '*.txt'],
+    },
     python_requires='>=3.8',
-    install_requires=['numpy>=1.23,<3', 'gluoncv>=0.10.5,<0.11', 'Pillow>=9.4', 'matplotlib', 'opencv-python',
-                      'portalocker', 'requests', 'tqdm'],
-    extras_require={**MXNET, 'browser': BROWSER, 'coco': COCO, 'onnx': ONNX, 'tensorboard': TENSORBOARD, 'train': TRAIN,
-                    'test': TEST, 'dev': [*TEST, 'build', 'ruff', 'wheel']},
+    install_requires=[
+        'numpy>=1.23,<3',
+        'gluoncv>=0.10.5,<0.11',
+        'Pillow>=9.4',
+        'matplotlib',
+        'opencv-python',
+        'portalocker',
+        'requests',
+        'tqdm',
+    ],
+    extras_require={
+        **MXNET,
+        'browser': BROWSER,
+        'coco': COCO,
+        'onnx': ONNX,
+        'tensorboard': TENSORBOARD,
+        'train': TRAIN,
+        'test': TEST,
+        'dev': [*TEST, 'build', 'ruff', 'wheel'],
+    },
     entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
-    classifiers=['Programming Language :: Python :: 3', *(f'Programming Language :: Python :: 3.{minor}'
-                                                          for minor in range(8, 14)),
-                 'Topic :: Scientific/Engineering :: Artificial Intelligence',
-                 'Topic :: Scientific/Engineering :: Image Recognition'],
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(8, 14)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
 )

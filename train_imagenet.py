@@ -7,18 +7,32 @@ Flags are named as in GluonCV's and the paper authors' scripts. The run's folder
 model.json, with the names of the classes, which `python -m model_zoo predict RUN_FOLDER IMAGE...` uses, checkpoints to
 --resume from, and the log.
 """
+
 import os
 
 import mxnet as mx
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.folders import image_folders
+from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
 from gluon_aff.spec import ModelSpec
-from gluon_aff.train import (RunFolder, ScriptParser, add_classification_flags, add_flags, batch_size,
-                             classification_task, devices, get_workers, naming_flags, number, run_script, train, whole)
-from model_zoo.training import check_task, open_teacher, start_network
+from gluon_aff.train import (
+    RunFolder,
+    ScriptParser,
+    add_classification_flags,
+    add_flags,
+    batch_size,
+    classification_task,
+    devices,
+    get_workers,
+    naming_flags,
+    number,
+    run_script,
+    train,
+    whole,
+)
+from model_zoo.from_flags import check_task, open_teacher, start_network
 
 
 def parse_args(argv):
@@ -30,16 +44,25 @@ def parse_args(argv):
     parser.add_argument('--rec-train-idx', metavar='FILE', help='default beside --rec-train')
     parser.add_argument('--rec-val', metavar='FILE')
     parser.add_argument('--rec-val-idx', metavar='FILE', help='default beside --rec-val')
-    parser.add_argument('-j', '--num-data-workers', dest='num_workers', type=whole(1), default=os.cpu_count() or 1,
-                        help='threads that read images')
+    parser.add_argument(
+        '-j',
+        '--num-data-workers',
+        dest='num_workers',
+        type=whole(1),
+        default=os.cpu_count() or 1,
+        help='threads that read images',
+    )
     parser.add_argument('--input-size', type=whole(1), help="side of the images, default the model's")
     parser.add_argument('--crop-ratio', type=number(0, 1, '(]'), default=0.875, help='of the held-out images')
     parser.add_argument('--model', default='iaff_resnet50', help='a name of python -m model_zoo list')
-    add_classification_flags(parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter '
-                             'and lighting')
+    add_classification_flags(
+        parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter and lighting'
+    )
     add_flags(parser, save_dir='runs/imagenet')
-    parser.idle += [('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda args: not args.use_rec),
-                    ('data_dir val_fraction', 'with --use-rec', lambda args: args.use_rec)]
+    parser.idle += [
+        ('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda args: not args.use_rec),
+        ('data_dir val_fraction', 'with --use-rec', lambda args: args.use_rec),
+    ]
     return parser.parse(argv)
 
 
@@ -48,11 +71,15 @@ def read_data(args):
     if args.use_rec:
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')
-        sources = [RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
-                   RecordFile(args.rec_val, args.rec_val_idx, args.num_workers)]
+        sources = [
+            RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
+            RecordFile(args.rec_val, args.rec_val_idx, args.num_workers),
+        ]
         if len(sources[1].labels) > len(sources[0].labels):
-            raise ValueError(f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
-                             f'{len(sources[0].labels)}; both need the same.')
+            raise ValueError(
+                f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
+                f'{len(sources[0].labels)}; both need the same.'
+            )
         return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
     if not args.data_dir:
         raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
@@ -70,19 +97,37 @@ def main(argv):
 
     sources, loader, skipped = read_data(args)
     labels, size = sources[0].labels, args.input_size or card.input_size[1]
-    common = {'size': size, 'batch_size': batch_size(args, len(sources[0]), ctx, workers), 'mean': card.mean,
-              'std': card.std, 'crop_ratio': args.crop_ratio, 'workers': args.num_workers, 'seed': args.seed,
-              'part': (workers.rank, workers.size)}
+    common = {
+        'size': size,
+        'batch_size': batch_size(args, len(sources[0]), ctx, workers),
+        'mean': card.mean,
+        'std': card.std,
+        'crop_ratio': args.crop_ratio,
+        'workers': args.num_workers,
+        'seed': args.seed,
+        'part': (workers.rank, workers.size),
+    }
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)
 
     net, options = start_network(args, labels, ctx)
     task = classification_task(args, net, open_teacher(args, labels, ctx))
-    spec = ModelSpec(args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std,
-                     args.crop_ratio)
-    run = RunFolder(args.save_dir, {
-        **spec.to_json(), 'model': args.model, 'options': options, 'dataset': args.data_dir or args.rec_train,
-        'command': args.command}, args.keep, args.tensorboard, skipped)
+    spec = ModelSpec(
+        args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std, args.crop_ratio
+    )
+    run = RunFolder(
+        args.save_dir,
+        {
+            **spec.to_json(),
+            'model': args.model,
+            'options': options,
+            'dataset': args.data_dir or args.rec_train,
+            'command': args.command,
+        },
+        args.keep,
+        args.tensorboard,
+        skipped,
+    )
     return train(args, net, task, train_data, test_data, run, ctx, workers)
 
 

@@ -6,6 +6,7 @@ Flags that are not listed here are train_cifar.py's and hold for all runs. Each 
 the same command skips those that are done and goes on with one that was cut. --save-dir also gets ablation.csv, a row
 for each run, and ablation.png; the tables, with the published figures beside, go to standard output at the end.
 """
+
 import argparse
 import csv
 import itertools
@@ -22,11 +23,18 @@ import train_cifar
 from gluon_aff import FUSIONS, complexity
 from gluon_aff.files import atomic
 from gluon_aff.style import FUSION_COLOURS, STYLE
-from gluon_aff.train import (Stopped, check_arguments, checkpoints, get_workers, read_checkpoint, run_arguments,
-                             run_script)
+from gluon_aff.train import (
+    Stopped,
+    check_arguments,
+    checkpoints,
+    get_workers,
+    read_checkpoint,
+    run_arguments,
+    run_script,
+)
 from model_zoo import get_model
-from model_zoo.published import HOSTS as PUBLISHED_HOSTS
-from model_zoo.published import PAPER, REDUCTIONS, TABLES
+from model_zoo.reported_results import HOSTS as PUBLISHED_HOSTS
+from model_zoo.reported_results import PAPER, REDUCTIONS, TABLES
 
 HOSTS = {'inception': 'cifar_aff_inception_resnet', 'resnet': 'cifar_aff_resnet'}
 # The paper's, and for the other fusions the whole number that comes nearest to AFF's parameters at 2: those with two
@@ -35,18 +43,31 @@ EQUAL_REDUCTION = {**REDUCTIONS, 'highway': 2, 'half_aff': 2, 'sk': 2, 'iaff': 4
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False, usage=(
-        '%(prog)s [-h] [--hosts HOST ...] [--fusions FUSION ...] [--blocks B ...] [--seeds SEED ...] '
-        '[--equal-parameters] [--save-dir FOLDER] [flags of train_cifar.py]'),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
+        usage=(
+            '%(prog)s [-h] [--hosts HOST ...] [--fusions FUSION ...] [--blocks B ...] [--seeds SEED ...] '
+            '[--equal-parameters] [--save-dir FOLDER] [flags of train_cifar.py]'
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument('--hosts', nargs='+', choices=HOSTS, default=list(HOSTS))
-    parser.add_argument('--fusions', nargs='+', choices=FUSIONS, metavar='FUSION',
-                        default=['add', 'concat', 'global_aff', 'local_aff', 'aff', 'iaff'], help='of the fusion table')
+    parser.add_argument(
+        '--fusions',
+        nargs='+',
+        choices=FUSIONS,
+        metavar='FUSION',
+        default=['add', 'concat', 'global_aff', 'local_aff', 'aff', 'iaff'],
+        help='of the fusion table',
+    )
     parser.add_argument('--blocks', nargs='+', type=int, choices=range(1, 5), default=[1], help='b, of each stage')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--equal-parameters', action='store_true',
-                        help="reductions that make the numbers of parameters equal, to 2 % of the network's (sk: "
-                             '4 %), as in the paper')
+    parser.add_argument(
+        '--equal-parameters',
+        action='store_true',
+        help="reductions that make the numbers of parameters equal, to 2 % of the network's (sk: 4 %), as in the paper",
+    )
     parser.add_argument('--save-dir', type=Path, default=Path('runs/ablation'))
     args, shared = parser.parse_known_args(argv)
     for flag in shared:
@@ -98,12 +119,21 @@ def result(folder, progress, host, fusion, blocks, seed):
     """The row of a run: the accuracy is that of its last epoch, so the held-out images have chosen nothing."""
     model = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
     net = get_model(model['model'], **model['options'])
-    return {'dataset': model['dataset'], 'classes': len(model['labels']), 'train_images': model['train_images'],
-            'test_images': model['test_images'], 'epochs': progress.arguments['num_epochs'], 'host': host,
-            'fusion': fusion, 'b': blocks, 'reduction': model['options'].get('reduction', ''), 'seed': seed,
-            'parameters': complexity(net, (1, *model['input_size'])).parameters,
-            'accuracy': progress.history[-1]['accuracy'],
-            'seconds': round(sum(record['time'] for record in progress.history), 1)}
+    return {
+        'dataset': model['dataset'],
+        'classes': len(model['labels']),
+        'train_images': model['train_images'],
+        'test_images': model['test_images'],
+        'epochs': progress.arguments['num_epochs'],
+        'host': host,
+        'fusion': fusion,
+        'b': blocks,
+        'reduction': model['options'].get('reduction', ''),
+        'seed': seed,
+        'parameters': complexity(net, (1, *model['input_size'])).parameters,
+        'accuracy': progress.history[-1]['accuracy'],
+        'seconds': round(sum(record['time'] for record in progress.history), 1),
+    }
 
 
 def write_csv(rows, path):
@@ -137,21 +167,30 @@ def tables(rows):
         f'Ours: {first["dataset"]}, {first["classes"]} classes, {first["train_images"]:,} training images, '
         f'{first["test_images"]:,} held-out images, epochs: {first["epochs"]}, seeds: {", ".join(map(str, seeds))}; '
         'accuracy in per cent after the last epoch, mean ± standard deviation over the seeds.',
-        f'Published: {PUBLISHED_HOSTS["resnet"].data}, {PUBLISHED_HOSTS["resnet"].conditions} ({PAPER}).']
+        f'Published: {PUBLISHED_HOSTS["resnet"].data}, {PUBLISHED_HOSTS["resnet"].conditions} ({PAPER}).',
+    ]
     places = sorted({place[:2] for place in ours})
     for table in TABLES:
         if sum(any((*place, fusion) in ours for place in places) for fusion in table.rows) < 2:
             continue
-        heads = [f'{PUBLISHED_HOSTS[host].title}, b={b}: {head}' for host, b in places
-                 for head in ('ours', 'parameters', 'published')]
-        lines += ['', f'**{table.title}**', '', f'| {" | ".join(["fusion", *heads])} |',
-                  '|' + '---|' * (len(heads) + 1)]
+        heads = [
+            f'{PUBLISHED_HOSTS[host].title}, b={b}: {head}'
+            for host, b in places
+            for head in ('ours', 'parameters', 'published')
+        ]
+        lines += [
+            '',
+            f'**{table.title}**',
+            '',
+            f'| {" | ".join(["fusion", *heads])} |',
+            '|' + '---|' * (len(heads) + 1),
+        ]
         for fusion, (label, columns) in table.rows.items():
             line = [label]
             for host, b in places:
                 parameters, accuracies = ours.get((host, b, fusion), (None, None))
-                published = columns.get(host, ())[b - 1:b]
-                line += ([spread(accuracies), f'{parameters:,}'] if accuracies else ['-', '-'])
+                published = columns.get(host, ())[b - 1 : b]
+                line += [spread(accuracies), f'{parameters:,}'] if accuracies else ['-', '-']
                 line += [f'{published[0]:.1f}' if published else '-']
             lines.append(f'| {" | ".join(line)} |')
     return '\n'.join(lines)
@@ -167,10 +206,15 @@ def plot(rows, path):
     for axes, host in zip(figure.subplots(1, len(hosts), squeeze=False)[0], hosts):
         for fusion in dict.fromkeys(row['fusion'] for row in rows):
             points = [ours[place] for place in sorted(ours) if place[0] == host and place[2] == fusion]
-            axes.errorbar([parameters / 1000 for parameters, _ in points],
-                          [statistics.mean(accuracies) for _, accuracies in points],
-                          [statistics.stdev(accuracies) if len(accuracies) > 1 else 0 for _, accuracies in points],
-                          marker='o', capsize=3, label=fusion, color=FUSION_COLOURS[fusion])
+            axes.errorbar(
+                [parameters / 1000 for parameters, _ in points],
+                [statistics.mean(accuracies) for _, accuracies in points],
+                [statistics.stdev(accuracies) if len(accuracies) > 1 else 0 for _, accuracies in points],
+                marker='o',
+                capsize=3,
+                label=fusion,
+                color=FUSION_COLOURS[fusion],
+            )
         axes.set(title=PUBLISHED_HOSTS[host].title, xlabel='parameters (thousands)', ylabel='accuracy (%)')
         axes.legend()
     with atomic(path) as partial:

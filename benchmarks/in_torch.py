@@ -2,6 +2,7 @@
 
 Written from the formulas, as benchmarks/obvious.py is, with the parameters in that order.
 """
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -17,9 +18,14 @@ class Add(nn.Module):
 
 def context(channels, reduction, pooled):
     hidden = channels // reduction
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity(),
-                         nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(),
-                         nn.Conv2d(hidden, channels, 1), nn.BatchNorm2d(channels))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity(),
+        nn.Conv2d(channels, hidden, 1),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels, 1),
+        nn.BatchNorm2d(channels),
+    )
 
 
 class AFF(nn.Module):
@@ -27,8 +33,9 @@ class AFF(nn.Module):
 
     def __init__(self, channels, reduction=4):
         super().__init__()
-        self.contexts = nn.ModuleList(context(channels, reduction, pooled)
-                                      for _ in range(self.rounds) for pooled in (False, True))
+        self.contexts = nn.ModuleList(
+            context(channels, reduction, pooled) for _ in range(self.rounds) for pooled in (False, True)
+        )
 
     def fuse(self, u, x, y, first=0):
         weight = torch.sigmoid(self.contexts[first](u) + self.contexts[first + 1](u))
@@ -51,12 +58,22 @@ FUSIONS = {'add': Add, 'aff': AFF, 'iaff': IAFF}
 class Block(nn.Module):
     def __init__(self, channels, before, stride, fusion):
         super().__init__()
-        self.body = nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(),
-                                  nn.Conv2d(before, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels),
-                                  nn.ReLU(), nn.Conv2d(channels, channels, 3, 1, 1, bias=False))
-        self.shortcut = nn.Identity() if before == channels else nn.Sequential(
-            nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
-            nn.Conv2d(before, channels, 1, bias=False))
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(before),
+            nn.ReLU(),
+            nn.Conv2d(before, channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+        )
+        self.shortcut = (
+            nn.Identity()
+            if before == channels
+            else nn.Sequential(
+                nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
+                nn.Conv2d(before, channels, 1, bias=False),
+            )
+        )
         self.fuse = fusion(channels)
 
     def forward(self, x):
@@ -67,9 +84,17 @@ def cifar_resnet8(fusion, width, classes=100):
     """The network behind cifar_*_resnet8: images (N, 3, 32, 32) to (N, classes)."""
     first, second, third = 16 * width, 32 * width, 64 * width
     return nn.Sequential(
-        nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, first, 3, 1, 1, bias=False),
-        Block(first, first, 1, fusion), Block(second, first, 2, fusion), Block(third, second, 2, fusion),
-        nn.BatchNorm2d(third), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(third, classes))
+        nn.BatchNorm2d(3, affine=False),
+        nn.Conv2d(3, first, 3, 1, 1, bias=False),
+        Block(first, first, 1, fusion),
+        Block(second, first, 2, fusion),
+        Block(third, second, 2, fusion),
+        nn.BatchNorm2d(third),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(third, classes),
+    )
 
 
 def conv(before, channels, side, stride=1):
@@ -80,10 +105,16 @@ class Bottleneck(nn.Module):
     def __init__(self, before, width, stride, fusion):
         super().__init__()
         channels = 4 * width
-        self.body = nn.Sequential(*conv(before, width, 1), nn.ReLU(), *conv(width, width, 3, stride), nn.ReLU(),
-                                  *conv(width, channels, 1))
-        self.shortcut = nn.Identity() if before == channels else nn.Sequential(
-            nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False), *conv(before, channels, 1))
+        self.body = nn.Sequential(
+            *conv(before, width, 1), nn.ReLU(), *conv(width, width, 3, stride), nn.ReLU(), *conv(width, channels, 1)
+        )
+        self.shortcut = (
+            nn.Identity()
+            if before == channels
+            else nn.Sequential(
+                nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False), *conv(before, channels, 1)
+            )
+        )
         self.fuse = fusion(channels, 16)
 
     def forward(self, x):
@@ -92,13 +123,21 @@ class Bottleneck(nn.Module):
 
 def resnet50(fusion, classes=1000):
     """The network behind *_resnet50, which fuses in stages 3 and 4: images (N, 3, 224, 224) to (N, classes)."""
-    layers = [*conv(3, 32, 3, 2), nn.ReLU(), *conv(32, 32, 3), nn.ReLU(), *conv(32, 64, 3), nn.ReLU(),
-              nn.MaxPool2d(3, 2, 1)]
+    layers = [
+        *conv(3, 32, 3, 2),
+        nn.ReLU(),
+        *conv(32, 32, 3),
+        nn.ReLU(),
+        *conv(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     before = 64
     for stage, blocks in enumerate((3, 4, 6, 3), start=1):
         for block in range(blocks):
-            layers.append(Bottleneck(before, 32 << stage, 2 if stage > 1 and block == 0 else 1,
-                                     fusion if stage > 2 else Add))
+            layers.append(
+                Bottleneck(before, 32 << stage, 2 if stage > 1 and block == 0 else 1, fusion if stage > 2 else Add)
+            )
             before = 128 << stage
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
@@ -120,6 +159,7 @@ def training_step(net, data, label, channels_last=False):
         optimizer.zero_grad()
         functional.cross_entropy(net(data), label).backward()
         optimizer.step()
+
     return step
 
 
@@ -131,6 +171,7 @@ def inference(net, *data, channels_last=False):
         net.eval()
         with torch.no_grad():
             net(*data)
+
     return call
 
 
@@ -143,4 +184,5 @@ def gradients(block, *data, channels_last=False):
     def call():
         block.train()
         block(*data).sum().backward()
+
     return call

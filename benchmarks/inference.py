@@ -11,6 +11,7 @@ it has no reader for any of the exported files. A form that cannot run the netwo
 MXNet's operators only are the ones that exports hold; those with compiled gates have gluon_aff's operators where they
 were built.
 """
+
 import argparse
 import collections
 import json
@@ -27,22 +28,26 @@ import onnxruntime
 from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, peak_memory, times_as_fast
 
 from gluon_aff import complexity
-from gluon_aff.compiled import compiled
 from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
-from gluon_aff.deploy.onnx_file import session
+from gluon_aff.deploy.onnx_writer import session
+from gluon_aff.layers.kernels import compiled
 from model_zoo import get_model, model_info
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--network', default='iaff_resnet50')
 parser.add_argument('--input-size', type=int, help="pixels of a side; default: the network's own")
 parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 8])
-parser.add_argument('--threads', type=int, default=int(os.environ.get('OMP_NUM_THREADS', 2)),
-                    help='of all forms; default: OMP_NUM_THREADS, or 2')
+parser.add_argument(
+    '--threads',
+    type=int,
+    default=int(os.environ.get('OMP_NUM_THREADS', 2)),
+    help='of all forms; default: OMP_NUM_THREADS, or 2',
+)
 parser.add_argument('--rounds', type=int, default=9, help='calls of each form, after two to warm up')
 parser.add_argument('--clock', choices=CLOCKS, default='wall', help=CLOCK_HELP)
 parser.add_argument('--no-memory', action='store_true', help='leave the peak memory out')
-parser.add_argument('--profile', action='store_true', help="time by operator in ONNX Runtime instead of the table")
-parser.add_argument('--memory-of', metavar='FORM', help=argparse.SUPPRESS)      # what a process of its own is told
+parser.add_argument('--profile', action='store_true', help='time by operator in ONNX Runtime instead of the table')
+parser.add_argument('--memory-of', metavar='FORM', help=argparse.SUPPRESS)  # what a process of its own is told
 args = parser.parse_args()
 if args.threads < 1:
     parser.error('--threads must be at least 1.')
@@ -69,7 +74,7 @@ def network():
 
 def mxnet_form(net, x, prepare):
     prepare(net)
-    net(x).wait_to_read()       # traced here
+    net(x).wait_to_read()  # traced here
     return lambda: net(x).wait_to_read()
 
 
@@ -95,6 +100,7 @@ def opencv(net, x, folder):
     def step():
         loaded.setInput(data)
         return loaded.forward()
+
     return step
 
 
@@ -108,9 +114,11 @@ def static(net):
 
 def with_compiled(make):
     """A form whose network is traced with the compiled operators where they were built."""
+
     def wrapped(x, folder):
         with compiled():
             return make(x, folder)
+
     return wrapped
 
 
@@ -124,7 +132,8 @@ FORMS = {
     'folded, oneDNN subgraph': lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x)),
     'static, compiled gates': with_compiled(lambda x, folder: mxnet_form(network(), x, static)),
     'folded, oneDNN subgraph, compiled gates': with_compiled(
-        lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x))),
+        lambda x, folder: mxnet_form(fold_batchnorm(network()), x, lambda net: subgraph(net, x))
+    ),
     'ONNX Runtime': lambda x, folder: ort(network(), x, folder),
     'ONNX Runtime INT8': lambda x, folder: ort(network(), x, folder, True),
     'OpenCV DNN': lambda x, folder: opencv(network(), x, folder),
@@ -150,7 +159,7 @@ def steps_and_failures(x, folder):
             steps[name] = make(x, folder)
             steps[name]()
             mx.nd.waitall()
-        except Exception as error:      # of five libraries, each with its own
+        except Exception as error:  # of five libraries, each with its own
             steps.pop(name, None)
             *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
             failures[name] = reason.replace('|', '/')[:160]
@@ -159,8 +168,20 @@ def steps_and_failures(x, folder):
 
 def memory(form, number, folder):
     """MiB that a process needs at most for this form, the imports included."""
-    return in_a_process(__file__, '--network', args.network, '--input-size', side, '--batch-sizes', number,
-                        '--threads', args.threads, '--memory-of', form, env={**os.environ, 'INFERENCE_FILES': folder})
+    return in_a_process(
+        __file__,
+        '--network',
+        args.network,
+        '--input-size',
+        side,
+        '--batch-sizes',
+        number,
+        '--threads',
+        args.threads,
+        '--memory-of',
+        form,
+        env={**os.environ, 'INFERENCE_FILES': folder},
+    )
 
 
 def ratio(seconds, name, than):
@@ -169,26 +190,33 @@ def ratio(seconds, name, than):
 
 def table(folder):
     multiply_adds, peak = complexity(network(), (1, *SIZE)).multiply_adds, peak_multiply_adds()
-    print(f'{args.network}, {side} x {side}, {multiply_adds / 1e9:.2f} G multiply-adds an image; sgemm reaches '
-          f'{peak / 1e9:.0f} G a second; threads: {args.threads}; ONNX Runtime {onnxruntime.__version__}, '
-          f'OpenCV {cv2.__version__}, MXNet {mx.__version__}')
+    print(
+        f'{args.network}, {side} x {side}, {multiply_adds / 1e9:.2f} G multiply-adds an image; sgemm reaches '
+        f'{peak / 1e9:.0f} G a second; threads: {args.threads}; ONNX Runtime {onnxruntime.__version__}, '
+        f'OpenCV {cv2.__version__}, MXNet {mx.__version__}'
+    )
     for number in args.batch_sizes:
         x = batch(number)
         with compiled(False):
             steps, failures = steps_and_failures(x, folder)
         seconds = interleaved(steps, args.rounds, clock=args.clock)
         del steps
-        print(f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
-              '| peak MiB |\n|---|---|---|---|---|---|---|---|')
+        print(
+            f'\n| batch {number} | ms | images/s | times {THAN} | times ONNX Runtime | G multiply-adds/s | of sgemm '
+            '| peak MiB |\n|---|---|---|---|---|---|---|---|'
+        )
         for name in FORMS:
             if name in failures:
                 print(f'| {name} | cannot run it: {failures[name]} | | | | | | |')
                 continue
             middle = statistics.median(seconds[name])
             rate = number * multiply_adds / middle
-            print(f'| {name} | {1e3 * middle:.1f} | {number / middle:.1f} | {ratio(seconds, name, THAN)} | '
-                  f'{ratio(seconds, name, "ONNX Runtime")} | {rate / 1e9:.0f} | {rate / peak:.0%} | '
-                  f'{"" if args.no_memory else format(memory(name, number, folder), ".0f")} |', flush=True)
+            print(
+                f'| {name} | {1e3 * middle:.1f} | {number / middle:.1f} | {ratio(seconds, name, THAN)} | '
+                f'{ratio(seconds, name, "ONNX Runtime")} | {rate / 1e9:.0f} | {rate / peak:.0%} | '
+                f'{"" if args.no_memory else format(memory(name, number, folder), ".0f")} |',
+                flush=True,
+            )
 
 
 def profile(folder):
@@ -208,8 +236,10 @@ def profile(folder):
                     calls[event['args']['op_name']] += 1
         print(f'\n| {"INT8" if int8 else "float32"}, batch {len(x)} | nodes | ms | share |\n|---|---|---|---|')
         for name, milliseconds in spent.most_common(12):
-            print(f'| {name} | {calls[name] // args.rounds} | {milliseconds:.1f} | '
-                  f'{milliseconds / sum(spent.values()):.0%} |')
+            print(
+                f'| {name} | {calls[name] // args.rounds} | {milliseconds:.1f} | '
+                f'{milliseconds / sum(spent.values()):.0%} |'
+            )
 
 
 logging.getLogger().setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 The parameters have the names and shapes of gluon_aff.AFF's and gluon_aff.IAFF's, so that either loads the other's.
 """
+
 from mxnet.gluon import nn
 
 
@@ -11,8 +12,13 @@ def context(channels, reduction, norm, pooled):
     layers = nn.HybridSequential()
     if pooled:
         layers.add(nn.GlobalAvgPool2D())
-    layers.add(nn.Conv2D(hidden, 1, in_channels=channels), norm(in_channels=hidden), nn.Activation('relu'),
-               nn.Conv2D(channels, 1, in_channels=hidden), norm(in_channels=channels))
+    layers.add(
+        nn.Conv2D(hidden, 1, in_channels=channels),
+        norm(in_channels=hidden),
+        nn.Activation('relu'),
+        nn.Conv2D(channels, 1, in_channels=hidden),
+        norm(in_channels=channels),
+    )
     return layers
 
 
@@ -26,8 +32,13 @@ class ObviousAFF(nn.HybridBlock):
         with self.name_scope():
             for suffix in self.suffixes:
                 for name, pooled in (('local_att', False), ('global_att', True)):
-                    setattr(self, name + suffix, context(
-                        channels, reduction, lambda **kwargs: norm_layer(**kwargs, **(norm_kwargs or {})), pooled))
+                    setattr(
+                        self,
+                        name + suffix,
+                        context(
+                            channels, reduction, lambda **kwargs: norm_layer(**kwargs, **(norm_kwargs or {})), pooled
+                        ),
+                    )
             self.sigmoid = nn.Activation('sigmoid')
 
     def residual(self, body, identity):

@@ -8,6 +8,7 @@ images with gluon_aff.train, and the map of the true class is a hit where its ma
 (Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016). Every network's runs have their folder in
 --save-dir, with pointing_game.csv: a row for each network, seed, layer and size of object.
 """
+
 import argparse
 import csv
 from functools import partial
@@ -18,16 +19,16 @@ import numpy as np
 from mxnet.gluon import nn
 from PIL import Image, ImageDraw
 
-from gluon_aff.comparators import SE
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.images import normalise
 from gluon_aff.files import atomic
-from gluon_aff.gradcam import METHODS, grad_cam
+from gluon_aff.inspect.grad_cam import METHODS, grad_cam
+from gluon_aff.layers.comparators import SE
 from gluon_aff.train import Classification, RunFolder, fit, learning_rate, run_script
 from model_zoo import get_model
-from model_zoo.cifar_resnet import PreActBlock, conv3x3
+from model_zoo.hosts.cifar_resnet import PreActBlock, conv3x3
 
-SIDE, FINE = 32, 4              # pixels of an image's side; points to a pixel, to the side, that shapes are drawn on
+SIDE, FINE = 32, 4  # pixels of an image's side; points to a pixel, to the side, that shapes are drawn on
 SIZES = ((6, 8), (9, 12), (13, 18), (19, 24))
 SHAPES = ('disc', 'square', 'triangle', 'cross')
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
@@ -39,9 +40,12 @@ def draw(shape, centre, size):
     """Which share of each pixel an object of `size` pixels covers: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
     x, y = np.meshgrid(*2 * [(np.arange(SIDE * FINE) + 0.5) / FINE])
     x, y = (2 * (place - middle) / size for place, middle in zip((x, y), centre))
-    inside = {'disc': x ** 2 + y ** 2 < 1, 'square': np.maximum(abs(x), abs(y)) < 1,
-              'triangle': (abs(y) < 1) & (2 * abs(x) < 1 + y),
-              'cross': (np.minimum(abs(x), abs(y)) < 1 / 3) & (np.maximum(abs(x), abs(y)) < 1)}[shape]
+    inside = {
+        'disc': x**2 + y**2 < 1,
+        'square': np.maximum(abs(x), abs(y)) < 1,
+        'triangle': (abs(y) < 1) & (2 * abs(x) < 1 + y),
+        'cross': (np.minimum(abs(x), abs(y)) < 1 / 3) & (np.maximum(abs(x), abs(y)) < 1),
+    }[shape]
     return inside.reshape(SIDE, FINE, SIDE, FINE).mean((1, 3))
 
 
@@ -97,8 +101,11 @@ def gated(channels, in_channels):
     return layers
 
 
-NETWORKS = {'add': {'fusion': 'add'}, 'se': {'fusion': 'add', 'block': partial(PreActBlock, second=gated)},
-            'aff': {'fusion': 'aff'}}
+NETWORKS = {
+    'add': {'fusion': 'add'},
+    'se': {'fusion': 'add', 'block': partial(PreActBlock, second=gated)},
+    'aff': {'fusion': 'aff'},
+}
 
 
 def train(name, seed, images, target, held_out, args):
@@ -109,9 +116,16 @@ def train(name, seed, images, target, held_out, args):
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True)
     batches = Batches(images, target, args.batch_size, MEAN, STD, train=True, flip=True, seed=seed)
-    fit(net, batches, Batches(*held_out, 100, MEAN, STD), RunFolder(folder, {}, keep=1),
-        Classification(len(SHAPES)), args.num_epochs,
-        learning_rate('cosine', args.lr, args.num_epochs, len(batches), 1), seed=seed)
+    fit(
+        net,
+        batches,
+        Batches(*held_out, 100, MEAN, STD),
+        RunFolder(folder, {}, keep=1),
+        Classification(len(SHAPES)),
+        args.num_epochs,
+        learning_rate('cosine', args.lr, args.num_epochs, len(batches), 1),
+        seed=seed,
+    )
     return net
 
 
@@ -133,24 +147,39 @@ def hits(net, images, target, boxes, layer, method):
 
 def play(net, images, target, boxes, method):
     """Rows of the table for a network: by layer and size of object."""
-    right = np.concatenate([net(mx.nd.array(normalise(part, MEAN, STD))).asnumpy().argmax(1)
-                            for part in np.array_split(images, max(1, len(images) // 100))]) == target
+    right = (
+        np.concatenate(
+            [
+                net(mx.nd.array(normalise(part, MEAN, STD))).asnumpy().argmax(1)
+                for part in np.array_split(images, max(1, len(images) // 100))
+            ]
+        )
+        == target
+    )
     sizes = boxes[:, 2] - boxes[:, 0]
     rows = []
     for where, layer in LAYERS.items():
         hit = hits(net, images, target, boxes, layer, method)
         for low, high in SIZES:
             chosen = (low <= sizes) & (sizes <= high)
-            rows.append({'layer': where, 'from': low, 'to': high, 'images': int(chosen.sum()),
-                         'accuracy': round(float(right[chosen].mean()), 4),
-                         'pointing': round(float(hit[chosen].mean()), 4),
-                         'area': round(float((sizes[chosen] ** 2).mean() / SIDE ** 2), 4),
-                         'centre': round(float(_inside(*2 * [SIDE / 2], boxes[chosen]).mean()), 4)})
+            rows.append(
+                {
+                    'layer': where,
+                    'from': low,
+                    'to': high,
+                    'images': int(chosen.sum()),
+                    'accuracy': round(float(right[chosen].mean()), 4),
+                    'pointing': round(float(hit[chosen].mean()), 4),
+                    'area': round(float((sizes[chosen] ** 2).mean() / SIDE**2), 4),
+                    'centre': round(float(_inside(*2 * [SIDE / 2], boxes[chosen]).mean()), 4),
+                }
+            )
     return rows
 
 
 def table(rows):
     """The rows in Markdown: pointing-game accuracy by size, the mean over the seeds, each seed's in parentheses."""
+
     def mean_of(chosen, key):
         values = [100 * row[key] for row in chosen]
         by_seed = f' ({", ".join(f"{value:.0f}" for value in values)})' if len(values) > 1 else ''
@@ -174,8 +203,9 @@ def table(rows):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1])
     parser.add_argument('--train-images', type=int, default=4000)
@@ -194,10 +224,13 @@ def main(argv):
     for seed in args.seeds:
         for name in args.networks:
             net = train(name, seed, images, target, (test_images, test_target), args)
-            rows += [{'network': name, 'seed': seed, 'method': args.method, **row}
-                     for row in play(net, test_images, test_target, boxes, args.method)]
-            with atomic(args.save_dir / 'pointing_game.csv') as partial_path, \
-                    open(partial_path, 'w', encoding='utf-8', newline='') as file:
+            rows += [
+                {'network': name, 'seed': seed, 'method': args.method, **row}
+                for row in play(net, test_images, test_target, boxes, args.method)
+            ]
+            with atomic(args.save_dir / 'pointing_game.csv') as partial_path, open(
+                partial_path, 'w', encoding='utf-8', newline=''
+            ) as file:
                 writer = csv.DictWriter(file, rows[0])
                 writer.writeheader()
                 writer.writerows(rows)

@@ -6,6 +6,7 @@ On random images. The time is the processor time of a forward pass of the hybrid
 the rounds. The shares are of the network called eagerly, as a hybridized one's profile has many operators in one row:
 of each operator the least total of a round counts, which other processes disturb least.
 """
+
 import argparse
 import json
 import statistics
@@ -17,8 +18,17 @@ from mxnet import profiler
 
 from model_zoo import get_model, model_info
 
-COMPARATORS = ['resnet101', 'se_resnet101', 'eca_resnet101', 'aa_resnet101', 'ge_theta_plus_resnet101',
-               'lip_resnet101', 'sk_resnet50', 'aff_resnet50', 'iaff_resnet50']
+COMPARATORS = [
+    'resnet101',
+    'se_resnet101',
+    'eca_resnet101',
+    'aa_resnet101',
+    'ge_theta_plus_resnet101',
+    'lip_resnet101',
+    'sk_resnet50',
+    'aff_resnet50',
+    'iaff_resnet50',
+]
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--networks', nargs='+', default=COMPARATORS, metavar='NAME')
@@ -70,5 +80,5 @@ for network in args.networks:
     spent, found = measure(network)
     whole = sum(found.values())
     shares = sorted(((100 * value / whole, operator) for operator, value in found.items()), reverse=True)
-    largest = ', '.join(f'{operator} {share:.1f} %' for share, operator in shares[:args.top])
+    largest = ', '.join(f'{operator} {share:.1f} %' for share, operator in shares[: args.top])
     print(f'| {network} | {1e3 * spent:.0f} | {largest} |', flush=True)

@@ -4,6 +4,7 @@
 
 Each picture is the page down to the sections of the networks, cut into columns that stand side by side.
 """
+
 import io
 import shutil
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from model_zoo.report import write_report
+from model_zoo.pictures.page import write_report
 
 # Name, width of the window, number of columns, scale of the picture.
 WINDOWS = (('desktop', 1280, 3, 0.5), ('phone', 375, 6, 0.78))

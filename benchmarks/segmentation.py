@@ -12,6 +12,7 @@ What else is given goes to train_stopsign.py. A run that is there is gone on wit
 An object's pixels are counted in its box, widened by half its longer side all around, without those of other objects;
 they are added up over the objects of a size, and their mIoU is the mean of background and object.
 """
+
 import argparse
 import csv
 import json
@@ -25,15 +26,15 @@ from pycocotools import mask as run_lengths
 
 import train_stopsign
 from gluon_aff.data.coco import CocoSegmentation
-from gluon_aff.data.segmentation import IGNORED, overlay
+from gluon_aff.data.masks import IGNORED, overlay
 from gluon_aff.files import atomic
 from gluon_aff.train import Segmentation, run_script
 from model_zoo import model_info
-from model_zoo.trained import open_trained
+from model_zoo.loading import open_trained
 
-BOUNDS = (16, 32, 64, 128)      # between the sizes: pixels of the longer side of an object's box
+BOUNDS = (16, 32, 64, 128)  # between the sizes: pixels of the longer side of an object's box
 SIZES = ('< 16', '16-32', '32-64', '64-128', '>= 128')
-SIDE, LINE = 192, 16            # pixels of an image and of a title in the picture
+SIDE, LINE = 192, 16  # pixels of an image and of a title in the picture
 
 
 def objects(path, category):
@@ -60,8 +61,10 @@ def count_object(box, mask, truth, guess):
     """The same, around one object."""
     left, top, wide, high = box
     margin = max(wide, high) / 2
-    window = (slice(max(int(top - margin), 0), int(np.ceil(top + high + margin))),
-              slice(max(int(left - margin), 0), int(np.ceil(left + wide + margin))))
+    window = (
+        slice(max(int(top - margin), 0), int(np.ceil(top + high + margin))),
+        slice(max(int(left - margin), 0), int(np.ceil(left + wide + margin))),
+    )
     others = (truth == 1) & ~mask
     return count(np.where(others, IGNORED, truth)[window], guess[window])
 
@@ -89,9 +92,8 @@ def picture(models, data, shown):
         for row, number in enumerate(shown):
             image, mask = data[data.ids.index(number)]
             mask = models[name].segment(image) if name in models else mask
-            drawn.paste(overlay(image, mask).resize((SIDE, SIDE), Image.LANCZOS),
-                        (column * SIDE, LINE + row * SIDE))
-    return drawn.quantize(256)      # a third of the bytes
+            drawn.paste(overlay(image, mask).resize((SIDE, SIDE), Image.LANCZOS), (column * SIDE, LINE + row * SIDE))
+    return drawn.quantize(256)  # a third of the bytes
 
 
 def write_csv(rows, path):
@@ -123,10 +125,18 @@ def main(argv=None):
         best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
         models[name] = open_trained(folder)
         whole, sizes = evaluate(models[name], data, found)
-        rows.append({'network': name, 'parameters': f'{model_info(name).parameters:,}', 'best epoch': best['epoch'],
-                     'mIoU': f'{miou(whole):.3f}',
-                     **{f'{size} px ({n})': f'{miou(pixels):.3f}' if pixels.any() else '-'
-                        for size, n, pixels in zip(SIZES, numbers, sizes)}})
+        rows.append(
+            {
+                'network': name,
+                'parameters': f'{model_info(name).parameters:,}',
+                'best epoch': best['epoch'],
+                'mIoU': f'{miou(whole):.3f}',
+                **{
+                    f'{size} px ({n})': f'{miou(pixels):.3f}' if pixels.any() else '-'
+                    for size, n, pixels in zip(SIZES, numbers, sizes)
+                },
+            }
+        )
     cells = [list(rows[0]), ['---'] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     print('', *(f'| {" | ".join(row)} |' for row in cells), sep='\n')
     if args.csv:

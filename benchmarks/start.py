@@ -1,7 +1,8 @@
 """What gluon_aff_compat.pth costs at each start of Python, where MXNet is not imported: with it and without, in turns.
 
-    python -m benchmarks.start
+python -m benchmarks.start
 """
+
 import shutil
 import statistics
 import subprocess
@@ -35,8 +36,10 @@ def main():
                 (folder / 'gluon_aff').symlink_to(installed / 'gluon_aff')
         times = [(start(without), start(with_it)) for _ in range(RUNS)]
     medians = [statistics.median(column) for column in zip(*times)]
-    print(f'medians of {RUNS} starts: {medians[0]:.1f} ms without, {medians[1]:.1f} ms with; '
-          f'{statistics.median(b - a for a, b in times):.1f} ms more')
+    print(
+        f'medians of {RUNS} starts: {medians[0]:.1f} ms without, {medians[1]:.1f} ms with; '
+        f'{statistics.median(b - a for a, b in times):.1f} ms more'
+    )
 
 
 if __name__ == '__main__':

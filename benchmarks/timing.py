@@ -1,4 +1,5 @@
 """What the benchmarks share: taking turns in one process, peak memory, and the figures of a training step."""
+
 import re
 import statistics
 import subprocess
@@ -10,8 +11,10 @@ import mxnet as mx
 from mxnet import autograd, gluon
 
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
-CLOCK_HELP = ('wall-clock time, or the processor time of this process, which other processes disturb less; '
-              'use cpu with OMP_NUM_THREADS=1 only, as threads that wait count')
+CLOCK_HELP = (
+    'wall-clock time, or the processor time of this process, which other processes disturb less; '
+    'use cpu with OMP_NUM_THREADS=1 only, as threads that wait count'
+)
 
 
 def interleaved(steps, rounds, warm_up=2, clock='wall'):
@@ -43,6 +46,7 @@ def training_step(net, data, label):
             value = loss(net(data), label)
         value.backward()
         trainer.step(data.shape[0])
+
     return step
 
 
@@ -53,7 +57,7 @@ def peak_memory():
 
 def memory_of(make, calls=3):
     """MiB that what make() gives takes at most, in its first calls, above what the process took before."""
-    Path('/proc/self/clear_refs').write_text('5')       # the peak is now what is resident
+    Path('/proc/self/clear_refs').write_text('5')  # the peak is now what is resident
     before, step = peak_memory(), make()
     for _ in range(calls):
         step()
@@ -63,6 +67,12 @@ def memory_of(make, calls=3):
 
 def in_a_process(*command, **kwargs):
     """The number that a benchmark prints last in a process of its own."""
-    out = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                         timeout=600, check=True, **kwargs)
+    out = subprocess.run(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=600,
+        check=True,
+        **kwargs,
+    )
     return float(out.stdout.split()[-1])

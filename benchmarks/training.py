@@ -11,6 +11,7 @@ aff'). Give them a run of their own: threads of two libraries in one process are
 that of three steps in a process of its own, above what the process took before the network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
+
 import argparse
 import json
 import statistics
@@ -23,35 +24,51 @@ from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, memory_of, tim
 
 import gluon_aff
 import model_zoo
-from gluon_aff.compiled import compiled
+from gluon_aff.layers.kernels import compiled
 
 try:
     import in_torch
 except ModuleNotFoundError:
     in_torch = None
 
-NETWORKS = {'cifar_resnet8_w1': ('cifar_add_resnet8', {'width': 1}, 128, 32),
-            'cifar_resnet8_w4': ('cifar_add_resnet8', {'width': 4}, 128, 32),
-            'resnet50': ('add_resnet50', {}, 8, 224)}
-FORMS = {'add': 'add', 'aff': 'aff', 'iaff': 'iaff', 'plain aff': 'aff', 'plain iaff': 'iaff',
-         **{f'obvious {name}': make for name, make in OBVIOUS.items()}}
+NETWORKS = {
+    'cifar_resnet8_w1': ('cifar_add_resnet8', {'width': 1}, 128, 32),
+    'cifar_resnet8_w4': ('cifar_add_resnet8', {'width': 4}, 128, 32),
+    'resnet50': ('add_resnet50', {}, 8, 224),
+}
+FORMS = {
+    'add': 'add',
+    'aff': 'aff',
+    'iaff': 'iaff',
+    'plain aff': 'aff',
+    'plain iaff': 'iaff',
+    **{f'obvious {name}': make for name, make in OBVIOUS.items()},
+}
 FUSIONS = {**{name: name for name in gluon_aff.FUSIONS}, **FORMS}
 LAYOUTS = {'torch': False, 'torch channels last': True}
-TORCH = {f'{layout} {name}': (fusion, last) for layout, last in LAYOUTS.items()
-         for name, fusion in in_torch.FUSIONS.items()} if in_torch else {}
+TORCH = (
+    {
+        f'{layout} {name}': (fusion, last)
+        for layout, last in LAYOUTS.items()
+        for name, fusion in in_torch.FUSIONS.items()
+    }
+    if in_torch
+    else {}
+)
 MODES = ('training', 'inference')
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
-parser.add_argument('--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=list(FORMS),
-                    help=f'default: {", ".join(FORMS)}')
+parser.add_argument(
+    '--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=list(FORMS), help=f'default: {", ".join(FORMS)}'
+)
 parser.add_argument('--batch-size', type=int, help='default 128 for CIFAR networks, 8 for resnet50')
 parser.add_argument('--rounds', type=int, default=7, help='steps of each network, after two to warm up')
 parser.add_argument('--clock', choices=CLOCKS, default='wall', help=CLOCK_HELP)
 parser.add_argument('--only', choices=MODES, help='time one of the two')
 parser.add_argument('--no-memory', action='store_true', help='leave the peak memory out')
 parser.add_argument('--operators', action='store_true', help='report the share of time by operator instead')
-parser.add_argument('--memory-of', choices=MODES, help=argparse.SUPPRESS)       # what a process of its own is told
+parser.add_argument('--memory-of', choices=MODES, help=argparse.SUPPRESS)  # what a process of its own is told
 args = parser.parse_args()
 
 
@@ -68,7 +85,7 @@ def make(network, fusion, x, **hybridize):
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True, **hybridize)
     with compiled(None if fusion in gluon_aff.FUSIONS else False):
-        net(x)          # traced here
+        net(x)  # traced here
     return net
 
 
@@ -77,16 +94,27 @@ def calls(network, fusion, x, label):
     if fusion in TORCH:
         block, last = TORCH[fusion]
         net = (in_torch.cifar_resnet8 if network.startswith('cifar') else in_torch.resnet50)(
-            block, **NETWORKS[network][1])
-        return {'training': in_torch.training_step(net, x.asnumpy(), label.asnumpy(), last),
-                'inference': in_torch.inference(net, x.asnumpy(), channels_last=last)}
+            block, **NETWORKS[network][1]
+        )
+        return {
+            'training': in_torch.training_step(net, x.asnumpy(), label.asnumpy(), last),
+            'inference': in_torch.inference(net, x.asnumpy(), channels_last=last),
+        }
     net = make(network, fusion, x)
     return {'training': training_step(net, x, label), 'inference': lambda: net(x)}
 
 
 def memory(network, fusion, mode):
-    return in_a_process(__file__, '--networks', network, '--fusions', fusion, '--memory-of', mode,
-                        *(['--batch-size', args.batch_size] if args.batch_size else []))
+    return in_a_process(
+        __file__,
+        '--networks',
+        network,
+        '--fusions',
+        fusion,
+        '--memory-of',
+        mode,
+        *(['--batch-size', args.batch_size] if args.batch_size else []),
+    )
 
 
 def report(network, mode, seconds, batch):
@@ -119,8 +147,9 @@ def operators(network, steps=3, shown=24):
         step = training_step(net, x, label)
         interleaved({fusion: step}, 0)
         with tempfile.TemporaryDirectory() as folder:
-            profiler.set_config(profile_symbolic=True, profile_imperative=True, aggregate_stats=True,
-                                filename=f'{folder}/profile.json')
+            profiler.set_config(
+                profile_symbolic=True, profile_imperative=True, aggregate_stats=True, filename=f'{folder}/profile.json'
+            )
             profiler.set_state('run')
             for _ in range(steps):
                 step()
@@ -129,9 +158,11 @@ def operators(network, steps=3, shown=24):
             by_operator = json.loads(profiler.dumps(reset=True, format='json'))['Time']['operator']
         times[fusion] = {name: each['Total'] / steps for name, each in by_operator.items()}
     totals = {fusion: sum(each.values()) for fusion, each in times.items()}
-    names = sorted({name for each in times.values() for name in each},
-                   key=lambda name: -max(each.get(name, 0) for each in times.values()))
-    print(f'\n{network}, % of the operators\' time\n\n| operator | {" | ".join(times)} |')
+    names = sorted(
+        {name for each in times.values() for name in each},
+        key=lambda name: -max(each.get(name, 0) for each in times.values()),
+    )
+    print(f"\n{network}, % of the operators' time\n\n| operator | {' | '.join(times)} |")
     print('|---' * (len(times) + 1) + '|')
     print(f'| all, ms | {" | ".join(f"{total:.1f}" for total in totals.values())} |')
     for name in names[:shown]:

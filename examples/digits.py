@@ -6,6 +6,7 @@ Starts from fashion_mnist_aff_resnet8, whose parameters are shipped, names artic
 to scikit-learn's 1,797 handwritten digits, of which 360 are held out, exports it as MXNet's symbol and parameters,
 loads these without any of this project's code, and names the held-out digits.
 """
+
 import shlex
 import subprocess
 import sys
@@ -44,19 +45,20 @@ command(f'train_cifar.py --model fashion_mnist_aff_resnet8 --use-pretrained --sa
 command(f'-m model_zoo export {RUN} -o {RUN}/export')
 
 data = digits()
-symbol, parameters = (str(TOP / RUN / 'export' / f'fashion_mnist_aff_resnet8-{end}')
-                      for end in ('symbol.json', '0000.params'))
+symbol, parameters = (
+    str(TOP / RUN / 'export' / f'fashion_mnist_aff_resnet8-{end}') for end in ('symbol.json', '0000.params')
+)
 net = gluon.SymbolBlock.imports(symbol, ['data'], parameters)
 accuracy = evaluate(net, Batches(*data.test, 60, data.mean, data.std), [mx.cpu()], Classification(10))['accuracy']
 
 save_pictures(RUN / 'held-out', data.test[0][..., 0], [str(label) for label in data.test[1]])
 command(f'-m model_zoo predict {RUN} {RUN}/held-out --top-k 1')
 
-print(f'''
+print(f"""
 The exported symbol, re-imported, names {accuracy:.2%} of {len(data.test[1])} held-out digits rightly.
   {RUN}/best.params, model.json, log.txt    the best epoch, what it is, how it got there; curves.png shows it
   {RUN}/export/                             symbol and parameters, for SymbolBlock.imports or any MXNet binding
   {RUN}/clothing/, {RUN}/held-out/  the pictures; try your own:
-  .venv/bin/python -m model_zoo predict {RUN} IMAGE''')
+  .venv/bin/python -m model_zoo predict {RUN} IMAGE""")
 if accuracy < WANTED:
     sys.exit(f'That is below the {WANTED:.0%} that this demonstration stands for.')

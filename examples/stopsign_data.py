@@ -6,6 +6,7 @@ The photographs are scikit-learn's two and, where they are installed, seven of s
 (``pip install --no-deps scikit-image==0.21.0 foolbox==3.3.4`` suffices); or those of --photographs.
 Training and validation images show different photographs. Red discs and squares are drawn, too, which are no signs.
 """
+
 import argparse
 import importlib.util
 import json
@@ -15,19 +16,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_aff.data.folders import usable_images
+from gluon_aff.data.class_folders import usable_images
 from gluon_aff.data.images import read_image
 from gluon_aff.errors import in_words, positive
 from gluon_aff.text import printable
 
-SIZE = (256, 256)               # width, height of an image
-SMALLEST, LARGEST = 8, 200      # of the signs' height, in pixels
-FINE = 4                        # points of a pixel, to the side, at which a shape's edge is counted
-CATEGORIES = [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}]       # COCO's ids
-PACKAGES = (('sklearn', 'datasets/images', ('china.jpg', 'flower.jpg')),
-            ('skimage', 'data', ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg',
-                                 'brick.png', 'gravel.png')),
-            ('foolbox', 'data', ('imagenet_*.jpg',)))
+SIZE = (256, 256)  # width, height of an image
+SMALLEST, LARGEST = 8, 200  # of the signs' height, in pixels
+FINE = 4  # points of a pixel, to the side, at which a shape's edge is counted
+CATEGORIES = [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}]  # COCO's ids
+PACKAGES = (
+    ('sklearn', 'datasets/images', ('china.jpg', 'flower.jpg')),
+    (
+        'skimage',
+        'data',
+        ('astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'rocket.jpg', 'brick.png', 'gravel.png'),
+    ),
+    ('foolbox', 'data', ('imagenet_*.jpg',)),
+)
 
 
 def photographs():
@@ -122,7 +128,7 @@ def make(folder, split, photos, count, seed):
         taken = []
         for kind in ['sign'] * random.randint(1, 4) + ['other'] * random.randint(0, 3):
             height = np.exp(random.uniform(np.log(SMALLEST), np.log(LARGEST)))
-            reach = 0.75 * height       # a square's corners, and some room
+            reach = 0.75 * height  # a square's corners, and some room
             centre = [random.uniform(min(reach, side / 2), max(side - reach, side / 2)) for side in SIZE]
             if any(np.hypot(*np.subtract(centre, other)) < reach + space for other, space in taken):
                 continue
@@ -132,10 +138,17 @@ def make(folder, split, photos, count, seed):
                 continue
             corners = draw_sign(image, centre, height, random.uniform(-0.15, 0.15), random)
             low, high = corners.min(0), corners.max(0)
-            annotations.append({'id': len(annotations) + 1, 'image_id': number + 1, 'category_id': 13, 'iscrowd': 0,
-                                'segmentation': [[round(float(v), 3) for v in corners.ravel()]],
-                                'bbox': [float(v) for v in (*low, *(high - low))],
-                                'area': float(2 * (np.sqrt(2) - 1) * height ** 2)})
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': number + 1,
+                    'category_id': 13,
+                    'iscrowd': 0,
+                    'segmentation': [[round(float(v), 3) for v in corners.ravel()]],
+                    'bbox': [float(v) for v in (*low, *(high - low))],
+                    'area': float(2 * (np.sqrt(2) - 1) * height**2),
+                }
+            )
         name = f'{number + 1:06d}.png'
         image.save(Path(folder) / split / name)
         images.append({'id': number + 1, 'file_name': name, 'width': SIZE[0], 'height': SIZE[1]})
@@ -147,7 +160,7 @@ def make(folder, split, photos, count, seed):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('folder')
-    parser.add_argument('--photographs', metavar='DIR', help='folder of photographs in place of the packages\' own')
+    parser.add_argument('--photographs', metavar='DIR', help="folder of photographs in place of the packages' own")
     parser.add_argument('--train', type=int, default=160, metavar='N', help='training images')
     parser.add_argument('--val', type=int, default=60, metavar='N', help='validation images')
     parser.add_argument('--seed', type=int, default=0)

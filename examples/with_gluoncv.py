@@ -1,7 +1,8 @@
 """Run a script of GluonCV's, unmodified, with our networks known to it by name.
 
-    python examples/with_gluoncv.py SCRIPT.py --model iaff_resnet50 ...
+python examples/with_gluoncv.py SCRIPT.py --model iaff_resnet50 ...
 """
+
 import os
 import runpy
 import sys

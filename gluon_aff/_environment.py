@@ -1,4 +1,5 @@
 """Refuses an environment that MXNet 1.x cannot run in, before MXNet does so less clearly; and a missing GluonCV."""
+
 from __future__ import annotations
 
 import re
@@ -14,22 +15,29 @@ GLUONCV = '>=0.10.5,<0.11'
 def check_environment(python=sys.version_info, numpy_version=None):
     """Raise one clear ImportError where Python, NumPy or MXNet is missing or out of range."""
     if tuple(python[:2]) < (3, 8):
-        raise ImportError(f'gluon_aff needs Python 3.8 or newer, and this is Python {python[0]}.{python[1]}; '
-                          'make a virtual environment with a newer one.')
+        raise ImportError(
+            f'gluon_aff needs Python 3.8 or newer, and this is Python {python[0]}.{python[1]}; '
+            'make a virtual environment with a newer one.'
+        )
     if numpy_version is None:
         import numpy
+
         numpy_version = numpy.__version__
     numpy_version = tuple(int(part) for part in numpy_version.split('.')[:2])
     if not (1, 23) <= numpy_version < (3, 0):
-        raise ImportError(f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, numpy_version))} is installed; '
-                          "run: pip install 'numpy>=1.23,<3'")
+        raise ImportError(
+            f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, numpy_version))} is installed; '
+            "run: pip install 'numpy>=1.23,<3'"
+        )
     compat.enable_at_start()
     try:
         import mxnet  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name == 'mxnet':
-            raise ImportError(f'gluon_aff needs MXNet 1.9; run: {install_line(python)} (or with one of the extras '
-                              'cu101, cu102, cu110, cu112, cu115, cu117 and their mxnet-cuNNN for a GPU).') from None
+            raise ImportError(
+                f'gluon_aff needs MXNet 1.9; run: {install_line(python)} (or with one of the extras '
+                'cu101, cu102, cu110, cu112, cu115, cu117 and their mxnet-cuNNN for a GPU).'
+            ) from None
         if compat.switched_off():
             raise _switched_off(python, numpy_version) from None
         raise
@@ -38,8 +46,10 @@ def check_environment(python=sys.version_info, numpy_version=None):
             raise _switched_off(python, numpy_version) from None
         raise
     except OSError as error:
-        raise ImportError(f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
-                          'packages libgomp1 and libquadmath0 have those of its CPU build.') from None
+        raise ImportError(
+            f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
+            'packages libgomp1 and libquadmath0 have those of its CPU build.'
+        ) from None
 
 
 def install_line(python=sys.version_info):
@@ -50,8 +60,10 @@ def install_line(python=sys.version_info):
 
 
 def _switched_off(python, numpy_version):
-    return ImportError(f'MXNet cannot be imported on Python {python[0]}.{python[1]} with NumPy '
-                       f'{".".join(map(str, numpy_version))} while {compat.SWITCH}=0 is set; unset it.')
+    return ImportError(
+        f'MXNet cannot be imported on Python {python[0]}.{python[1]} with NumPy '
+        f'{".".join(map(str, numpy_version))} while {compat.SWITCH}=0 is set; unset it.'
+    )
 
 
 def check_gluoncv():
@@ -60,8 +72,9 @@ def check_gluoncv():
         # Not gluoncv.__version__, which says 0.11.0 in the release 0.10.5.post0.
         version = metadata.version('gluoncv')
         if not (0, 10, 5) <= tuple(map(int, re.findall(r'\d+', version)[:3])) < (0, 11):
-            raise ImportError(f'This works with GluonCV {GLUONCV}, and {version} is installed; '
-                              f"run: pip install 'gluoncv{GLUONCV}'")
+            raise ImportError(
+                f"This works with GluonCV {GLUONCV}, and {version} is installed; run: pip install 'gluoncv{GLUONCV}'"
+            )
         import gluoncv  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != 'gluoncv':

@@ -7,6 +7,7 @@ calls it at every start of Python; set ``GLUON_AFF_COMPAT=0`` to switch that off
 The file needs nothing of the project: copied beside a script, ``import compat; compat.enable()`` lets that script
 ``import mxnet``.
 """
+
 import os
 import sys
 
@@ -16,23 +17,45 @@ PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
 SWITCH = 'GLUON_AFF_COMPAT'
 
 # Dropped numpy attributes, and the names that replace them, which are looked up only on request.
-NUMPY_ALIASES = {'Inf': 'inf', 'Infinity': 'inf', 'infty': 'inf', 'PINF': 'inf', 'NAN': 'nan', 'NaN': 'nan',
-                 'alltrue': 'all', 'sometrue': 'any', 'product': 'prod', 'cumproduct': 'cumprod', 'round_': 'round',
-                 'float_': 'float64', 'complex_': 'complex128', 'unicode_': 'str_', 'string_': 'bytes_',
-                 'row_stack': 'vstack', 'trapz': 'trapezoid'}
+NUMPY_ALIASES = {
+    'Inf': 'inf',
+    'Infinity': 'inf',
+    'infty': 'inf',
+    'PINF': 'inf',
+    'NAN': 'nan',
+    'NaN': 'nan',
+    'alltrue': 'all',
+    'sometrue': 'any',
+    'product': 'prod',
+    'cumproduct': 'cumprod',
+    'round_': 'round',
+    'float_': 'float64',
+    'complex_': 'complex128',
+    'unicode_': 'str_',
+    'string_': 'bytes_',
+    'row_stack': 'vstack',
+    'trapz': 'trapezoid',
+}
 BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int, 'complex': complex, 'object': object, 'str': str}
 # In NumPy 1.20 to 1.23, too, these functions only raise an error.
 FINANCIAL = frozenset(('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
 
 # Replacements in the source of modules, in which `_compat` is this module.
-DISTUTILS = tuple((f'from distutils.version import {name}', f'{name} = _compat.{name}')
-                  for name in ('LooseVersion', 'StrictVersion'))
-ONNX = (('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
-        ('from onnx import helper, mapping, shape_inference',
-         'from onnx import helper, shape_inference; mapping = _compat.OnnxMapping()'),
-        ('from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE',
-         'TENSOR_TYPE_TO_NP_TYPE = _compat.OnnxMapping().TENSOR_TYPE_TO_NP_TYPE'),
-        ('onnx.mapping.', '_compat.OnnxMapping().'))
+DISTUTILS = tuple(
+    (f'from distutils.version import {name}', f'{name} = _compat.{name}') for name in ('LooseVersion', 'StrictVersion')
+)
+ONNX = (
+    ('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
+    (
+        'from onnx import helper, mapping, shape_inference',
+        'from onnx import helper, shape_inference; mapping = _compat.OnnxMapping()',
+    ),
+    (
+        'from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE',
+        'TENSOR_TYPE_TO_NP_TYPE = _compat.OnnxMapping().TENSOR_TYPE_TO_NP_TYPE',
+    ),
+    ('onnx.mapping.', '_compat.OnnxMapping().'),
+)
 EDITS = {
     'mxnet.numpy_dispatch_protocol': DISTUTILS,
     'mxnet.numpy_op_fallback': DISTUTILS,
@@ -43,8 +66,12 @@ EDITS = {
     # Operators get their settings as strings.
     'mxnet._ctypes.ndarray': (('str(s)', '_compat.text(s)'), ('str(val)', '_compat.text(val)')),
     'mxnet._ctypes.symbol': (('str(s)', '_compat.text(s)'), ('str(v)', '_compat.text(v)')),
-    'mxnet.symbol.symbol': (('str(value)', '_compat.text(value)'), ('str(shape)', '_compat.text(shape)'),
-                            ('= str(v)', '= _compat.text(v)'), ('(str(val))', '(_compat.text(val))')),
+    'mxnet.symbol.symbol': (
+        ('str(value)', '_compat.text(value)'),
+        ('str(shape)', '_compat.text(shape)'),
+        ('= str(v)', '= _compat.text(v)'),
+        ('(str(val))', '(_compat.text(val))'),
+    ),
     'mxnet.kvstore.base': (('str(v)', '_compat.text(v)'),),
     'mxnet.io.io': (('str(val)', '_compat.text(val)'),),
     'mxnet.ndarray.sparse': (('spsp.csr.csr_matrix', 'spsp.csr_matrix'),),
@@ -100,7 +127,7 @@ def _prepare():
     try:
         import numpy
     except ImportError:
-        return False        # MXNet will say so itself
+        return False  # MXNet will say so itself
     version = tuple(int(part) for part in numpy.__version__.split('.')[:2])
     if version >= (1, 24):
         _answer_for_packages(numpy)
@@ -110,7 +137,7 @@ def _prepare():
 def _answer_for_packages(numpy):
     original = numpy.__getattr__
 
-    def __getattr__(name):          # noqa: N807
+    def __getattr__(name):  # noqa: N807
         if sys._getframe(1).f_globals.get('__name__', '').partition('.')[0] in PACKAGES:
             value = _dropped(numpy, name)
             if value is not None:
@@ -127,12 +154,19 @@ def _dropped(numpy, name):
     if name in NUMPY_ALIASES:
         return getattr(numpy, NUMPY_ALIASES[name])
     if name in FINANCIAL:
+
         def removed(*args, **kwargs):
             raise RuntimeError(f'NumPy has removed {name}; numpy_financial has it.')
+
         return removed
-    return {'NINF': -numpy.inf, 'PZERO': 0.0, 'NZERO': -0.0, 'compat': _NumpyCompat,
-            'in1d': lambda ar1, ar2, **options: numpy.isin(ar1, ar2, **options).ravel(),
-            'msort': lambda a: numpy.sort(a, axis=0)}.get(name)
+    return {
+        'NINF': -numpy.inf,
+        'PZERO': 0.0,
+        'NZERO': -0.0,
+        'compat': _NumpyCompat,
+        'in1d': lambda ar1, ar2, **options: numpy.isin(ar1, ar2, **options).ravel(),
+        'msort': lambda a: numpy.sort(a, axis=0),
+    }.get(name)
 
 
 class _NumpyCompat:
@@ -174,6 +208,7 @@ def _plain(value):
     if isinstance(value, (tuple, list)):
         return type(value)(map(_plain, value)) if type(value) in (tuple, list) else tuple(map(_plain, value))
     import numpy
+
     return value.item() if isinstance(value, numpy.generic) else value
 
 
@@ -182,9 +217,11 @@ class LooseVersion:
 
     def __init__(self, version):
         import re
+
         self.vstring = str(version)
-        self.version = [int(part) if part.isdigit() else part
-                        for part in re.findall(r'\d+|[a-z]+', self.vstring.lower())]
+        self.version = [
+            int(part) if part.isdigit() else part for part in re.findall(r'\d+|[a-z]+', self.vstring.lower())
+        ]
 
     def _key(self):
         # A word (a pre-release) comes before a number.
@@ -223,12 +260,13 @@ class OnnxMapping:
     """The two tables of onnx.mapping, which onnx 1.19 dropped."""
 
     @property
-    def NP_TYPE_TO_TENSOR_TYPE(self):   # noqa: N802
+    def NP_TYPE_TO_TENSOR_TYPE(self):  # noqa: N802
         return _NumpyTypes()
 
     @property
-    def TENSOR_TYPE_TO_NP_TYPE(self):   # noqa: N802
+    def TENSOR_TYPE_TO_NP_TYPE(self):  # noqa: N802
         from onnx import helper
+
         return {number: helper.tensor_dtype_to_np_dtype(number) for number in helper.get_all_tensor_dtypes()}
 
 
@@ -236,4 +274,5 @@ class _NumpyTypes:
     def __getitem__(self, dtype):
         import numpy
         from onnx import helper
+
         return helper.np_dtype_to_tensor_dtype(numpy.dtype(dtype))

@@ -3,6 +3,7 @@
 On requests (which MXNet and GluonCV bring, as they do portalocker and tqdm); pooch would verify and retry, but cannot
 resume.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -15,10 +16,10 @@ from tqdm import tqdm
 
 __all__ = ['DownloadError', 'digest', 'fetch']
 
-ATTEMPTS = 6            # in a row without a byte more
-TIMEOUT = (5, 30)       # seconds to connect, and between two pieces
-PIECE = 1 << 14         # at most what a dropped line loses
-LIMIT = 1 << 30         # bytes of a file whose size is not known; the largest one here has 170 MB
+ATTEMPTS = 6  # in a row without a byte more
+TIMEOUT = (5, 30)  # seconds to connect, and between two pieces
+PIECE = 1 << 14  # at most what a dropped line loses
+LIMIT = 1 << 30  # bytes of a file whose size is not known; the largest one here has 170 MB
 
 
 class DownloadError(OSError):
@@ -91,10 +92,11 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
     DownloadError
         If no address gives the file with this digest, or it cannot be written.
     """
+
     def right(file):
         return os.path.isfile(file) and any(digest(file, each) == it for each, it in ((kind, wanted), *also))
 
-    if right(path):     # a folder that cannot be written will do
+    if right(path):  # a folder that cannot be written will do
         return
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -107,14 +109,16 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
                 _download(urls, path, kind, wanted, right, limit or LIMIT)
             os.replace(path + '.part', path)
     except portalocker.exceptions.LockException:
-        raise DownloadError(f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
-                            's, then end that one, or its file system has no locks, then give another folder.'
-                            ) from None
+        raise DownloadError(
+            f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
+            's, then end that one, or its file system has no locks, then give another folder.'
+        ) from None
     except DownloadError:
         raise
     except OSError as error:
-        raise DownloadError(f'{path} cannot be written ({error.strerror or error}); make room for it, or give another '
-                            'folder.') from None
+        raise DownloadError(
+            f'{path} cannot be written ({error.strerror or error}); make room for it, or give another folder.'
+        ) from None
 
 
 def _download(urls, path, kind, wanted, right, limit):
@@ -122,7 +126,7 @@ def _download(urls, path, kind, wanted, right, limit):
     part, reasons = path + '.part', []
     for url in urls:
         # Twice, since what an earlier attempt left may be the beginning of another file.
-        for resumed in ((True, False) if os.path.exists(part) else (False,)):
+        for resumed in (True, False) if os.path.exists(part) else (False,):
             try:
                 _from(url, part, limit)
             except (_RefusedError, _InterruptedError) as reason:
@@ -134,8 +138,10 @@ def _download(urls, path, kind, wanted, right, limit):
             os.remove(part)
             if not resumed:
                 reasons.append(f'{url} gave a file with {kind} {found}')
-    raise DownloadError(f'{os.path.basename(path)} could not be downloaded ({"; ".join(reasons)}). To use it '
-                        f'nevertheless, get the file with {kind} {wanted} and save it as {path}.')
+    raise DownloadError(
+        f'{os.path.basename(path)} could not be downloaded ({"; ".join(reasons)}). To use it '
+        f'nevertheless, get the file with {kind} {wanted} and save it as {path}.'
+    )
 
 
 def _from(url, part, limit):
@@ -150,7 +156,7 @@ def _from(url, part, limit):
             most = max(most, _size(part))
             if failed >= (interrupted.attempts if interrupted.attempts and most == begun else ATTEMPTS):
                 raise
-        time.sleep(min(2 ** failed / 4, 8))
+        time.sleep(min(2**failed / 4, 8))
 
 
 def _size(path):
@@ -159,7 +165,7 @@ def _size(path):
 
 def _piece_by_piece(url, part, limit):
     start = _size(part)
-    if start >= limit:      # of another file
+    if start >= limit:  # of another file
         os.remove(part)
         start = 0
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={start}-'} if start else {})}
@@ -168,7 +174,7 @@ def _piece_by_piece(url, part, limit):
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             status, sent = response.status_code, response.headers.get('Content-Range', '')
             if start and (status == 416 or status == 206 and not sent.startswith(f'bytes {start}-')):
-                os.remove(part)     # as long as the file, or longer, or the server cannot go on where it was told to
+                os.remove(part)  # as long as the file, or longer, or the server cannot go on where it was told to
                 raise _InterruptedError('the server sent another part than was asked for')
             if status >= 500 or status in (408, 429):
                 raise _InterruptedError(f'status {status}')
@@ -180,9 +186,15 @@ def _piece_by_piece(url, part, limit):
             total = start + int(length) if length else None
             if total is not None and total > limit:
                 raise _RefusedError(f'it has {total} bytes, more than the {limit} that are expected')
-            with open(part, 'r+b' if start else 'wb') as file, \
-                    tqdm(total=total, initial=start, unit='B', unit_scale=True, leave=False, disable=None,
-                         desc=os.path.basename(part)[:-len('.part')]) as bar:
+            with open(part, 'r+b' if start else 'wb') as file, tqdm(
+                total=total,
+                initial=start,
+                unit='B',
+                unit_scale=True,
+                leave=False,
+                disable=None,
+                desc=os.path.basename(part)[: -len('.part')],
+            ) as bar:
                 file.seek(start)
                 for piece in response.iter_content(PIECE):
                     if file.tell() + len(piece) > limit:
@@ -192,10 +204,11 @@ def _piece_by_piece(url, part, limit):
                     bar.update(len(piece))
                 if total is not None and file.tell() < total:
                     raise _InterruptedError(f'ended after {file.tell()} of {total} bytes')
-    except (ValueError, requests.exceptions.TooManyRedirects) as error:     # no address, or no HTTP answer
+    except (ValueError, requests.exceptions.TooManyRedirects) as error:  # no address, or no HTTP answer
         raise _RefusedError(str(error)) from None
     except requests.exceptions.RequestException as error:
         # A machine without a network shall be told so soon. While it waited to connect, the system asked three times.
         unheard = 1 if isinstance(error, requests.exceptions.ConnectTimeout) else 2
-        raise _InterruptedError(f'the connection failed ({type(error).__name__})',
-                                None if response is not None else unheard) from None
+        raise _InterruptedError(
+            f'the connection failed ({type(error).__name__})', None if response is not None else unheard
+        ) from None

@@ -1,4 +1,5 @@
 """Wording that the errors of both packages share."""
+
 from __future__ import annotations
 
 import difflib
@@ -38,9 +39,6 @@ def positive(name, value, or_zero=False):
     if isinstance(value, bool) or number < (0 if or_zero else 1):
         raise ValueError(f'{name} must be a positive whole number{" or 0" if or_zero else ""}, got {value!r}.')
     return number
-
-
-
 
 
 def check_booleans(**arguments):

@@ -3,6 +3,7 @@
 The writer holds a lock on what it writes to, and the system releases a process's locks however it ends. Where a
 file system has no locks, everything counts as in use, and stays.
 """
+
 from __future__ import annotations
 
 import glob
@@ -15,14 +16,14 @@ from itertools import count
 
 try:
     import fcntl
-except ModuleNotFoundError:     # on Windows
+except ModuleNotFoundError:  # on Windows
     fcntl = None
 
 __all__ = ['atomic', 'remove_abandoned', 'replace_folder', 'temporary_folder', 'write_whole']
 
-LOCK = '.lock'                              # in a temporary folder
-REPLACED = '.replaced-'                     # in one, what replace_folder() moved there
-PARTIAL = re.compile(r'\..+\.\d+\.part')    # of atomic()
+LOCK = '.lock'  # in a temporary folder
+REPLACED = '.replaced-'  # in one, what replace_folder() moved there
+PARTIAL = re.compile(r'\..+\.\d+\.part')  # of atomic()
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def atomic(path):
         except OSError:
             if not os.path.lexists(partial):
                 raise
-            continue        # another user's, or not a file
+            continue  # another user's, or not a file
         if descriptor is not None:
             break
     try:
@@ -90,7 +91,7 @@ def temporary_folder(parent, prefix):
     descriptor = None
     while descriptor is None:
         folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        with suppress(FileNotFoundError):       # another process removed it as abandoned
+        with suppress(FileNotFoundError):  # another process removed it as abandoned
             descriptor = _own(os.path.join(folder, LOCK))
     try:
         yield folder
@@ -119,14 +120,14 @@ def replace_folder(new, folder):
             if not os.path.isdir(folder):
                 raise
         kept = tempfile.mkdtemp(prefix=REPLACED, dir=os.path.dirname(new))
-        with suppress(FileNotFoundError):       # another process has just moved it
+        with suppress(FileNotFoundError):  # another process has just moved it
             os.rename(folder, os.path.join(kept, os.path.basename(folder)))
 
 
 def _remove(folder, ignore_errors=False):
     """Remove a temporary folder, once what was replaced but by nothing is back in its place."""
     for kept in glob.glob(os.path.join(glob.escape(folder), f'{REPLACED}*', '*')):
-        with suppress(OSError):     # something is there
+        with suppress(OSError):  # something is there
             os.rename(kept, os.path.join(os.path.dirname(folder), os.path.basename(kept)))
     shutil.rmtree(folder, ignore_errors)
 
@@ -152,7 +153,7 @@ def remove_abandoned(folder, prefix=None):
             continue
         try:
             descriptor = _own(held)
-        except OSError:     # another user's, or gone
+        except OSError:  # another user's, or gone
             continue
         if descriptor is not None:
             if prefix:
@@ -172,7 +173,7 @@ def _own(path):
             created = False
             try:
                 descriptor = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
-            except FileNotFoundError:       # renamed or removed meanwhile
+            except FileNotFoundError:  # renamed or removed meanwhile
                 continue
         try:
             if fcntl is None:
@@ -182,7 +183,7 @@ def _own(path):
                 return descriptor
             # Between opening and locking it, its owner renamed or removed it.
         except OSError as error:
-            if created and not isinstance(error, BlockingIOError):      # no locks here
+            if created and not isinstance(error, BlockingIOError):  # no locks here
                 return descriptor
             os.close(descriptor)
             return None
@@ -218,5 +219,7 @@ def write_whole(path, data):
 
 def cut_short(path, reason=None):
     """The OSError for a file that could not be written whole."""
-    return OSError(f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its disk, or '
-                   'name another folder.')
+    return OSError(
+        f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its disk, or '
+        'name another folder.'
+    )

@@ -4,6 +4,7 @@ whole or not at all.
 The format (ndarray.cc of MXNet 1.x, little-endian): a list magic and a reserved word, the number of arrays, the arrays,
 the number of names, the names. An array is a magic, its storage type, its shape, a device, a type, the values.
 """
+
 from __future__ import annotations
 
 import mmap
@@ -20,7 +21,7 @@ __all__ = ['read_parameters', 'write_parameters']
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 TYPES = dict(enumerate(map(np.dtype, ('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool'))))
-MAX_ARRAYS = 100_000        # a network of a thousand layers has some thousands
+MAX_ARRAYS = 100_000  # a network of a thousand layers has some thousands
 MAX_DIMENSIONS = 32
 MAX_NAME = 1024
 DENSE = 0
@@ -52,7 +53,7 @@ class _Reader:
 
     def count(self, smallest, what):
         """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
-        count, = self.take(LENGTH)
+        (count,) = self.take(LENGTH)
         if count > (self.size - self.position) // smallest:
             raise _DamagedError(f'it claims to hold {count} {what}, more than fit in it')
         if count > MAX_ARRAYS:
@@ -83,15 +84,15 @@ class _Reader:
         return np.ndarray(shape, dtype, self.buffer, self.skip(size * dtype.itemsize))
 
     def name(self):
-        size, = self.take(LENGTH)
+        (size,) = self.take(LENGTH)
         if size > MAX_NAME:
             raise _DamagedError(f'it holds a name of {size} bytes')
         start = self.skip(size)
         try:
-            name = str(self.buffer[start:self.position], 'utf-8')
+            name = str(self.buffer[start : self.position], 'utf-8')
         except UnicodeDecodeError:
             raise _DamagedError('it holds a name that is not UTF-8') from None
-        if not name.isprintable():      # MXNet cuts names at a zero byte
+        if not name.isprintable():  # MXNet cuts names at a zero byte
             raise _DamagedError(f'it holds a name with control characters, {name!r}')
         return name
 
@@ -177,7 +178,8 @@ def write_parameters(path, arrays):
             mx.nd.save(partial, arrays)
             written = read_parameters(partial)
             whole = len(written) == len(arrays) and all(
-                _same(written[name.split(':', 1)[-1]], array.asnumpy()) for name, array in arrays.items())
+                _same(written[name.split(':', 1)[-1]], array.asnumpy()) for name, array in arrays.items()
+            )
         except (mx.MXNetError, ValueError, KeyError):
             whole = False
         if not whole:

@@ -1,4 +1,5 @@
 """ModelSpec: what prepares a network's input and names its outputs, in one checked description."""
+
 from __future__ import annotations
 
 import json
@@ -7,14 +8,14 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 
 from .data.images import evaluation_crop, normalise, short_side
-from .received import shown
+from .validation import shown
 
 __all__ = ['ModelSpec']
 
 VERSION = 1
 TASKS = ('classification', 'segmentation')
-LUMA = (19595, 38470, 7471)     # of red, green and blue, by 65536: ITU-R 601-2, as Pillow computes grey
-LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}      # an exported network normalises uint8 images itself
+LUMA = (19595, 38470, 7471)  # of red, green and blue, by 65536: ITU-R 601-2, as Pillow computes grey
+LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}  # an exported network normalises uint8 images itself
 TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
 MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
 
@@ -67,29 +68,46 @@ class ModelSpec:
     def __post_init__(self):
         for field in ('labels', 'input_size', 'mean', 'std'):
             value = getattr(self, field)
-            value = value.tolist() if hasattr(value, 'tolist') else value       # of a numpy array
+            value = value.tolist() if hasattr(value, 'tolist') else value  # of a numpy array
             object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
         self._check('name', _is_text(self.name) and self.name.isprintable(), 'a printable text')
         self._check('task', self.task in TASKS, 'classification or segmentation')
-        self._check('labels', isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_CLASSES
-                    and all(map(_is_text, self.labels)), f'1 to {MAX_CLASSES:,} texts of 1 to {MAX_NAME} characters')
+        self._check(
+            'labels',
+            isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_CLASSES and all(map(_is_text, self.labels)),
+            f'1 to {MAX_CLASSES:,} texts of 1 to {MAX_NAME} characters',
+        )
         self._check('min_size', _is_integer(self.min_size, 1, MAX_SIDE), f'a whole number from 1 to {MAX_SIDE}')
-        self._check('input_size', isinstance(self.input_size, tuple) and len(self.input_size) == 3 and all(
-            _is_integer(value, least, most) for value, least, most in zip(
-                self.input_size, (1, self.min_size, self.min_size), (MAX_CHANNELS, MAX_SIDE, MAX_SIDE))),
-            f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}')
+        self._check(
+            'input_size',
+            isinstance(self.input_size, tuple)
+            and len(self.input_size) == 3
+            and all(
+                _is_integer(value, least, most)
+                for value, least, most in zip(
+                    self.input_size, (1, self.min_size, self.min_size), (MAX_CHANNELS, MAX_SIDE, MAX_SIDE)
+                )
+            ),
+            f'channels, height and width, the sides at least {self.min_size} (min_size) and at most {MAX_SIDE}',
+        )
         channels = self.input_size[0]
         for field, least, what in (('mean', -1000, 'from -1000'), ('std', 1e-6, 'from 0.000001')):
             value = getattr(self, field)
             wanted = f'numbers {what} to 1000, one for each of the {channels} channels'
-            self._check(field, isinstance(value, tuple) and value and all(
-                _is_number(number, least, 1000) for number in value), wanted)
+            self._check(
+                field,
+                isinstance(value, tuple) and value and all(_is_number(number, least, 1000) for number in value),
+                wanted,
+            )
             if len(value) in (1, 3) and (channels == 1 or len(set(value)) == 1):
                 object.__setattr__(self, field, value[:1] * channels)
             self._check(field, len(getattr(self, field)) == channels, wanted)
-        self._check('crop_ratio', _is_number(self.crop_ratio, 1e-3, 1)
-                    and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
-                    f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most')
+        self._check(
+            'crop_ratio',
+            _is_number(self.crop_ratio, 1e-3, 1)
+            and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
+            f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most',
+        )
         self._check('interpolation', self.interpolation == 'bilinear', 'bilinear')
         self._check('layout', isinstance(self.layout, str) and self.layout in LAYOUTS, 'NCHW or NHWC')
         self._check('dynamic', isinstance(self.dynamic, bool), 'true or false')
@@ -171,8 +189,10 @@ class ModelSpec:
         if 'shape' in values:
             spec = next((other for other in (spec, spec._fixed()) if list(other.shape) == values['shape']), None)
             if spec is None:
-                raise ValueError(f'shape must be the input_size in the order of the layout, with "N" for the batch and '
-                                 f'"H", "W" for sides that may change, got {shown(values["shape"])}.')
+                raise ValueError(
+                    f'shape must be the input_size in the order of the layout, with "N" for the batch and '
+                    f'"H", "W" for sides that may change, got {shown(values["shape"])}.'
+                )
         if values.get('dtype', spec.dtype) != spec.dtype:
             raise ValueError(f'dtype must be {spec.dtype}, that of the layout, got {shown(values["dtype"])}.')
         return spec
@@ -196,8 +216,10 @@ class ModelSpec:
         return cls.from_json(values)
 
     def _fixed(self):
-        return type(self)(**{field.name: getattr(self, field.name) for field in fields(self)
-                             if field.name != 'dynamic'}, dynamic=False)
+        return type(self)(
+            **{field.name: getattr(self, field.name) for field in fields(self) if field.name != 'dynamic'},
+            dynamic=False,
+        )
 
 
 def _is_text(value):

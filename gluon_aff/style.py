@@ -1,4 +1,5 @@
 """The look that all pictures share: colours that colour-blind readers can tell apart, and matplotlib's settings."""
+
 from __future__ import annotations
 
 __all__ = ['COLOURS', 'FUSION_COLOURS', 'STYLE']
@@ -6,14 +7,39 @@ __all__ = ['COLOURS', 'FUSION_COLOURS', 'STYLE']
 # Okabe and Ito, "Color Universal Design", 2008, without yellow, which white swallows.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#666666')
 # Those that are compared most from the same source; the others from Tol, "Colour Schemes", 2021, muted.
-FUSION_COLOURS = {'add': '#666666', 'concat': '#56b4e9', 'aff': '#d55e00', 'iaff': '#0072b2', 'ms_gau': '#117733',
-                  'ms_se': '#44aa99', 'ms_sa': '#332288', 'sk': '#e69f00', 'highway': '#aa4499',
-                  'global_aff': '#cc79a7', 'local_aff': '#009e73', 'half_aff': '#999933', 'concat_aff': '#882255',
-                  'recursive_aff': '#ddcc77'}
+FUSION_COLOURS = {
+    'add': '#666666',
+    'concat': '#56b4e9',
+    'aff': '#d55e00',
+    'iaff': '#0072b2',
+    'ms_gau': '#117733',
+    'ms_se': '#44aa99',
+    'ms_sa': '#332288',
+    'sk': '#e69f00',
+    'highway': '#aa4499',
+    'global_aff': '#cc79a7',
+    'local_aff': '#009e73',
+    'half_aff': '#999933',
+    'concat_aff': '#882255',
+    'recursive_aff': '#ddcc77',
+}
 
-STYLE = {'font.family': 'DejaVu Sans', 'font.size': 9, 'axes.titlesize': 10, 'axes.titleweight': 'bold',
-         'axes.edgecolor': '#888888', 'axes.labelcolor': '#333333', 'axes.spines.top': False,
-         'axes.spines.right': False, 'axes.grid': True, 'axes.axisbelow': True, 'grid.color': '#e2e2e2',
-         'xtick.color': '#555555', 'ytick.color': '#555555', 'lines.linewidth': 1.6, 'lines.markersize': 4,
-         'legend.frameon': False, 'text.parse_math': False}
-
+STYLE = {
+    'font.family': 'DejaVu Sans',
+    'font.size': 9,
+    'axes.titlesize': 10,
+    'axes.titleweight': 'bold',
+    'axes.edgecolor': '#888888',
+    'axes.labelcolor': '#333333',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'grid.color': '#e2e2e2',
+    'xtick.color': '#555555',
+    'ytick.color': '#555555',
+    'lines.linewidth': 1.6,
+    'lines.markersize': 4,
+    'legend.frameon': False,
+    'text.parse_math': False,
+}

@@ -1,4 +1,5 @@
 """Text from others, such as names of files and classes, made fit to print."""
+
 from __future__ import annotations
 
 import unicodedata
@@ -27,8 +28,10 @@ def printable(text):
     -------
     str
     """
-    return ''.join(c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
-                   for c in str(text))
+    return ''.join(
+        c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
+        for c in str(text)
+    )
 
 
 @contextmanager

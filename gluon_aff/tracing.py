@@ -1,4 +1,5 @@
 """The symbol of a network."""
+
 from __future__ import annotations
 
 import threading

@@ -1,4 +1,5 @@
 """The registry of networks by name: register_model, get_model, list_models, model_info."""
+
 from __future__ import annotations
 
 import fnmatch
@@ -9,16 +10,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Callable
 
-from gluon_aff.complexity import complexity
 from gluon_aff.data import cifar, labels
 from gluon_aff.errors import unknown
+from gluon_aff.inspect.complexity import complexity
 from gluon_aff.text import printable
 
-from . import weights
-from .published import PUBLISHED, Published
+from .reported_results import PUBLISHED, Published
+from .weights import catalog as weights
 
-__all__ = ['CIFAR100', 'Dataset', 'FASHION_MNIST', 'IMAGENET', 'ModelCard', 'STOP_SIGN', 'get_model',
-           'get_model_list', 'list_models', 'model_info', 'pretrained_model_list', 'purge', 'register_model']
+__all__ = [
+    'CIFAR100',
+    'Dataset',
+    'FASHION_MNIST',
+    'IMAGENET',
+    'ModelCard',
+    'STOP_SIGN',
+    'get_model',
+    'get_model_list',
+    'list_models',
+    'model_info',
+    'pretrained_model_list',
+    'purge',
+    'register_model',
+]
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +55,29 @@ class Dataset:
 
 
 # The recipe's figures (0..255), AFF paper's released training script.
-IMAGENET = Dataset('ImageNet-1k', (3, 224, 224), tuple(v / 255 for v in (123.68, 116.779, 103.939)),
-                   tuple(v / 255 for v in (58.393, 57.12, 57.375)), 0.875, labels.imagenet)
-CIFAR100 = Dataset('CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0,
-                   lambda: labels.CIFAR100)
-FASHION_MNIST = Dataset('Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0,
-                        lambda: labels.FASHION_MNIST)
-STOP_SIGN = Dataset('COCO, images with a stop sign', (3, 224, 224), IMAGENET.mean, IMAGENET.std, 1.0,
-                    lambda: labels.STOP_SIGN, 'segmentation')
+IMAGENET = Dataset(
+    'ImageNet-1k',
+    (3, 224, 224),
+    tuple(v / 255 for v in (123.68, 116.779, 103.939)),
+    tuple(v / 255 for v in (58.393, 57.12, 57.375)),
+    0.875,
+    labels.imagenet,
+)
+CIFAR100 = Dataset(
+    'CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0, lambda: labels.CIFAR100
+)
+FASHION_MNIST = Dataset(
+    'Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0, lambda: labels.FASHION_MNIST
+)
+STOP_SIGN = Dataset(
+    'COCO, images with a stop sign',
+    (3, 224, 224),
+    IMAGENET.mean,
+    IMAGENET.std,
+    1.0,
+    lambda: labels.STOP_SIGN,
+    'segmentation',
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +104,7 @@ class ModelCard:
     multiply_adds : int
         For one image of input_size.
     weights : tuple of str
-        Tags of the released parameter files, the default first; :func:`model_zoo.weights.checkpoints` tells more.
+        Tags of the released parameter files, the default first; :func:`model_zoo.checkpoints` tells more.
     published : Published or None
         What others state of it.
     """
@@ -127,13 +156,14 @@ def register_model(name=None, *, family, dataset, source):
     -------
     callable
         A decorator that returns the builder unchanged. The builder takes keyword options, `classes` among them, and
-        returns a :class:`model_zoo.network.Network`.
+        returns a :class:`model_zoo.hosts.network.Network`.
 
     Raises
     ------
     ValueError
         If the name is taken or has other characters.
     """
+
     def register(build):
         key = name or getattr(build, '__name__', '')
         if not re.fullmatch('[a-z0-9_]+', key):
@@ -142,6 +172,7 @@ def register_model(name=None, *, family, dataset, source):
             raise ValueError(f'A model named {key!r} is registered already.')
         _registry[key] = _Entry(build, family, dataset, source)
         return build
+
     return register
 
 
@@ -172,12 +203,23 @@ def _build(name, entry, options):
             raise
         wrong = wrong[1]
         known = {**known, **_options(_Entry(type(entry.build()), '', None, ''))}
-    raise unknown(f'{name} option', wrong, [*known, *(option for option in inspect.signature(get_model).parameters
-                                                      if option not in ('name', 'options'))])
+    raise unknown(
+        f'{name} option',
+        wrong,
+        [*known, *(option for option in inspect.signature(get_model).parameters if option not in ('name', 'options'))],
+    )
 
 
-def get_model(name, pretrained=False, ctx=None, root=None, allow_missing=False, ignore_extra=False,
-              pretrained_base=False, **options):
+def get_model(
+    name,
+    pretrained=False,
+    ctx=None,
+    root=None,
+    allow_missing=False,
+    ignore_extra=False,
+    pretrained_base=False,
+    **options,
+):
     """Build a network by name.
 
     Parameters
@@ -260,6 +302,7 @@ def list_models(pattern='*', exclude=(), pretrained=False):
     -------
     list of str
     """
+
     def fits(name, patterns):
         patterns = [patterns] if isinstance(patterns, str) else patterns
         return any(fnmatch.fnmatchcase(name, p.lower()) for p in patterns)
@@ -267,8 +310,14 @@ def list_models(pattern='*', exclude=(), pretrained=False):
     def natural(name):
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
 
-    return sorted((name for name in _registry if fits(name, pattern) and not fits(name, exclude)
-                   and (not pretrained or weights.checkpoints(name))), key=natural)
+    return sorted(
+        (
+            name
+            for name in _registry
+            if fits(name, pattern) and not fits(name, exclude) and (not pretrained or weights.checkpoints(name))
+        ),
+        key=natural,
+    )
 
 
 @lru_cache(maxsize=None)
@@ -298,11 +347,24 @@ def model_info(name):
     entry, name = _find(name), str(name).lower()
     options, data = _options(entry), entry.dataset
     classes, parameters, multiply_adds = _count(name)
-    return ModelCard(name=name, family=entry.family, task=data.task, fusion=options.get('fusion', ''),
-                     dataset=data.name, input_size=data.input_size, mean=data.mean, std=data.std,
-                     crop_ratio=data.crop_ratio, classes=classes, labels=data.labels(),
-                     parameters=parameters, multiply_adds=multiply_adds, source=entry.source,
-                     weights=tuple(each.tag for each in weights.checkpoints(name)), published=PUBLISHED.get(name))
+    return ModelCard(
+        name=name,
+        family=entry.family,
+        task=data.task,
+        fusion=options.get('fusion', ''),
+        dataset=data.name,
+        input_size=data.input_size,
+        mean=data.mean,
+        std=data.std,
+        crop_ratio=data.crop_ratio,
+        classes=classes,
+        labels=data.labels(),
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        source=entry.source,
+        weights=tuple(each.tag for each in weights.checkpoints(name)),
+        published=PUBLISHED.get(name),
+    )
 
 
 def get_model_list():

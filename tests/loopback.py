@@ -1,4 +1,5 @@
 """An HTTP server on this machine that does what a test tells it to."""
+
 import contextlib
 import re
 import threading
@@ -9,10 +10,12 @@ STEP = 1000
 
 def status(code):
     """An answer without content."""
+
     def answer(request):
         request.send_response(code)
         request.send_header('Content-Length', '0')
         request.end_headers()
+
     return answer
 
 
@@ -22,11 +25,13 @@ def redirect(url):
         request.send_header('Location', url)
         request.send_header('Content-Length', '0')
         request.end_headers()
+
     return answer
 
 
 def content(data, ranges=True, until=None, content_range='bytes {}-{}/{}', length=None, between=None):
     """An answer with data, from where it is asked for if there are `ranges`; the line drops at byte `until`."""
+
     def answer(request):
         asked = re.fullmatch(r'bytes=(\d+)-', request.headers.get('Range', ''))
         start = int(asked.group(1)) if asked and ranges else 0
@@ -39,9 +44,10 @@ def content(data, ranges=True, until=None, content_range='bytes {}-{}/{}', lengt
         request.end_headers()
         end = len(data) if until is None else until
         for position in range(start, end, STEP):
-            request.wfile.write(data[position:min(position + STEP, end)])
+            request.wfile.write(data[position : min(position + STEP, end)])
             if between:
                 between()
+
     return answer
 
 

@@ -1,4 +1,5 @@
 """Starting this project's programs from tests."""
+
 import os
 import subprocess
 import sys
@@ -10,9 +11,14 @@ SHORT_RUN = str(TOP / 'tests' / 'short_run.py')
 
 def start(*command, **environment):
     """A Python program in a group of processes of its own, its output as text in pipes."""
-    return subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, start_new_session=True,
-                            env={**os.environ, 'PYTHONPATH': str(TOP), 'OMP_NUM_THREADS': '1', **environment})
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, 'PYTHONPATH': str(TOP), 'OMP_NUM_THREADS': '1', **environment},
+    )
 
 
 def finish(program, seconds=120):

@@ -1,4 +1,5 @@
 """Pickles as Python 2's cPickle writes them in protocol 2, which is how CIFAR's Python version was made."""
+
 import struct
 
 import numpy as np
@@ -9,13 +10,13 @@ class _Writer:
         self.out, self.kept = [], 0
 
     def keep(self):
-        self.kept += 1      # cPickle counts from 1
+        self.kept += 1  # cPickle counts from 1
         self.out.append(b'q%c' % self.kept if self.kept < 256 else b'r' + struct.pack('<I', self.kept))
 
     def many(self, items, each, one, some):
         """In batches of a thousand, as APPENDS and SETITEMS are."""
         for start in range(0, len(items), 1000):
-            batch = items[start:start + 1000]
+            batch = items[start : start + 1000]
             self.out.append(b'(' if len(batch) > 1 else b'')
             for item in batch:
                 each(item)
@@ -57,8 +58,13 @@ class _Writer:
         elif isinstance(value, bool):
             self.out.append(b'\x88' if value else b'\x89')
         elif isinstance(value, int):
-            self.out.append(b'K%c' % value if 0 <= value < 256 else
-                            b'M' + struct.pack('<H', value) if 0 <= value < 65536 else b'J' + struct.pack('<i', value))
+            self.out.append(
+                b'K%c' % value
+                if 0 <= value < 256
+                else b'M' + struct.pack('<H', value)
+                if 0 <= value < 65536
+                else b'J' + struct.pack('<i', value)
+            )
         elif isinstance(value, bytes):
             self.out += [b'U%c' % len(value) if len(value) < 256 else b'T' + struct.pack('<i', len(value)), value]
             self.keep()

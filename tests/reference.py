@@ -1,4 +1,5 @@
 """What the tests share: the reference figures in tests/data, the tensors that they were computed from, and checks."""
+
 from __future__ import annotations
 
 import gzip
@@ -21,8 +22,8 @@ def fill(name, shape, gain=1.0, random=np.random.RandomState):
     if leaf == 'weight':
         return (random.standard_normal(shape) * np.sqrt(gain / np.prod(shape[1:]))).astype('float32')
     if leaf in ('gamma', 'running_var'):
-        return random.uniform(.5, 1.5, shape).astype('float32')
-    return (random.standard_normal(shape) * .1).astype('float32')
+        return random.uniform(0.5, 1.5, shape).astype('float32')
+    return (random.standard_normal(shape) * 0.1).astype('float32')
 
 
 def tensor(shape, seed=0):
@@ -69,7 +70,7 @@ def model_name(layout):
         return layout
     fusion, host = layout.split('_cifar_')
     if host.startswith('resnet_b'):
-        host = f'resnet{6 * int(host[len("resnet_b"):].split("_")[0]) + 2}'
+        host = f'resnet{6 * int(host[len("resnet_b") :].split("_")[0]) + 2}'
     return f'cifar_{fusion}_{host}'
 
 

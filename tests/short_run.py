@@ -1,4 +1,5 @@
 """A short training run as a program, for tests that stop it or start several of it."""
+
 import argparse
 import time
 
@@ -40,20 +41,40 @@ def main(argv):
     workers = get_workers(args.kvstore)
     mx.random.seed(0)
     data, part = digits(), (workers.rank, workers.size)
-    train = Batches(data.train[0][:96], data.train[1][:96], args.batch_size, data.mean, data.std, train=True,
-                    augment=AutoAugment('cifar10'), seed=1, part=part)
+    train = Batches(
+        data.train[0][:96],
+        data.train[1][:96],
+        args.batch_size,
+        data.mean,
+        data.std,
+        train=True,
+        augment=AutoAugment('cifar10'),
+        seed=1,
+        part=part,
+    )
     test = Batches(data.test[0][:50], data.test[1][:50], 50, data.mean, data.std, part=part)
-    net = get_model('cifar_aff_resnet8', classes=10, width=1, final_drop=0.3 * (not args.frozen),
-                    use_global_stats=args.frozen)
+    net = get_model(
+        'cifar_aff_resnet8', classes=10, width=1, final_drop=0.3 * (not args.frozen), use_global_stats=args.frozen
+    )
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True)
     found = checkpoints(args.folder)
-    fit(net, Slow(train, args.slow), test, RunFolder(args.folder, {}),
-        Classification(10, 0.1, 0 if args.frozen else 1.0, args.epochs - 1), args.epochs,
-        learning_rate('cosine', 0.05, args.epochs, len(train), 1), resume=found[0] if found else None,
-        workers=workers, save_seconds=args.save_seconds)
-    np.savez(f'{args.folder}/rank-{workers.rank}.npz',
-             **{name: value.data().asnumpy() for name, value in net._collect_params_with_prefix().items()})
+    fit(
+        net,
+        Slow(train, args.slow),
+        test,
+        RunFolder(args.folder, {}),
+        Classification(10, 0.1, 0 if args.frozen else 1.0, args.epochs - 1),
+        args.epochs,
+        learning_rate('cosine', 0.05, args.epochs, len(train), 1),
+        resume=found[0] if found else None,
+        workers=workers,
+        save_seconds=args.save_seconds,
+    )
+    np.savez(
+        f'{args.folder}/rank-{workers.rank}.npz',
+        **{name: value.data().asnumpy() for name, value in net._collect_params_with_prefix().items()},
+    )
 
 
 if __name__ == '__main__':

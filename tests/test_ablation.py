@@ -1,4 +1,5 @@
 """The ablations: cells that are trained once, their figures as they were, and the tables beside the published ones."""
+
 import csv
 import json
 import os
@@ -13,7 +14,7 @@ from benchmarks import ablation
 from gluon_aff import FUSIONS, complexity
 from gluon_aff.train import RunFolder
 from model_zoo import get_model
-from model_zoo.published import TABLES
+from model_zoo.reported_results import TABLES
 
 SMALL = ['--dataset', 'digits', '--width', '1', '--train-images', '64', '--test-images', '40', '--num-epochs', '2']
 GRID = [*SMALL, '--hosts', 'resnet', '--fusions', 'add', 'aff', 'iaff', '--seeds', '0', '--equal-parameters']
@@ -56,8 +57,9 @@ def test_each_row_of_the_csv_says_what_the_run_was_and_the_accuracy_of_its_last_
         options = {'reduction': int(row['reduction'])} if row['reduction'] else {}
         net = get_model(f'cifar_{row["fusion"]}_resnet8', width=1, classes=10, **options)
         assert row['parameters'] == complexity(net, (1, 3, 32, 32)).parameters
-        assert [row[name] for name in ('dataset', 'classes', 'train_images', 'test_images', 'epochs', 'host', 'b',
-                                       'seed')] == ['digits', 10, 64, 40, 2, 'resnet', 1, 0]
+        assert [
+            row[name] for name in ('dataset', 'classes', 'train_images', 'test_images', 'epochs', 'host', 'b', 'seed')
+        ] == ['digits', 10, 64, 40, 2, 'resnet', 1, 0]
 
 
 def test_the_plot_is_a_picture(grid):
@@ -80,8 +82,9 @@ def test_a_finished_cell_of_another_setting_is_refused(grid, trainings):
     assert not trainings
 
 
-def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_figures(grid, tmp_path, trainings,
-                                                                                      monkeypatch, capsys):
+def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_figures(
+    grid, tmp_path, trainings, monkeypatch, capsys
+):
     save_epoch = RunFolder.save_epoch
 
     def stop(run, history):
@@ -108,23 +111,46 @@ def test_a_flag_that_the_grid_sets_itself_is_refused(flag):
 
 
 def row(fusion, accuracy, seed=0, host='resnet', b=1):
-    return {'dataset': 'cifar100 coarse', 'classes': 20, 'train_images': 50000, 'test_images': 10000, 'epochs': 3,
-            'host': host, 'fusion': fusion, 'b': b, 'reduction': 2, 'seed': seed, 'parameters': 1234 * b,
-            'accuracy': accuracy, 'seconds': 1.0}
+    return {
+        'dataset': 'cifar100 coarse',
+        'classes': 20,
+        'train_images': 50000,
+        'test_images': 10000,
+        'epochs': 3,
+        'host': host,
+        'fusion': fusion,
+        'b': b,
+        'reduction': 2,
+        'seed': seed,
+        'parameters': 1234 * b,
+        'accuracy': accuracy,
+        'seconds': 1.0,
+    }
 
 
 def test_tables_have_mean_spread_and_parameters_beside_the_published_figure():
     text = ablation.tables([row('aff', 0.5), row('aff', 0.52, 1), row('global_aff', 0.4), row('aff', 0.6, b=4)])
     ours, published, *lines = text.splitlines()
-    assert all(part in ours for part in ('cifar100 coarse, 20 classes', '50,000 training images', '10,000 held-out',
-                                         'epochs: 3', 'seeds: 0, 1'))
+    assert all(
+        part in ours
+        for part in (
+            'cifar100 coarse, 20 classes',
+            '50,000 training images',
+            '10,000 held-out',
+            'epochs: 3',
+            'seeds: 0, 1',
+        )
+    )
     assert 'Published: CIFAR-100, coarse labels, 50,000 training images, 400 epochs' in published
-    assert [line for line in lines if line.startswith('**')] == ['**Table 3, context scale**'], \
+    assert [line for line in lines if line.startswith('**')] == ['**Table 3, context scale**'], (
         'the others have a single row of these'
+    )
     assert lines[3].count('published') == lines[3].count('ours') == 2
-    assert lines[5:] == ['| global + global | 40.00 | 1,234 | 75.4 | - | - | 82.1 |',
-                         '| local + local | - | - | 75.4 | - | - | 81.4 |',
-                         '| global + local (AFF) | 51.00 ± 1.41 | 1,234 | 76.3 | 60.00 | 4,936 | 82.6 |']
+    assert lines[5:] == [
+        '| global + global | 40.00 | 1,234 | 75.4 | - | - | 82.1 |',
+        '| local + local | - | - | 75.4 | - | - | 81.4 |',
+        '| global + local (AFF) | 51.00 ± 1.41 | 1,234 | 76.3 | 60.00 | 4,936 | 82.6 |',
+    ]
 
 
 def test_a_figure_that_was_not_published_is_left_out():
@@ -145,6 +171,7 @@ def test_published_tables_agree_where_they_say_the_same():
 @pytest.mark.parametrize('width, blocks', [(1, 1), (4, 2)])
 def test_equal_parameters_are_equal_for_every_fusion_that_squeezes(host, width, blocks):
     """The budget is AFF's at reduction 2, which adds about C^2 twice to each block; it is counted array by array."""
+
     def count(fusion):
         flags = ablation.reduction_flags(fusion)
         options = {'reduction': int(flags[1])} if flags else {}
@@ -154,9 +181,17 @@ def test_equal_parameters_are_equal_for_every_fusion_that_squeezes(host, width, 
     budget = trainable(get_model(f'{ablation.HOSTS[host]}{6 * blocks + 2}', width=width, reduction=2))
     assert {'sk', 'highway', 'concat_aff'} < counts.keys() and budget == counts['aff']
     off = {fusion: abs(number / budget - 1) for fusion, number in counts.items()}
-    assert off.pop('sk') <= .04 and max(off.values()) <= .02, off
+    assert off.pop('sk') <= 0.04 and max(off.values()) <= 0.02, off
     assert {fusion for fusion, share in off.items() if not share} == {
-        'aff', 'ms_gau', 'ms_se', 'ms_sa', 'highway', 'global_aff', 'local_aff', 'half_aff'}
+        'aff',
+        'ms_gau',
+        'ms_se',
+        'ms_sa',
+        'highway',
+        'global_aff',
+        'local_aff',
+        'half_aff',
+    }
 
 
 def test_no_other_reduction_of_the_three_would_be_nearer():

@@ -1,4 +1,5 @@
 """AutoAugment: the published policies, every operation as it is defined, and nothing but the state decides."""
+
 import math
 
 import numpy as np
@@ -44,16 +45,19 @@ def test_policies_are_25_pairs_of_known_operations(policy):
             assert isinstance(level, int) and 0 <= level <= 9
 
 
-@pytest.mark.parametrize('policy, row, pair', [
-    ('cifar10', 0, (('Invert', 0.1, 7), ('Contrast', 0.2, 6))),
-    ('cifar10', 13, (('Brightness', 0.9, 6), ('Color', 0.2, 8))),
-    ('cifar10', 16, (('Equalize', 0.2, 8), ('Equalize', 0.6, 4))),
-    ('cifar10', 24, (('TranslateY', 0.7, 9), ('AutoContrast', 0.9, 1))),
-    ('imagenet', 0, (('Posterize', 0.4, 8), ('Rotate', 0.6, 9))),
-    ('imagenet', 10, (('Rotate', 0.8, 8), ('Color', 0.4, 0))),
-    ('imagenet', 15, (('Rotate', 0.8, 8), ('Color', 1.0, 2))),
-    ('imagenet', 24, (('Equalize', 0.8, 8), ('Equalize', 0.6, 3))),
-])
+@pytest.mark.parametrize(
+    'policy, row, pair',
+    [
+        ('cifar10', 0, (('Invert', 0.1, 7), ('Contrast', 0.2, 6))),
+        ('cifar10', 13, (('Brightness', 0.9, 6), ('Color', 0.2, 8))),
+        ('cifar10', 16, (('Equalize', 0.2, 8), ('Equalize', 0.6, 4))),
+        ('cifar10', 24, (('TranslateY', 0.7, 9), ('AutoContrast', 0.9, 1))),
+        ('imagenet', 0, (('Posterize', 0.4, 8), ('Rotate', 0.6, 9))),
+        ('imagenet', 10, (('Rotate', 0.8, 8), ('Color', 0.4, 0))),
+        ('imagenet', 15, (('Rotate', 0.8, 8), ('Color', 1.0, 2))),
+        ('imagenet', 24, (('Equalize', 0.8, 8), ('Equalize', 0.6, 3))),
+    ],
+)
 def test_rows_that_copies_got_wrong_are_the_papers(policy, row, pair):
     assert POLICIES[policy][row] == pair
 
@@ -101,8 +105,11 @@ def test_autocontrast_stretches_each_channel():
     assert (got[..., 2] == 77).all()
 
 
-@pytest.mark.parametrize('pixels', [picture(80, 90), picture(80, 90, low=100, high=140), picture(3, 3),
-                                    np.full((5, 5, 3), 9, np.uint8)], ids=['all', 'dull', 'few', 'plain'])
+@pytest.mark.parametrize(
+    'pixels',
+    [picture(80, 90), picture(80, 90, low=100, high=140), picture(3, 3), np.full((5, 5, 3), 9, np.uint8)],
+    ids=['all', 'dull', 'few', 'plain'],
+)
 def test_equalize_spreads_the_histogram_of_each_channel(pixels):
     got = applied('Equalize', pixels)
     assert (got == np.asarray(ImageOps.equalize(Image.fromarray(pixels)))).all()
@@ -119,8 +126,9 @@ def test_equalize_spreads_the_histogram_of_each_channel(pixels):
 @pytest.mark.parametrize('operation', ENHANCE)
 def test_enhancing_is_pillows_at_the_papers_factors(operation, level):
     pixels = picture()
-    expected = getattr(ImageEnhance, operation)(Image.fromarray(pixels)).enhance([
-        0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9][level])
+    expected = getattr(ImageEnhance, operation)(Image.fromarray(pixels)).enhance(
+        [0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9][level]
+    )
     assert np.abs(applied(operation, pixels, level).astype(int) - np.asarray(expected)).max() <= 1
 
 
@@ -152,16 +160,26 @@ def test_enhancing_blends_with_a_degenerate_image(operation, level):
     smooth = pixels.astype(float)
     around = sum(np.roll(smooth, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
     smooth[1:-1, 1:-1] = np.floor((around + 4 * smooth)[1:-1, 1:-1] / 13 + 0.5)
-    degenerate = {'Brightness': np.zeros_like(pixels), 'Color': np.repeat(luma[..., None], 3, 2), 'Sharpness': smooth,
-                  'Contrast': np.full_like(pixels, int(luma.mean() + 0.5))}[operation]
+    degenerate = {
+        'Brightness': np.zeros_like(pixels),
+        'Color': np.repeat(luma[..., None], 3, 2),
+        'Sharpness': smooth,
+        'Contrast': np.full_like(pixels, int(luma.mean() + 0.5)),
+    }[operation]
     got = applied(operation, pixels, level)
-    assert np.abs(got - blend(degenerate, pixels, 0.1 + 0.2 * level)).max() < 1.01     # Pillow cuts
+    assert np.abs(got - blend(degenerate, pixels, 0.1 + 0.2 * level)).max() < 1.01  # Pillow cuts
     assert (got == applied(operation, pixels, level, -1)).all()
 
 
-@pytest.mark.parametrize('operation, level, change', [
-    ('Brightness', 0, lambda p: p.mean() < 20), ('Brightness', 9, lambda p: p.mean() > 150),
-    ('Color', 0, lambda p: p.std(2).mean() < 8), ('Contrast', 0, lambda p: p.std() < 10)])
+@pytest.mark.parametrize(
+    'operation, level, change',
+    [
+        ('Brightness', 0, lambda p: p.mean() < 20),
+        ('Brightness', 9, lambda p: p.mean() > 150),
+        ('Color', 0, lambda p: p.std(2).mean() < 8),
+        ('Contrast', 0, lambda p: p.std() < 10),
+    ],
+)
 def test_ends_of_the_enhancing_range(operation, level, change):
     pixels = picture()
     assert not change(pixels) and change(applied(operation, pixels, level))
@@ -183,8 +201,11 @@ def test_translation_moves_by_a_fraction_of_the_side(operation, level, sign):
     side = pixels.shape[axis]
     shift = sign * round(level / 9 * 150 / 331 * side)
     expected = np.full_like(pixels, FILL[0])
-    there, here = ((slice(shift, None), slice(None, side - shift)) if shift > 0
-                   else (slice(None, side + shift), slice(-shift, None)))
+    there, here = (
+        (slice(shift, None), slice(None, side - shift))
+        if shift > 0
+        else (slice(None, side + shift), slice(-shift, None))
+    )
     if axis:
         expected[:, there] = pixels[:, here]
     else:
@@ -195,8 +216,12 @@ def test_translation_moves_by_a_fraction_of_the_side(operation, level, sign):
 def test_translation_of_level_9_is_15_of_32_pixels():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[16, 16] = 255
-    for operation, sign, y, x in (('TranslateX', 1, 16, 31), ('TranslateX', -1, 16, 1), ('TranslateY', 1, 31, 16),
-                                  ('TranslateY', -1, 1, 16)):
+    for operation, sign, y, x in (
+        ('TranslateX', 1, 16, 31),
+        ('TranslateX', -1, 16, 1),
+        ('TranslateY', 1, 31, 16),
+        ('TranslateY', -1, 1, 16),
+    ):
         got = applied(operation, pixels, 9, sign)
         assert tuple(map(tuple, np.argwhere(got[..., 0] == 255))) == ((y, x),)
 
@@ -256,8 +281,10 @@ def test_what_is_unknown_is_refused():
 @pytest.mark.parametrize('policy', sorted(POLICIES))
 def test_the_same_state_gives_the_same_picture(policy):
     image, augment = Image.fromarray(picture()), AutoAugment(policy)
-    runs = [[augment(image, random).tobytes() for _ in range(40)]
-            for random in (np.random.RandomState(3), np.random.RandomState(3), np.random.RandomState(4))]
+    runs = [
+        [augment(image, random).tobytes() for _ in range(40)]
+        for random in (np.random.RandomState(3), np.random.RandomState(3), np.random.RandomState(4))
+    ]
     assert runs[0] == runs[1] and runs[0] != runs[2] and len(set(runs[0])) > 10
 
 
@@ -277,8 +304,9 @@ def record(monkeypatch, pair, calls=400):
     monkeypatch.setitem(POLICIES, 'cifar10', (pair,))
     image, augment, random = Image.fromarray(picture(2, 2)), AutoAugment('cifar10'), np.random.RandomState(0)
     seen = []
-    monkeypatch.setattr(autoaugment, 'apply', lambda operation, image, level, sign: seen[-1].append(
-        (operation, level, sign)) or image)
+    monkeypatch.setattr(
+        autoaugment, 'apply', lambda operation, image, level, sign: seen[-1].append((operation, level, sign)) or image
+    )
     for _ in range(calls):
         seen.append([])
         assert augment(image, random) is image
@@ -329,7 +357,7 @@ def test_operations_take_the_smallest_images(operation, size):
         assert apply(operation, image, level, -1).size == size
 
 
-@given(st.integers(1, 80), st.integers(1, 60), st.sampled_from(sorted(POLICIES)), st.integers(0, 2 ** 32 - 1))
+@given(st.integers(1, 80), st.integers(1, 60), st.sampled_from(sorted(POLICIES)), st.integers(0, 2**32 - 1))
 def test_policies_keep_size_and_mode_and_leave_their_input(width, height, policy, seed):
     image = Image.fromarray(picture(height, width, seed=height))
     before = image.tobytes()
@@ -353,8 +381,11 @@ def test_invert_autocontrast_and_blends_agree_with_opencv():
     stretched = np.dstack([cv2.normalize(pixels[..., i], None, 0, 255, cv2.NORM_MINMAX) for i in range(3)])
     assert np.abs(applied('AutoContrast', pixels) - stretched.astype(int)).max() <= 1
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    for operation, other in (('Sharpness', cv2.filter2D(pixels, -1, kernel)), ('Brightness', np.zeros_like(pixels)),
-                             ('Color', cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))):
+    for operation, other in (
+        ('Sharpness', cv2.filter2D(pixels, -1, kernel)),
+        ('Brightness', np.zeros_like(pixels)),
+        ('Color', cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)),
+    ):
         for factor, level in ((0.5, 2), (1.7, 8)):
             expected = cv2.addWeighted(pixels, factor, other, 1 - factor, 0)
             got = applied(operation, pixels, level)
@@ -368,10 +399,17 @@ def test_geometry_agrees_with_opencv(sign):
     shear = sign * 0.1
     turn = cv2.getRotationMatrix2D((44.5, 34.5), sign * 20, 1)
     for operation, level, matrix, inverse in (
-            ('TranslateX', 9, [[1, 0, sign * round(90 * 150 / 331)], [0, 1, 0]], 0),
-            ('ShearX', 3, [[1, -shear, -shear / 2], [0, 1, 0]], cv2.WARP_INVERSE_MAP),
-            ('ShearY', 3, [[1, 0, 0], [-shear, 1, -shear / 2]], cv2.WARP_INVERSE_MAP),
-            ('Rotate', 6, turn, 0)):
-        expected = cv2.warpAffine(pixels, np.asarray(matrix, float), (90, 70), flags=cv2.INTER_NEAREST | inverse,
-                                  borderMode=cv2.BORDER_CONSTANT, borderValue=FILL)
+        ('TranslateX', 9, [[1, 0, sign * round(90 * 150 / 331)], [0, 1, 0]], 0),
+        ('ShearX', 3, [[1, -shear, -shear / 2], [0, 1, 0]], cv2.WARP_INVERSE_MAP),
+        ('ShearY', 3, [[1, 0, 0], [-shear, 1, -shear / 2]], cv2.WARP_INVERSE_MAP),
+        ('Rotate', 6, turn, 0),
+    ):
+        expected = cv2.warpAffine(
+            pixels,
+            np.asarray(matrix, float),
+            (90, 70),
+            flags=cv2.INTER_NEAREST | inverse,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=FILL,
+        )
         assert (applied(operation, pixels, level, sign) == expected).mean() > 0.97, operation

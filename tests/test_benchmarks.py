@@ -1,4 +1,5 @@
 """The benchmarks: their reference formula is the fusion blocks' function, and they run."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import FUSIONS
-from gluon_aff.attention import spread
+from gluon_aff.layers.context import spread
 from model_zoo import get_model
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -21,6 +22,7 @@ SHAPES = [(16, 16, 8, 6), (8, 16, 1, 1), (6, 16, 7, 1)]
 def obvious(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from obvious import OBVIOUS
+
     return OBVIOUS
 
 
@@ -32,8 +34,13 @@ def outputs_and_gradients(block, x, y, c):
         (z * c).sum().backward()
     found = {'z': z, 'x': x.grad.copy(), 'y': y.grad.copy()}
     # A bias before a norm has no gradient but rounding errors.
-    found.update({name: p.grad().copy() for name, p in parameters(block).items()
-                  if p.grad_req != 'null' and not name.endswith('bias')})
+    found.update(
+        {
+            name: p.grad().copy()
+            for name, p in parameters(block).items()
+            if p.grad_req != 'null' and not name.endswith('bias')
+        }
+    )
     found['inference'] = block(x, y)
     return found
 
@@ -76,38 +83,79 @@ def test_spreading_refuses_what_is_no_single_value_per_channel():
         spread(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
 
 
-@pytest.mark.parametrize('command, wanted', [
-    (['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'], '| aff | '),
-    (['training.py', '--fusions', 'add', 'aff', 'highway', 'obvious aff', '--rounds', '1', '--no-memory'], '| aff | '),
-    (['training.py', '--fusions', 'aff', '--operators'], '| _backward_Convolution | ')])
+@pytest.mark.parametrize(
+    'command, wanted',
+    [
+        (
+            ['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'],
+            '| aff | ',
+        ),
+        (
+            ['training.py', '--fusions', 'add', 'aff', 'highway', 'obvious aff', '--rounds', '1', '--no-memory'],
+            '| aff | ',
+        ),
+        (['training.py', '--fusions', 'aff', '--operators'], '| _backward_Convolution | '),
+    ],
+)
 def test_benchmarks_print_a_row(command, wanted):
     sizes = ['--networks', 'cifar_resnet8_w1', '--batch-size', '2'] if command[0] == 'training.py' else []
-    out = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:], *sizes], capture_output=True,
-                         text=True, timeout=300)
+    out = subprocess.run(
+        [sys.executable, str(BENCHMARKS / command[0]), *command[1:], *sizes],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert out.returncode == 0, out.stderr
     assert wanted in out.stdout
 
 
 def test_the_table_has_the_memory_of_each_form():
     """An obvious AFF keeps more maps for its backward pass than the one with the compiled operators."""
-    out = subprocess.run([sys.executable, str(BENCHMARKS / 'training.py'), '--networks', 'cifar_resnet8_w1',
-                          '--fusions', 'aff', 'obvious aff', '--rounds', '1', '--only', 'training'],
-                         capture_output=True, text=True, timeout=300)
+    out = subprocess.run(
+        [
+            sys.executable,
+            str(BENCHMARKS / 'training.py'),
+            '--networks',
+            'cifar_resnet8_w1',
+            '--fusions',
+            'aff',
+            'obvious aff',
+            '--rounds',
+            '1',
+            '--only',
+            'training',
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert out.returncode == 0, out.stderr
-    ours, obvious = (float(line.split(' | ')[-1].strip(' |')) for line in out.stdout.splitlines()
-                     if line.startswith(('| aff', '| obvious')))
+    ours, obvious = (
+        float(line.split(' | ')[-1].strip(' |'))
+        for line in out.stdout.splitlines()
+        if line.startswith(('| aff', '| obvious'))
+    )
     assert 50 < ours < obvious < 2000
 
 
 def test_memory_is_that_of_the_process_and_of_the_calls(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from timing import in_a_process
-    np.ones((96 << 20,), np.float32)                # a peak before, which must not count
-    kept = np.ones((96 << 20,), np.float32)         # 384 MiB, which the child must not inherit
-    assert in_a_process('-c', f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing; '
-                        'print(timing.peak_memory())') < kept.nbytes / (1 << 20)
-    assert 60 < in_a_process('-c', f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing, numpy as np; '
-                             'print(timing.memory_of(lambda: lambda: np.ones((16 << 20,), np.float32)))') < 80
+
+    np.ones((96 << 20,), np.float32)  # a peak before, which must not count
+    kept = np.ones((96 << 20,), np.float32)  # 384 MiB, which the child must not inherit
+    assert in_a_process(
+        '-c', f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing; print(timing.peak_memory())'
+    ) < kept.nbytes / (1 << 20)
+    assert (
+        60
+        < in_a_process(
+            '-c',
+            f'import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import timing, numpy as np; '
+            'print(timing.memory_of(lambda: lambda: np.ones((16 << 20,), np.float32)))',
+        )
+        < 80
+    )
 
 
 @pytest.mark.parametrize('name', ['aff', 'iaff'])
@@ -115,10 +163,15 @@ def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
     torch = pytest.importorskip('torch', reason='the PyTorch rows are for those who have it')
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from in_torch import FUSIONS as TORCH
+
     ours, theirs = filled(FUSIONS[name](16)), TORCH[name](16).eval()
     state = [value for key, value in theirs.state_dict().items() if not key.endswith('num_batches_tracked')]
-    known = [p.data() for suffix in ('', '2')[:ours.rounds] for scale in ('local', 'global')
-             for p in parameters(getattr(ours, f'{scale}_att{suffix}')).values()]
+    known = [
+        p.data()
+        for suffix in ('', '2')[: ours.rounds]
+        for scale in ('local', 'global')
+        for p in parameters(getattr(ours, f'{scale}_att{suffix}')).values()
+    ]
     assert len(state) == len(known)
     with torch.no_grad():
         for entry, value in zip(state, known):
@@ -129,39 +182,71 @@ def test_the_torch_rows_compute_what_ours_do(name, monkeypatch):
 
 
 @pytest.mark.parametrize('fusion', ['add', 'aff', 'iaff'])
-@pytest.mark.parametrize('host, name, options', [('cifar_resnet8', 'cifar_add_resnet8', {'width': 2}),
-                                                 ('resnet50', 'add_resnet50', {})])
+@pytest.mark.parametrize(
+    'host, name, options', [('cifar_resnet8', 'cifar_add_resnet8', {'width': 2}), ('resnet50', 'add_resnet50', {})]
+)
 def test_the_torch_networks_have_as_many_parameters(host, name, options, fusion, monkeypatch):
     pytest.importorskip('torch', reason='the PyTorch rows are for those who have it')
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import in_torch
+
     theirs = getattr(in_torch, host)(in_torch.FUSIONS[fusion], **options)
     ours = get_model(name, fusion=fusion, **options)
     assert sum(p.numel() for p in theirs.parameters()) == sum(
-        np.prod(p.shape) for p in ours.collect_params().values() if p.grad_req != 'null')
+        np.prod(p.shape) for p in ours.collect_params().values() if p.grad_req != 'null'
+    )
 
 
-@pytest.mark.parametrize('network, option, wanted', [
-    ('cifar_aff_resnet8', '--no-memory', '| ONNX Runtime INT8 |'),
-    ('cifar_aff_resnet8', '--profile', '| QLinearConv |'),
-    ('fpn_concat_resnet8', '--no-memory', 'threads: 2;')])
+@pytest.mark.parametrize(
+    'network, option, wanted',
+    [
+        ('cifar_aff_resnet8', '--no-memory', '| ONNX Runtime INT8 |'),
+        ('cifar_aff_resnet8', '--profile', '| QLinearConv |'),
+        ('fpn_concat_resnet8', '--no-memory', 'threads: 2;'),
+    ],
+)
 def test_the_benchmark_of_inference_prints_every_form(network, option, wanted):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
-    command = [sys.executable, str(BENCHMARKS / 'inference.py'), '--network', network, '--batch-sizes', '2',
-               '--rounds', '1', '--input-size', '32', '--threads', '2', option]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / 'inference.py'),
+        '--network',
+        network,
+        '--batch-sizes',
+        '2',
+        '--rounds',
+        '1',
+        '--input-size',
+        '32',
+        '--threads',
+        '2',
+        option,
+    ]
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
     rows = {line.split(' | ')[0][2:] for line in out.stdout.splitlines() if line.startswith('| ')}
-    assert wanted in out.stdout and (option == '--profile' or rows > {
-        'eager', 'hybridized', 'static', 'oneDNN subgraph', 'folded', 'folded, oneDNN subgraph', 'ONNX Runtime',
-        'ONNX Runtime INT8', 'OpenCV DNN'})
+    assert wanted in out.stdout and (
+        option == '--profile'
+        or rows
+        > {
+            'eager',
+            'hybridized',
+            'static',
+            'oneDNN subgraph',
+            'folded',
+            'folded, oneDNN subgraph',
+            'ONNX Runtime',
+            'ONNX Runtime INT8',
+            'OpenCV DNN',
+        }
+    )
 
 
 def test_the_profile_names_operators():
     command = [sys.executable, str(BENCHMARKS / 'profile_ops.py'), '--networks', 'cifar_aff_resnet8', '--rounds', '1']
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    row, = (line for line in out.stdout.splitlines() if line.startswith('| cifar_aff_resnet8 |'))
+    (row,) = (line for line in out.stdout.splitlines() if line.startswith('| cifar_aff_resnet8 |'))
     shares = [float(part.split()[-2]) for part in row.strip('| ').split(' | ')[2].split(', ')]
     assert len(shares) == 6 and shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.1
     assert 'Convolution ' in row

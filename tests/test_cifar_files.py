@@ -1,4 +1,5 @@
 """CIFAR's official files: both versions give the same, from wherever they are, and what is wrong is one sentence."""
+
 import hashlib
 import inspect
 import io
@@ -16,20 +17,28 @@ from mxnet.gluon.data.vision import CIFAR10, CIFAR100, datasets
 from python2 import dumps
 
 from gluon_aff import download
-from gluon_aff.data import cifar_files, labels
+from gluon_aff.data import cifar_archive as cifar_files
+from gluon_aff.data import labels
 from gluon_aff.data.cifar import cifar10, cifar100
 from gluon_aff.download import DownloadError
 
 READERS = {'cifar10': cifar10, 'fine': cifar100, 'coarse': lambda data_dir=None: cifar100(data_dir, fine=False)}
-FOLDERS = {'cifar-10-binary': 'cifar-10-batches-bin', 'cifar-10-python': 'cifar-10-batches-py',
-           'cifar-100-binary': 'cifar-100-binary', 'cifar-100-python': 'cifar-100-python'}
+FOLDERS = {
+    'cifar-10-binary': 'cifar-10-batches-bin',
+    'cifar-10-python': 'cifar-10-batches-py',
+    'cifar-100-binary': 'cifar-100-binary',
+    'cifar-100-python': 'cifar-100-python',
+}
 
 
 def batch(seed, count=3):
     """Pixels, fine or CIFAR-10's labels, and coarse labels, of a few made-up images."""
     random = np.random.RandomState(seed)
-    return [random.randint(0, 256, (count, 3072)).astype(np.uint8), random.randint(0, 10, count),
-            random.randint(10, 20, count)]
+    return [
+        random.randint(0, 256, (count, 3072)).astype(np.uint8),
+        random.randint(0, 10, count),
+        random.randint(10, 20, count),
+    ]
 
 
 def texts(names):
@@ -42,17 +51,20 @@ def files():
     for i, file in enumerate([*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']):
         data, target, _ = batch(i)
         out['cifar-10-binary'][file + '.bin'] = np.column_stack([target, data]).astype(np.uint8).tobytes()
-        out['cifar-10-python'][file] = dumps({b'batch_label': b'batch', b'labels': target.tolist(), b'data': data,
-                                              b'filenames': [b'a.png'] * len(data)})
+        out['cifar-10-python'][file] = dumps(
+            {b'batch_label': b'batch', b'labels': target.tolist(), b'data': data, b'filenames': [b'a.png'] * len(data)}
+        )
     out['cifar-10-binary']['batches.meta.txt'] = '\n'.join([*labels.CIFAR10, '', '']).encode()
     out['cifar-10-python']['batches.meta'] = dumps({b'label_names': texts(labels.CIFAR10), b'num_vis': 3072})
     for i, file in enumerate(['train', 'test']):
         data, fine, coarse = batch(10 + i)
         out['cifar-100-binary'][file + '.bin'] = np.column_stack([coarse, fine, data]).astype(np.uint8).tobytes()
-        out['cifar-100-python'][file] = dumps({b'fine_labels': fine.tolist(), b'coarse_labels': coarse.tolist(),
-                                               b'data': data})
-    out['cifar-100-python']['meta'] = dumps({b'fine_label_names': texts(labels.CIFAR100),
-                                             b'coarse_label_names': texts(labels.CIFAR100_COARSE)})
+        out['cifar-100-python'][file] = dumps(
+            {b'fine_labels': fine.tolist(), b'coarse_labels': coarse.tolist(), b'data': data}
+        )
+    out['cifar-100-python']['meta'] = dumps(
+        {b'fine_label_names': texts(labels.CIFAR100), b'coarse_label_names': texts(labels.CIFAR100_COARSE)}
+    )
     return out
 
 
@@ -83,8 +95,9 @@ def published(monkeypatch, tmp_path):
         monkeypatch.setitem(cifar_files.DIGESTS, name, (('md5', hashlib.md5(data).hexdigest()),))
     for name, data in MIRRORED.items():
         archive = name + '.tar.gz'
-        monkeypatch.setitem(cifar_files.DIGESTS, archive, (*cifar_files.DIGESTS[archive],
-                                                           ('sha1', hashlib.sha1(data).hexdigest())))
+        monkeypatch.setitem(
+            cifar_files.DIGESTS, archive, (*cifar_files.DIGESTS[archive], ('sha1', hashlib.sha1(data).hexdigest()))
+        )
     for name in ('http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -131,8 +144,11 @@ def test_every_image_and_label_is_read_from_archive_and_folder(name, version, tm
         pixels, *targets = zip(*(batch(seed) for seed in seeds))
         images = np.concatenate(pixels).reshape(-1, 3, 32, 32)
         return images, np.concatenate(targets[name == 'coarse'])
-    for part, seeds in ((data.train, range(5) if name == 'cifar10' else [10]),
-                        (data.test, [5 if name == 'cifar10' else 11])):
+
+    for part, seeds in (
+        (data.train, range(5) if name == 'cifar10' else [10]),
+        (data.test, [5 if name == 'cifar10' else 11]),
+    ):
         images, target = expected(seeds)
         assert part[0].dtype == np.uint8 and part[1].dtype == np.int32
         np.testing.assert_array_equal(part[0].transpose(0, 3, 1, 2), images)
@@ -145,9 +161,10 @@ def test_the_binary_version_is_read_as_mxnet_reads_it(tmp_path):
         unpack(stem, tmp_path)
     ten, fine, coarse = (READERS[name](str(tmp_path)) for name in READERS)
     for data, (images, target) in (
-            (ten.test, CIFAR10._read_batch(None, str(tmp_path / 'test_batch.bin'))),
-            (fine.train, CIFAR100._read_batch(SimpleNamespace(_fine_label=True), str(tmp_path / 'train.bin'))),
-            (coarse.train, CIFAR100._read_batch(SimpleNamespace(_fine_label=False), str(tmp_path / 'train.bin')))):
+        (ten.test, CIFAR10._read_batch(None, str(tmp_path / 'test_batch.bin'))),
+        (fine.train, CIFAR100._read_batch(SimpleNamespace(_fine_label=True), str(tmp_path / 'train.bin'))),
+        (coarse.train, CIFAR100._read_batch(SimpleNamespace(_fine_label=False), str(tmp_path / 'train.bin'))),
+    ):
         np.testing.assert_array_equal(data[0], images)
         np.testing.assert_array_equal(data[1], target)
 
@@ -160,19 +177,24 @@ def test_mxnets_copy_of_the_archive_is_read(name, tmp_path):
     same(READERS[name](str(tmp_path)), READERS[name](str(tmp_path / 'unpacked')))
 
 
-@pytest.mark.parametrize('dataset, name, archive', [(CIFAR10, 'cifar10', BINARY),
-                                                    (CIFAR100, 'cifar100', 'cifar-100-binary.tar.gz')])
+@pytest.mark.parametrize(
+    'dataset, name, archive', [(CIFAR10, 'cifar10', BINARY), (CIFAR100, 'cifar100', 'cifar-100-binary.tar.gz')]
+)
 def test_mxnets_copy_folder_and_digest_are_those_that_mxnet_itself_knows(dataset, name, archive, tmp_path, monkeypatch):
     class AskedError(Exception):
         pass
 
     def ask(url, path, sha1_hash):
         raise AskedError(url, path, sha1_hash)
+
     monkeypatch.setattr(datasets, 'download', ask)
     with pytest.raises(AskedError) as caught:
         dataset(root=str(tmp_path))
-    assert caught.value.args == (f'{PUBLISHED["mirror"]}/gluon/dataset/{name}/{archive}', str(tmp_path),
-                                 dict(PUBLISHED[archive])['sha1'])
+    assert caught.value.args == (
+        f'{PUBLISHED["mirror"]}/gluon/dataset/{name}/{archive}',
+        str(tmp_path),
+        dict(PUBLISHED[archive])['sha1'],
+    )
     default = inspect.signature(dataset).parameters['root'].default
     monkeypatch.delenv('MXNET_HOME')
     assert os.path.relpath(cifar_files.default_folder(name), mx.base.data_dir()) == os.path.join('datasets', name)
@@ -181,8 +203,16 @@ def test_mxnets_copy_folder_and_digest_are_those_that_mxnet_itself_knows(dataset
 
 # What is wrong with files that are there
 
-@pytest.mark.parametrize('damage', [lambda data: data[:len(data) // 2], lambda data: b'<html>', lambda data: b'',
-                                    lambda data: data[:-9] + b'?' + data[-8:]])
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b'<html>',
+        lambda data: b'',
+        lambda data: data[:-9] + b'?' + data[-8:],
+    ],
+)
 @pytest.mark.parametrize('version', ['binary', 'python'])
 def test_an_archive_that_is_not_the_published_one_is_refused_and_kept(version, damage, tmp_path):
     archive = f'cifar-10-{version}.tar.gz'
@@ -211,23 +241,26 @@ def names(**lists):
     return lambda _: dumps({key.encode(): list(value) for key, value in lists.items()})
 
 
-@pytest.mark.parametrize('stem, file, broken, says', [
-    ('cifar-10-binary', 'test_batch.bin', lambda data: data[:-1], 'whole number'),
-    ('cifar-10-binary', 'test_batch.bin', lambda data: b'', 'whole number'),
-    ('cifar-10-binary', 'test_batch.bin', lambda data: b'\x0a' + data[1:], 'to 10, of 10 classes'),
-    ('cifar-10-python', 'test_batch', lambda data: data[:-1], 'is no pickle, or a damaged one'),
-    ('cifar-10-python', 'test_batch', lambda data: b'', 'is no pickle, or a damaged one'),
-    ('cifar-10-python', 'test_batch', lambda data: b'cos\nsystem\nU\x02lsR.', "names 'os system'"),
-    ('cifar-10-python', 'test_batch', target(labels=[0, 1, 10]), 'labels 0 to 10, of 10 classes'),
-    ('cifar-10-python', 'test_batch', target(labels=[0, -1, 2]), 'labels -1 to 2, of 10 classes'),
-    ('cifar-10-python', 'test_batch', target(fine_labels=[0, 1, 2]), "as many 'labels'"),
-    ('cifar-100-python', 'train', target(coarse_labels=[0, 1, 2]), "as many 'fine_labels'"),
-    ('cifar-10-python', 'batches.meta', names(label_names=texts(labels.CIFAR10[::-1])), 'other classes'),
-    ('cifar-10-python', 'batches.meta', names(label_names=[1, None, [b'cat']]), 'other classes'),
-    ('cifar-100-python', 'meta', names(fine_label_names=texts(labels.CIFAR100[1:])), 'other classes'),
-    ('cifar-10-python', 'batches.meta', names(names=[]), "no pickle of 'label_names'"),
-    ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is no pickle, or a damaged one'),
-])
+@pytest.mark.parametrize(
+    'stem, file, broken, says',
+    [
+        ('cifar-10-binary', 'test_batch.bin', lambda data: data[:-1], 'whole number'),
+        ('cifar-10-binary', 'test_batch.bin', lambda data: b'', 'whole number'),
+        ('cifar-10-binary', 'test_batch.bin', lambda data: b'\x0a' + data[1:], 'to 10, of 10 classes'),
+        ('cifar-10-python', 'test_batch', lambda data: data[:-1], 'is no pickle, or a damaged one'),
+        ('cifar-10-python', 'test_batch', lambda data: b'', 'is no pickle, or a damaged one'),
+        ('cifar-10-python', 'test_batch', lambda data: b'cos\nsystem\nU\x02lsR.', "names 'os system'"),
+        ('cifar-10-python', 'test_batch', target(labels=[0, 1, 10]), 'labels 0 to 10, of 10 classes'),
+        ('cifar-10-python', 'test_batch', target(labels=[0, -1, 2]), 'labels -1 to 2, of 10 classes'),
+        ('cifar-10-python', 'test_batch', target(fine_labels=[0, 1, 2]), "as many 'labels'"),
+        ('cifar-100-python', 'train', target(coarse_labels=[0, 1, 2]), "as many 'fine_labels'"),
+        ('cifar-10-python', 'batches.meta', names(label_names=texts(labels.CIFAR10[::-1])), 'other classes'),
+        ('cifar-10-python', 'batches.meta', names(label_names=[1, None, [b'cat']]), 'other classes'),
+        ('cifar-100-python', 'meta', names(fine_label_names=texts(labels.CIFAR100[1:])), 'other classes'),
+        ('cifar-10-python', 'batches.meta', names(names=[]), "no pickle of 'label_names'"),
+        ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is no pickle, or a damaged one'),
+    ],
+)
 def test_a_broken_file_is_one_sentence_that_names_it(stem, file, broken, says, tmp_path):
     name = 'cifar10' if '-10-' in stem else 'fine'
     folder = tmp_path / FOLDERS[stem]
@@ -245,6 +278,7 @@ def test_files_of_names_may_be_missing(tmp_path):
 
 
 # Downloads
+
 
 def official(monkeypatch, server):
     monkeypatch.setattr(cifar_files, 'SITE', server.address + '/~kriz')
@@ -279,8 +313,11 @@ def test_nothing_is_downloaded_where_the_python_version_is(tmp_path, monkeypatch
         assert server.paths == []
 
 
-@pytest.mark.parametrize('failing', [status(404), content(b'<html>sorry</html>'),
-                                     content(ARCHIVES[BINARY], until=5000)], ids=['absent', 'wrong', 'cut off'])
+@pytest.mark.parametrize(
+    'failing',
+    [status(404), content(b'<html>sorry</html>'), content(ARCHIVES[BINARY], until=5000)],
+    ids=['absent', 'wrong', 'cut off'],
+)
 def test_where_the_official_site_fails_mxnets_copy_is_taken(failing, tmp_path, monkeypatch):
     with Server(failing) as server, Server(content(MIRRORED['cifar-10-binary'])) as mirror:
         official(monkeypatch, server)
@@ -316,7 +353,7 @@ def test_where_both_fail_the_sentence_says_which_file_to_put_where(tmp_path, mon
 def test_without_a_network_that_sentence_comes_after_two_tries_of_each_address(tmp_path, monkeypatch):
     naps = []
     monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=naps.append))
-    with socket.socket() as nobody:     # has the port, and does not listen
+    with socket.socket() as nobody:  # has the port, and does not listen
         nobody.bind(('127.0.0.1', 0))
         monkeypatch.setattr(cifar_files, 'SITE', f'http://127.0.0.1:{nobody.getsockname()[1]}')
         monkeypatch.setenv('MXNET_GLUON_REPO', cifar_files.SITE)

@@ -1,4 +1,5 @@
 """The command line, run as a user runs it."""
+
 import csv
 import io
 import json
@@ -14,10 +15,10 @@ from mxnet import gluon
 from PIL import Image
 
 from gluon_aff.data.images import evaluation_array, read_image
-from gluon_aff.data.segmentation import overlay
+from gluon_aff.data.masks import overlay
 from model_zoo import get_model, list_models, model_info
 from model_zoo.__main__ import main
-from model_zoo.trained import open_trained
+from model_zoo.loading import open_trained
 
 OPTIONS = {'classes': 3, 'width': 1}
 
@@ -32,9 +33,20 @@ def files(tmp_path_factory):
     card = model_info('cifar_aff_resnet8')
     (top / 'run').mkdir()
     net.save_parameters(str(top / 'run' / 'best.params'))
-    (top / 'run' / 'model.json').write_text(json.dumps({
-        'model': 'cifar_aff_resnet8', 'options': OPTIONS, 'labels': ['cat', 'dog', 'owl'], 'parameters': 'best.params',
-        'input_size': card.input_size, 'mean': card.mean, 'std': card.std, 'crop_ratio': 1.0}))
+    (top / 'run' / 'model.json').write_text(
+        json.dumps(
+            {
+                'model': 'cifar_aff_resnet8',
+                'options': OPTIONS,
+                'labels': ['cat', 'dog', 'owl'],
+                'parameters': 'best.params',
+                'input_size': card.input_size,
+                'mean': card.mean,
+                'std': card.std,
+                'crop_ratio': 1.0,
+            }
+        )
+    )
     wide = get_model('cifar_add_resnet8', classes=7)
     wide.initialize(mx.init.Xavier())
     wide.save_parameters(str(top / 'seven.params'))
@@ -89,8 +101,9 @@ def pyramid(tmp_path_factory):
 
 
 def test_predict_with_a_segmentation_network_writes_overlays(files, pyramid, capsys, tmp_path):
-    status, out, err = run(capsys, 'predict', 'fpn_add_resnet8', files / 'pictures', '--weights', pyramid,
-                           '-o', tmp_path)
+    status, out, err = run(
+        capsys, 'predict', 'fpn_add_resnet8', files / 'pictures', '--weights', pyramid, '-o', tmp_path
+    )
     written = [str(tmp_path / f'{name}-overlay.png') for name in 'abd']
     assert status == 1 and out.split() == written and 'c.png is not an image' in err
     model = open_trained('fpn_add_resnet8', str(pyramid))
@@ -131,8 +144,13 @@ def test_images_of_one_name_have_an_overlay_each(files, pyramid, capsys, tmp_pat
     assert [Image.open(path).width for path in out.split()] == [4, 6, 5, 7]
 
 
-HOSTILE = {'a\nb.png': r'a\nb.png', '\x1b[31m.png': r'\x1b[31m.png', '\u202egnp.png': r'\u202egnp.png',
-           'c\udcff.png': r'c\udcff.png', '\u540d.png': '\u540d.png'}
+HOSTILE = {
+    'a\nb.png': r'a\nb.png',
+    '\x1b[31m.png': r'\x1b[31m.png',
+    '\u202egnp.png': r'\u202egnp.png',
+    'c\udcff.png': r'c\udcff.png',
+    '\u540d.png': '\u540d.png',
+}
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'ascii'])
@@ -145,14 +163,19 @@ def test_names_of_files_and_classes_are_printed_escaped_whatever_the_encoding(fi
     for name in HOSTILE:
         (tmp_path / name).write_bytes((files / 'pictures' / 'a.png').read_bytes())
     (tmp_path / 'bad\n\x1b[2J.png').write_text('not a picture')
-    program = ('from model_zoo.__main__ import main\nfor form in "table", "csv":\n'
-               '    main(["predict", "run", ".", "--format", form])')
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], cwd=tmp_path, capture_output=True,
-                          env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]),
-                               'PYTHONIOENCODING': encoding})
+    program = (
+        'from model_zoo.__main__ import main\nfor form in "table", "csv":\n'
+        '    main(["predict", "run", ".", "--format", form])'
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', program],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'PYTHONIOENCODING': encoding},
+    )
     out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
     assert done.returncode == 0 and 'Traceback' not in err and 'bad\\n\\x1b[2J.png is not an image' in err
-    table, text = out[:out.index('image,rank')], out[out.index('image,rank'):]
+    table, text = out[: out.index('image,rank')], out[out.index('image,rank') :]
 
     def shown(name):
         return name.encode(encoding, 'backslashreplace').decode(encoding)
@@ -185,8 +208,9 @@ def test_predict_reports_the_unreadable_picture_and_goes_on(capsys, files):
         wanted = predictions(files, row['image'])
         labels = [['cat', 'dog', 'owl'][i] for i in wanted.argsort()[::-1]]
         assert [found['label'] for found in row['predictions']] == labels[:2]
-        assert [found['probability'] for found in row['predictions']] == pytest.approx(sorted(wanted)[::-1][:2],
-                                                                                       abs=2e-6)
+        assert [found['probability'] for found in row['predictions']] == pytest.approx(
+            sorted(wanted)[::-1][:2], abs=2e-6
+        )
 
 
 def test_predict_reports_a_missing_file_and_goes_on(capsys, files):
@@ -203,25 +227,36 @@ def test_predict_writes_csv_that_reads_back(capsys, files):
 
 def test_predict_takes_a_parameter_file_and_what_stands_beside_it(capsys, files):
     by_folder = run(capsys, 'predict', files / 'run', files / 'pictures' / 'a.png')
-    by_file = run(capsys, 'predict', 'cifar_aff_resnet8', files / 'pictures' / 'a.png', '--weights',
-                  files / 'run' / 'best.params')
+    by_file = run(
+        capsys, 'predict', 'cifar_aff_resnet8', files / 'pictures' / 'a.png', '--weights', files / 'run' / 'best.params'
+    )
     assert by_folder == by_file and 'owl' in by_file[1]
 
 
 def test_predict_takes_the_number_of_classes_from_a_file_alone(capsys, files):
-    status, out, _ = run(capsys, 'predict', 'cifar_add_resnet8', files / 'pictures' / 'a.png', '--weights',
-                         files / 'seven.params', '--top-k', 99)
+    status, out, _ = run(
+        capsys,
+        'predict',
+        'cifar_add_resnet8',
+        files / 'pictures' / 'a.png',
+        '--weights',
+        files / 'seven.params',
+        '--top-k',
+        99,
+    )
     assert status == 0 and len(out.splitlines()) == 7 and 'class 6' in out
 
 
 def test_predict_refuses_parameters_of_another_network(capsys, files):
-    message = refused(capsys, 'predict', 'cifar_iaff_resnet8', files / 'pictures' / 'a.png', '--weights',
-                   files / 'seven.params')
+    message = refused(
+        capsys, 'predict', 'cifar_iaff_resnet8', files / 'pictures' / 'a.png', '--weights', files / 'seven.params'
+    )
     assert 'another network' in message and 'att' in message
 
 
-@pytest.mark.parametrize('content, says', [
-    (None, 'no model.json'), ('{', 'cannot be read'), ('{}', 'lacks model'), ('[]', 'lacks model')])
+@pytest.mark.parametrize(
+    'content, says', [(None, 'no model.json'), ('{', 'cannot be read'), ('{}', 'lacks model'), ('[]', 'lacks model')]
+)
 def test_predict_refuses_a_folder_that_is_no_run(capsys, files, tmp_path, content, says):
     if content is not None:
         (tmp_path / 'model.json').write_text(content)
@@ -242,8 +277,9 @@ def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
     card = model_info('cifar_aff_resnet8')
     picture = files / 'pictures' / 'b.jpg'
     data = evaluation_array(read_image(picture), card.input_size, card.mean, card.std, 1.0)
-    np.testing.assert_allclose(mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy(), predictions(files, picture),
-                               rtol=1e-5)
+    np.testing.assert_allclose(
+        mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy(), predictions(files, picture), rtol=1e-5
+    )
 
 
 def test_export_of_random_parameters_says_so(capsys, tmp_path):
@@ -259,8 +295,9 @@ def test_wrong_arguments_exit_with_2(args, capsys):
 
 
 def test_the_module_runs_and_a_closed_pipe_is_no_error():
-    command = subprocess.Popen([sys.executable, '-m', 'model_zoo', 'list', 'cifar_add*'], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+    command = subprocess.Popen(
+        [sys.executable, '-m', 'model_zoo', 'list', 'cifar_add*'], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     command.stdout.close()
     message = command.stderr.read()
     command.stderr.close()

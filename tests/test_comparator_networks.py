@@ -1,4 +1,5 @@
 """The networks that the AFF paper compares itself with: counts, witnesses, sizes of images, and hybrids."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -15,17 +16,33 @@ from mxnet.gluon import nn
 from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
 
 from gluon_aff import AFF, IAFF, complexity
-from gluon_aff.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv
+from gluon_aff.layers.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv
 from model_zoo import get_model, model_info
-from model_zoo.comparators import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
-from model_zoo.resnet import LAYERS, ResNet
+from model_zoo.hosts.attention_resnet import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
+from model_zoo.hosts.resnet import LAYERS, ResNet
 
 # The body of all of them.
 V1B = {'fusion': 'add', 'deep_stem': False, 'avg_down': False}
-NETWORKS = {'ResNet': ResNet, 'SE': SEResNet, 'ECA': ECAResNet, 'GE': GEResNet, 'AA': AAResNet, 'LIP': LIPResNet,
-            'SK': SKResNet}
-NAMES = ['resnet50', 'resnet101', 'se_resnet50', 'se_resnet101', 'eca_resnet101', 'aa_resnet101',
-         'ge_theta_plus_resnet101', 'lip_resnet101', 'sk_resnet50']
+NETWORKS = {
+    'ResNet': ResNet,
+    'SE': SEResNet,
+    'ECA': ECAResNet,
+    'GE': GEResNet,
+    'AA': AAResNet,
+    'LIP': LIPResNet,
+    'SK': SKResNet,
+}
+NAMES = [
+    'resnet50',
+    'resnet101',
+    'se_resnet50',
+    'se_resnet101',
+    'eca_resnet101',
+    'aa_resnet101',
+    'ge_theta_plus_resnet101',
+    'lip_resnet101',
+    'sk_resnet50',
+]
 ONE_SIZE = ['GE', 'AA']
 every_network = pytest.mark.parametrize('network', NETWORKS)
 bound_to_a_size = pytest.mark.parametrize('network', ONE_SIZE)
@@ -46,22 +63,41 @@ def kinds(net, kind):
             found[path] = block
         for name, child in block._children.items():
             visit(child, f'{path}.{name}'.strip('.'))
+
     visit(net, '')
     return found
 
 
 # Counts
 
-@pytest.mark.parametrize('name, giga', [
-    ('resnet101', 7.80), ('eca_resnet101', 7.80), ('aa_resnet101', 8.68), ('se_resnet101', 7.81),
-    ('ge_theta_plus_resnet101', 7.82), ('lip_resnet101', 9.01), ('sk_resnet50', 4.46)])
+
+@pytest.mark.parametrize(
+    'name, giga',
+    [
+        ('resnet101', 7.80),
+        ('eca_resnet101', 7.80),
+        ('aa_resnet101', 8.68),
+        ('se_resnet101', 7.81),
+        ('ge_theta_plus_resnet101', 7.82),
+        ('lip_resnet101', 9.01),
+        ('sk_resnet50', 4.46),
+    ],
+)
 def test_multiply_adds_are_those_of_the_reference_implementations(name, giga):
     assert round(model_info(name).multiply_adds / 1e9, 2) == giga
 
 
-@pytest.mark.parametrize('network, depth, count', [
-    ('GE', 50, 33_637_592), ('LIP', 50, 23_864_232), ('AA', 50, 25_813_872), ('SK', 101, 48_736_040),
-    ('ResNet', 152, 60_192_808), ('AA', 152, 61_622_496)])
+@pytest.mark.parametrize(
+    'network, depth, count',
+    [
+        ('GE', 50, 33_637_592),
+        ('LIP', 50, 23_864_232),
+        ('AA', 50, 25_813_872),
+        ('SK', 101, 48_736_040),
+        ('ResNet', 152, 60_192_808),
+        ('AA', 152, 61_622_496),
+    ],
+)
 def test_other_depths_have_the_parameters_of_the_reference_implementations(network, depth, count):
     net = NETWORKS[network](LAYERS[depth], **V1B, **({'input_size': 224} if network in ONE_SIZE else {}))
     assert complexity(net, (1, 3, 224, 224)).parameters == trainable(net) == count
@@ -72,7 +108,7 @@ def test_the_published_parameters_are_ours_as_the_card_counts_them(name):
     card = model_info(name)
     stated, counted = card.published.parameters, card.published.counted
     assert counted.startswith('with the classifier, ')
-    tenths = card.parameters / (2 ** 20 if '2^20' in counted else 10 ** 6) * 10
+    tenths = card.parameters / (2**20 if '2^20' in counted else 10**6) * 10
     assert stated == {'up': np.ceil, 'rounded': np.round, 'chance)': np.round}[counted.split()[-1]](tenths) / 10
 
 
@@ -87,12 +123,18 @@ def test_the_published_parameters_of_iaff_are_ours_cut_off(name):
 EVERY_BLOCK = {f'layer{stage}.0' for stage in (1, 2, 3, 4)}
 
 
-@pytest.mark.parametrize('network, kind, places', [
-    ('SE', SE, {f'{block}.gate' for block in EVERY_BLOCK}), ('ECA', ECA, {f'{block}.gate' for block in EVERY_BLOCK}),
-    ('GE', GatherExcite, {f'{block}.gate' for block in EVERY_BLOCK}),
-    ('SK', SKConv, {f'{block}.conv2' for block in EVERY_BLOCK}),
-    ('AA', AAConv, {f'{block}.conv2' for block in EVERY_BLOCK - {'layer1.0'}}), ('LIP', LIP, {'maxpool'}),
-    ('LIP', SharedLIP, {f'{block}.pool' for block in EVERY_BLOCK - {'layer1.0'}})])
+@pytest.mark.parametrize(
+    'network, kind, places',
+    [
+        ('SE', SE, {f'{block}.gate' for block in EVERY_BLOCK}),
+        ('ECA', ECA, {f'{block}.gate' for block in EVERY_BLOCK}),
+        ('GE', GatherExcite, {f'{block}.gate' for block in EVERY_BLOCK}),
+        ('SK', SKConv, {f'{block}.conv2' for block in EVERY_BLOCK}),
+        ('AA', AAConv, {f'{block}.conv2' for block in EVERY_BLOCK - {'layer1.0'}}),
+        ('LIP', LIP, {'maxpool'}),
+        ('LIP', SharedLIP, {f'{block}.pool' for block in EVERY_BLOCK - {'layer1.0'}}),
+    ],
+)
 def test_attentions_stand_where_their_papers_put_them(network, kind, places):
     assert set(kinds(shallow(network), kind)) == places
 
@@ -102,8 +144,10 @@ def test_later_blocks_of_a_stage_have_them_too_but_for_the_pools():
         options = {'input_size': 64} if network in ONE_SIZE else {}
         return len(kinds(NETWORKS[network]((2, 2, 2, 2), classes=5, **options), kind))
 
-    assert [count(*pair) for pair in (('SE', SE), ('ECA', ECA), ('GE', GatherExcite), ('SK', SKConv), ('AA', AAConv),
-                                      ('LIP', SharedLIP))] == [8, 8, 8, 8, 6, 3]
+    assert [
+        count(*pair)
+        for pair in (('SE', SE), ('ECA', ECA), ('GE', GatherExcite), ('SK', SKConv), ('AA', AAConv), ('LIP', SharedLIP))
+    ] == [8, 8, 8, 8, 6, 3]
 
 
 def test_eca_kernels_are_the_released_ones_by_stage():
@@ -111,6 +155,7 @@ def test_eca_kernels_are_the_released_ones_by_stage():
 
 
 # Witnesses
+
 
 def share_by_shape(theirs, ours):
     """Give our parameters the values of theirs, matched by kind and shape, in order."""
@@ -126,13 +171,14 @@ def share_by_shape(theirs, ours):
             target.initialize(mx.init.Constant(source.data()), force_reinit=True)
 
 
-@pytest.mark.parametrize('name, their_name', [('se_resnet50', 'seresnet50b'), ('se_resnet101', 'seresnet101b'),
-                                              ('sk_resnet50', 'sknet50')])
+@pytest.mark.parametrize(
+    'name, their_name', [('se_resnet50', 'seresnet50b'), ('se_resnet101', 'seresnet101b'), ('sk_resnet50', 'sknet50')]
+)
 def test_network_computes_what_gluoncv2s_does(name, their_name):
     theirs, ours, x = gluoncv2_model(their_name), get_model(name), tensor((1, 3, 224, 224))
     share_by_shape(filled(theirs, random=np.random.default_rng), ours)
     expected = theirs(x)
-    assert error(ours(x), expected) <= 1e-5 and expected.asnumpy().std() > .1
+    assert error(ours(x), expected) <= 1e-5 and expected.asnumpy().std() > 0.1
 
 
 def copy_shared(source, target):
@@ -173,10 +219,14 @@ def test_only_the_registered_lip_network_starts_the_last_gammas_at_zero():
 
 # Sizes of images
 
-@pytest.mark.parametrize('network, sizes', [*((network, (224, 256, 320, 225)) for network in NETWORKS
-                                              if network not in ONE_SIZE),
-                                            *((network, (size,)) for network in ONE_SIZE
-                                              for size in (224, 256, 320, 225, (64, 97)))])
+
+@pytest.mark.parametrize(
+    'network, sizes',
+    [
+        *((network, (224, 256, 320, 225)) for network in NETWORKS if network not in ONE_SIZE),
+        *((network, (size,)) for network in ONE_SIZE for size in (224, 256, 320, 225, (64, 97))),
+    ],
+)
 def test_network_is_one_function_in_every_form_at_every_size(network, sizes):
     net = filled(shallow(network, sizes[0]), random=np.random.default_rng)
     images = [tensor((1, 3, *(size if isinstance(size, tuple) else (size, size)))) for size in sizes]
@@ -192,8 +242,13 @@ def test_the_network_itself_at_224(name):
     net, x = filled(get_model(name), random=np.random.default_rng), tensor((1, 3, 224, 224))
     expected = net(x)
     assert expected.shape == (1, 1000) and np.isfinite(expected.asnumpy()).all()
-    assert [m.shape[1:] for m in net.stage_outputs(x)] == [(64, 56, 56), (256, 56, 56), (512, 28, 28), (1024, 14, 14),
-                                                           (2048, 7, 7)]
+    assert [m.shape[1:] for m in net.stage_outputs(x)] == [
+        (64, 56, 56),
+        (256, 56, 56),
+        (512, 28, 28),
+        (1024, 14, 14),
+        (2048, 7, 7),
+    ]
     net.hybridize()
     assert error(net(x), expected) <= 1e-5
 
@@ -245,6 +300,7 @@ def test_any_resnet_may_be_bound_to_a_size():
 
 # Hybrids
 
+
 @every_network
 @pytest.mark.parametrize('fusion, kind', [('aff', AFF), ('iaff', IAFF)])
 def test_hybrid_learns_a_batch(network, fusion, kind):
@@ -255,7 +311,7 @@ def test_hybrid_learns_a_batch(network, fusion, kind):
     net.hybridize()
     x, labels = tensor((4, 3, 32, 32)), mx.nd.array([0, 1, 2, 3])
     loss_of, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .01})
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.01})
     for _ in range(6):
         with autograd.record():
             loss = loss_of(net(x), labels)
@@ -275,6 +331,7 @@ def test_registered_network_adds_by_default_and_takes_a_fusion(name):
 
 
 # Extending
+
 
 def test_a_network_of_ones_own_attention_is_one_hook():
     class Halved(nn.HybridBlock):

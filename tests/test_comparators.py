@@ -1,4 +1,5 @@
 """The comparators' blocks: their papers' equations in plain numpy, their gradients, sizes, and what they refuse."""
+
 from functools import partial
 
 import mxnet as mx
@@ -9,14 +10,15 @@ from hypothesis import strategies as st
 from mxnet import autograd
 from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
 
-from gluon_aff.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv, importance_pool
-from gluon_aff.comparators.lip import ImportancePool
+from gluon_aff.layers.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv, importance_pool
+from gluon_aff.layers.comparators.lip import ImportancePool
 
 # A normalisation in training is a function of the batch; with this it is the same in training and inference.
 RUNNING = {'use_global_stats': True}
 
 
 # The papers' equations, in plain numpy
+
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
@@ -36,15 +38,17 @@ def conv(x, weight, stride=1, dilation=1, groups=1, padding=None):
     pads = [dilation * (k // 2) if padding is None else padding for k in kernel]
     x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in pads)])
     span = [dilation * (k - 1) + 1 for k in kernel]
-    windows = np.lib.stride_tricks.sliding_window_view(x, span, (2, 3))[:, :, ::stride, ::stride,
-                                                                        ::dilation, ::dilation]
+    windows = np.lib.stride_tricks.sliding_window_view(x, span, (2, 3))[
+        :, :, ::stride, ::stride, ::dilation, ::dilation
+    ]
     pieces = zip(np.split(windows, groups, axis=1), np.split(weight, groups, axis=0))
     return np.concatenate([np.einsum('nchwij,ocij->nohw', window, piece) for window, piece in pieces], axis=1)
 
 
 def norm(p, layer, x):
-    gamma, beta, average, variance = (p[f'{layer}.{leaf}'][:, None, None]
-                                      for leaf in ('gamma', 'beta', 'running_mean', 'running_var'))
+    gamma, beta, average, variance = (
+        p[f'{layer}.{leaf}'][:, None, None] for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
+    )
     return (x - average) / np.sqrt(variance + 1e-5) * gamma + beta
 
 
@@ -71,7 +75,7 @@ def eca(p, x):
     weight, z = p['conv.weight'][0, 0], mean(x)[:, :, 0, 0]
     half = len(weight) // 2
     padded = np.pad(z, [(0, 0), (half, half)])
-    mixed = sum(weight[j] * padded[:, j:j + z.shape[1]] for j in range(len(weight)))
+    mixed = sum(weight[j] * padded[:, j : j + z.shape[1]] for j in range(len(weight)))
     return x * sigmoid(mixed)[:, :, None, None]
 
 
@@ -99,8 +103,10 @@ def lip(p, x):
 def shared_lip(p, body, x):
     t = relu(instance_norm(p, 'trunk.1', conv(x, p['trunk.0.weight'])))
     t = relu(instance_norm(p, 'trunk.4', conv(t, p['trunk.3.weight'])))
-    return np.concatenate([pool_by_importance(body, lip_logits(p, 'body_logit', t)),
-                           pool_by_importance(x, lip_logits(p, 'logit', t))], axis=1)
+    return np.concatenate(
+        [pool_by_importance(body, lip_logits(p, 'body_logit', t)), pool_by_importance(x, lip_logits(p, 'logit', t))],
+        axis=1,
+    )
 
 
 def relative_logits(q, rel_height, rel_width):
@@ -128,8 +134,10 @@ def augmented(p, x, keys, values, heads, stride):
 
 
 def selective(p, x, groups, stride, dilation):
-    small, large = (relu(norm(p, f'{branch}.1', conv(x, p[f'{branch}.0.weight'], stride, factor * dilation, groups)))
-                    for branch, factor in (('small', 1), ('large', 2)))
+    small, large = (
+        relu(norm(p, f'{branch}.1', conv(x, p[f'{branch}.0.weight'], stride, factor * dilation, groups)))
+        for branch, factor in (('small', 1), ('large', 2))
+    )
     z = relu(norm(p, 'select.2', conv(mean(small + large), p['select.1.weight'])))
     a, b = np.split(np.exp(conv(z, p['select.4.weight'])), 2, axis=1)
     return (a * small + b * large) / (a + b)
@@ -145,19 +153,34 @@ class Joined(SharedLIP):
 # Block, formula, and shapes of the inputs. Heights differ from widths, so that none is taken for the other.
 CASES = {
     'SE': (partial(SE, 16, reduction=4), se, [(3, 16, 5, 4)]),
-    'GatherExcite': (partial(GatherExcite, 16, (5, 4), reduction=4, norm_kwargs=RUNNING), gather_excite,
-                     [(3, 16, 5, 4)]),
+    'GatherExcite': (
+        partial(GatherExcite, 16, (5, 4), reduction=4, norm_kwargs=RUNNING),
+        gather_excite,
+        [(3, 16, 5, 4)],
+    ),
     'ECA': (partial(ECA, 16, 5), eca, [(3, 16, 5, 4)]),
     'LIP': (partial(LIP, 6), lip, [(2, 6, 7, 8)]),
     'SharedLIP': (partial(Joined, 4, 6, width=8), shared_lip, [(2, 4, 7, 8), (2, 6, 7, 8)]),
-    'AAConv': (partial(AAConv, 12, 8, 4, (3, 4), heads=2, in_channels=6),
-               partial(augmented, keys=8, values=4, heads=2, stride=1), [(2, 6, 3, 4)]),
-    'AAConv strided': (partial(AAConv, 12, 8, 4, (4, 3), heads=4, stride=2, in_channels=6),
-                       partial(augmented, keys=8, values=4, heads=4, stride=2), [(2, 6, 7, 6)]),
-    'SKConv': (partial(SKConv, 16, groups=4, min_width=8, norm_kwargs=RUNNING),
-               partial(selective, groups=4, stride=1, dilation=1), [(3, 16, 5, 6)]),
-    'SKConv strided': (partial(SKConv, 16, groups=2, stride=2, dilation=2, min_width=8, norm_kwargs=RUNNING),
-                       partial(selective, groups=2, stride=2, dilation=2), [(3, 16, 7, 6)]),
+    'AAConv': (
+        partial(AAConv, 12, 8, 4, (3, 4), heads=2, in_channels=6),
+        partial(augmented, keys=8, values=4, heads=2, stride=1),
+        [(2, 6, 3, 4)],
+    ),
+    'AAConv strided': (
+        partial(AAConv, 12, 8, 4, (4, 3), heads=4, stride=2, in_channels=6),
+        partial(augmented, keys=8, values=4, heads=4, stride=2),
+        [(2, 6, 7, 6)],
+    ),
+    'SKConv': (
+        partial(SKConv, 16, groups=4, min_width=8, norm_kwargs=RUNNING),
+        partial(selective, groups=4, stride=1, dilation=1),
+        [(3, 16, 5, 6)],
+    ),
+    'SKConv strided': (
+        partial(SKConv, 16, groups=2, stride=2, dilation=2, min_width=8, norm_kwargs=RUNNING),
+        partial(selective, groups=2, stride=2, dilation=2),
+        [(3, 16, 7, 6)],
+    ),
 }
 every_block = pytest.mark.parametrize('case', CASES)
 
@@ -190,8 +213,10 @@ def test_gradients_are_the_finite_differences_of_the_equation(case):
         c = tensor(z.shape, 9)
         loss = (z * c).sum()
     loss.backward()
-    gradients = {**{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'},
-                 **{i: x.grad for i, x in enumerate(inputs)}}
+    gradients = {
+        **{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'},
+        **{i: x.grad for i, x in enumerate(inputs)},
+    }
 
     def loss_at(key, value):
         moved = {**point, key: value}
@@ -203,8 +228,9 @@ def test_gradients_are_the_finite_differences_of_the_equation(case):
         size = np.linalg.norm(gradient)
         assert size > 0, f'{key} has no gradient'
         for direction in (gradient / size, *random.standard_normal((2, *gradient.shape))):
-            difference = (loss_at(key, point[key] + step * direction) -
-                          loss_at(key, point[key] - step * direction)) / (2 * step)
+            difference = (loss_at(key, point[key] + step * direction) - loss_at(key, point[key] - step * direction)) / (
+                2 * step
+            )
             assert abs(difference - (gradient * direction).sum()) <= 1e-4 * size * np.linalg.norm(direction), key
 
 
@@ -225,7 +251,8 @@ def test_block_computes_in_float64_and_traces_in_float16(case):
     z = block(*(x.astype('float64') for x in inputs))
     assert z.dtype == np.float64
     assert error(z, formula(point, *(x.asnumpy().astype('float64') for x in inputs))) <= (
-        1e-5 if 'LIP' in case else 1e-12)
+        1e-5 if 'LIP' in case else 1e-12
+    )
 
     block = CASES[case][0]()
     block.cast('float16')
@@ -239,10 +266,11 @@ def test_block_computes_in_float64_and_traces_in_float16(case):
 
 # Each method's own properties
 
+
 @given(st.integers(1, 12))
 def test_eca_kernel_is_the_odd_number_of_equation_12(power):
     t = int((power + 1) / 2)
-    assert ECA(2 ** power).conv.weight.shape == (1, 1, t if t % 2 else t + 1)
+    assert ECA(2**power).conv.weight.shape == (1, 1, t if t % 2 else t + 1)
 
 
 def test_eca_kernels_that_the_paper_names():
@@ -252,8 +280,9 @@ def test_eca_kernels_that_the_paper_names():
 @pytest.mark.parametrize('stride', [1, 2])
 def test_importance_pool_with_equal_logits_is_an_average_without_the_padding(stride):
     x = tensor((2, 3, 7, 6))
-    average = mx.nd.Pooling(x, kernel=(3, 3), stride=(stride, stride), pad=(1, 1), pool_type='avg',
-                            count_include_pad=False)
+    average = mx.nd.Pooling(
+        x, kernel=(3, 3), stride=(stride, stride), pad=(1, 1), pool_type='avg', count_include_pad=False
+    )
     for level in (0, 6, 12):
         assert error(importance_pool(mx.nd, x, mx.nd.full(x.shape, level), stride=stride), average) <= 1e-6
 
@@ -263,8 +292,10 @@ def test_lip_starts_as_an_average_pool(case):
     make, _, shapes = CASES[case]
     block, inputs = make(), [tensor(shape, seed) for seed, shape in enumerate(shapes)]
     block.initialize(mx.init.Xavier())
-    expected = [mx.nd.Pooling(x, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='avg', count_include_pad=False)
-                for x in inputs]
+    expected = [
+        mx.nd.Pooling(x, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='avg', count_include_pad=False)
+        for x in inputs
+    ]
     assert error(block(*inputs), mx.nd.concat(*expected, dim=1)) <= 1e-6
 
 
@@ -272,7 +303,7 @@ def test_importance_pool_of_float16_maps_does_not_overflow():
     pool = ImportancePool(2)
     pool.cast('float16')
     x = mx.nd.array([[[[1000, -1000, 7], [2, 3, 4], [5, 6, 8]]]]).astype('float16')
-    z = pool(x, mx.nd.full(x.shape, 20).astype('float16'))      # logits of 12, near enough
+    z = pool(x, mx.nd.full(x.shape, 20).astype('float16'))  # logits of 12, near enough
     assert z.dtype == np.float16
     np.testing.assert_allclose(z.asnumpy().ravel(), [1.25, -246.5, 4, 5.25], rtol=1e-3)
 
@@ -281,7 +312,9 @@ def test_importance_pool_of_float16_maps_does_not_overflow():
 def test_aaconv_takes_every_size_that_its_stride_makes_its_own(height, width, stride):
     block = filled(AAConv(10, 4, 2, (height, width), heads=2, stride=stride, in_channels=3))
     assert {name: parameters(block)[name].shape for name in ('rel_height', 'rel_width')} == {
-        'rel_height': (2 * height - 1, 2), 'rel_width': (2 * width - 1, 2)}
+        'rel_height': (2 * height - 1, 2),
+        'rel_width': (2 * width - 1, 2),
+    }
     for less in range(stride):
         x = tensor((2, 3, stride * height - less, stride * width - less))
         assert block(x).shape == (2, 10, height, width)
@@ -315,25 +348,37 @@ def test_blocks_start_as_their_authors_networks_do_whatever_the_initializer():
         block.initialize(mx.init.One())
         return parameters(block)[name].data().asnumpy()
 
-    assert value(partial(AAConv, 64, 160, 8, 28, in_channels=64), 'rel_width').std() == pytest.approx(20 ** -.5, rel=.1)
-    for make, name in ((partial(SE, 256), 'excite.2.weight'), (partial(GatherExcite, 256, 7), 'excite.0.weight'),
-                       (partial(SKConv, 128), 'select.4.weight')):
-        assert value(make, name).std() == pytest.approx(.01, rel=.1)
+    assert value(partial(AAConv, 64, 160, 8, 28, in_channels=64), 'rel_width').std() == pytest.approx(20**-0.5, rel=0.1)
+    for make, name in (
+        (partial(SE, 256), 'excite.2.weight'),
+        (partial(GatherExcite, 256, 7), 'excite.0.weight'),
+        (partial(SKConv, 128), 'select.4.weight'),
+    ):
+        assert value(make, name).std() == pytest.approx(0.01, rel=0.1)
     kernel = value(partial(ECA, 2048, 101), 'conv.weight')
-    assert np.abs(kernel).max() <= 101 ** -.5 and kernel.std() == pytest.approx((3 * 101) ** -.5, rel=.3)
+    assert np.abs(kernel).max() <= 101**-0.5 and kernel.std() == pytest.approx((3 * 101) ** -0.5, rel=0.3)
 
 
 # Parameter counts
 
 COUNTS = [(partial(SE, c), n) for c, n in ((256, 8_464), (512, 33_312), (1024, 132_160), (2048, 526_464))]
-COUNTS += [(partial(GatherExcite, c, side), n) for c, side, n in (
-    (256, 56, 811_792), (512, 28, 435_744), (1024, 14, 334_912), (2048, 7, 630_912))]
+COUNTS += [
+    (partial(GatherExcite, c, side), n)
+    for c, side, n in ((256, 56, 811_792), (512, 28, 435_744), (1024, 14, 334_912), (2048, 7, 630_912))
+]
 COUNTS += [(partial(ECA, 2048, 7), 7), (partial(LIP, 64), 36_992)]
-COUNTS += [(partial(SharedLIP, p, i), n) for p, i, n in (
-    (128, 256, 180_736 + 16_640 + 33_280), (256, 512, 213_504 + 33_280 + 66_560),
-    (512, 1024, 279_040 + 66_560 + 133_120))]
-COUNTS += [(partial(AAConv, p, 160, dv, side, in_channels=p), n) for p, dv, side, n in (
-    (128, 8, 28, 182_488), (256, 24, 14, 624_248), (512, 48, 7, 2_329_352))]
+COUNTS += [
+    (partial(SharedLIP, p, i), n)
+    for p, i, n in (
+        (128, 256, 180_736 + 16_640 + 33_280),
+        (256, 512, 213_504 + 33_280 + 66_560),
+        (512, 1024, 279_040 + 66_560 + 133_120),
+    )
+]
+COUNTS += [
+    (partial(AAConv, p, 160, dv, side, in_channels=p), n)
+    for p, dv, side, n in ((128, 8, 28, 182_488), (256, 24, 14, 624_248), (512, 48, 7, 2_329_352))
+]
 COUNTS += [(partial(SKConv, c), n) for c, n in ((128, 22_080), (256, 62_528), (512, 198_720), (1024, 790_656))]
 
 
@@ -343,6 +388,7 @@ def test_parameters_are_those_of_the_reference_networks(make, count):
 
 
 # What is refused
+
 
 @every_block
 @pytest.mark.parametrize('hybridize', [False, True])
@@ -378,8 +424,9 @@ def test_an_imported_block_bound_to_one_size_computes_nothing_for_another(case, 
     block.hybridize()
     block(x)
     block.export(str(tmp_path / 'block'))
-    imported = mx.gluon.SymbolBlock.imports(str(tmp_path / 'block-symbol.json'), ['data'],
-                                            str(tmp_path / 'block-0000.params'))
+    imported = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / 'block-symbol.json'), ['data'], str(tmp_path / 'block-0000.params')
+    )
     height, width = x.shape[2:]
     for size in ((2 * height, 2 * width), (4 * height, width), (width, height), (1, 1), (1, width), (height, 1)):
         with pytest.raises(mx.MXNetError):
@@ -394,19 +441,30 @@ def test_shared_lip_refuses_branches_of_two_sizes():
         block(body[:1], x)
 
 
-REFUSED = [(partial(SE, 0), 'channels must be'), (partial(SE, 16, 3), 'reduction 3'),
-           (partial(GatherExcite, 16, 0), 'size must be'), (partial(GatherExcite, 16, (7,)), 'size must be .* pair'),
-           (partial(GatherExcite, 16, None), 'size must be'), (partial(GatherExcite, 8, 7), 'reduction 16'),
-           (partial(ECA, 16, 4), 'kernel_size must be odd'), (partial(ECA, 16, 0), 'kernel_size must be'),
-           (partial(ECA, 'a'), 'channels must be'), (partial(LIP, 0), 'channels must be'),
-           (partial(LIP, 16, 0), 'stride must be'), (partial(SharedLIP, 0, 16), 'body_channels must be'),
-           (partial(SharedLIP, 16, 16, width=0), 'width must be'),
-           (partial(AAConv, 16, 9, 8, 7), 'key_channels must be a multiple of the 8 heads'),
-           (partial(AAConv, 16, 8, 9, 7), 'value_channels must be a multiple of the 8 heads'),
-           (partial(AAConv, 8, 8, 8, 7), 'value_channels must be below the 8 channels'),
-           (partial(AAConv, 16, 8, 8, '7'), 'size must be'), (partial(AAConv, 16, 8, 8, 7, heads=0), 'heads must be'),
-           (partial(SKConv, 48), 'groups must divide the 48 channels'), (partial(SKConv, 64, groups=0), 'groups must'),
-           (partial(SKConv, 64, min_width=0), 'min_width must be'), (partial(SKConv, 0), 'channels must be')]
+REFUSED = [
+    (partial(SE, 0), 'channels must be'),
+    (partial(SE, 16, 3), 'reduction 3'),
+    (partial(GatherExcite, 16, 0), 'size must be'),
+    (partial(GatherExcite, 16, (7,)), 'size must be .* pair'),
+    (partial(GatherExcite, 16, None), 'size must be'),
+    (partial(GatherExcite, 8, 7), 'reduction 16'),
+    (partial(ECA, 16, 4), 'kernel_size must be odd'),
+    (partial(ECA, 16, 0), 'kernel_size must be'),
+    (partial(ECA, 'a'), 'channels must be'),
+    (partial(LIP, 0), 'channels must be'),
+    (partial(LIP, 16, 0), 'stride must be'),
+    (partial(SharedLIP, 0, 16), 'body_channels must be'),
+    (partial(SharedLIP, 16, 16, width=0), 'width must be'),
+    (partial(AAConv, 16, 9, 8, 7), 'key_channels must be a multiple of the 8 heads'),
+    (partial(AAConv, 16, 8, 9, 7), 'value_channels must be a multiple of the 8 heads'),
+    (partial(AAConv, 8, 8, 8, 7), 'value_channels must be below the 8 channels'),
+    (partial(AAConv, 16, 8, 8, '7'), 'size must be'),
+    (partial(AAConv, 16, 8, 8, 7, heads=0), 'heads must be'),
+    (partial(SKConv, 48), 'groups must divide the 48 channels'),
+    (partial(SKConv, 64, groups=0), 'groups must'),
+    (partial(SKConv, 64, min_width=0), 'min_width must be'),
+    (partial(SKConv, 0), 'channels must be'),
+]
 
 
 @pytest.mark.parametrize('make, message', REFUSED)

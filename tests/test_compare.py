@@ -1,4 +1,5 @@
 """The table of the comparison: its figures, its forms, its picture, and how the speed is measured."""
+
 import csv
 import io
 import itertools
@@ -14,15 +15,23 @@ from programs import TOP
 from reference import refused
 
 from gluon_aff import FUSIONS
-from model_zoo import Published, checkpoints, compare, get_model, list_models, model_info
+from model_zoo import Published, checkpoints, get_model, list_models, model_info
 from model_zoo.__main__ import main
-from model_zoo.compare import TABLE, Row, figure, write_csv, write_markdown
-from model_zoo.published import LOG, LOGS, PUBLISHED, Figure
+from model_zoo.pictures import comparison as compare
+from model_zoo.pictures.comparison import TABLE, Row, figure, write_csv, write_markdown
+from model_zoo.reported_results import LOG, LOGS, PUBLISHED, Figure
 
 # Top-1 error and parameters in millions, from the slides.
-SLIDES = {'resnet101': (23.2, 42.5), 'eca_resnet101': (21.4, 42.5), 'aa_resnet101': (21.3, 45.4),
-          'se_resnet101': (20.9, 49.4), 'ge_theta_plus_resnet101': (20.7, 58.4), 'lip_resnet101': (20.7, 42.9),
-          'iaff_resnet50': (20.2, 35.1), 'iaff_resnext50_32x4d': (19.8, 34.7)}
+SLIDES = {
+    'resnet101': (23.2, 42.5),
+    'eca_resnet101': (21.4, 42.5),
+    'aa_resnet101': (21.3, 45.4),
+    'se_resnet101': (20.9, 49.4),
+    'ge_theta_plus_resnet101': (20.7, 58.4),
+    'lip_resnet101': (20.7, 42.9),
+    'iaff_resnet50': (20.2, 35.1),
+    'iaff_resnext50_32x4d': (19.8, 34.7),
+}
 
 
 @pytest.fixture(scope='module')
@@ -54,13 +63,19 @@ def test_every_published_figure_names_its_source_and_its_network_can_be_built():
 # From the paper's tables 3, 4 and 6, in per cent, and from the authors' logs.
 STATED = {
     'aff_resnext50_32x4d': ['top-1 error 20.28 % on ImageNet-1k', 'top-5 error 5.29 % on ImageNet-1k'],
-    'iaff_resnet50': ['top-1 error 20.2 % on ImageNet-1k', '20.22', '5.46'], 'aff_resnet50': ['20.28', '5.27', '21.6'],
+    'iaff_resnet50': ['top-1 error 20.2 % on ImageNet-1k', '20.22', '5.46'],
+    'aff_resnet50': ['20.28', '5.27', '21.6'],
     'cifar_aff_resnet32': ['accuracy 83.57 % on CIFAR-100, fine labels', '90.78 % on CIFAR-100, coarse labels'],
-    'cifar_aff_resnext38_32x4d': ['91.23 % on CIFAR-100, coarse'], 'cifar_aff_resnext47_32x4d': ['85.38', '91.84'],
-    'cifar_add_resnet8': ['accuracy 74 % on CIFAR-100, coarse labels (width=1)'], 'cifar_concat_resnet26': ['79.8 %'],
+    'cifar_aff_resnext38_32x4d': ['91.23 % on CIFAR-100, coarse'],
+    'cifar_aff_resnext47_32x4d': ['85.38', '91.84'],
+    'cifar_add_resnet8': ['accuracy 74 % on CIFAR-100, coarse labels (width=1)'],
+    'cifar_concat_resnet26': ['79.8 %'],
     'cifar_aff_resnet8': ['76.3 % on CIFAR-100, coarse labels (width=1, reduction=2)', '76.4'],
-    'cifar_iaff_inception_resnet26': ['81.4 %'], 'fpn_concat_resnet26': ['mIoU 93.9 % on StopSign'],
-    'fpn_iaff_resnet8': ['mIoU 92.7 % on StopSign'], 'fpn_aff_resnet20': ['93.9 % on StopSign (reduction=2)']}
+    'cifar_iaff_inception_resnet26': ['81.4 %'],
+    'fpn_concat_resnet26': ['mIoU 93.9 % on StopSign'],
+    'fpn_iaff_resnet8': ['mIoU 92.7 % on StopSign'],
+    'fpn_aff_resnet20': ['93.9 % on StopSign (reduction=2)'],
+}
 
 
 @pytest.mark.parametrize('name', STATED)
@@ -79,9 +94,11 @@ def test_info_of_a_network_without_published_figures(capsys):
 
 
 def test_published_figures_stand_in_one_place():
-    catalogue = json.loads((TOP / 'model_zoo' / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
-    assert [row['model'] for row in catalogue if 'figures' in row] == ['fashion_mnist_add_resnet8',
-                                                                      'fashion_mnist_aff_resnet8']
+    catalogue = json.loads((TOP / 'model_zoo' / 'weights' / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
+    assert [row['model'] for row in catalogue if 'figures' in row] == [
+        'fashion_mnist_add_resnet8',
+        'fashion_mnist_aff_resnet8',
+    ]
     for record in checkpoints():
         if record.url:
             assert record.figures is LOGS[record.model, record.tag]
@@ -89,8 +106,11 @@ def test_published_figures_stand_in_one_place():
 
 
 def test_readme_lists_the_figures_of_every_released_file():
-    titles = {'ImageNet-1k': 'ImageNet', 'CIFAR-100, fine labels': 'CIFAR-100, *fine*',
-              'CIFAR-100, coarse labels': 'CIFAR-100, *coarse*'}
+    titles = {
+        'ImageNet-1k': 'ImageNet',
+        'CIFAR-100, fine labels': 'CIFAR-100, *fine*',
+        'CIFAR-100, coarse labels': 'CIFAR-100, *coarse*',
+    }
     rows = []
     for name, published in PUBLISHED.items():
         for data in dict.fromkeys(f.data for f in published.figures):
@@ -113,9 +133,10 @@ def test_counts_are_those_of_the_cards_and_of_the_classifier(rows):
 
 
 def test_a_hybrid_adds_its_fusions_to_the_plain_network(rows):
-    hybrid, = (row for row in rows if row.name == 'se_resnet50+aff')
-    contexts = sum(blocks * 2 * (2 * c * c // 16 + c // 16 + c + 2 * c // 16 + 2 * c)
-                   for blocks, c in ((6, 1024), (3, 2048)))
+    (hybrid,) = (row for row in rows if row.name == 'se_resnet50+aff')
+    contexts = sum(
+        blocks * 2 * (2 * c * c // 16 + c // 16 + c + 2 * c // 16 + 2 * c) for blocks, c in ((6, 1024), (3, 2048))
+    )
     assert hybrid.parameters - model_info('se_resnet50').parameters == contexts
 
 
@@ -129,6 +150,7 @@ def test_unknown_networks_and_fusions_are_refused():
 
 # How it is written
 
+
 def written(write, rows, *args):
     out = io.StringIO()
     write(rows, out, *args)
@@ -140,7 +162,10 @@ def test_csv_reads_back_with_all_digits(rows):
     assert [row['network'] for row in read] == list(TABLE)
     for row, found in zip(rows, read):
         assert [int(found[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
-            row.parameters, row.without_classifier, row.multiply_adds]
+            row.parameters,
+            row.without_classifier,
+            row.multiply_adds,
+        ]
         error = row.published and row.published.top1_error
         assert found['published_top1_error_percent'] == ('' if error is None else str(error))
         assert found['images_per_second'] == ''
@@ -167,6 +192,7 @@ def test_markdown_says_how_the_speed_was_measured():
 
 # The speed
 
+
 class Counted(nn.HybridBlock):
     """Takes its time from a list, and writes down that it was called."""
 
@@ -184,7 +210,7 @@ class Counted(nn.HybridBlock):
 
 
 def test_networks_take_turns_and_the_median_counts_without_the_first_pass(monkeypatch):
-    clock, calls = [0.], []
+    clock, calls = [0.0], []
     monkeypatch.setattr(compare.time, 'perf_counter', lambda: clock[0])
     nets = [Counted('a', calls, clock, [100, 1, 9, 2, 3, 2]), Counted('b', calls, clock, [100, 4, 4, 5, 90, 6])]
     assert compare._seconds(nets, (2, 3, 4, 4), mx.cpu()) == [2, 5]
@@ -192,11 +218,12 @@ def test_networks_take_turns_and_the_median_counts_without_the_first_pass(monkey
 
 
 def test_speed_is_images_by_seconds(monkeypatch):
-    monkeypatch.setattr(compare, '_seconds', lambda nets, shape, ctx: [.5 for _ in nets])
+    monkeypatch.setattr(compare, '_seconds', lambda nets, shape, ctx: [0.5 for _ in nets])
     assert [row.images_per_second for row in compare.compare(['resnet50', 'se_resnet50'], batch=4)] == [8, 8]
 
 
 # The picture
+
 
 def check_labels(picture, names):
     for axes in picture.axes:
@@ -227,8 +254,16 @@ def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows
 
 
 def test_labels_of_points_in_one_place_do_not_overlap():
-    rows = [Row(f'network_number_{i}', Published((Figure('top-1 error', 20 + i % 2 / 100, 'ImageNet', 'this test'),)),
-                10 ** 6, 1, 10 ** 9) for i in range(8)]
+    rows = [
+        Row(
+            f'network_number_{i}',
+            Published((Figure('top-1 error', 20 + i % 2 / 100, 'ImageNet', 'this test'),)),
+            10**6,
+            1,
+            10**9,
+        )
+        for i in range(8)
+    ]
     check_labels(figure(rows), [row.name for row in rows])
 
 
@@ -238,6 +273,7 @@ def test_a_picture_of_nothing_is_refused(rows):
 
 
 # The command
+
 
 def test_compare_command_writes_the_table_and_the_picture(capsys, tmp_path):
     path = tmp_path / 'picture.png'
@@ -255,10 +291,16 @@ def test_compare_command_measures_by_default(capsys):
     assert float(row.split('|')[-2]) > 0 and 'batch 1 on cpu(0), median of 5 runs' in out
 
 
-@pytest.mark.parametrize('args, says', [
-    (['resnet5o'], 'did you mean'), (['resnet50+afff'], 'Unknown fusion'),
-    (['resnet101', '--plot', 'no/such/folder/a.png'], 'no/such/folder'), (['resnet101', '--plot', 'a.gif'], 'gif'),
-    (['resnet50', '--plot', 'a.png'], 'published error')])
+@pytest.mark.parametrize(
+    'args, says',
+    [
+        (['resnet5o'], 'did you mean'),
+        (['resnet50+afff'], 'Unknown fusion'),
+        (['resnet101', '--plot', 'no/such/folder/a.png'], 'no/such/folder'),
+        (['resnet101', '--plot', 'a.gif'], 'gif'),
+        (['resnet50', '--plot', 'a.png'], 'published error'),
+    ],
+)
 def test_compare_command_refuses_with_one_sentence(args, says, capsys):
     assert main(['compare', '--no-speed', *args]) == 2
     stated = capsys.readouterr().err

@@ -1,4 +1,5 @@
 """MXNet and GluonCV on Pythons and NumPys that are too new for them, and nobody else sees a difference."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -18,14 +19,42 @@ from gluon_aff import compat
 ROOT = Path(__file__).resolve().parent.parent
 NEW = sys.version_info >= (3, 12) or tuple(map(int, np.__version__.split('.')[:2])) >= (1, 24)
 # Dropped by NumPy 1.24 or 2; each is asked for by MXNet or GluonCV.
-DROPPED = ('float', 'int', 'alltrue', 'in1d', 'msort', 'round_', 'product', 'sometrue', 'Inf', 'NaN', 'NAN', 'NINF',
-           'PINF', 'NZERO', 'PZERO', 'trapz', 'compat', 'mirr', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
+DROPPED = (
+    'float',
+    'int',
+    'alltrue',
+    'in1d',
+    'msort',
+    'round_',
+    'product',
+    'sometrue',
+    'Inf',
+    'NaN',
+    'NAN',
+    'NINF',
+    'PINF',
+    'NZERO',
+    'PZERO',
+    'trapz',
+    'compat',
+    'mirr',
+    'npv',
+    'pmt',
+    'ppmt',
+    'pv',
+    'rate',
+)
 
 
 def run(code, **environment):
     """What a script prints that finds gluon_aff.compat at its start, as an installation makes it."""
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, 'PYTHONPATH': str(ROOT), **environment})
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -38,7 +67,7 @@ def numpy_without_names():
         setattr(numpy, name, getattr(np, name))
     numpy.trapezoid = sum
 
-    def __getattr__(name):          # noqa: N807
+    def __getattr__(name):  # noqa: N807
         raise AttributeError(f'numpy has no {name}')
 
     numpy.__getattr__ = __getattr__
@@ -55,7 +84,7 @@ def asked_by(module, numpy, name):
 def test_dropped_names_are_there_for_mxnet_and_gluoncv_alone(numpy_without_names, name):
     for module in ('mxnet', 'mxnet.numpy.fallback', 'gluoncv.data.base', 'gluoncv2.resnet', 'autocfg.dataclasses'):
         asked_by(module, numpy_without_names, name)
-    for module in ('__main__', 'pandas.core', 'numpy.ma', 'mxnet_like', 'gluoncvx', 'gluon_aff.fusion'):
+    for module in ('__main__', 'pandas.core', 'numpy.ma', 'mxnet_like', 'gluoncvx', 'gluon_aff.layers.fusion'):
         with pytest.raises(AttributeError, match=f'numpy has no {name}'):
             asked_by(module, numpy_without_names, name)
 
@@ -89,8 +118,11 @@ def test_every_edit_finds_its_place(module):
             assert old in text, old
 
 
-SHAPES = st.recursive(st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False), lambda inner: st.lists(
-    inner, max_size=3) | st.lists(inner, max_size=3).map(tuple), max_leaves=6)
+SHAPES = st.recursive(
+    st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple),
+    max_leaves=6,
+)
 
 
 def in_numpy(value):
@@ -120,18 +152,21 @@ def test_versions_compare_by_their_numbers(first, second):
 @pytest.mark.parametrize('first', ['mxnet', 'gluoncv', 'model_zoo'])
 def test_any_of_them_can_be_imported_first_and_numpy_looks_as_before(first):
     names = ('bool', 'float', 'int', 'object', 'str', 'long', *DROPPED)
-    code = ('import numpy, warnings\nwarnings.simplefilter("ignore")\n'
-            f'import {first}\nimport mxnet as mx\n'
-            f'after = [hasattr(numpy, name) for name in {names}]\n'
-            'mx.nd.zeros(tuple(numpy.array([2, 3]))).reshape(tuple(numpy.array([3, 2]))).asnumpy()\n'
-            'packed = mx.recordio.pack(mx.recordio.IRHeader(0, [1, 2], 3, 0), b"bytes")\n'
-            'header, content = mx.recordio.unpack(packed)\n'
-            'assert content == b"bytes" and header.label.tolist() == [1, 2]\n'
-            'import numpy.ma, pandas, matplotlib.pyplot\n'
-            'assert numpy.ma.masked_array([1, 2], mask=[0, 1]).sum() == 1\n'
-            'print(after)\n')
-    plain = ('import numpy, warnings\nwarnings.simplefilter("ignore")\n'
-             f'print([hasattr(numpy, name) for name in {names}])')
+    code = (
+        'import numpy, warnings\nwarnings.simplefilter("ignore")\n'
+        f'import {first}\nimport mxnet as mx\n'
+        f'after = [hasattr(numpy, name) for name in {names}]\n'
+        'mx.nd.zeros(tuple(numpy.array([2, 3]))).reshape(tuple(numpy.array([3, 2]))).asnumpy()\n'
+        'packed = mx.recordio.pack(mx.recordio.IRHeader(0, [1, 2], 3, 0), b"bytes")\n'
+        'header, content = mx.recordio.unpack(packed)\n'
+        'assert content == b"bytes" and header.label.tolist() == [1, 2]\n'
+        'import numpy.ma, pandas, matplotlib.pyplot\n'
+        'assert numpy.ma.masked_array([1, 2], mask=[0, 1]).sum() == 1\n'
+        'print(after)\n'
+    )
+    plain = (
+        f'import numpy, warnings\nwarnings.simplefilter("ignore")\nprint([hasattr(numpy, name) for name in {names}])'
+    )
     assert run(code) == run(plain, GLUON_AFF_COMPAT='0')
 
 

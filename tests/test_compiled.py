@@ -1,4 +1,5 @@
 """The compiled operators: what MXNet's operators compute, and only where they should stand."""
+
 import logging
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from reference import error, filled, parameters, tensor
 
-from gluon_aff import AFF, IAFF, MSGAU, MSSA, MSSE, ConcatAFF, GlobalAFF, HalfAFF, Highway, LocalAFF, compiled
-from gluon_aff.attention import sigmoid
+from gluon_aff import AFF, IAFF, MSGAU, MSSA, MSSE, ConcatAFF, GlobalAFF, HalfAFF, Highway, LocalAFF
+from gluon_aff.layers import kernels as compiled
+from gluon_aff.layers.context import sigmoid
 from model_zoo import get_model
 
 built = pytest.mark.skipif(not compiled.available(), reason='built where a C++ compiler, MXNet and AVX2 are')
@@ -45,8 +47,13 @@ def results(block, x, y, c, dtype='float32'):
         (z * c).sum().backward()
     found = {'z': z, 'dx': x.grad, 'dy': y.grad}
     # A bias in front of a norm has no gradient but rounding errors.
-    found.update({name: p.data() if p.grad_req == 'null' else p.grad() for name, p in parameters(block).items()
-                  if not name.endswith('bias')})
+    found.update(
+        {
+            name: p.data() if p.grad_req == 'null' else p.grad()
+            for name, p in parameters(block).items()
+            if not name.endswith('bias')
+        }
+    )
     found['inference'] = block(x, y)
     return {name: array.asnumpy() for name, array in found.items()}
 
@@ -66,11 +73,19 @@ def agree(found, expected):
 
 @built
 @settings(max_examples=40, deadline=None)
-@given(fusion=st.sampled_from(FUSIONS), images=st.integers(6, 9), hidden=st.sampled_from([1, 3, 8, 13, 20]),
-       reduction=st.sampled_from([1, 2, 4]), height=st.integers(1, 20), width=st.integers(1, 20),
-       scales=st.permutations(['local', 'global']), seed=st.integers(0, 9))
-def test_they_give_the_values_gradients_and_statistics_of_float64(fusion, images, hidden, reduction, height, width,
-                                                                  scales, seed):
+@given(
+    fusion=st.sampled_from(FUSIONS),
+    images=st.integers(6, 9),
+    hidden=st.sampled_from([1, 3, 8, 13, 20]),
+    reduction=st.sampled_from([1, 2, 4]),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    scales=st.permutations(['local', 'global']),
+    seed=st.integers(0, 9),
+)
+def test_they_give_the_values_gradients_and_statistics_of_float64(
+    fusion, images, hidden, reduction, height, width, scales, seed
+):
     shape = (images, hidden * reduction, height, width)
     x, y, c = (tensor(shape, 3 * seed + i) for i in range(3))
     make = partial(fusion, shape[1], reduction=reduction, scales=tuple(scales))
@@ -91,8 +106,10 @@ def test_they_give_the_values_of_float64_in_inference_for_one_image_as_well(fusi
 def test_frozen_statistics_stay_and_are_used():
     kwargs = {'norm_kwargs': {'use_global_stats': True}}
     x, y, c = (tensor((6, 16, 5, 4), i) for i in range(3))
-    found, expected = (results(block, x, y, c, dtype) for block, dtype in
-                       ((hybridized(filled(AFF(16, **kwargs))), 'float32'), (filled(AFF(16, **kwargs)), 'float64')))
+    found, expected = (
+        results(block, x, y, c, dtype)
+        for block, dtype in ((hybridized(filled(AFF(16, **kwargs))), 'float32'), (filled(AFF(16, **kwargs)), 'float64'))
+    )
     agree(found, expected)
     before = filled(AFF(16))
     for name, p in parameters(before).items():
@@ -135,8 +152,15 @@ def test_gradients_are_added_where_they_should_be():
         with autograd.record():
             loss = (block(x, y) ** 2).sum()
         loss.backward()
-        gradients = {'x': x.grad, 'y': y.grad, **{name: p.grad() for name, p in parameters(block).items()
-                                                  if p.grad_req != 'null' and not name.endswith('bias')}}
+        gradients = {
+            'x': x.grad,
+            'y': y.grad,
+            **{
+                name: p.grad()
+                for name, p in parameters(block).items()
+                if p.grad_req != 'null' and not name.endswith('bias')
+            },
+        }
         if not turn:
             once = {name: grad.copy() for name, grad in gradients.items()}
     for name, grad in gradients.items():
@@ -210,8 +234,17 @@ class OtherNorm(nn.BatchNorm):
 
 
 @built
-@pytest.mark.parametrize('make', [partial(AFF, norm_layer=OtherNorm), partial(AFF, scales=('local', 'local')),
-                                  GlobalAFF, LocalAFF, HalfAFF, ConcatAFF])
+@pytest.mark.parametrize(
+    'make',
+    [
+        partial(AFF, norm_layer=OtherNorm),
+        partial(AFF, scales=('local', 'local')),
+        GlobalAFF,
+        LocalAFF,
+        HalfAFF,
+        ConcatAFF,
+    ],
+)
 def test_a_block_that_they_do_not_compute_does_without(make, calls):
     block, x, y = filled(make(16)), tensor((6, 16, 5, 4)), tensor((6, 16, 5, 4), 1)
     expected = block(x, y)
@@ -252,12 +285,20 @@ def test_the_gate_is_its_formula_however_its_settings_are_written(scale, differe
 
 
 @built
-@pytest.mark.parametrize('settings, complaint', [
-    ({'difference': True}, 'needs the attribute scale'), ({'scale': 1}, 'needs the attribute difference'),
-    ({'scale': '1,5', 'difference': True}, 'finite number'), ({'scale': 'nan', 'difference': True}, 'finite number'),
-    ({'scale': '', 'difference': True}, 'finite number'), ({'scale': 1e39, 'difference': True}, 'finite number'),
-    ({'scale': 1, 'difference': 2}, 'True or False'), ({'scale': 1, 'difference': 'yes'}, 'True or False'),
-    ({'scale': 1, 'difference': True, 'scales': 2}, 'unknown attribute, scales')])
+@pytest.mark.parametrize(
+    'settings, complaint',
+    [
+        ({'difference': True}, 'needs the attribute scale'),
+        ({'scale': 1}, 'needs the attribute difference'),
+        ({'scale': '1,5', 'difference': True}, 'finite number'),
+        ({'scale': 'nan', 'difference': True}, 'finite number'),
+        ({'scale': '', 'difference': True}, 'finite number'),
+        ({'scale': 1e39, 'difference': True}, 'finite number'),
+        ({'scale': 1, 'difference': 2}, 'True or False'),
+        ({'scale': 1, 'difference': 'yes'}, 'True or False'),
+        ({'scale': 1, 'difference': True, 'scales': 2}, 'unknown attribute, scales'),
+    ],
+)
 def test_invalid_settings_are_refused(settings, complaint):
     with pytest.raises(mx.MXNetError, match=complaint):
         mx.nd.gluon_aff_gate(*gate_inputs(), **settings).wait_to_read()
@@ -266,12 +307,18 @@ def test_invalid_settings_are_refused(settings, complaint):
 
 
 @built
-@pytest.mark.parametrize('shapes, dtype, complaint', [
-    ([(2, 8, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'shape'), ([(2, 4, 3, 3), (2, 4, 1, 1), (3,)], 'float32', 'shape'),
-    ([(2, 4), (2, 4, 1, 1), (2,)], 'float32', 'four axes'), ([(2, 4, 3, 3), (2, 4), (2,)], 'float32', 'four axes'),
-    ([(2, 4, 3, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'four axes'),
-    ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float64', 'float32'),
-    ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float16', 'float32')])
+@pytest.mark.parametrize(
+    'shapes, dtype, complaint',
+    [
+        ([(2, 8, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'shape'),
+        ([(2, 4, 3, 3), (2, 4, 1, 1), (3,)], 'float32', 'shape'),
+        ([(2, 4), (2, 4, 1, 1), (2,)], 'float32', 'four axes'),
+        ([(2, 4, 3, 3), (2, 4), (2,)], 'float32', 'four axes'),
+        ([(2, 4, 3, 3, 3), (2, 4, 1, 1), (2,)], 'float32', 'four axes'),
+        ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float64', 'float32'),
+        ([(2, 4, 3, 3), (2, 4, 1, 1), (2,)], 'float16', 'float32'),
+    ],
+)
 def test_arrays_that_do_not_fit_are_refused(shapes, dtype, complaint):
     with pytest.raises(mx.MXNetError, match=complaint):
         mx.nd.gluon_aff_squeeze(*(tensor(shape).astype(dtype) for shape in shapes))[0].wait_to_read()
@@ -285,7 +332,7 @@ def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog
     broken.write_text('no library')
     compiled.available()
     for name in compiled.OPERATORS:
-        monkeypatch.delattr(mx.sym, name, raising=False)        # as before they were loaded
+        monkeypatch.delattr(mx.sym, name, raising=False)  # as before they were loaded
     try:
         for library, warnings in ((tmp_path / 'none.so', 0), (broken, 1)):
             monkeypatch.setattr(compiled, 'LIBRARY', library)
@@ -402,7 +449,7 @@ import random, sys, threading
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from gluon_aff.complexity import complexity
+from gluon_aff.inspect.complexity import complexity
 from model_zoo import get_model
 
 def use(net, x, how):

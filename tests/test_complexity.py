@@ -1,4 +1,5 @@
-"""gluon_aff.complexity against formulas by hand and figures that are known."""
+"""gluon_aff.inspect.complexity against formulas by hand and figures that are known."""
+
 import math
 
 import mxnet as mx
@@ -12,7 +13,7 @@ from reference import error, parameters, refused, tensor
 
 from gluon_aff import AFF, IAFF, Add, AlignedFusion, complexity
 from model_zoo import get_model
-from model_zoo.cifar_resnet import CifarResNet
+from model_zoo.hosts.cifar_resnet import CifarResNet
 
 
 class Function(nn.HybridBlock):
@@ -33,21 +34,39 @@ class Function(nn.HybridBlock):
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@given(groups=st.integers(1, 3), ins=st.integers(1, 4), outs=st.integers(1, 4), kernel=pairs, stride=pairs,
-       padding=pairs, dilation=pairs, size=st.tuples(st.integers(7, 12), st.integers(7, 12)), batch=st.integers(1, 3),
-       bias=st.booleans())
+@given(
+    groups=st.integers(1, 3),
+    ins=st.integers(1, 4),
+    outs=st.integers(1, 4),
+    kernel=pairs,
+    stride=pairs,
+    padding=pairs,
+    dilation=pairs,
+    size=st.tuples(st.integers(7, 12), st.integers(7, 12)),
+    batch=st.integers(1, 3),
+    bias=st.booleans(),
+)
 def test_convolution(groups, ins, outs, kernel, stride, padding, dilation, size, batch, bias):
     ins, outs = ins * groups, outs * groups
     net = nn.Conv2D(outs, kernel, stride, padding, dilation, groups, use_bias=bias, in_channels=ins)
-    out_size = [(n + 2 * p - d * (k - 1) - 1) // s + 1
-                for n, p, d, k, s in zip(size, padding, dilation, kernel, stride)]
+    out_size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(size, padding, dilation, kernel, stride)
+    ]
     weights = outs * (ins // groups) * math.prod(kernel)
     found = complexity(net, (batch, ins, *size))
     assert found == (weights + bias * outs, batch * math.prod(out_size) * weights, 0)
 
 
-@given(groups=st.integers(1, 3), ins=st.integers(1, 4), outs=st.integers(1, 4), kernel=pairs, stride=pairs,
-       size=st.tuples(st.integers(1, 6), st.integers(1, 6)), batch=st.integers(1, 3), bias=st.booleans())
+@given(
+    groups=st.integers(1, 3),
+    ins=st.integers(1, 4),
+    outs=st.integers(1, 4),
+    kernel=pairs,
+    stride=pairs,
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    batch=st.integers(1, 3),
+    bias=st.booleans(),
+)
 def test_transposed_convolution(groups, ins, outs, kernel, stride, size, batch, bias):
     ins, outs = ins * groups, outs * groups
     net = nn.Conv2DTranspose(outs, kernel, stride, groups=groups, use_bias=bias, in_channels=ins)
@@ -55,16 +74,18 @@ def test_transposed_convolution(groups, ins, outs, kernel, stride, size, batch, 
     assert complexity(net, (batch, ins, *size)) == (weights + bias * outs, batch * math.prod(size) * weights, 0)
 
 
-@pytest.mark.parametrize('net, shape', [(nn.Conv1D(5, 3, in_channels=4), (2, 4, 9)),
-                                        (nn.Conv3D(5, 3, in_channels=4), (2, 4, 9, 8, 7))])
+@pytest.mark.parametrize(
+    'net, shape', [(nn.Conv1D(5, 3, in_channels=4), (2, 4, 9)), (nn.Conv3D(5, 3, in_channels=4), (2, 4, 9, 8, 7))]
+)
 def test_convolution_in_other_dimensions(net, shape):
     weights = 5 * 4 * 3 ** (len(shape) - 2)
     positions = math.prod(n - 2 for n in shape[2:])
     assert complexity(net, shape) == (weights + 5, 2 * positions * weights, 0)
 
 
-@given(batch=st.integers(1, 4), rows=st.integers(1, 4), ins=st.integers(1, 9), outs=st.integers(1, 9),
-       bias=st.booleans())
+@given(
+    batch=st.integers(1, 4), rows=st.integers(1, 4), ins=st.integers(1, 9), outs=st.integers(1, 9), bias=st.booleans()
+)
 def test_dense_layer(batch, rows, ins, outs, bias):
     flat = nn.Dense(outs, use_bias=bias, in_units=rows * ins)
     assert complexity(flat, (batch, rows, ins)) == (outs * (rows * ins + bias), batch * outs * rows * ins, 0)
@@ -72,8 +93,14 @@ def test_dense_layer(batch, rows, ins, outs, bias):
     assert complexity(rowwise, (batch, rows, ins)) == (outs * (ins + bias), batch * rows * outs * ins, 0)
 
 
-@given(batch=st.integers(1, 3), m=st.integers(1, 5), k=st.integers(1, 5), n=st.integers(1, 5),
-       transpose_a=st.booleans(), transpose_b=st.booleans())
+@given(
+    batch=st.integers(1, 3),
+    m=st.integers(1, 5),
+    k=st.integers(1, 5),
+    n=st.integers(1, 5),
+    transpose_a=st.booleans(),
+    transpose_b=st.booleans(),
+)
 def test_matrix_products(batch, m, k, n, transpose_a, transpose_b):
     a, b = (k, m) if transpose_a else (m, k), (n, k) if transpose_b else (k, n)
     options = {'transpose_a': transpose_a, 'transpose_b': transpose_b}
@@ -87,7 +114,7 @@ def test_matrix_products(batch, m, k, n, transpose_a, transpose_b):
 def test_fusion_block_of_two_inputs(block, rounds):
     channels, squeezed, batch, size = 32, 8, 3, 8 * 6
     context = 2 * channels * squeezed + squeezed + channels + 2 * squeezed + 2 * channels
-    products = 2 * channels * squeezed * (size + 1)     # the local context at every place, the global one once
+    products = 2 * channels * squeezed * (size + 1)  # the local context at every place, the global one once
     found = complexity(block(channels, reduction=4), *2 * [(batch, channels, 8, 6)])
     assert found == (rounds * 2 * context, rounds * batch * products, 0)
 
@@ -122,14 +149,16 @@ def test_frozen_parameters_are_not_trainable():
 def test_elementwise_work_is_counted_only_if_asked_for():
     net, shape = nn.HybridSequential(), (2, 4, 6, 8)
     values = math.prod(shape)
-    net.add(nn.BatchNorm(in_channels=4), nn.Activation('relu'), nn.MaxPool2D((2, 2)), nn.GlobalAvgPool2D(),
-            nn.Flatten())
+    net.add(
+        nn.BatchNorm(in_channels=4), nn.Activation('relu'), nn.MaxPool2D((2, 2)), nn.GlobalAvgPool2D(), nn.Flatten()
+    )
     assert complexity(net, shape) == (8, 0, 0)
     assert complexity(net, shape, elementwise=True) == (8, 0, values + values + values + values // 4)
     assert complexity(Add(), shape, shape, elementwise=True) == (0, 0, values)
 
 
 # Known figures
+
 
 @pytest.mark.parametrize('depth, count, giga', [(50, 25_557_032, 4.09), (101, 44_549_160, 7.80)])
 def test_plain_resnets_have_the_figures_of_other_libraries(depth, count, giga):
@@ -140,12 +169,14 @@ def test_plain_resnets_have_the_figures_of_other_libraries(depth, count, giga):
 def test_multiply_adds_follow_batch_and_size():
     net = get_model('iaff_resnext50_32x4d', fusion='add')
     head = 2048 * 1000
-    one, three, large = (complexity(net, shape).multiply_adds for shape in
-                         ((1, 3, 64, 64), (3, 3, 64, 64), (1, 3, 128, 128)))
+    one, three, large = (
+        complexity(net, shape).multiply_adds for shape in ((1, 3, 64, 64), (3, 3, 64, 64), (1, 3, 128, 128))
+    )
     assert three == 3 * one and large - head == 4 * (one - head)
 
 
 # The network stays as it is
+
 
 def test_an_uninitialised_network_of_unknown_shapes_stays_so():
     net = get_model('cifar_aff_resnet8', in_channels=0)
@@ -178,14 +209,20 @@ def test_a_network_may_still_change_its_type():
 # What is refused
 
 IMPOSSIBLE = {
-    'channels': (CifarResNet, [(1, 4, 32, 32)]), 'no batch': (CifarResNet, [(3, 32, 32)]),
-    'empty batch': (CifarResNet, [(0, 3, 32, 32)]), 'empty image': (CifarResNet, [(1, 3, 0, 0)]),
-    'negative': (CifarResNet, [(1, 3, -1, 32)]), 'no shape': (CifarResNet, [32]), 'a word': (CifarResNet, ['32x32']),
-    'no input': (CifarResNet, []), 'two inputs': (CifarResNet, [(1, 3, 32, 32)] * 2),
+    'channels': (CifarResNet, [(1, 4, 32, 32)]),
+    'no batch': (CifarResNet, [(3, 32, 32)]),
+    'empty batch': (CifarResNet, [(0, 3, 32, 32)]),
+    'empty image': (CifarResNet, [(1, 3, 0, 0)]),
+    'negative': (CifarResNet, [(1, 3, -1, 32)]),
+    'no shape': (CifarResNet, [32]),
+    'a word': (CifarResNet, ['32x32']),
+    'no input': (CifarResNet, []),
+    'two inputs': (CifarResNet, [(1, 3, 32, 32)] * 2),
     'too small': (lambda layers: nn.Conv2D(4, 5, in_channels=3), [(1, 3, 2, 2)]),
     'unequal': (lambda layers: AFF(16), [(1, 16, 4, 4), (1, 16, 4, 5)]),
     'one of two': (lambda layers: AFF(16), [(1, 16, 4, 4)]),
-    'unknown channels': (lambda layers: AFF(), [(1, 16, 4, 4)] * 2)}
+    'unknown channels': (lambda layers: AFF(), [(1, 16, 4, 4)] * 2),
+}
 
 
 @pytest.mark.parametrize('case', IMPOSSIBLE)

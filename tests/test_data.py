@@ -1,4 +1,5 @@
 """Images and data sets: what is read is what was there, and what is broken is refused by name."""
+
 import gzip
 import struct
 
@@ -56,19 +57,22 @@ def test_fashion_mnist_is_looked_for_where_mxnet_puts_it(fashion_dir, monkeypatc
     np.testing.assert_array_equal(fashion_mnist().test[0], fashion_mnist(str(fashion_dir)).test[0])
 
 
-@pytest.mark.parametrize('file, content, says', [
-    ('train-labels-idx1-ubyte', None, 'needs'),
-    ('train-labels-idx1-ubyte', b'', 'not an IDX file'),
-    ('train-labels-idx1-ubyte', b'<html>not found</html>', 'not an IDX file'),
-    ('train-labels-idx1-ubyte', idx(np.zeros(12))[:-1], 'fetch it again'),
-    ('train-labels-idx1-ubyte', struct.pack('>BBBBI', 0, 0, 8, 1, 2 ** 32 - 1), 'fetch it again'),
-    ('train-labels-idx1-ubyte', idx(np.zeros(11)), 'is not Fashion-MNIST'),
-    ('train-labels-idx1-ubyte', idx(np.full(12, 10)), 'is not Fashion-MNIST'),
-    ('train-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((12, 28, 28))), mtime=0)[:-20], 'cannot be read'),
-    ('train-images-idx3-ubyte.gz', b'\x1f\x8b' + b'x' * 40, 'cannot be read'),
-    ('train-images-idx3-ubyte.gz', gzip.compress(b'', mtime=0)[:10] + b'x' * 40, 'cannot be read'),
-    ('t10k-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((5, 27, 28))), mtime=0), 'is not Fashion-MNIST'),
-])
+@pytest.mark.parametrize(
+    'file, content, says',
+    [
+        ('train-labels-idx1-ubyte', None, 'needs'),
+        ('train-labels-idx1-ubyte', b'', 'not an IDX file'),
+        ('train-labels-idx1-ubyte', b'<html>not found</html>', 'not an IDX file'),
+        ('train-labels-idx1-ubyte', idx(np.zeros(12))[:-1], 'fetch it again'),
+        ('train-labels-idx1-ubyte', struct.pack('>BBBBI', 0, 0, 8, 1, 2**32 - 1), 'fetch it again'),
+        ('train-labels-idx1-ubyte', idx(np.zeros(11)), 'is not Fashion-MNIST'),
+        ('train-labels-idx1-ubyte', idx(np.full(12, 10)), 'is not Fashion-MNIST'),
+        ('train-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((12, 28, 28))), mtime=0)[:-20], 'cannot be read'),
+        ('train-images-idx3-ubyte.gz', b'\x1f\x8b' + b'x' * 40, 'cannot be read'),
+        ('train-images-idx3-ubyte.gz', gzip.compress(b'', mtime=0)[:10] + b'x' * 40, 'cannot be read'),
+        ('t10k-images-idx3-ubyte.gz', gzip.compress(idx(np.zeros((5, 27, 28))), mtime=0), 'is not Fashion-MNIST'),
+    ],
+)
 def test_broken_fashion_mnist_is_refused_in_one_sentence(fashion_dir, file, content, says):
     (fashion_dir / file).unlink()
     if content is not None:
@@ -117,6 +121,7 @@ def test_an_epoch_is_decided_by_seed_and_number():
     def epoch(seed, number):
         images, label = next(Batches(*data.train, 64, *HALF, train=True, flip=True, seed=seed).epoch(number))
         return np.append(images.ravel(), label)
+
     assert np.array_equal(epoch(1, 2), epoch(1, 2))
     assert not np.array_equal(epoch(1, 2), epoch(1, 3))
     assert not np.array_equal(epoch(1, 2), epoch(2, 2))
@@ -132,6 +137,7 @@ def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_o
     def colours(batch_size, epoch, train=True):
         batches = Batches(images, target, batch_size, *HALF, train=train, augment=noted, seed=1)
         return {int(label): data.max() for parts in batches.epoch(epoch) for data, label in zip(*parts)}
+
     assert colours(12, 1) == colours(3, 1) != colours(3, 2)
     assert len(set(colours(12, 1).values())) > 3
     assert max(colours(12, 1, train=False).values()) < 0, 'the images are dark, and stay so'
@@ -172,6 +178,7 @@ def test_flips_only_where_told():
     def bright_on_the_right(flip):
         data, _ = next(Batches(left, np.zeros(64), 64, *HALF, train=True, flip=flip).epoch())
         return (data[:, :, :, 16:].mean(axis=(1, 2, 3)) > data[:, :, :, :16].mean(axis=(1, 2, 3))).sum()
+
     assert bright_on_the_right(False) == 0
     assert 16 <= bright_on_the_right(True) <= 48
 
@@ -180,8 +187,7 @@ def test_normalise_is_the_formula_and_grey_becomes_rgb():
     random = np.random.RandomState(0)
     rgb = random.randint(0, 256, (2, 5, 7, 3)).astype(np.uint8)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    np.testing.assert_allclose(normalise(rgb, mean, std),
-                               ((rgb / 255 - mean) / std).transpose(0, 3, 1, 2), atol=1e-5)
+    np.testing.assert_allclose(normalise(rgb, mean, std), ((rgb / 255 - mean) / std).transpose(0, 3, 1, 2), atol=1e-5)
     grey = rgb[..., :1]
     np.testing.assert_array_equal(normalise(grey, mean, std), normalise(grey.repeat(3, axis=3), mean, std))
 
@@ -200,6 +206,7 @@ def test_evaluation_takes_the_centre_as_gluoncv_does():
     mx = pytest.importorskip('mxnet')
     from gluoncv.data.transforms.presets.imagenet import transform_eval
     from sklearn.datasets import load_sample_image
+
     photo = load_sample_image('flower.jpg')
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ours = evaluation_array(Image.fromarray(photo), (3, 224, 224), mean, std)
@@ -207,14 +214,16 @@ def test_evaluation_takes_the_centre_as_gluoncv_does():
 
     def error(array):
         return np.abs(array - theirs).mean()
+
     assert error(ours) < 0.08
     assert error(ours) < 0.8 * min(error(np.roll(ours, shift, axis)) for shift in (-1, 1) for axis in (1, 2))
 
 
 def test_evaluation_of_an_image_of_the_input_size_keeps_its_pixels():
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(evaluation_array(Image.fromarray(pixels), (3, 32, 32), *HALF, 1.0),
-                                  normalise(pixels[None], *HALF)[0])
+    np.testing.assert_array_equal(
+        evaluation_array(Image.fromarray(pixels), (3, 32, 32), *HALF, 1.0), normalise(pixels[None], *HALF)[0]
+    )
 
 
 def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
@@ -229,10 +238,11 @@ def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
 @pytest.mark.parametrize('file', ['photo.jpg', 'photo.png'])
 def test_a_truncated_picture_is_refused_whatever_gluoncv_tells_pillow(tmp_path, file):
     import gluoncv.data  # noqa: F401  (sets ImageFile.LOAD_TRUNCATED_IMAGES)
+
     pixels = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / file)
     whole = (tmp_path / file).read_bytes()
     read_image(tmp_path / file)
-    (tmp_path / file).write_bytes(whole[:len(whole) // 2])
+    (tmp_path / file).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match='not an image that can be read'):
         read_image(tmp_path / file)

@@ -1,4 +1,5 @@
 """Folding and export: what leaves the project computes what the network does."""
+
 import hashlib
 import json
 import os
@@ -14,11 +15,11 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from gluoncv.nn import GroupNorm as GluonCVGroupNorm
 from hypothesis import given
 from hypothesis import strategies as st
 from mxnet import gluon
 from mxnet.contrib.quantization import quantize_net
-from gluoncv.nn import GroupNorm as GluonCVGroupNorm
 from mxnet.gluon import nn
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from PIL import Image
@@ -26,24 +27,41 @@ from programs import TOP
 from reference import error, filled, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
-from gluon_aff.comparators import AAConv
 from gluon_aff.data.images import normalise
-from gluon_aff.deploy import (Predictor, compare_onnx, export, export_onnx, export_symbol, fold_batchnorm, is_export,
-                              quantize_onnx, read_export, sensitive_nodes)
+from gluon_aff.deploy import (
+    Predictor,
+    compare_onnx,
+    export,
+    export_onnx,
+    export_symbol,
+    fold_batchnorm,
+    is_export,
+    quantize_onnx,
+    read_export,
+    sensitive_nodes,
+)
 from gluon_aff.deploy.graph import Graph
+from gluon_aff.layers.comparators import AAConv
 from model_zoo import get_model, list_models
 from model_zoo.__main__ import main
-from model_zoo.trained import Trained, open_predictor, open_trained
+from model_zoo.loading import Trained, open_predictor, open_trained
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
 OPENCV_5 = hasattr(cv2.dnn, 'ENGINE_NEW')
-FIXED = ('aa_', 'ge_')      # their parameters are for maps of one size
+FIXED = ('aa_', 'ge_')  # their parameters are for maps of one size
 # One of each kind; the others are in the slow tier.
-KINDS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'se_resnet50', 'lip_resnet101', 'sk_resnet50',
-         'cifar_aff_resnext38_32x4d', *list_models('*_resnet8'))
+KINDS = (
+    'iaff_resnet50',
+    'aff_resnext50_32x4d',
+    'se_resnet50',
+    'lip_resnet101',
+    'sk_resnet50',
+    'cifar_aff_resnext38_32x4d',
+    *list_models('*_resnet8'),
+)
 FASHION = Path(os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist'))
 
 
@@ -51,7 +69,7 @@ def build(name):
     """A network with parameters, and a size that it takes."""
     fixed = name.startswith(FIXED)
     # AFF doubles its sum: with larger weights a hundred layers of it make a change of 1e-6 in the input one of 1.
-    gain = .25 if 'aff' in name and 'iaff' not in name else 1
+    gain = 0.25 if 'aff' in name and 'iaff' not in name else 1
     net = filled(get_model(name, **({'input_size': 64} if fixed else {})), gain, np.random.default_rng)
     return net, (64, 64) if fixed else (32, 32)
 
@@ -110,8 +128,16 @@ def test_folded_fusions_compute_the_same_and_broadcast(name):
     assert not {'batch_dot', 'ones_like', 'BlockGrad', 'reshape_like', 'BatchNorm'} & set(operators(folded))
 
 
-@given(kernel=st.sampled_from([1, 2, 3]), pad=st.integers(0, 1), groups=st.sampled_from([1, 2]), bias=st.booleans(),
-       scale=st.booleans(), center=st.booleans(), epsilon=st.sampled_from([1e-5, 1e-3, 1e-1]), front=st.booleans())
+@given(
+    kernel=st.sampled_from([1, 2, 3]),
+    pad=st.integers(0, 1),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+    scale=st.booleans(),
+    center=st.booleans(),
+    epsilon=st.sampled_from([1e-5, 1e-3, 1e-1]),
+    front=st.booleans(),
+)
 def test_folding_holds_for_every_convolution(kernel, pad, groups, bias, scale, center, epsilon, front):
     net = nn.HybridSequential()
     conv = nn.Conv2D(4, kernel, 1, pad, groups=groups, use_bias=bias, in_channels=4)
@@ -146,7 +172,7 @@ def test_what_another_layer_uses_is_not_folded():
 
 
 def test_folding_leaves_the_network_as_it_was_and_drops_its_dropout():
-    net, x = filled(get_model('cifar_aff_resnet8', final_drop=.5)), tensor((2, 3, 16, 16))
+    net, x = filled(get_model('cifar_aff_resnet8', final_drop=0.5)), tensor((2, 3, 16, 16))
     said = net(x).copy()
     before = {k: v.data().asnumpy() for k, v in net._collect_params_with_prefix().items()}
     folded = fold_batchnorm(net)
@@ -179,7 +205,7 @@ def test_the_symbol_is_what_mxnets_tools_and_the_network_itself_load(tmp_path):
 def test_a_symbol_with_preprocessing_takes_photographs(tmp_path):
     net = filled(get_model('cifar_aff_resnet8'))
     pixels = np.random.RandomState(0).randint(0, 256, (2, 32, 40, 3)).astype(np.uint8)
-    mean, std = (.4, .5, .6), (.2, .3, .25)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     export_symbol(fold_batchnorm(net), str(tmp_path / 'net'), preprocess=(mean, std))
     imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
     assert error(imported(mx.nd.array(pixels, dtype='uint8')), net(mx.nd.array(normalise(pixels, mean, std)))) <= 1e-5
@@ -210,8 +236,10 @@ def test_an_onnx_file_is_clean(tmp_path):
     assert [(each.domain, each.version) for each in model.opset_import] == [('', 13)] and model.ir_version == 8
     assert [each.name for each in model.graph.input] == ['data']
     assert {each.name for each in model.graph.initializer} <= {i for node in model.graph.node for i in node.input}
-    dimensions = [[side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim]
-                  for each in (*model.graph.input, *model.graph.output)]
+    dimensions = [
+        [side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim]
+        for each in (*model.graph.input, *model.graph.output)
+    ]
     assert dimensions == [['N', 3, 'H', 'W'], ['N', 100]]
     assert {each.key: each.value for each in model.metadata_props} == {'labels': '["a", "b"]', 'name': 'n'}
     used = {node.op_type for node in model.graph.node}
@@ -222,7 +250,7 @@ def test_an_onnx_file_is_clean(tmp_path):
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path):
     def written(folder):
-        net = filled(get_model('fpn_aff_resnet8'))      # the second has other prefixes, as Gluon counts them
+        net = filled(get_model('fpn_aff_resnet8'))  # the second has other prefixes, as Gluon counts them
         export_onnx(net, tmp_path / folder / 'net.onnx', (3, 32, 32), metadata={'b': 1, 'a': 2})
         export_symbol(net, tmp_path / folder / 'net')
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / folder).iterdir()}
@@ -233,8 +261,9 @@ def test_the_same_parameters_give_the_same_bytes(tmp_path):
 
 def test_a_fixed_size_is_written_on_request_and_where_the_network_is_bound_to_it(tmp_path):
     def sides(path):
-        return [side.dim_param or side.dim_value
-                for side in onnx.load(str(path)).graph.input[0].type.tensor_type.shape.dim]
+        return [
+            side.dim_param or side.dim_value for side in onnx.load(str(path)).graph.input[0].type.tensor_type.shape.dim
+        ]
 
     export_onnx(filled(get_model('cifar_aff_resnet8')), tmp_path / 'a.onnx', (3, 32, 40), dynamic=False)
     assert sides(tmp_path / 'a.onnx') == ['N', 3, 32, 40]
@@ -249,6 +278,7 @@ def test_a_fixed_size_is_written_on_request_and_where_the_network_is_bound_to_it
 
 def one_layer(layer):
     """A network of one function (F, x) -> y, to test its translation."""
+
     class One(gluon.HybridBlock):
         def hybrid_forward(self, F, x):
             return layer(F, x)
@@ -257,18 +287,25 @@ def one_layer(layer):
 
 
 def halved(F, x):
-    return F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type='avg', pooling_convention='full',
-                     count_include_pad=False)
+    return F.Pooling(
+        x, kernel=(2, 2), stride=(2, 2), pool_type='avg', pooling_convention='full', count_include_pad=False
+    )
 
 
-@pytest.mark.parametrize('layer', [
-    lambda F, x: F.contrib.BilinearResize2D(halved(F, x), x, mode='like', align_corners=False),
-    lambda F, x: F.contrib.BilinearResize2D(x, halved(F, x), mode='like', align_corners=False),
-    lambda F, x: F.broadcast_to(F.mean(x, axis=(2, 3), keepdims=True), shape=(0, 0, 3, 4)),
-    lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=1),
-    lambda F, x: F.Convolution(F.reshape(x, shape=(0, 0, -1)), F.ones((4, 4, 3)), kernel=(3,), num_filter=4,
-                               no_bias=True),
-    lambda F, x: halved(F, x)], ids=['larger', 'smaller', 'broadcast_to', 'adaptive', 'one-dimensional', 'rounded up'])
+@pytest.mark.parametrize(
+    'layer',
+    [
+        lambda F, x: F.contrib.BilinearResize2D(halved(F, x), x, mode='like', align_corners=False),
+        lambda F, x: F.contrib.BilinearResize2D(x, halved(F, x), mode='like', align_corners=False),
+        lambda F, x: F.broadcast_to(F.mean(x, axis=(2, 3), keepdims=True), shape=(0, 0, 3, 4)),
+        lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=1),
+        lambda F, x: F.Convolution(
+            F.reshape(x, shape=(0, 0, -1)), F.ones((4, 4, 3)), kernel=(3,), num_filter=4, no_bias=True
+        ),
+        lambda F, x: halved(F, x),
+    ],
+    ids=['larger', 'smaller', 'broadcast_to', 'adaptive', 'one-dimensional', 'rounded up'],
+)
 @pytest.mark.parametrize('size', [(8, 6), (7, 5)])
 def test_translations_that_mx2onnx_lacks_or_gets_wrong(layer, size, tmp_path):
     net, x = one_layer(layer), tensor((2, 4, *size))
@@ -299,15 +336,29 @@ def test_a_missing_or_unfit_onnx_is_named(tmp_path, monkeypatch):
 
 
 def test_an_export_that_onnx_runtime_computes_otherwise_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr('gluon_aff.deploy.onnx_file.TOLERANCE', -1)
+    monkeypatch.setattr('gluon_aff.deploy.onnx_writer.TOLERANCE', -1)
     with refused('away from the network'):
         export_onnx(filled(get_model('cifar_add_resnet8')), tmp_path / 'net.onnx', (3, 32, 32))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('name', tiered(list_models(exclude='aa_*'), [
-    'cifar_add_resnet8', 'cifar_iaff_resnet8', 'cifar_aff_resnext38_32x4d', 'cifar_concat_inception_resnet8',
-    'cifar_aff_inception_resnet8', 'fpn_iaff_resnet8', 'unet_concat_resnet8', 'unet_aff_resnet8', 'aff_resnet50']))
+@pytest.mark.parametrize(
+    'name',
+    tiered(
+        list_models(exclude='aa_*'),
+        [
+            'cifar_add_resnet8',
+            'cifar_iaff_resnet8',
+            'cifar_aff_resnext38_32x4d',
+            'cifar_concat_inception_resnet8',
+            'cifar_aff_inception_resnet8',
+            'fpn_iaff_resnet8',
+            'unet_concat_resnet8',
+            'unet_aff_resnet8',
+            'aff_resnet50',
+        ],
+    ),
+)
 def test_opencv_computes_the_same(name, tmp_path):
     net, size = build(name)
     size = size if name.startswith(FIXED) else (33, 47)
@@ -324,12 +375,14 @@ def test_opencv_computes_the_same(name, tmp_path):
 def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
     images, labels = fashion(500)
     said = read_export(exported)
-    batches = [(normalise(images[i:i + 100], said['mean'], said['std']), labels[i:i + 100]) for i in range(0, 500, 100)]
+    batches = [
+        (normalise(images[i : i + 100], said['mean'], said['std']), labels[i : i + 100]) for i in range(0, 500, 100)
+    ]
     first, second = (exported / said['files'][kind]['file'] for kind in ('onnx', 'int8'))
     report = compare_onnx(first, second, batches)
-    assert report['images'] == 500 and report['top1_agreement'] >= .98
-    assert abs(report['accuracy'] - report['other_accuracy']) <= .015 and report['accuracy'] > .85
-    assert 0 < report['mean_absolute_difference'] < .1 * report['mean_absolute_logit']
+    assert report['images'] == 500 and report['top1_agreement'] >= 0.98
+    assert abs(report['accuracy'] - report['other_accuracy']) <= 0.015 and report['accuracy'] > 0.85
+    assert 0 < report['mean_absolute_difference'] < 0.1 * report['mean_absolute_logit']
     assert 'QuantizeLinear' in {node.op_type for node in onnx.load(str(second)).graph.node}
     same = compare_onnx(first, first, [batch for batch, _ in batches[:1]])
     assert same['mean_absolute_difference'] == 0 and same['top1_agreement'] == 1 and 'accuracy' not in same
@@ -338,26 +391,28 @@ def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
 @pytest.mark.skipif(not FASHION.is_dir(), reason=f'Fashion-MNIST is not at {FASHION}')
 def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
     from gluon_aff.data.cifar import Batches, fashion_mnist
+
     data = fashion_mnist(str(FASHION))
     export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.input_size)
     calibration = Batches(data.train[0][:500], data.train[1][:500], 100, data.mean, data.std).epoch()
     quantize_onnx(tmp_path / 'net.onnx', calibration, tmp_path / 'int8.onnx')
-    report = compare_onnx(tmp_path / 'net.onnx', tmp_path / 'int8.onnx',
-                          Batches(*data.test, 500, data.mean, data.std).epoch())
+    report = compare_onnx(
+        tmp_path / 'net.onnx', tmp_path / 'int8.onnx', Batches(*data.test, 500, data.mean, data.std).epoch()
+    )
     print(report)
-    assert report['images'] == 10000 and report['top1_agreement'] >= .99
-    assert abs(report['accuracy'] - report['other_accuracy']) <= .005
+    assert report['images'] == 10000 and report['top1_agreement'] >= 0.99
+    assert abs(report['accuracy'] - report['other_accuracy']) <= 0.005
 
 
 def test_sensitive_nodes_are_measured_and_can_stay_in_float32(exported, tmp_path):
     path = exported / f'{SHIPPED}.onnx'
-    batches = [normalise(fashion(8)[0], (.2856,) * 3, (.3385,) * 3)]
+    batches = [normalise(fashion(8)[0], (0.2856,) * 3, (0.3385,) * 3)]
     found = sensitive_nodes(path, batches)
     values = [value for _, value in found]
     assert len(found) == len({name for name, _ in found}) > 50
     assert values == sorted(values, reverse=True) and values[0] > 0
     kinds = {name.rsplit('_', 1)[0] for name, _ in found}
-    assert {'elemwise_add', 'elemwise_mul', 'activation'} <= kinds      # activation: the sigmoids of the gates
+    assert {'elemwise_add', 'elemwise_mul', 'activation'} <= kinds  # activation: the sigmoids of the gates
     kept = next(name for name, _ in found if name.startswith('features'))
     quantize_onnx(path, batches, tmp_path / 'int8.onnx', exclude=[kept])
     graph = onnx.load(str(tmp_path / 'int8.onnx')).graph
@@ -415,14 +470,14 @@ def test_an_export_with_preprocessing_takes_uint8_images(shipped, pictures, tmp_
 
 def test_segmentation_is_exported_too(tmp_path, pictures):
     net = filled(get_model('fpn_aff_resnet8'))
-    model = Trained('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (.5,) * 3, (.2,) * 3, 1.0)
+    model = Trained('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
     for fixed in (False, True):
         folder = str(tmp_path / str(fixed))
         export(model, folder, ('symbol', 'onnx'), dynamic=not fixed)
         image = np.random.RandomState(1).randint(0, 256, (48, 32, 3) if fixed else (37, 50, 3)).astype(np.uint8)
         wanted = model.segment(image)
-        for backend in ('mxnet', 'onnxruntime', 'opencv')[:3 if fixed or OPENCV_5 else 2]:
-            assert (Predictor(folder, backend).segment(image) == wanted).mean() > .999
+        for backend in ('mxnet', 'onnxruntime', 'opencv')[: 3 if fixed or OPENCV_5 else 2]:
+            assert (Predictor(folder, backend).segment(image) == wanted).mean() > 0.999
     if not OPENCV_5:
         with refused('cannot resize maps .*--fixed-size'):
             Predictor(str(tmp_path / 'False'), 'opencv')
@@ -432,8 +487,17 @@ def test_segmentation_is_exported_too(tmp_path, pictures):
 
 def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
     net = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3))
-    model = SimpleNamespace(name='net', task='classification', net=net, labels=list(map(str, range(20))), min_size=1,
-                            input_size=(3, 8, 8), mean=(0,) * 3, std=(1,) * 3, crop_ratio=1)
+    model = SimpleNamespace(
+        name='net',
+        task='classification',
+        net=net,
+        labels=list(map(str, range(20))),
+        min_size=1,
+        input_size=(3, 8, 8),
+        mean=(0,) * 3,
+        std=(1,) * 3,
+        crop_ratio=1,
+    )
     export(model, str(tmp_path / 'out'), ('onnx',))
     with refused('does not know an operator of net'):
         Predictor(str(tmp_path / 'out'), 'opencv')
@@ -441,9 +505,17 @@ def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
         Predictor(str(tmp_path / 'out')).logits(np.zeros((1, 3, 16, 16), np.float32))
 
 
-@pytest.mark.parametrize('batch', [
-    np.zeros((1, 3, 32, 32)), np.zeros((1, 4, 32, 32), np.float32), np.zeros((3, 32, 32), np.float32),
-    np.zeros((0, 3, 32, 32), np.float32), np.zeros((1, 3, 2, 32), np.float32), [1, 2]])
+@pytest.mark.parametrize(
+    'batch',
+    [
+        np.zeros((1, 3, 32, 32)),
+        np.zeros((1, 4, 32, 32), np.float32),
+        np.zeros((3, 32, 32), np.float32),
+        np.zeros((0, 3, 32, 32), np.float32),
+        np.zeros((1, 3, 2, 32), np.float32),
+        [1, 2],
+    ],
+)
 @pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime'])
 def test_a_wrong_batch_is_refused(exported, batch, backend):
     with refused(r'takes arrays \(N, 3, H, W\) of float32, H and W at least 3, got'):
@@ -499,7 +571,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     with refused('Unknown format .tflite'):
         export(shipped, str(target), ('tflite',))
     with monkeypatch.context() as patched:
-        patched.setattr('gluon_aff.deploy.folder.export_onnx', fails)
+        patched.setattr('gluon_aff.deploy.export_folder.export_onnx', fails)
         with pytest.raises(ValueError, match='no'):
             export(shipped, str(target), ('symbol', 'onnx'))
         assert not list((tmp_path / 'new').iterdir())
@@ -511,8 +583,15 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     export(shipped, str(target), ('onnx',))
     # The other formats stay, as they are of the same network.
     assert sorted(read_export(target, ('symbol', 'params', 'onnx'))['files']) == ['onnx', 'params', 'symbol']
-    changed = Trained(SHIPPED, filled(get_model(SHIPPED)), shipped.labels, shipped.input_size, shipped.mean,
-                      shipped.std, shipped.crop_ratio)
+    changed = Trained(
+        SHIPPED,
+        filled(get_model(SHIPPED)),
+        shipped.labels,
+        shipped.input_size,
+        shipped.mean,
+        shipped.std,
+        shipped.crop_ratio,
+    )
     export(changed, str(target), ('onnx',))
     assert sorted(path.name for path in target.iterdir()) == [f'{SHIPPED}.onnx', 'model.json']
     (tmp_path / 'mine').mkdir()
@@ -538,7 +617,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
             raise KeyboardInterrupt
         rename(old, new)
 
-    other = replace(shipped, mean=(.1,) * 3)
+    other = replace(shipped, mean=(0.1,) * 3)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, 'rename', stopped)
         export(other, str(target), ('symbol',))
@@ -546,7 +625,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
     (tmp_path / 'link').symlink_to('out')
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda folder: export(other, str(tmp_path / folder), ('symbol',)), ['out', 'link', 'out']))
-    assert read_export(target, ('symbol', 'params'))['mean'] == [.1] * 3 and (tmp_path / 'link').is_symlink()
+    assert read_export(target, ('symbol', 'params'))['mean'] == [0.1] * 3 and (tmp_path / 'link').is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['link', 'out']
 
 
@@ -558,16 +637,26 @@ def test_an_export_changes_nothing_of_the_network(pictures, tmp_path):
     net.collect_params('.*gamma').setattr('grad_req', 'add')
 
     def state():
-        mx.nd.waitall()     # a forward pass may be bringing weights into oneDNN's layout
+        mx.nd.waitall()  # a forward pass may be bringing weights into oneDNN's layout
         values = {name: param.data().asnumpy().tobytes() for name, param in net._collect_params_with_prefix().items()}
-        attributes = {name: (param.grad_req, np.dtype(param.dtype), param.lr_mult, param.list_ctx())
-                      for name, param in net._collect_params_with_prefix().items()}
-        blocks = {block.name: (block._active, dict(block._flags), id(block._cached_graph), id(block._cached_op))
-                  for block in (net, *net._children.values())}
-        return {'values': values, 'attributes': attributes, 'blocks': blocks, 'environment': dict(os.environ),
-                'rest': {'classes': net.classes, 'numpy': mx.util.is_np_array()}}
+        attributes = {
+            name: (param.grad_req, np.dtype(param.dtype), param.lr_mult, param.list_ctx())
+            for name, param in net._collect_params_with_prefix().items()
+        }
+        blocks = {
+            block.name: (block._active, dict(block._flags), id(block._cached_graph), id(block._cached_op))
+            for block in (net, *net._children.values())
+        }
+        return {
+            'values': values,
+            'attributes': attributes,
+            'blocks': blocks,
+            'environment': dict(os.environ),
+            'rest': {'classes': net.classes, 'numpy': mx.util.is_np_array()},
+        }
+
     before = state()
-    model = Trained('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (.5,) * 3, (.2,) * 3, 1.0)
+    model = Trained('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
     export(model, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
     after = state()
     assert not [(kind, name) for kind in before for name in before[kind] if before[kind][name] != after[kind].get(name)]
@@ -575,8 +664,9 @@ def test_an_export_changes_nothing_of_the_network(pictures, tmp_path):
 
 def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
     folder, picture = tmp_path / 'out', str(pictures / '00.png')
-    assert main(['export', SHIPPED, '-o', str(folder), '--format', 'symbol,onnx,int8', '--calibrate',
-                 str(pictures)]) == 0
+    assert (
+        main(['export', SHIPPED, '-o', str(folder), '--format', 'symbol,onnx,int8', '--calibrate', str(pictures)]) == 0
+    )
     out, err = capsys.readouterr()
     assert sorted(map(os.path.basename, out.split())) == sorted(path.name for path in folder.iterdir())
     assert 'the same class as float32' in err and is_export(folder)
@@ -585,10 +675,12 @@ def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
     for options in ([], ['--backend', 'mxnet'], ['--backend', 'opencv']):
         assert main(['predict', str(folder), picture, *options]) == 0
         assert capsys.readouterr().out == wanted
-    for command, says in ((['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
-                          (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
-                          (['export', SHIPPED, '-o', str(tmp_path / 'c'), '--format', 'int8'], 'calibrate'),
-                          (['export', SHIPPED, '-o', str(pictures)], 'exists and is not an exported folder')):
+    for command, says in (
+        (['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
+        (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
+        (['export', SHIPPED, '-o', str(tmp_path / 'c'), '--format', 'int8'], 'calibrate'),
+        (['export', SHIPPED, '-o', str(pictures)], 'exists and is not an exported folder'),
+    ):
         assert main(command) == 2
         err = capsys.readouterr().err
         assert says in err and err.count('\n') == 1
@@ -607,11 +699,11 @@ def script():
     return '# predict.py' + code
 
 
-BLOCK = textwrap.dedent('''
+BLOCK = textwrap.dedent("""
     import sys
     for name in ('mxnet', 'gluoncv', 'gluon_aff', 'model_zoo', 'onnx', {blocked}):
         sys.modules[name] = None
-''')
+""")
 
 
 @pytest.fixture(scope='module')
@@ -636,15 +728,21 @@ def photographs(tmp_path_factory):
 def cropping(shipped, tmp_path_factory):
     """An exported folder of a network that sees the middle of an image."""
     folder = tmp_path_factory.mktemp('cropping') / 'exported'
-    export(replace(shipped, crop_ratio=.8), str(folder), ('onnx',))
+    export(replace(shipped, crop_ratio=0.8), str(folder), ('onnx',))
     return folder
 
 
 def agrees(python, folder, photographs, cwd, capsys):
     """The script in `cwd` says of the photographs what the command says, to 1e-3."""
     paths = sorted(map(str, photographs.iterdir()))
-    found = subprocess.run([str(python), 'predict.py', str(folder), *paths], cwd=cwd, capture_output=True, text=True,
-                           timeout=120, env={**os.environ, 'PYTHONPATH': ''})
+    found = subprocess.run(
+        [str(python), 'predict.py', str(folder), *paths],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'PYTHONPATH': ''},
+    )
     assert found.returncode == 0, found.stderr
     assert main(['predict', str(folder), *paths, '--top-k', '1', '--format', 'jsonl']) == 0
     rows = [json.loads(line)['predictions'][0] for line in capsys.readouterr().out.splitlines()]
@@ -665,23 +763,42 @@ def test_the_script_says_what_it_needs(exported, tmp_path):
     (tmp_path / 'predict.py').write_text(script())
     folder = copied(exported, tmp_path)
     said = json.loads((folder / 'model.json').read_text())
-    for change in (lambda: said.update(task='segmentation'), lambda: said.update(task='classification', layout='NHWC'),
-                   lambda: said.update(layout='NCHW', input_size=[1, 32, 32]),
-                   lambda: said.update(input_size=[3, 32, 32]) or (folder / f'{SHIPPED}.onnx').unlink(),
-                   lambda: said['files'].pop('onnx')):
+    for change in (
+        lambda: said.update(task='segmentation'),
+        lambda: said.update(task='classification', layout='NHWC'),
+        lambda: said.update(layout='NCHW', input_size=[1, 32, 32]),
+        lambda: said.update(input_size=[3, 32, 32]) or (folder / f'{SHIPPED}.onnx').unlink(),
+        lambda: said['files'].pop('onnx'),
+    ):
         change()
         (folder / 'model.json').write_text(json.dumps(said))
-        found = subprocess.run([sys.executable, 'predict.py', str(folder)], cwd=tmp_path, capture_output=True,
-                               text=True, timeout=60, env={**os.environ, 'PYTHONPATH': ''})
+        found = subprocess.run(
+            [sys.executable, 'predict.py', str(folder)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, 'PYTHONPATH': ''},
+        )
         assert found.returncode == 1 and found.stderr.count('\n') == 1
         assert 'needs a classification network of RGB in ONNX: gluon-aff export' in found.stderr
 
 
 @pytest.mark.network
-@pytest.mark.skipif(not os.environ.get('GLUON_AFF_FRESH_ENVIRONMENT'),
-                    reason='installs packages; GLUON_AFF_FRESH_ENVIRONMENT=1 asks for it')
-@pytest.mark.parametrize('packages', [['onnxruntime==1.19.2', 'Pillow', 'numpy<1.24'], ['onnxruntime', 'Pillow'],
-                                      ['opencv-python==4.11.0.86', 'numpy<1.24'], ['opencv-python']], ids=' '.join)
+@pytest.mark.skipif(
+    not os.environ.get('GLUON_AFF_FRESH_ENVIRONMENT'),
+    reason='installs packages; GLUON_AFF_FRESH_ENVIRONMENT=1 asks for it',
+)
+@pytest.mark.parametrize(
+    'packages',
+    [
+        ['onnxruntime==1.19.2', 'Pillow', 'numpy<1.24'],
+        ['onnxruntime', 'Pillow'],
+        ['opencv-python==4.11.0.86', 'numpy<1.24'],
+        ['opencv-python'],
+    ],
+    ids=' '.join,
+)
 def test_the_script_runs_in_a_fresh_environment(cropping, photographs, tmp_path, capsys, packages):
     subprocess.run([sys.executable, '-m', 'venv', str(tmp_path / 'venv')], check=True, timeout=120)
     python = tmp_path / 'venv' / 'bin' / 'python'
@@ -692,8 +809,15 @@ def test_the_script_runs_in_a_fresh_environment(cropping, photographs, tmp_path,
 
 
 # One of every host; the others are in the slow tier.
-HOSTS = ('iaff_resnet50', 'aff_resnext50_32x4d', 'cifar_add_resnet8', 'cifar_aff_resnext38_32x4d',
-         'cifar_concat_inception_resnet8', 'fpn_aff_resnet8', 'unet_aff_resnet8')
+HOSTS = (
+    'iaff_resnet50',
+    'aff_resnext50_32x4d',
+    'cifar_add_resnet8',
+    'cifar_aff_resnext38_32x4d',
+    'cifar_concat_inception_resnet8',
+    'fpn_aff_resnet8',
+    'unet_aff_resnet8',
+)
 
 
 @pytest.mark.parametrize('folded', [False, True])
@@ -718,14 +842,20 @@ def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
     assert error(net(x), wanted) <= 1e-5
 
 
-@pytest.mark.parametrize('name, options', [
-    ('cifar_add_resnet8', {}), ('cifar_concat_inception_resnet8', {}), ('unet_add_resnet8', {}),
-    ('cifar_iaff_resnet8', {'quantize_mode': 'smart'})])
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('cifar_add_resnet8', {}),
+        ('cifar_concat_inception_resnet8', {}),
+        ('unet_add_resnet8', {}),
+        ('cifar_iaff_resnet8', {'quantize_mode': 'smart'}),
+    ],
+)
 def test_mxnets_own_int8_keeps_what_a_network_says(name, options):
     net, x = filled(get_model(name)), tensor((4, 3, 32, 32))
     wanted = net(x)
     quantized = quantize_net(net, calib_data=mx.io.NDArrayIter(x, batch_size=2), calib_mode='naive', **options)
-    assert 'quantized_' in quantized(mx.sym.var('data')).tojson() and 0 < error(quantized(x), wanted) <= .1
+    assert 'quantized_' in quantized(mx.sym.var('data')).tojson() and 0 < error(quantized(x), wanted) <= 0.1
 
 
 def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
@@ -760,6 +890,7 @@ def test_no_sum_in_a_file_broadcasts_one_map_over_another(order, tmp_path):
 
 def test_files_are_in_forms_that_the_engines_share(exported, tmp_path):
     from onnx.reference import ReferenceEvaluator
+
     net, x = filled(get_model('cifar_iaff_resnet8')), tensor((1, 3, 32, 32))
     export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     model = onnx.load(str(tmp_path / 'net.onnx'))
@@ -793,10 +924,11 @@ def test_a_split_is_written_as_slices(tmp_path):
 def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
     import mxnet.onnx
     from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
+
     before = {version: dict(table) for version, table in MXNetGraph.registry_.items()}
     opsets = dict(onnx.checker.DEFAULT_CONTEXT.opset_imports)
     nets = [one_layer(lambda F, x: F.contrib.BilinearResize2D(x, height=8, width=8)) for _ in range(8)]
-    net = nets[0]       # mx2onnx's own translation
+    net = nets[0]  # mx2onnx's own translation
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: export_onnx(nets[i], tmp_path / f'{i}.onnx', (3, 4, 4)), range(8)))
     assert MXNetGraph.registry_ == before and dict(onnx.checker.DEFAULT_CONTEXT.opset_imports) == opsets
@@ -807,8 +939,10 @@ def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
     assert error(run(tmp_path / 'theirs.onnx', x), net(x)) <= 1e-5
 
 
-@pytest.mark.parametrize('norm_layer, options', [
-    (SyncBatchNorm, {'num_devices': 1}), (nn.GroupNorm, {'num_groups': 32}), (GluonCVGroupNorm, {'ngroups': 8})])
+@pytest.mark.parametrize(
+    'norm_layer, options',
+    [(SyncBatchNorm, {'num_devices': 1}), (nn.GroupNorm, {'num_groups': 32}), (GluonCVGroupNorm, {'ngroups': 8})],
+)
 @pytest.mark.parametrize('name', ['cifar_aff_resnet8', 'fpn_iaff_resnet8', 'cifar_concat_inception_resnet8'])
 def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
     net, x = get_model(name, norm_layer=norm_layer, norm_kwargs=options), tensor((2, 3, 32, 32))
@@ -820,7 +954,7 @@ def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
             export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     else:
         assert error(fold_batchnorm(net)(x), wanted) <= 1e-5
-        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))        # compares
+        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))  # compares
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'float64'])
@@ -836,7 +970,8 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
     path = exported / f'{SHIPPED}.onnx'
     double = np.random.RandomState(0).uniform(-1, 1, (4, 3, 32, 32))
     assert quantize_onnx(copied(exported, tmp_path) / path.name, [double]) == str(
-        tmp_path / 'copy' / f'{SHIPPED}-int8.onnx')
+        tmp_path / 'copy' / f'{SHIPPED}-int8.onnx'
+    )
     for wrong in (double.transpose(0, 2, 3, 1), double[0], (255 * double).astype(np.uint8)):
         with refused(r'takes batches \(N, 3, H, W\) of float32, got'):
             quantize_onnx(path, [wrong], tmp_path / 'x.onnx')
@@ -845,20 +980,22 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
 def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
     net = filled(get_model('cifar_add_resnet8', in_channels=1, width=1))
     labels = [str(i) for i in range(100)]
-    model = Trained('cifar_add_resnet8', net, labels, (1, 32, 32), (.3, .3, .3), (.2, .2, .2), 1.0)
+    model = Trained('cifar_add_resnet8', net, labels, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), 1.0)
     said = export(model, str(tmp_path / 'out'), ('onnx',))
-    assert said['mean'] == [.3] and said['std'] == [.2] and said['shape'] == ['N', 1, 'H', 'W']
-    said = export(replace(model, mean=(.1, .2, .3), input_size=(1, 32, 32)), str(tmp_path / 'b'), ('onnx',))
-    assert said['mean'] == [.1]
-    for mean in ((), (.1, .2), (.1, 'x', .3), .1):
+    assert said['mean'] == [0.3] and said['std'] == [0.2] and said['shape'] == ['N', 1, 'H', 'W']
+    said = export(replace(model, mean=(0.1, 0.2, 0.3), input_size=(1, 32, 32)), str(tmp_path / 'b'), ('onnx',))
+    assert said['mean'] == [0.1]
+    for mean in ((), (0.1, 0.2), (0.1, 'x', 0.3), 0.1):
         with refused('mean must be numbers from -1000 to 1000, one for each of the 3 channels, got'):
             export(replace(model, mean=mean, input_size=(3, 32, 32)), str(tmp_path / 'c'), ('onnx',))
 
 
 def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys):
-    for options, says in ((['--format', 'onnx', '--calibrate', str(pictures)], '--calibrate is for INT8'),
-                          (['--float-nodes', '3'], '--float-nodes is for INT8'),
-                          (['--format', 'int8', '--calibrate', str(pictures), '--float-nodes', '-1'], '--float-nodes')):
+    for options, says in (
+        (['--format', 'onnx', '--calibrate', str(pictures)], '--calibrate is for INT8'),
+        (['--float-nodes', '3'], '--float-nodes is for INT8'),
+        (['--format', 'int8', '--calibrate', str(pictures), '--float-nodes', '-1'], '--float-nodes'),
+    ):
         assert main(['export', SHIPPED, '-o', str(tmp_path / 'out'), *options]) == 2
         assert says in capsys.readouterr().err
     with refused('Calibration is for INT8'):
@@ -866,18 +1003,24 @@ def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys)
     assert not (tmp_path / 'out').exists()
 
 
-FULL = textwrap.dedent('''
+FULL = textwrap.dedent("""
     import resource, sys
     from model_zoo.__main__ import main
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
     sys.exit(main(['export', 'fashion_mnist_aff_resnet8', '-o', 'out', '--format', sys.argv[2]]))
-''')
+""")
 
 
 @pytest.mark.parametrize('kind, name', [('symbol', f'{SHIPPED}-0000.params'), ('onnx', f'{SHIPPED}.onnx')])
 def test_a_full_disk_leaves_no_export(exported, kind, name, tmp_path):
     room = (exported / name).stat().st_size - 100
-    done = subprocess.run([sys.executable, '-c', FULL, str(room), kind], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=120, env={**os.environ, 'PYTHONPATH': str(TOP)})
+    done = subprocess.run(
+        [sys.executable, '-c', FULL, str(room), kind],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'PYTHONPATH': str(TOP)},
+    )
     assert done.returncode == 2 and 'could not be written whole' in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 """Several workers over MXNet's parameter server: equal to one, identical, and none waits for a lost one."""
+
 import os
 import re
 import signal
@@ -39,8 +40,13 @@ def test_two_workers_update_as_one_on_the_concatenated_batch(two_workers, tmp_pa
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-4, err_msg=name)
     assert one.keys() == two.keys()
-    figures = [[{name: record[name] for name in ('loss', 'train_accuracy', 'accuracy', 'val_loss')} for record
-                in read_checkpoint(checkpoints(str(folder))[0])[1].history] for folder in (tmp_path, two_workers[0])]
+    figures = [
+        [
+            {name: record[name] for name in ('loss', 'train_accuracy', 'accuracy', 'val_loss')}
+            for record in read_checkpoint(checkpoints(str(folder))[0])[1].history
+        ]
+        for folder in (tmp_path, two_workers[0])
+    ]
     for alone, together in zip(*figures):
         assert together == pytest.approx(alone, rel=1e-4)
 
@@ -65,8 +71,11 @@ def test_live_statistics_are_averaged_so_that_workers_agree(tmp_path):
 def workers_of(launcher):
     """The process ids of the training processes that a launcher has started (the scheduler and the server, too)."""
     listed = subprocess.run(['ps', '-o', 'pid=,args=', '--sid', str(launcher.pid)], stdout=subprocess.PIPE, text=True)
-    return [int(line.split()[0]) for line in listed.stdout.splitlines()
-            if re.search(r'python\S* \S*short_run.py', line) and 'launch' not in line]
+    return [
+        int(line.split()[0])
+        for line in listed.stdout.splitlines()
+        if re.search(r'python\S* \S*short_run.py', line) and 'launch' not in line
+    ]
 
 
 def role(process):
@@ -111,16 +120,22 @@ def test_horovods_workers_broadcast_then_average(monkeypatch):
     class DistributedTrainer(mx.gluon.Trainer):
         def __init__(self, params, optimizer):
             super().__init__(params, optimizer, kvstore=None)
-            self._scale /= 2        # as Horovod's, which sums gradients and divides by its size
+            self._scale /= 2  # as Horovod's, which sums gradients and divides by its size
 
         def _allreduce_grads(self):
             for parameter in self._params:
                 if parameter.grad_req != 'null':
                     parameter.grad()[:] *= 2
+
     hvd = types.SimpleNamespace(
-        init=lambda: called.append('init'), rank=lambda: 1, size=lambda: 2, local_rank=lambda: 1,
-        allreduce=lambda values, average: values * 2, DistributedTrainer=DistributedTrainer,
-        broadcast_parameters=lambda parameters, root_rank: called.append(('broadcast', root_rank)))
+        init=lambda: called.append('init'),
+        rank=lambda: 1,
+        size=lambda: 2,
+        local_rank=lambda: 1,
+        allreduce=lambda values, average: values * 2,
+        DistributedTrainer=DistributedTrainer,
+        broadcast_parameters=lambda parameters, root_rank: called.append(('broadcast', root_rank)),
+    )
     monkeypatch.setitem(sys.modules, 'horovod', types.SimpleNamespace(mxnet=hvd))
     monkeypatch.setitem(sys.modules, 'horovod.mxnet', hvd)
     workers = get_workers('horovod')
@@ -137,5 +152,6 @@ def test_horovods_workers_broadcast_then_average(monkeypatch):
         loss.backward()
         trainer.step(workers.images(4))
         return net.weight.data().asnumpy()
+
     np.testing.assert_allclose(updated(workers), updated(get_workers()), rtol=1e-6)
     assert called == ['init', ('broadcast', 0)]

@@ -1,32 +1,88 @@
 """Every public name is documented: what goes in and out, what is raised, where it is from."""
+
 import importlib
 import inspect
 
 import pytest
 from mxnet.gluon import Block
 
-PACKAGES = ['gluon_aff', 'gluon_aff.aligned', 'gluon_aff.attention', 'gluon_aff.comparators.aaconv',
-            'gluon_aff.comparators.lip', 'gluon_aff.comparators.recalibration', 'gluon_aff.comparators.skconv',
-            'gluon_aff.complexity', 'gluon_aff.data.augmentation', 'gluon_aff.data.autoaugment',
-            'gluon_aff.data.cifar', 'gluon_aff.data.cifar_files', 'gluon_aff.data.coco', 'gluon_aff.data.folders',
-            'gluon_aff.data.identity', 'gluon_aff.data.imagenet', 'gluon_aff.data.images',
-            'gluon_aff.data.orientation', 'gluon_aff.data.packing',
-            'gluon_aff.data.plain_pickle', 'gluon_aff.data.records', 'gluon_aff.data.segmentation',
-            'gluon_aff.data.walk', 'gluon_aff.deploy',
-            'gluon_aff.deploy.backends', 'gluon_aff.deploy.external_data', 'gluon_aff.deploy.folder',
-            'gluon_aff.deploy.graph', 'gluon_aff.deploy.onnx_file', 'gluon_aff.deploy.open_symbol',
-            'gluon_aff.download', 'gluon_aff.files', 'gluon_aff.fusion', 'gluon_aff.gradcam', 'gluon_aff.multi_input',
-            'gluon_aff.params_file', 'gluon_aff.received', 'gluon_aff.spec', 'gluon_aff.train',
-            'gluon_aff.train.archive', 'gluon_aff.train.arguments', 'gluon_aff.train.checkpoint',
-            'gluon_aff.train.curves', 'gluon_aff.train.flags', 'gluon_aff.train.loop',
-            'gluon_aff.train.optimizer', 'gluon_aff.train.recipe', 'gluon_aff.train.run', 'gluon_aff.train.stop',
-            'gluon_aff.train.workers', 'model_zoo', 'model_zoo.cifar_resnet', 'model_zoo.cifar_resnext',
-            'model_zoo.comparators', 'model_zoo.compare', 'model_zoo.figure', 'model_zoo.fpn', 'model_zoo.gradcam',
-            'model_zoo.inception', 'model_zoo.interop', 'model_zoo.published',
-            'model_zoo.registry', 'model_zoo.report', 'model_zoo.resnet', 'model_zoo.resnext',
-            'model_zoo.segmentation', 'model_zoo.trained', 'model_zoo.training', 'model_zoo.unet', 'model_zoo.weights']
-PUBLIC = {f'{package}.{name}': getattr(importlib.import_module(package), name)
-          for package in PACKAGES for name in importlib.import_module(package).__all__}
+PACKAGES = [
+    'gluon_aff',
+    'gluon_aff.layers.aligned',
+    'gluon_aff.layers.context',
+    'gluon_aff.layers.comparators.aaconv',
+    'gluon_aff.layers.comparators.lip',
+    'gluon_aff.layers.comparators.recalibration',
+    'gluon_aff.layers.comparators.skconv',
+    'gluon_aff.inspect.complexity',
+    'gluon_aff.data.augmentation',
+    'gluon_aff.data.autoaugment',
+    'gluon_aff.data.cifar',
+    'gluon_aff.data.cifar_archive',
+    'gluon_aff.data.coco',
+    'gluon_aff.data.class_folders',
+    'gluon_aff.data.fingerprint',
+    'gluon_aff.data.imagenet',
+    'gluon_aff.data.images',
+    'gluon_aff.data.orientation',
+    'gluon_aff.data.record_writer',
+    'gluon_aff.data.plain_pickle',
+    'gluon_aff.data.records',
+    'gluon_aff.data.masks',
+    'gluon_aff.data.walk',
+    'gluon_aff.deploy',
+    'gluon_aff.deploy.backends',
+    'gluon_aff.deploy.external_data',
+    'gluon_aff.deploy.export_folder',
+    'gluon_aff.deploy.graph',
+    'gluon_aff.deploy.onnx_writer',
+    'gluon_aff.deploy.open_symbol',
+    'gluon_aff.download',
+    'gluon_aff.files',
+    'gluon_aff.layers.fusion',
+    'gluon_aff.inspect.grad_cam',
+    'gluon_aff.layers.multi_input',
+    'gluon_aff.params_file',
+    'gluon_aff.validation',
+    'gluon_aff.spec',
+    'gluon_aff.train',
+    'gluon_aff.train.npz_file',
+    'gluon_aff.train.arguments',
+    'gluon_aff.train.checkpoint',
+    'gluon_aff.train.curves',
+    'gluon_aff.train.flags',
+    'gluon_aff.train.loop',
+    'gluon_aff.train.optimizer',
+    'gluon_aff.train.recipe',
+    'gluon_aff.train.run',
+    'gluon_aff.train.stop',
+    'gluon_aff.train.workers',
+    'model_zoo',
+    'model_zoo.hosts.cifar_resnet',
+    'model_zoo.hosts.cifar_resnext',
+    'model_zoo.hosts.attention_resnet',
+    'model_zoo.pictures.comparison',
+    'model_zoo.pictures.figure',
+    'model_zoo.hosts.fpn',
+    'model_zoo.pictures.heatmaps',
+    'model_zoo.hosts.inception',
+    'model_zoo.plugins.gluoncv',
+    'model_zoo.reported_results',
+    'model_zoo.registry',
+    'model_zoo.pictures.page',
+    'model_zoo.hosts.resnet',
+    'model_zoo.hosts.resnext',
+    'model_zoo.hosts.segmentation_network',
+    'model_zoo.loading',
+    'model_zoo.from_flags',
+    'model_zoo.hosts.unet',
+    'model_zoo.weights.catalog',
+]
+PUBLIC = {
+    f'{package}.{name}': getattr(importlib.import_module(package), name)
+    for package in PACKAGES
+    for name in importlib.import_module(package).__all__
+}
 CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]
 BLOCKS = [name for name in CALLABLE if inspect.isclass(PUBLIC[name]) and issubclass(PUBLIC[name], Block)]
 

@@ -1,4 +1,5 @@
 """Downloads, from a server that does everything wrong that servers do: the file is there and right, or absent."""
+
 import contextlib
 import hashlib
 import os
@@ -65,8 +66,9 @@ def refused(path, *urls):
 
 
 def process(path, url):
-    return subprocess.Popen([*FETCH, url, str(path), 'sha256', SHA], stderr=subprocess.PIPE,
-                            cwd=Path(download.__file__).parent)
+    return subprocess.Popen(
+        [*FETCH, url, str(path), 'sha256', SHA], stderr=subprocess.PIPE, cwd=Path(download.__file__).parent
+    )
 
 
 def part(path, data):
@@ -79,8 +81,11 @@ def part(path, data):
 
 # Digests
 
-@pytest.mark.parametrize('data, blob', [(b'', 'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'),
-                                        (b'hello\n', 'ce013625030ba8dba906f756967f9e9ca394464a')])
+
+@pytest.mark.parametrize(
+    'data, blob',
+    [(b'', 'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'), (b'hello\n', 'ce013625030ba8dba906f756967f9e9ca394464a')],
+)
 def test_git_blob_digest_is_gits(tmp_path, data, blob):
     (tmp_path / 'file').write_bytes(data)
     assert digest(tmp_path / 'file') == blob
@@ -99,15 +104,22 @@ def test_digests_of_any_content(size, seed):
         try:
             said = subprocess.run(['git', 'hash-object', '--no-filters', str(file)], stdout=subprocess.PIPE, check=True)
         except OSError:
-            return      # no git here
+            return  # no git here
         assert digest(file) == said.stdout.decode().strip()
 
 
 # The plain way
 
-@pytest.mark.parametrize('kind, wanted', [
-    ('sha256', SHA), ('git_blob', hashlib.sha1(b'blob 100000\0' + DATA).hexdigest()),
-    ('sha1', hashlib.sha1(DATA).hexdigest()), ('md5', hashlib.md5(DATA).hexdigest())])
+
+@pytest.mark.parametrize(
+    'kind, wanted',
+    [
+        ('sha256', SHA),
+        ('git_blob', hashlib.sha1(b'blob 100000\0' + DATA).hexdigest()),
+        ('sha1', hashlib.sha1(DATA).hexdigest()),
+        ('md5', hashlib.md5(DATA).hexdigest()),
+    ],
+)
 def test_a_file_is_fetched_once(path, kind, wanted):
     with Server(content(DATA)) as server:
         for _ in range(2):
@@ -164,6 +176,7 @@ def test_a_server_that_does_not_say_the_length_will_do(path):
         request.send_response(200)
         request.end_headers()
         request.wfile.write(DATA)
+
     with Server(answer) as server:
         get(path, server.url)
 
@@ -172,6 +185,7 @@ def test_a_compressed_answer_is_not_asked_for(path):
     def answer(request):
         encoding = request.headers.get('Accept-Encoding')
         (content(DATA) if encoding == 'identity' else status(406))(request)
+
     with Server(answer) as server:
         get(path, server.url)
 
@@ -200,12 +214,14 @@ def test_a_wrong_file_is_set_aside_although_there_is_no_other(path):
 
 # Interruptions
 
+
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, len(DATA) - 1), min_size=1, max_size=10))
 def test_a_dropped_line_is_taken_up_where_it_dropped(cuts):
     cuts = sorted(cuts)
-    with tempfile.TemporaryDirectory() as folder, \
-            Server(*(content(DATA, until=cut) for cut in cuts), content(DATA)) as server:
+    with tempfile.TemporaryDirectory() as folder, Server(
+        *(content(DATA, until=cut) for cut in cuts), content(DATA)
+    ) as server:
         # As many attempts as a server that now and then sends nothing new needs.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(download, 'ATTEMPTS', len(cuts) + 1)
@@ -273,15 +289,17 @@ def test_a_line_that_is_reset_is_taken_up(path):
     def reset(request):
         content(DATA, until=60_000)(request)
         request.wfile.flush()
-        time.sleep(0.2)     # a reset discards what the other side has not read yet
+        time.sleep(0.2)  # a reset discards what the other side has not read yet
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
         request.connection.close()
+
     with Server(reset, content(DATA)) as server:
         get(path, server.url)
         assert server.starts[0] == 0 and 0 < server.starts[1] <= 60_000
 
 
 # What earlier downloads left
+
 
 def test_a_whole_part_is_taken_without_asking(path):
     part(path, DATA)
@@ -325,6 +343,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(path):
 
 # Wrong content, or none
 
+
 def test_a_file_with_another_digest_is_not_kept(path):
     with Server(content(OTHER)) as server:
         said = refused(path, server.url)
@@ -360,7 +379,7 @@ def test_404_everywhere_names_every_address(path):
 
 def test_without_a_server_the_sentence_says_what_to_put_where(path):
     with Server(status(500)) as server:
-        url = server.url    # nobody listens there once it is closed
+        url = server.url  # nobody listens there once it is closed
     said = refused(path, url)
     assert said.startswith('net.params could not be downloaded') and url in said
     assert f'sha256 {SHA}' in said and said.endswith(f'save it as {path}.')
@@ -403,7 +422,7 @@ def test_an_endless_response_is_cut_at_the_limit_and_removed(path, monkeypatch):
         get(path, flood.url, server.url)
 
 
-@pytest.mark.parametrize('answer', [endless, content(DATA + b'1'), lambda request: endless(request, 2 ** 62)])
+@pytest.mark.parametrize('answer', [endless, content(DATA + b'1'), lambda request: endless(request, 2**62)])
 def test_a_file_larger_than_its_known_size_is_refused(path, answer):
     path.parent.mkdir()
     with Server(answer) as flood, Server(content(DATA)) as server:
@@ -453,8 +472,11 @@ def test_an_address_that_swallows_connections_is_asked_once(path, monkeypatch):
 
 
 def test_a_server_that_was_heard_of_is_not_left_for_a_few_silent_tries(path):
-    with Server(content(DATA, until=60_000), *[lambda request: request.connection.close()] * (download.ATTEMPTS - 2),
-                content(DATA)) as server:
+    with Server(
+        content(DATA, until=60_000),
+        *[lambda request: request.connection.close()] * (download.ATTEMPTS - 2),
+        content(DATA),
+    ) as server:
         get(path, server.url)
         assert len(server.paths) == download.ATTEMPTS
 
@@ -473,6 +495,7 @@ def test_another_file_that_will_do_is_taken(path, tmp_path, given):
 
 # Proxies
 
+
 def test_the_proxy_of_the_environment_is_asked(path, monkeypatch):
     with Server(content(DATA)) as proxy:
         monkeypatch.setenv('http_proxy', proxy.address)
@@ -481,6 +504,7 @@ def test_the_proxy_of_the_environment_is_asked(path, monkeypatch):
 
 
 # Folders and disks
+
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / 'file').write_bytes(b'')
@@ -501,6 +525,7 @@ def test_a_full_disk_is_one_sentence(path, data):
 
 
 # Several processes
+
 
 def test_eight_processes_download_once(path):
     with Server(content(DATA, between=lambda: time.sleep(0.01))) as server:

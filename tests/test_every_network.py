@@ -1,4 +1,5 @@
 """The slow tier: every registered network at the sizes of photographs, in MXNet's forms and in ONNX Runtime."""
+
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,8 +13,8 @@ from model_zoo import get_model, list_models, model_info
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 
 SIZES = ((224, 224), (225, 301), (256, 256), (320, 320))
-SMALL_SIZES = ((32, 32), (33, 47), (64, 64), (96, 80))      # of the networks for 32x32 images
-FIXED = ('aa_', 'ge_')                                      # their parameters are for maps of one size
+SMALL_SIZES = ((32, 32), (33, 47), (64, 64), (96, 80))  # of the networks for 32x32 images
+FIXED = ('aa_', 'ge_')  # their parameters are for maps of one size
 CASES = [f'{name}-{height}x{width}' for name in list_models(['aa_*', 'ge_*']) for height, width in SIZES]
 CASES += list_models(exclude=['aa_*', 'ge_*'])
 
@@ -21,11 +22,11 @@ CASES += list_models(exclude=['aa_*', 'ge_*'])
 def build(name, **options):
     """A network that neither blows up nor forgets its input on the way, whatever its depth."""
     fusion = model_info(name).fusion
-    net = filled(get_model(name, **options), {'aff': .25}.get(fusion, 1), np.random.default_rng)
+    net = filled(get_model(name, **options), {'aff': 0.25}.get(fusion, 1), np.random.default_rng)
     # Gates that are nearly steps would make of a rounding error in the first stage another output.
     for key, parameter in parameters(net).items():
         if '_att' in key and key.endswith('weight'):
-            parameter.set_data(.1 * parameter.data())
+            parameter.set_data(0.1 * parameter.data())
     return net
 
 

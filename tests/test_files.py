@@ -1,4 +1,5 @@
 """Files and temporary folders: whole or absent, and what a killed process left goes with the next call there."""
+
 import os
 import signal
 import subprocess
@@ -14,28 +15,36 @@ from gluon_aff import files
 from gluon_aff.files import atomic, remove_abandoned, temporary_folder
 
 # Loads the module by itself, as importing the package would import MXNet.
-START = f'''
+START = f"""
 import importlib.util, os, sys, time
 spec = importlib.util.spec_from_file_location('files', {files.__file__!r})
 files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(files)
-'''
-IN_A_FILE = START + '''
+"""
+IN_A_FILE = (
+    START
+    + """
 with files.atomic(sys.argv[1]) as partial, open(partial, 'w') as file:
     file.write('half')
     file.flush()
     print('writing', flush=True)
     time.sleep(60)
-'''
-IN_A_FOLDER = START + '''
+"""
+)
+IN_A_FOLDER = (
+    START
+    + """
 with files.temporary_folder(sys.argv[1], '.export-') as folder:
     open(os.path.join(folder, 'half'), 'w').close()
     print('writing', flush=True)
     time.sleep(60)
-'''
+"""
+)
 
 
-REPLACING = START + '''
+REPLACING = (
+    START
+    + """
 rename = os.rename
 def killed_between(old, new):
     rename(old, new)
@@ -44,7 +53,8 @@ with files.temporary_folder(sys.argv[1], '.export-') as folder:
     os.mkdir(os.path.join(folder, 'new'))
     os.rename = killed_between
     files.replace_folder(os.path.join(folder, 'new'), os.path.join(sys.argv[1], 'out'))
-'''
+"""
+)
 
 
 def started(program, *args):
@@ -171,6 +181,7 @@ def test_threads_that_write_one_file_at_once_leave_one_of_theirs_whole(tmp_path,
     def work(text):
         for _ in range(10):
             write(path, text)
+
     threads = [threading.Thread(target=work, args=(text,)) for text in texts]
     for thread in threads:
         thread.start()
@@ -179,21 +190,22 @@ def test_threads_that_write_one_file_at_once_leave_one_of_theirs_whole(tmp_path,
     assert path.read_text() in texts and names(tmp_path) == ['a']
 
 
-EXPORT = '''
+EXPORT = """
 import sys
 from gluon_aff.deploy import export
-from model_zoo.trained import open_or_random
+from model_zoo.loading import open_or_random
 export(open_or_random('cifar_aff_resnet8', None)[0], sys.argv[1], ['symbol'])
-'''
-RECORDS = '''
+"""
+RECORDS = """
 import sys
-from gluon_aff.data.packing import write_records
+from gluon_aff.data.record_writer import write_records
 write_records(sys.argv[2], sys.argv[1], resize=0)
-'''
+"""
 
 
-@pytest.mark.parametrize('program, pattern', [(EXPORT, '.export-*'), (RECORDS, 'packed/.records-*')],
-                         ids=['export', 'records'])
+@pytest.mark.parametrize(
+    'program, pattern', [(EXPORT, '.export-*'), (RECORDS, 'packed/.records-*')], ids=['export', 'records']
+)
 def test_leftovers_of_a_killed_export_or_packing_are_removed_by_the_next(tmp_path, program, pattern):
     for number in range(12):
         picture = tmp_path / 'tree' / ('train', 'val')[number % 2] / 'ab'[number // 2 % 2] / f'{number}.png'

@@ -1,4 +1,5 @@
 """The fusion blocks: their formulas, their shapes, their life as Gluon blocks, and what they refuse."""
+
 from functools import partial
 
 import mxnet as mx
@@ -10,12 +11,11 @@ from mxnet import autograd
 from mxnet.gluon import nn
 from reference import DATA, error, filled, in_every_form, parameters, refused, tensor, trainable
 
-from gluon_aff import (AFF, FUSIONS, IAFF, MSCAM, Add, ChannelContext, Concat, Fusion, HalfAFF, RecursiveAFF,
-                       get_fusion)
-from model_zoo.cifar_resnet import CifarResNet
-from model_zoo.cifar_resnext import CifarResNeXt
-from model_zoo.resnet import ResNet
-from model_zoo.resnext import ResNeXt
+from gluon_aff import AFF, FUSIONS, IAFF, MSCAM, Add, ChannelContext, Concat, Fusion, HalfAFF, RecursiveAFF, get_fusion
+from model_zoo.hosts.cifar_resnet import CifarResNet
+from model_zoo.hosts.cifar_resnext import CifarResNeXt
+from model_zoo.hosts.resnet import ResNet
+from model_zoo.hosts.resnext import ResNeXt
 
 SCALES = [('local', 'global'), ('global', 'local'), ('local', 'local'), ('global', 'global')]
 SHAPE = (2, 16, 5, 4)
@@ -29,14 +29,22 @@ attentional = pytest.mark.parametrize('name', [name for name in FUSIONS if name 
 def sizes(draw):
     """A reduction and the shape of a feature map that it fits."""
     reduction = draw(st.sampled_from([1, 2, 4, 16]))
-    return reduction, (draw(st.integers(1, 3)), reduction * draw(st.integers(1, 5)), draw(st.integers(1, 9)),
-                       draw(st.integers(1, 9)))
+    return reduction, (
+        draw(st.integers(1, 3)),
+        reduction * draw(st.integers(1, 5)),
+        draw(st.integers(1, 9)),
+        draw(st.integers(1, 9)),
+    )
 
 
 # Reference figures
 
-BLOCKS = {'aff': AFF, 'iaff': IAFF, 'aff_local_local': partial(AFF, scales=('local', 'local')),
-          'aff_global_global': partial(AFF, scales=('global', 'global'))}
+BLOCKS = {
+    'aff': AFF,
+    'iaff': IAFF,
+    'aff_local_local': partial(AFF, scales=('local', 'local')),
+    'aff_global_global': partial(AFF, scales=('global', 'global')),
+}
 
 
 @pytest.mark.parametrize('name', BLOCKS)
@@ -62,13 +70,15 @@ def test_outputs_and_input_gradients_are_the_reference_ones(name):
 
 # Formulas, in plain numpy
 
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
 def normalise(p, layer, x):
-    gamma, beta, mean, var = (p[f'{layer}.{leaf}'][:, None, None]
-                              for leaf in ('gamma', 'beta', 'running_mean', 'running_var'))
+    gamma, beta, mean, var = (
+        p[f'{layer}.{leaf}'][:, None, None] for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
+    )
     return (x - mean) / np.sqrt(var + 1e-5) * gamma + beta
 
 
@@ -84,8 +94,12 @@ def context(p, place, x, pooled):
 
 def weights(p, x, suffix='', scales=('local', 'global')):
     """M(x)."""
-    return sigmoid(sum(context(p, place + suffix, x, scale == 'global')
-                       for place, scale in zip(('local_att', 'global_att'), scales)))
+    return sigmoid(
+        sum(
+            context(p, place + suffix, x, scale == 'global')
+            for place, scale in zip(('local_att', 'global_att'), scales)
+        )
+    )
 
 
 def select(m, x, y):
@@ -115,14 +129,15 @@ def concatenated(p, x):
 
 def recursive(p, x):
     local, pooled = contexts(p, x)
-    inner = {name[len('fuse.'):]: value for name, value in p.items() if name.startswith('fuse.')}
+    inner = {name[len('fuse.') :]: value for name, value in p.items() if name.startswith('fuse.')}
     return sigmoid(2 * select(weights(inner, local + pooled), local, pooled))
 
 
 FORMULAS = {
     'add': lambda p, x, y: x + y,
-    'concat': lambda p, x, y: np.einsum('oi,nihw->nohw', p['conv.weight'][..., 0, 0],
-                                        normalise(p, 'bn', np.concatenate([x, y], 1))),
+    'concat': lambda p, x, y: np.einsum(
+        'oi,nihw->nohw', p['conv.weight'][..., 0, 0], normalise(p, 'bn', np.concatenate([x, y], 1))
+    ),
     'aff': lambda p, x, y: 2 * select(weights(p, x + y), x, y),
     'iaff': lambda p, x, y: select(weights(p, select(weights(p, x + y), x, y), '2'), x, y),
     'ms_gau': lambda p, x, y: weights(p, y) * x + y,
@@ -171,6 +186,7 @@ def test_residual_gives_the_learned_branch_to_m_in_aff_and_its_variants_and_the_
 
 # Properties
 
+
 @given(name=st.sampled_from(sorted(FUSIONS)), size=sizes())
 def test_output_has_the_shape_of_the_inputs(name, size):
     reduction, shape = size
@@ -195,8 +211,10 @@ def test_context_scales_have_equal_parameter_counts(size, block):
     assert [trainable(block(channels, reduction=reduction, scales=scales)) for scales in SCALES] == [expected] * 4
 
 
-@given(size=sizes(), name=st.sampled_from(['aff', 'sk', 'global_aff', 'local_aff', 'half_aff', 'concat_aff',
-                                           'recursive_aff']))
+@given(
+    size=sizes(),
+    name=st.sampled_from(['aff', 'sk', 'global_aff', 'local_aff', 'half_aff', 'concat_aff', 'recursive_aff']),
+)
 def test_with_even_weights_the_fusion_is_an_addition(name, size):
     reduction, shape = size
     block = filled(FUSIONS[name](shape[1], reduction=reduction))
@@ -229,6 +247,7 @@ def test_block_on_symbols_is_one_symbol_of_the_shape_of_the_inputs(name):
 
 
 # Channels read off the first input
+
 
 @by_name
 @pytest.mark.parametrize('hybridize', [False, True])
@@ -298,6 +317,7 @@ def test_unknown_channels_inside_a_parent_hybridized_before_its_first_forward_ar
 
 # Settings
 
+
 class Norm(nn.BatchNorm):
     """BatchNorm that remembers what it was made with."""
 
@@ -355,6 +375,7 @@ def test_float16_forward(name):
 
 # get_fusion
 
+
 def test_get_fusion_finds_a_name_in_any_case():
     assert [get_fusion(name) for name in FUSIONS] == list(FUSIONS.values())
     assert get_fusion('IAFF') is IAFF and get_fusion('Ms_Se') is FUSIONS['ms_se']
@@ -372,8 +393,9 @@ def test_get_fusion_returns_a_callable_as_it_is():
     assert get_fusion(make) is make and get_fusion(Concat) is Concat
 
 
-@pytest.mark.parametrize('host, layers', [(ResNet, (1,) * 4), (ResNeXt, (1,) * 4), (CifarResNet, (1,) * 3),
-                                          (CifarResNeXt, (1,) * 3)])
+@pytest.mark.parametrize(
+    'host, layers', [(ResNet, (1,) * 4), (ResNeXt, (1,) * 4), (CifarResNet, (1,) * 3), (CifarResNeXt, (1,) * 3)]
+)
 def test_hosts_take_a_callable_as_their_fusion(host, layers):
     net = host(layers, classes=2, fusion=partial(AFF, scales=('global', 'global')), start_stage=3)
     contexts, fusions = [], []
@@ -385,6 +407,7 @@ def test_hosts_take_a_callable_as_their_fusion(host, layers):
 
 
 # What is refused
+
 
 @attentional
 def test_a_reduction_that_does_not_divide_the_channels_is_refused(name):

@@ -1,4 +1,5 @@
 """GluonCV as a witness: the addition networks are its networks, and code written for it works on ours."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -25,10 +26,16 @@ def share_parameters(theirs, ours, folder, load=load_parameters):
     load(ours, path)
 
 
-@pytest.mark.parametrize('name, their_name, size', [
-    ('add_resnet50', 'resnet50_v1d', (224, 224)), ('add_resnet101', 'resnet101_v1d', (64, 64)),
-    ('add_resnet152', 'resnet152_v1d', (65, 97)), ('resnet50', 'resnet50_v1b', (224, 224)),
-    ('resnet101', 'resnet101_v1b', (65, 97))])
+@pytest.mark.parametrize(
+    'name, their_name, size',
+    [
+        ('add_resnet50', 'resnet50_v1d', (224, 224)),
+        ('add_resnet101', 'resnet101_v1d', (64, 64)),
+        ('add_resnet152', 'resnet152_v1d', (65, 97)),
+        ('resnet50', 'resnet50_v1b', (224, 224)),
+        ('resnet101', 'resnet101_v1b', (65, 97)),
+    ],
+)
 def test_resnet_is_gluoncvs_with_the_same_names_and_the_same_files_in_both_directions(name, their_name, size, tmp_path):
     theirs, ours = gluoncv_model(their_name), get_model(name)
     assert list(parameters(ours)) == list(parameters(theirs))
@@ -43,10 +50,12 @@ def test_resnet_is_gluoncvs_with_the_same_names_and_the_same_files_in_both_direc
     np.testing.assert_array_equal(theirs(x).asnumpy(), expected)
 
 
-OPTIONS = [('resnet50_v1d', {'dilated': True}, {'dilated': True}),
-           ('resnet50_v1b', {}, {'deep_stem': False, 'avg_down': False}),
-           ('resnet50_v1b', {'dilated': True}, {'dilated': True, 'deep_stem': False, 'avg_down': False}),
-           ('resnet50_v1s', {}, {'avg_down': False, 'stem_width': 64})]
+OPTIONS = [
+    ('resnet50_v1d', {'dilated': True}, {'dilated': True}),
+    ('resnet50_v1b', {}, {'deep_stem': False, 'avg_down': False}),
+    ('resnet50_v1b', {'dilated': True}, {'dilated': True, 'deep_stem': False, 'avg_down': False}),
+    ('resnet50_v1s', {}, {'avg_down': False, 'stem_width': 64}),
+]
 
 
 @pytest.mark.parametrize('name, their_options, our_options', OPTIONS)
@@ -68,7 +77,7 @@ def test_add_resnext_is_resnext_with_the_deep_stem(depth, layers, tmp_path):
 
 
 def test_resnet_has_gluoncvs_attributes_and_they_chain_to_its_output():
-    net, theirs = get_model('add_resnet50', final_drop=.5), gluoncv_model('resnet50_v1d', final_drop=.5)
+    net, theirs = get_model('add_resnet50', final_drop=0.5), gluoncv_model('resnet50_v1d', final_drop=0.5)
     assert list(net._children) == list(theirs._children) == ATTRIBUTES
     net.initialize()
     x = expected = tensor((1, 3, 64, 64))
@@ -115,7 +124,7 @@ def test_fine_tuning_as_in_gluoncvs_tutorial(name, head, tmp_path):
     getattr(net, head).initialize(mx.init.Xavier())
     net.collect_params().reset_ctx(mx.cpu())
     net.hybridize()
-    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .01})
+    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.01})
     with mx.autograd.record():
         logits = net(x)
         loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(logits, mx.nd.array([0, 6]))

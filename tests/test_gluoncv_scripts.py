@@ -1,4 +1,5 @@
 """The recipes of docs/gluoncv.md, and GluonCV's own scripts where GLUONCV_SCRIPTS names their folder."""
+
 import os
 import re
 from pathlib import Path
@@ -12,15 +13,18 @@ from model_zoo import unregister_from_gluoncv
 from model_zoo.__main__ import main
 
 RECIPES = re.findall('(?s)```python\n(.*?)```', (TOP / 'docs' / 'gluoncv.md').read_text(encoding='utf-8'))
-RESULTS = [lambda it: it['net'].classes == 37,
-           lambda it: it['accuracy'].get()[1] >= .75 and Path('classifier-symbol.json').exists(),
-           lambda it: 0 < it['mean_iou'] <= it['pixel_accuracy'] <= 1,
-           lambda it: it['boxes'].shape == (2, 100, 4) and len(it['classes']) == 2]
+RESULTS = [
+    lambda it: it['net'].classes == 37,
+    lambda it: it['accuracy'].get()[1] >= 0.75 and Path('classifier-symbol.json').exists(),
+    lambda it: 0 < it['mean_iou'] <= it['pixel_accuracy'] <= 1,
+    lambda it: it['boxes'].shape == (2, 100, 4) and len(it['classes']) == 2,
+]
 
 
 @pytest.mark.filterwarnings('ignore:.*already initialized:UserWarning')
-@pytest.mark.parametrize('recipe, holds', list(zip(RECIPES, RESULTS)),
-                         ids=['register', 'classify', 'segment', 'detect'])
+@pytest.mark.parametrize(
+    'recipe, holds', list(zip(RECIPES, RESULTS)), ids=['register', 'classify', 'segment', 'detect']
+)
 def test_recipe_of_the_guide(recipe, holds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     it = {}
@@ -72,7 +76,8 @@ def data(tmp_path_factory):
             (folder / 'tree' / split / f'class{number}').mkdir(parents=True)
             for image in range(images):
                 Image.fromarray(random.randint(0, 255, (60, 72, 3)).astype('uint8')).save(
-                    folder / 'tree' / split / f'class{number}' / f'{image}.jpg')
+                    folder / 'tree' / split / f'class{number}' / f'{image}.jpg'
+                )
     assert main(['records', str(folder / 'tree'), '-o', str(folder / 'rec'), '--resize', '40']) == 0
     return folder
 
@@ -82,31 +87,80 @@ def test_a_script_runs_with_our_networks_by_registering_first(tmp_path):
     assert '__main__ ' in with_gluoncv(tmp_path / 'script.py', '--model', 'fashion_mnist_aff_resnet8')
 
 
-needs_scripts = pytest.mark.skipif(not SCRIPTS, reason='GLUONCV_SCRIPTS does not name the folder of GluonCV\'s scripts')
+needs_scripts = pytest.mark.skipif(not SCRIPTS, reason="GLUONCV_SCRIPTS does not name the folder of GluonCV's scripts")
 
 
 @needs_scripts
 @pytest.mark.parametrize('model', ['aff_resnet50', 'iaff_resnext50_32x4d'])
 def test_gluoncvs_train_imagenet(model, data, tmp_path):
     output = with_gluoncv(
-        f'{SCRIPTS}/classification/imagenet/train_imagenet.py', '--use-rec', '--rec-train',
-        data / 'rec/train.rec', '--rec-train-idx', data / 'rec/train.idx', '--rec-val', data / 'rec/val.rec',
-        '--rec-val-idx', data / 'rec/val.idx', '--model', model, '--num-epochs', 2, '--batch-size', 4,
-        '--input-size', 32, '-j', 1, '--mode', 'hybrid', '--label-smoothing', '--mixup', '--no-wd', '--last-gamma',
-        '--save-dir', tmp_path / 'out', '--logging-file', tmp_path / 'log')
+        f'{SCRIPTS}/classification/imagenet/train_imagenet.py',
+        '--use-rec',
+        '--rec-train',
+        data / 'rec/train.rec',
+        '--rec-train-idx',
+        data / 'rec/train.idx',
+        '--rec-val',
+        data / 'rec/val.rec',
+        '--rec-val-idx',
+        data / 'rec/val.idx',
+        '--model',
+        model,
+        '--num-epochs',
+        2,
+        '--batch-size',
+        4,
+        '--input-size',
+        32,
+        '-j',
+        1,
+        '--mode',
+        'hybrid',
+        '--label-smoothing',
+        '--mixup',
+        '--no-wd',
+        '--last-gamma',
+        '--save-dir',
+        tmp_path / 'out',
+        '--logging-file',
+        tmp_path / 'log',
+    )
     assert '[Epoch 1] validation:' in output
     parameters = tmp_path / f'out/imagenet-{model}-1.params'
-    output = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
-                        '--saved-params', parameters, '--input-pic', data / 'tree/val/class0/0.jpg')
+    output = with_gluoncv(
+        f'{SCRIPTS}/classification/imagenet/demo_imagenet.py',
+        '--model',
+        model,
+        '--saved-params',
+        parameters,
+        '--input-pic',
+        data / 'tree/val/class0/0.jpg',
+    )
     assert output.count('with probability') == 5
 
 
 @needs_scripts
 def test_gluoncvs_finetune_minc_and_demo_imagenet(data, tmp_path):
     model = 'fashion_mnist_aff_resnet8'
-    output = with_gluoncv(f'{SCRIPTS}/classification/finetune/finetune_minc.py', '--model', model, '--data',
-                        data / 'tree', '-j', 0, '-b', 4, '--epochs', 1)
+    output = with_gluoncv(
+        f'{SCRIPTS}/classification/finetune/finetune_minc.py',
+        '--model',
+        model,
+        '--data',
+        data / 'tree',
+        '-j',
+        0,
+        '-b',
+        4,
+        '--epochs',
+        1,
+    )
     assert '[Finished] Test-acc' in output
-    output = with_gluoncv(f'{SCRIPTS}/classification/imagenet/demo_imagenet.py', '--model', model,
-                        '--input-pic', data / 'tree/val/class0/0.jpg')
+    output = with_gluoncv(
+        f'{SCRIPTS}/classification/imagenet/demo_imagenet.py',
+        '--model',
+        model,
+        '--input-pic',
+        data / 'tree/val/class0/0.jpg',
+    )
     assert output.count('with probability') == 5 and '[Trouser]' in output

@@ -1,4 +1,5 @@
 """GluonCV's segmenters, detectors and utilities on our networks."""
+
 from functools import partial
 
 import gluoncv
@@ -17,8 +18,14 @@ from gluoncv.utils.metrics import SegmentationMetric, VOC07MApMetric
 from mxnet.gluon import nn
 from reference import error, filled, parameters, tensor
 
-from model_zoo import (feature_layers, get_model, list_models, register_with_gluoncv, segmentation_model,
-                       unregister_from_gluoncv)
+from model_zoo import (
+    feature_layers,
+    get_model,
+    list_models,
+    register_with_gluoncv,
+    segmentation_model,
+    unregister_from_gluoncv,
+)
 
 matplotlib.use('Agg')
 quickly_filled = partial(filled, random=np.random.default_rng)
@@ -39,14 +46,16 @@ def initialized(net):
 
 # Segmentation
 
-@pytest.mark.parametrize('name, stride', [('fcn_aff_resnet50', 8), ('psp_iaff_resnet50', 16),
-                                          ('deeplab_aff_resnet50', 8)])
+
+@pytest.mark.parametrize(
+    'name, stride', [('fcn_aff_resnet50', 8), ('psp_iaff_resnet50', 16), ('deeplab_aff_resnet50', 8)]
+)
 def test_segmenter_learns_a_step_and_is_evaluated(name, stride):
     net = initialized(segmentation_model(name.upper(), 3, output_stride=stride, crop_size=32))
     net.hybridize()
     assert isinstance(net, getattr(gluoncv.model_zoo, {'f': 'FCN', 'p': 'PSPNet', 'd': 'DeepLabV3'}[name[0]]))
     images, masks = tensor((2, 3, 32, 32)), mx.nd.array(np.random.randint(-1, 3, (2, 32, 32)))
-    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .01})
+    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.01})
     before = parameters(net)['layer4.2.conv3.weight'].data().copy()
     with mx.autograd.record():
         outputs = net(images)
@@ -105,22 +114,30 @@ def test_gluoncvs_own_classes_take_our_backbones_by_name_and_keep_theirs():
 
 def test_segmenter_is_evaluated_at_several_scales():
     net = initialized(segmentation_model('fcn_aff_resnet50', 2, base_size=32, crop_size=32))
-    y, = MultiEvalModel(net, 2, [mx.cpu()], scales=[1.0, 1.5]).parallel_forward([tensor((3, 32, 40))])
+    (y,) = MultiEvalModel(net, 2, [mx.cpu()], scales=[1.0, 1.5]).parallel_forward([tensor((3, 32, 40))])
     assert y[0].shape[-2:] == (32, 40)
 
 
-@pytest.mark.parametrize('name, options, sentence', [
-    ('mask_aff_resnet50', {}, "Unknown segmentation head 'mask'"),
-    ('fcn_aff_resnet49', {}, 'did you mean'),
-    ('fcn_cifar_aff_resnet8', {}, 'needs a ResNet or ResNeXt for ImageNet'),
-    ('fcn_cifar_aff_resnext38_32x4d', {}, 'needs a ResNet or ResNeXt for ImageNet'),
-    ('fcn_aff_resnet50', {'output_stride': 32}, 'output_stride must be 8 or 16'),
-    ('psp_aff_resnet50', {'crop_size': 40, 'output_stride': 16}, 'crop_size must be a multiple of the output_stride'),
-    ('fcn_aff_resnet50', {'nclass': 0}, 'nclass must be a positive whole number'),
-    ('fcn_aff_resnet50', {'fuse': 'aff'}, "Unknown aff_resnet50 option 'fuse'"),
-    ('fcn_aff_resnext50_32x4d', {'fuse': 'aff'}, "Unknown aff_resnext50_32x4d option 'fuse'"),
-    ('fcn_ge_theta_plus_resnet101', {}, 'give input_size=480'),
-    ('fcn_add_resnet50', {'pretrained_base': True}, 'No parameters are released for add_resnet50')])
+@pytest.mark.parametrize(
+    'name, options, sentence',
+    [
+        ('mask_aff_resnet50', {}, "Unknown segmentation head 'mask'"),
+        ('fcn_aff_resnet49', {}, 'did you mean'),
+        ('fcn_cifar_aff_resnet8', {}, 'needs a ResNet or ResNeXt for ImageNet'),
+        ('fcn_cifar_aff_resnext38_32x4d', {}, 'needs a ResNet or ResNeXt for ImageNet'),
+        ('fcn_aff_resnet50', {'output_stride': 32}, 'output_stride must be 8 or 16'),
+        (
+            'psp_aff_resnet50',
+            {'crop_size': 40, 'output_stride': 16},
+            'crop_size must be a multiple of the output_stride',
+        ),
+        ('fcn_aff_resnet50', {'nclass': 0}, 'nclass must be a positive whole number'),
+        ('fcn_aff_resnet50', {'fuse': 'aff'}, "Unknown aff_resnet50 option 'fuse'"),
+        ('fcn_aff_resnext50_32x4d', {'fuse': 'aff'}, "Unknown aff_resnext50_32x4d option 'fuse'"),
+        ('fcn_ge_theta_plus_resnet101', {}, 'give input_size=480'),
+        ('fcn_add_resnet50', {'pretrained_base': True}, 'No parameters are released for add_resnet50'),
+    ],
+)
 def test_what_segmentation_model_cannot_build_is_said_in_a_sentence(name, options, sentence):
     with pytest.raises(ValueError, match=sentence) as refused:
         segmentation_model(name, **{'nclass': 2, **options})
@@ -148,8 +165,18 @@ def test_stride_16_has_the_values_of_the_plain_network_where_they_overlap():
 
 # Detection
 
-@pytest.mark.parametrize('name', ['iaff_resnet50', 'iaff_resnext50_32x4d', 'cifar_aff_resnet8', 'cifar_add_resnet8',
-                                  'cifar_iaff_inception_resnet8', 'unet_aff_resnet8'])
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'iaff_resnet50',
+        'iaff_resnext50_32x4d',
+        'cifar_aff_resnet8',
+        'cifar_add_resnet8',
+        'cifar_iaff_inception_resnet8',
+        'unet_aff_resnet8',
+    ],
+)
 def test_feature_layers_are_the_maps_of_the_stages(name):
     net, x = quickly_filled(get_model(name)), tensor((1, 3, 32, 32))
     layers = feature_layers(name)
@@ -171,16 +198,26 @@ def test_feature_layers_are_layers_of_every_network(name):
 
 
 def ssd(**options):
-    return get_ssd('aff_resnet50', 64, features=feature_layers('aff_resnet50')[2:], filters=[64],
-                   sizes=[8, 16, 32, 48], ratios=[[1, 2, .5]] * 3, steps=[16, 32, 64], classes=['cat', 'dog'],
-                   dataset='mine', pretrained_base=False, **options)
+    return get_ssd(
+        'aff_resnet50',
+        64,
+        features=feature_layers('aff_resnet50')[2:],
+        filters=[64],
+        sizes=[8, 16, 32, 48],
+        ratios=[[1, 2, 0.5]] * 3,
+        steps=[16, 32, 64],
+        classes=['cat', 'dog'],
+        dataset='mine',
+        pretrained_base=False,
+        **options,
+    )
 
 
 def test_ssd_trains_a_step_and_detects():
     net, x = ssd(), tensor((2, 3, 64, 64))
     # An initializer of one's own would be for the vectors, too, that GluonCV's expander adds.
     net.initialize()
-    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .001})
+    trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.001})
     truth = mx.nd.array([[[8, 8, 40, 40]]] * 2), mx.nd.array([[[0]], [[1]]])
     with mx.autograd.record():
         scores, boxes, anchors = net(x)
@@ -195,14 +232,15 @@ def test_ssd_trains_a_step_and_detects():
 
     # Larger and not square, and after set_nms, as GluonCV's tests have it.
     for size, post_nms in (((64, 64), 100), ((64, 96), 50)):
-        net.set_nms(nms_thresh=.3, nms_topk=200, post_nms=post_nms)
+        net.set_nms(nms_thresh=0.3, nms_topk=200, post_nms=post_nms)
         ids, scores, boxes = net(tensor((1, 3, *size)))
         assert (ids.shape, boxes.shape) == ((1, post_nms, 1), (1, post_nms, 4))
     metric = VOC07MApMetric(class_names=net.classes)
     metric.update(boxes, ids, scores, truth[0][:1], truth[1][:1])
     assert metric.get()[0][-1] == 'mAP'
-    viz.plot_bbox(np.zeros((64, 96, 3), 'uint8'), boxes[0].clip(0, 96), scores[0], ids[0], thresh=0,
-                  class_names=net.classes)
+    viz.plot_bbox(
+        np.zeros((64, 96, 3), 'uint8'), boxes[0].clip(0, 96), scores[0], ids[0], thresh=0, class_names=net.classes
+    )
 
 
 def test_ssd_passes_norm_and_pretrained_base_on_to_the_backbone(tmp_path):
@@ -217,8 +255,14 @@ def test_ssd_passes_norm_and_pretrained_base_on_to_the_backbone(tmp_path):
     base.save_parameters(path)
     with pytest.raises(FileNotFoundError):
         FeatureExpander('aff_resnet50', feature_layers('aff_resnet50'), [8], pretrained=path + 'x')
-    features = FeatureExpander('aff_resnet50', feature_layers('aff_resnet50'), [8], pretrained=path,
-                               norm_layer=Counted, norm_kwargs={'epsilon': 1e-5})
+    features = FeatureExpander(
+        'aff_resnet50',
+        feature_layers('aff_resnet50'),
+        [8],
+        pretrained=path,
+        norm_layer=Counted,
+        norm_kwargs={'epsilon': 1e-5},
+    )
     assert len(made) == sum(key.endswith('gamma') for key in parameters(base))
     features.collect_params('expand_.*').initialize()
     x = tensor((1, 3, 32, 32))
@@ -227,16 +271,37 @@ def test_ssd_passes_norm_and_pretrained_base_on_to_the_backbone(tmp_path):
 
 def faster_rcnn(name):
     features = FPNFeatureExpander(
-        network=get_model(name, use_global_stats=True), outputs=feature_layers(name), num_filters=[32] * 4, use_p6=True)
+        network=get_model(name, use_global_stats=True), outputs=feature_layers(name), num_filters=[32] * 4, use_p6=True
+    )
     box_features = nn.HybridSequential()
     box_features.add(nn.Dense(32), nn.Activation('relu'))
     return get_faster_rcnn(
-        name='fpn', dataset='mine', features=features, top_features=None, classes=['cat', 'dog'],
-        box_features=box_features, short=64, max_size=96, min_stage=2, max_stage=6,
-        train_patterns='.*dense|.*rpn|P|.*layer(2|3|4)_.*conv', roi_mode='align', roi_size=(7, 7),
-        strides=(4, 8, 16, 32, 64), clip=4.14, rpn_channel=32, scales=(2, 4, 8, 16, 32), alloc_size=(32, 32),
-        rpn_train_pre_nms=200, rpn_train_post_nms=50, rpn_test_pre_nms=100, rpn_test_post_nms=20, rpn_min_size=1,
-        num_sample=16, max_num_gt=5)
+        name='fpn',
+        dataset='mine',
+        features=features,
+        top_features=None,
+        classes=['cat', 'dog'],
+        box_features=box_features,
+        short=64,
+        max_size=96,
+        min_stage=2,
+        max_stage=6,
+        train_patterns='.*dense|.*rpn|P|.*layer(2|3|4)_.*conv',
+        roi_mode='align',
+        roi_size=(7, 7),
+        strides=(4, 8, 16, 32, 64),
+        clip=4.14,
+        rpn_channel=32,
+        scales=(2, 4, 8, 16, 32),
+        alloc_size=(32, 32),
+        rpn_train_pre_nms=200,
+        rpn_train_post_nms=50,
+        rpn_test_pre_nms=100,
+        rpn_test_post_nms=20,
+        rpn_min_size=1,
+        num_sample=16,
+        max_num_gt=5,
+    )
 
 
 def test_faster_rcnn_with_a_pyramid_on_iaff_resnet50_in_both_modes():
@@ -248,13 +313,17 @@ def test_faster_rcnn_with_a_pyramid_on_iaff_resnet50_in_both_modes():
     trained = net.collect_train_params()
     assert any('layer4' in name and 'iaff' in name for name in trained)
     assert not any('layer1' in name for name in trained)
-    trainer = mx.gluon.Trainer(trained, 'sgd', {'learning_rate': .001})
+    trainer = mx.gluon.Trainer(trained, 'sgd', {'learning_rate': 0.001})
     statistics = {name: p.data().copy() for name, p in net.collect_params('.*running').items()}
     with mx.autograd.record():
         found = net(x, mx.nd.array([[[8, 8, 60, 60]]]), mx.nd.array([[[1]]]))
         scores, boxes, targets, box_targets, box_masks = found[0], found[1], found[8], found[9], found[10]
-        value = (mx.gluon.loss.SoftmaxCrossEntropyLoss()(scores.reshape((-3, 0)), targets.reshape((-1,))).mean()
-                 + (mx.nd.smooth_l1(boxes - box_targets) * box_masks).mean() + found[5].mean() + found[6].mean())
+        value = (
+            mx.gluon.loss.SoftmaxCrossEntropyLoss()(scores.reshape((-3, 0)), targets.reshape((-1,))).mean()
+            + (mx.nd.smooth_l1(boxes - box_targets) * box_masks).mean()
+            + found[5].mean()
+            + found[6].mean()
+        )
     value.backward()
     weight = trained[[name for name in trained if 'layer4' in name][0]]
     before = weight.data().copy()
@@ -268,10 +337,15 @@ def test_faster_rcnn_with_a_pyramid_on_iaff_resnet50_in_both_modes():
 
 # Utilities
 
+
 def test_schedule_history_and_pictures(tmp_path):
     net = initialized(get_model('cifar_aff_resnet8', width=1, classes=2))
-    schedule = LRSequential([LRScheduler('linear', base_lr=0, target_lr=.1, nepochs=1, iters_per_epoch=2),
-                             LRScheduler('cosine', base_lr=.1, nepochs=2, iters_per_epoch=2)])
+    schedule = LRSequential(
+        [
+            LRScheduler('linear', base_lr=0, target_lr=0.1, nepochs=1, iters_per_epoch=2),
+            LRScheduler('cosine', base_lr=0.1, nepochs=2, iters_per_epoch=2),
+        ]
+    )
     trainer = mx.gluon.Trainer(net.collect_params(), 'nag', {'lr_scheduler': schedule})
     history, accuracy, labels = TrainingHistory(['error']), mx.metric.Accuracy(), mx.nd.array([0, 1, 0, 1])
     rates = []
@@ -284,7 +358,7 @@ def test_schedule_history_and_pictures(tmp_path):
         accuracy.update(labels, logits)
         history.update([1 - accuracy.get()[1]])
         rates.append(trainer.learning_rate)
-    assert max(rates) <= .1 and rates[-1] < max(rates)
+    assert max(rates) <= 0.1 and rates[-1] < max(rates)
     history.plot(save_path=str(tmp_path / 'history.png'))
     assert (tmp_path / 'history.png').stat().st_size > 0
 
@@ -300,7 +374,7 @@ def test_gluoncvs_way_to_a_new_head_works_on_every_host():
             net.output = nn.Dense(23)
         net.output.initialize(mx.init.Xavier())
         net.hybridize()
-        trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': .1})
+        trainer = mx.gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.1})
         with mx.autograd.record():
             y = net(x)
         y.backward()

@@ -1,4 +1,5 @@
 """Our networks in GluonCV's model zoo: known by name, built with its keywords, held to its own zoo's checks."""
+
 import os
 import re
 from importlib import metadata
@@ -15,8 +16,16 @@ from reference import error, filled, parameters, tensor
 
 from gluon_aff import _environment
 from gluon_aff.data.labels import FASHION_MNIST, named
-from model_zoo import (checkpoints, get_model, list_models, model_info, register_model, register_with_gluoncv, registry,
-                       unregister_from_gluoncv)
+from model_zoo import (
+    checkpoints,
+    get_model,
+    list_models,
+    model_info,
+    register_model,
+    register_with_gluoncv,
+    registry,
+    unregister_from_gluoncv,
+)
 
 NAME = 'fashion_mnist_aff_resnet8'
 THEIRS = set(_models), dict(model_store._model_sha1), segbase.get_backbone
@@ -30,6 +39,7 @@ def registered():
 
 
 # Registration
+
 
 def test_every_network_is_known_to_gluoncv():
     assert set(list_models()) == set(gluoncv.model_zoo.get_model_list()) - THEIRS[0]
@@ -61,14 +71,17 @@ def test_gluoncvs_names_are_not_overwritten(name, monkeypatch):
 def test_a_network_of_ones_own_is_added_by_another_call(monkeypatch):
     monkeypatch.setattr(registry, '_registry', dict(registry._registry))
     register_model('my_net', family='X', dataset=registry.CIFAR100, source='a test')(
-        lambda **options: get_model('cifar_aff_resnet8', **options))
+        lambda **options: get_model('cifar_aff_resnet8', **options)
+    )
     register_with_gluoncv()
     assert gluoncv.model_zoo.get_model('My_Net', classes=3).classes == 3
 
 
 def test_keywords_pass_through_unchanged(monkeypatch):
     seen = {}
-    monkeypatch.setattr('model_zoo.interop.get_model', lambda name, **options: seen.update(options) or get_model(NAME))
+    monkeypatch.setattr(
+        'model_zoo.plugins.gluoncv.get_model', lambda name, **options: seen.update(options) or get_model(NAME)
+    )
     options = {'pretrained': 'abcdef01', 'ctx': [mx.cpu(1)], 'root': 'there', 'classes': 3, 'norm_layer': nn.BatchNorm}
     gluoncv.model_zoo.get_model('cifar_aff_resnet8', **options)
     assert seen == options
@@ -76,11 +89,12 @@ def test_keywords_pass_through_unchanged(monkeypatch):
 
 def test_pretrained_comes_from_the_verified_store_with_names_for_classes(monkeypatch):
     net, ours = gluoncv.model_zoo.get_model(NAME, pretrained=True), get_model(NAME, pretrained=True)
-    assert all((a.data() == b.data()).asnumpy().all() for a, b in zip(parameters(net).values(),
-                                                                     parameters(ours).values()))
+    assert all(
+        (a.data() == b.data()).asnumpy().all() for a, b in zip(parameters(net).values(), parameters(ours).values())
+    )
     assert net.classes == net.labels == FASHION_MNIST and ours.classes == 10
     assert model_store._model_sha1[NAME] == checkpoints(NAME)[0].digest
-    monkeypatch.setattr('model_zoo.weights.HERE', TOP / 'tests')
+    monkeypatch.setattr('model_zoo.weights.catalog.HERE', TOP / 'tests')
     with pytest.raises(ValueError, match='absent'):
         gluoncv.model_zoo.get_model(NAME, pretrained=True)
 
@@ -98,8 +112,9 @@ def test_a_gluoncv_out_of_range_is_refused_in_one_sentence(version, monkeypatch)
     monkeypatch.setattr(_environment.metadata, 'version', lambda name: version)
     with pytest.raises(ImportError) as refused:
         register_with_gluoncv()
-    assert str(refused.value) == (f'This works with GluonCV >=0.10.5,<0.11, and {version} is installed; '
-                                  "run: pip install 'gluoncv>=0.10.5,<0.11'")
+    assert str(refused.value) == (
+        f"This works with GluonCV >=0.10.5,<0.11, and {version} is installed; run: pip install 'gluoncv>=0.10.5,<0.11'"
+    )
 
 
 @pytest.mark.parametrize('version', ['0.10.5', '0.10.5.post0', '0.10.9'])
@@ -113,7 +128,7 @@ def test_the_range_is_that_of_the_requirement():
     assert metadata.version('gluoncv').startswith('0.10.5')
 
 
-WITHOUT = '''
+WITHOUT = """
 import sys
 sys.modules['gluoncv'] = None
 import mxnet as mx
@@ -124,7 +139,7 @@ assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 10) and net.labels[0] == 'T
 assert model_zoo.model_info('aff_resnet50').labels[999] == 'class 999'
 assert len(model_zoo.feature_layers('aff_resnet50')) == 4
 assert main(['list', 'iaff_resnet50']) == 0
-import gluon_aff.data.cifar, gluon_aff.data.imagenet, gluon_aff.data.segmentation
+import gluon_aff.data.cifar, gluon_aff.data.imagenet, gluon_aff.data.masks
 for needs in (model_zoo.register_with_gluoncv, lambda: model_zoo.segmentation_model('fcn_aff_resnet50', 2),
               lambda: __import__('gluon_aff.train')):
     try:
@@ -133,7 +148,7 @@ for needs in (model_zoo.register_with_gluoncv, lambda: model_zoo.segmentation_mo
         assert str(error) == ("This needs GluonCV, which is not installed; run: pip install 'gluoncv>=0.10.5,<0.11'")
     else:
         raise AssertionError(needs)
-'''
+"""
 
 
 def test_without_gluoncv_the_rest_works_and_what_needs_it_says_so():
@@ -142,7 +157,6 @@ def test_without_gluoncv_the_rest_works_and_what_needs_it_says_so():
 
 
 # The checks that GluonCV's tests make of its own networks
-
 
 
 def small(name, **options):
@@ -179,7 +193,7 @@ def test_pretrained_networks_initialise_and_move_as_gluoncvs_do(name, tmp_path, 
     net.initialize()
     net.save_parameters(path)
     # The download is not the subject here.
-    monkeypatch.setattr('model_zoo.weights.find', lambda *_: (path, checkpoints(name)[0]))
+    monkeypatch.setattr('model_zoo.weights.catalog.find', lambda *_: (path, checkpoints(name)[0]))
     net, x = gluoncv.model_zoo.get_model(name, pretrained=True, root='nowhere'), tensor((2, 3, 32, 32))
     before = net(x)
     with pytest.warns(UserWarning, match='already initialized'):
@@ -190,6 +204,7 @@ def test_pretrained_networks_initialise_and_move_as_gluoncvs_do(name, tmp_path, 
 
 
 # Normalisation: use_global_stats and freeze_bn, SyncBatchNorm
+
 
 def one_step(net, images=4):
     """Forward and backward in training mode; whether the running statistics moved."""
@@ -212,7 +227,7 @@ def test_frozen_norms_keep_their_running_statistics_in_training(name):
     assert len(one_step(net)) >= len([key for key in parameters(net) if 'running' in key]) - 2
 
 
-SYNC = '''
+SYNC = """
 import mxnet as mx, numpy as np
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from reference import filled, parameters, tensor
@@ -244,7 +259,7 @@ for name, (a, b) in both.items():
         np.testing.assert_allclose(a, whole[name][0], rtol=1e-3, atol=1e-5)
         assert abs(half[name][0] - half[name][1]).max() > 1e-4
 assert local
-'''
+"""
 
 
 def test_statistics_agree_on_two_devices_with_sync_batch_norm():

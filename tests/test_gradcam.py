@@ -1,4 +1,5 @@
 """Grad-CAM against its equations in numpy, and that looking at a network leaves it as it was."""
+
 import gc
 import threading
 
@@ -11,9 +12,9 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
 from gluon_aff import AFF, IAFF, SK, MultiInputAFF, RecursiveAFF
-from gluon_aff.gradcam import METHODS, fusion_weights, grad_cam
+from gluon_aff.inspect.grad_cam import METHODS, fusion_weights, grad_cam
 from model_zoo import get_model
-from model_zoo.interop import segmentation_model
+from model_zoo.plugins.gluoncv import segmentation_model
 
 
 def network(name='cifar_aff_resnet8', seed=0, **options):
@@ -37,6 +38,7 @@ def images(number=2, size=(32, 32), seed=0):
 
 def bilinear(grid, height, width):
     """A map (h, w) at the centres of height x width pixels, held constant beyond the outermost centres."""
+
     def ends(new, old):
         place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
         low = np.minimum(place.astype(int), max(old - 2, 0))
@@ -51,8 +53,10 @@ def bilinear(grid, height, width):
 def behind_the_last_stage(net, maps):
     """In numpy, what a CIFAR network computes from its last stage's maps (N, K, h, w): logits, d logits[c] / d maps."""
     bn, dense = net.features[5], net.output
-    gamma, beta, mean, var = (p.data().asnumpy().astype(np.float64)[:, None, None]
-                              for p in (bn.gamma, bn.beta, bn.running_mean, bn.running_var))
+    gamma, beta, mean, var = (
+        p.data().asnumpy().astype(np.float64)[:, None, None]
+        for p in (bn.gamma, bn.beta, bn.running_mean, bn.running_var)
+    )
     slope = gamma / np.sqrt(var + bn._kwargs['eps'])
     normed = (maps - mean) * slope + beta
     weight, bias = dense.weight.data().asnumpy().astype(np.float64), dense.bias.data().asnumpy()
@@ -90,7 +94,7 @@ def reference(maps, gradients, method):
 @pytest.mark.parametrize('name', ['cifar_add_resnet8', 'cifar_aff_resnet8', 'cifar_iaff_resnet8'])
 def test_maps_are_those_of_the_equations_in_numpy(name, method):
     net, x = network(name), images(3)
-    last, = net.stage_outputs(x, [3])
+    (last,) = net.stage_outputs(x, [3])
     maps = last.asnumpy().astype(np.float64)
     logits, gradient = behind_the_last_stage(net, maps)
     np.testing.assert_allclose(net(x).asnumpy(), logits, rtol=1e-4, atol=1e-4)
@@ -103,14 +107,20 @@ def test_maps_are_those_of_the_equations_in_numpy(name, method):
             np.testing.assert_allclose(each, large / large.max() if large.max() > 0 else large, atol=1e-5)
 
 
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 7), st.integers(1, 7), st.integers(2, 5),
-       st.integers(0, 10 ** 6))
-def test_of_a_pooled_and_dense_network_it_is_class_activation_mapping_up_to_scale(n, channels, height, width, classes,
-                                                                                 seed):
+@given(
+    st.integers(1, 4), st.integers(1, 6), st.integers(1, 7), st.integers(1, 7), st.integers(2, 5), st.integers(0, 10**6)
+)
+def test_of_a_pooled_and_dense_network_it_is_class_activation_mapping_up_to_scale(
+    n, channels, height, width, classes, seed
+):
     random = np.random.RandomState(seed)
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(channels, 3, padding=1, activation='relu', in_channels=2), nn.GlobalAvgPool2D(), nn.Flatten(),
-            nn.Dense(classes, in_units=channels))
+    net.add(
+        nn.Conv2D(channels, 3, padding=1, activation='relu', in_channels=2),
+        nn.GlobalAvgPool2D(),
+        nn.Flatten(),
+        nn.Dense(classes, in_units=channels),
+    )
     net.initialize(mx.init.Normal(1))
     x = nd.array(random.normal(size=(n, 2, height, width)))
     wanted = random.randint(0, classes, n)
@@ -118,19 +128,35 @@ def test_of_a_pooled_and_dense_network_it_is_class_activation_mapping_up_to_scal
     cam = np.einsum('nkhw,nk->nhw', activation, net[3].weight.data().asnumpy()[wanted]).clip(0)
     top = cam.max((1, 2), keepdims=True)
     found = grad_cam(net, x, wanted, layer='0').maps
-    np.testing.assert_allclose(found, np.divide(cam, top, out=np.zeros_like(cam), where=top > 1e-4 * cam.max()),
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        found, np.divide(cam, top, out=np.zeros_like(cam), where=top > 1e-4 * cam.max()), atol=1e-4
+    )
 
 
 def held(net):
     """All that a look at a network might change."""
     blocks = []
     net.apply(blocks.append)
-    return ({name: (p.grad_req, [d.asnumpy() for d in p.list_data()],
-                    [g.asnumpy() for g in p.list_grad()] if p.grad_req != 'null' else [])
-             for name, p in net.collect_params().items()},
-            [(block._active, id(block._cached_op), len(block._forward_hooks), len(block._forward_pre_hooks),
-              sorted(block.__dict__)) for block in blocks])
+    return (
+        {
+            name: (
+                p.grad_req,
+                [d.asnumpy() for d in p.list_data()],
+                [g.asnumpy() for g in p.list_grad()] if p.grad_req != 'null' else [],
+            )
+            for name, p in net.collect_params().items()
+        },
+        [
+            (
+                block._active,
+                id(block._cached_op),
+                len(block._forward_hooks),
+                len(block._forward_pre_hooks),
+                sorted(block.__dict__),
+            )
+            for block in blocks
+        ],
+    )
 
 
 @pytest.mark.parametrize('hybridized', [False, True])
@@ -191,7 +217,7 @@ def test_a_batch_has_the_maps_of_each_image_alone(name, size, method):
     assert together.maps.shape == (3, *size) and together.maps.dtype == np.float32
     assert together.maps.min() >= 0 and together.maps.max() == 1
     for i in range(3):
-        alone = grad_cam(net, x[i:i + 1], method=method)
+        alone = grad_cam(net, x[i : i + 1], method=method)
         assert alone.classes[0] == together.classes[i]
         np.testing.assert_allclose(together.maps[i], alone.maps[0], atol=1e-4)
 
@@ -239,9 +265,13 @@ def test_guided_maps_are_those_of_guided_backpropagation_in_numpy():
     random = np.random.RandomState(1)
     w1, w2, w3 = random.normal(size=(6, 3)), random.normal(size=(4, 6)), random.normal(size=(2, 4))
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(6, 1, activation='relu', use_bias=False, in_channels=3),
-            nn.Conv2D(4, 1, use_bias=False, in_channels=6),
-            nn.HybridLambda(lambda F, x: F.relu(x)), nn.Flatten(), nn.Dense(2, use_bias=False, in_units=4))
+    net.add(
+        nn.Conv2D(6, 1, activation='relu', use_bias=False, in_channels=3),
+        nn.Conv2D(4, 1, use_bias=False, in_channels=6),
+        nn.HybridLambda(lambda F, x: F.relu(x)),
+        nn.Flatten(),
+        nn.Dense(2, use_bias=False, in_units=4),
+    )
     net.initialize()
     for layer, weight in ((net[0], w1), (net[1], w2), (net[4], w3)):
         layer.weight.set_data(nd.array(weight.reshape(layer.weight.shape)))
@@ -253,18 +283,25 @@ def test_guided_maps_are_those_of_guided_backpropagation_in_numpy():
     cam = np.maximum((np.maximum(b, 0) * w3[1]).sum(1), 0)
     found = grad_cam(net, nd.array(x[:, :, None, None]), 1, layer='2', method='guided')
     np.testing.assert_array_equal(found.maps[:, 0, 0], ((expected > 0) & (cam > 0)).astype(float))
-    wide = nd.array(x.T[None, :, :, None])       # the same values as places of one image
+    wide = nd.array(x.T[None, :, :, None])  # the same values as places of one image
     pooled = nn.HybridSequential()
     pooled.add(net[0], net[1], net[2], nn.GlobalAvgPool2D(), net[3], net[4])
     both = grad_cam(pooled, wide, 1, layer='2', method='guided').maps[0, :, 0]
     np.testing.assert_allclose(both, expected * cam / (expected * cam).max(), atol=1e-5)
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    ({'layer': 'features.44'}, 'Unknown layer of CifarResNet'),
-    ({'layer': ''}, 'Unknown layer'), ({'layer': nn.Flatten()}, 'is no layer of CifarResNet'),
-    ({'method': 'gradcam'}, 'did you mean grad_cam'),
-    ({'classes': 5}, 'from 0 to 4'), ({'classes': [1, 2, 3]}, 'one for each'), ({'classes': 0.5}, 'from 0 to 4')])
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        ({'layer': 'features.44'}, 'Unknown layer of CifarResNet'),
+        ({'layer': ''}, 'Unknown layer'),
+        ({'layer': nn.Flatten()}, 'is no layer of CifarResNet'),
+        ({'method': 'gradcam'}, 'did you mean grad_cam'),
+        ({'classes': 5}, 'from 0 to 4'),
+        ({'classes': [1, 2, 3]}, 'one for each'),
+        ({'classes': 0.5}, 'from 0 to 4'),
+    ],
+)
 def test_what_does_not_fit_is_refused_in_a_sentence(arguments, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         grad_cam(network(), images(), **arguments)
@@ -317,7 +354,7 @@ def test_fusion_weights_are_the_means_of_m_by_stage():
     found = fusion_weights(net, x)
     assert list(found) == ['stage 1', 'stage 2', 'stage 3']
     means = []
-    for block in net.features[2]:       # no change of shape in the first stage
+    for block in net.features[2]:  # no change of shape in the first stage
         body = block.resfwd(before)
         u = body + before
         local, pooled = (getattr(block.attention, name)(u).asnumpy() for name in ('local_att', 'global_att'))
@@ -338,7 +375,7 @@ def test_fusion_weights_say_which_input_is_taken():
                 if name.endswith('beta'):
                     p.set_data(nd.full(p.shape, bias))
             if not isinstance(fusion, RecursiveAFF):
-                maps, = fusion_weights(whole, x).values()
+                (maps,) = fusion_weights(whole, x).values()
                 np.testing.assert_allclose(maps, wanted, atol=1e-3)
         assert list(fusion_weights(whole, x)) == ['fuse']
 
@@ -368,7 +405,7 @@ def test_fusion_weights_of_sk_are_its_softmax_and_of_many_inputs_one_map_for_eac
         net.hybridize()
     a, b = net.fuse.global_att(3 * x).asnumpy().reshape(2, 2, 3).transpose(1, 0, 2)
     expected = (np.exp(a) / (np.exp(a) + np.exp(b))).mean(1)
-    found, = fusion_weights(net, x).items()
+    (found,) = fusion_weights(net, x).items()
     assert found[0] == 'fuse' and found[1].shape == (2, 6, 5)
     np.testing.assert_allclose(found[1], np.broadcast_to(expected[:, None, None], (2, 6, 5)), atol=1e-6)
 
@@ -408,8 +445,12 @@ def test_classes_and_regions_may_be_arrays_of_mxnet(dtype):
     net, x = network('fpn_aff_resnet8'), images(2, (16, 16))
     region = np.random.RandomState(0).randint(0, 2, (16, 16))
     wanted = grad_cam(net, x, [3, 1], region=region)
-    for classes in (nd.array([3, 1], dtype=dtype), [np.int64(3), np.int64(1)], [nd.array([3], dtype='int32')[0], 1],
-                    np.array([3, 1], dtype='int8')):
+    for classes in (
+        nd.array([3, 1], dtype=dtype),
+        [np.int64(3), np.int64(1)],
+        [nd.array([3], dtype='int32')[0], 1],
+        np.array([3, 1], dtype='int8'),
+    ):
         if isinstance(classes, list) and isinstance(classes[0], nd.NDArray):
             classes[0] = classes[0].asscalar()
         found = grad_cam(net, x, classes, region=nd.array(region, dtype=dtype))

@@ -1,4 +1,5 @@
 """The figures of `gluon-aff gradcam`: what is drawn, and that nothing of it overlaps or is cut."""
+
 import itertools
 import json
 import re
@@ -16,10 +17,10 @@ from PIL import Image
 from gluon_aff.data.images import evaluation_array
 from model_zoo import get_model, model_info
 from model_zoo.__main__ import main
-from model_zoo.figure import SMALL, pages, save, wrap
-from model_zoo.gradcam import Panel, Row, crop, enlarged, look, open_model
+from model_zoo.pictures.figure import SMALL, pages, save, wrap
+from model_zoo.pictures.heatmaps import Panel, Row, crop, enlarged, look, open_model
 
-STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'report' / 'fashion_mnist.png'
+STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'pictures' / 'page' / 'fashion_mnist.png'
 SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
 
 
@@ -68,8 +69,10 @@ words = st.text(st.sampled_from('abcWMil_-/.$^ é'), min_size=1, max_size=70)
 @given(st.integers(1, 20), st.lists(words, min_size=1, max_size=3), st.lists(words, min_size=4, max_size=4), words)
 def test_nothing_overlaps_or_is_cut_whatever_the_names(number, titles, captions, banner):
     picture = np.zeros((8, 8, 3), np.uint8)
-    rows = [Row(title, [Panel(picture, captions[(i + j) % 4] + '\n0.87', i % 2 == 0) for i in range(number)])
-            for j, title in enumerate(titles)]
+    rows = [
+        Row(title, [Panel(picture, captions[(i + j) % 4] + '\n0.87', i % 2 == 0) for i in range(number)])
+        for j, title in enumerate(titles)
+    ]
     for figure in pages(rows, note='A note. ' * 20, banner=banner):
         check_layout(figure)
 
@@ -83,8 +86,10 @@ def test_wrapped_lines_fit_and_keep_every_letter(text, width):
 
 
 def test_sixty_images_are_wrapped_and_paged(tmp_path):
-    rows = [Row(title, [Panel(np.zeros((8, 8, 3), np.uint8), f'image {i}') for i in range(60)])
-            for title in ('image', 'add', 'se', 'aff')]
+    rows = [
+        Row(title, [Panel(np.zeros((8, 8, 3), np.uint8), f'image {i}') for i in range(60)])
+        for title in ('image', 'add', 'se', 'aff')
+    ]
     figures = pages(rows)
     assert len(figures) == 2 and sum(len(figure.axes) for figure in figures) == 240
     drawn = Counter(text for figure in figures for text, _ in texts(figure) if text.startswith('image '))
@@ -103,8 +108,9 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
     row, *fused = look(model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True)
     assert not random and row.title == 'AFF'
-    assert [panel.caption for panel in row.panels] == [f'{model.labels[each.argmax()]}\n{each.max():.2f}'
-                                                       for each in scores]
+    assert [panel.caption for panel in row.panels] == [
+        f'{model.labels[each.argmax()]}\n{each.max():.2f}' for each in scores
+    ]
     assert [panel.starred for panel in row.panels] == [model.labels[each.argmax()] != 'Trouser' for each in scores]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
     original = enlarged(crop(model, images[0]))
@@ -115,21 +121,33 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
 
 def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(pictures, capsys):
     out = pictures / 'out' / 'figure.png'
-    status, printed, err = run(capsys, *(pictures / name for name in ('trouser.png', 'broken.png', 'pullover.png')),
-                            '--models', *SHIPPED, '--label', 'Trouser', 'bag', 'Pullover', '--fusion-weights',
-                            '-o', out)
+    status, printed, err = run(
+        capsys,
+        *(pictures / name for name in ('trouser.png', 'broken.png', 'pullover.png')),
+        '--models',
+        *SHIPPED,
+        '--label',
+        'Trouser',
+        'bag',
+        'Pullover',
+        '--fusion-weights',
+        '-o',
+        out,
+    )
     assert status == 1 and printed == f'{out}\n'
     assert err.count('\n') == 1 and 'broken.png is not an image' in err
     picture = Image.open(out)
     assert round(picture.info['dpi'][0]) == 150 and picture.width < picture.height
 
 
-def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_kept(pictures, capsys, monkeypatch,
-                                                                                     recwarn):
+def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_kept(
+    pictures, capsys, monkeypatch, recwarn
+):
     drawn, seen = [], []
-    monkeypatch.setattr('model_zoo.figure.save', lambda figures, path: drawn.extend(figures) or [path])
-    monkeypatch.setattr('model_zoo.gradcam.look', lambda model, crops, *rest: seen.extend(crops) or look(
-        model, crops, *rest))
+    monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    monkeypatch.setattr(
+        'model_zoo.pictures.heatmaps.look', lambda model, crops, *rest: seen.extend(crops) or look(model, crops, *rest)
+    )
     names = ('a$b$c.png', '$\\frac{$.png', 'a\n\x1b[2J.png', '写真.png', 'b\udcff.png')
     for name in names:
         Image.new('RGB', (3000, 20)).save(pictures / name, 'PNG')
@@ -148,7 +166,7 @@ def test_without_a_readable_image_nothing_is_drawn(pictures, capsys):
 
 def test_a_model_without_parameters_is_drawn_under_a_banner(pictures, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr('model_zoo.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
     status, _, err = run(capsys, pictures / 'trouser.png', '--models', SHIPPED[0], 'cifar_add_resnet8', '-o', 'f.png')
     assert status == 0 and 'Random weights: cifar_add_resnet8.' in err
     assert any('Random weights: cifar_add_resnet8' in text for text, _ in texts(drawn[0]))
@@ -164,20 +182,44 @@ def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsy
     card = model_info('fpn_aff_resnet8')
     (pictures / 'run').mkdir()
     net.save_parameters(str(pictures / 'run' / 'best.params'))
-    (pictures / 'run' / 'model.json').write_text(json.dumps({
-        'model': card.name, 'options': {}, 'labels': card.labels, 'parameters': 'best.params', 'mean': card.mean,
-        'std': card.std, 'crop_ratio': 1.0, 'input_size': (3, 64, 64)}))
-    status, _, err = run(capsys, pictures / 'trouser.png', '-o', pictures / 'f.pdf', '--method', 'grad_cam++',
-                         '--models', pictures / 'run', f'fpn_aff_resnet8={pictures / "run" / "best.params"}')
+    (pictures / 'run' / 'model.json').write_text(
+        json.dumps(
+            {
+                'model': card.name,
+                'options': {},
+                'labels': card.labels,
+                'parameters': 'best.params',
+                'mean': card.mean,
+                'std': card.std,
+                'crop_ratio': 1.0,
+                'input_size': (3, 64, 64),
+            }
+        )
+    )
+    status, _, err = run(
+        capsys,
+        pictures / 'trouser.png',
+        '-o',
+        pictures / 'f.pdf',
+        '--method',
+        'grad_cam++',
+        '--models',
+        pictures / 'run',
+        f'fpn_aff_resnet8={pictures / "run" / "best.params"}',
+    )
     assert status == 0 and err == '' and (pictures / 'f.pdf').read_bytes().startswith(b'%PDF')
 
 
-@pytest.mark.parametrize('arguments, sentence', [
-    (['--models', SHIPPED[0], '-o', 'f.svg'], '-o names a .png or .pdf file'),
-    (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Trousers'], 'did you mean trouser'),
-    (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Bag', 'Coat', 'Bag'], 'one for each; got 3'),
-    (['--models', 'aff_resnet51', '-o', 'f.png'], 'did you mean aff_resnet'),
-    (['--models', SHIPPED[0] + '=nothing.params', '-o', 'f.png'], 'There is no parameter file')])
+@pytest.mark.parametrize(
+    'arguments, sentence',
+    [
+        (['--models', SHIPPED[0], '-o', 'f.svg'], '-o names a .png or .pdf file'),
+        (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Trousers'], 'did you mean trouser'),
+        (['--models', SHIPPED[0], '-o', 'f.png', '--label', 'Bag', 'Coat', 'Bag'], 'one for each; got 3'),
+        (['--models', 'aff_resnet51', '-o', 'f.png'], 'did you mean aff_resnet'),
+        (['--models', SHIPPED[0] + '=nothing.params', '-o', 'f.png'], 'There is no parameter file'),
+    ],
+)
 def test_what_cannot_be_drawn_is_refused_in_a_sentence(pictures, capsys, arguments, sentence):
     status, printed, err = run(capsys, pictures / 'trouser.png', pictures / 'pullover.png', *arguments)
     assert status == 2 and printed == '' and sentence in err and err.count('\n') == 1

@@ -1,4 +1,5 @@
 """Images in folders and RecordIO files: what is found, refused and left out, how it is changed, and in what order."""
+
 import collections
 import errno
 import io
@@ -18,10 +19,10 @@ from sklearn.datasets import load_sample_images
 
 from gluon_aff.data.augmentation import crop_box, draw_colours, random_resized_crop, recolour, write_training
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.folders import ImageFiles, image_folders
+from gluon_aff.data.class_folders import ImageFiles, image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.images import evaluation_array, normalise, opened, read_image, short_side
-from gluon_aff.data.packing import write_records
+from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from model_zoo.__main__ import main
 
@@ -32,7 +33,7 @@ STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def photo(number, width=60, height=40):
     """A crop of a photograph, another one for each number."""
     top, left = np.random.RandomState(number).randint(0, 300, 2)
-    return Image.fromarray(PHOTOS[number % 2][top:top + height, left:left + width])
+    return Image.fromarray(PHOTOS[number % 2][top : top + height, left : left + width])
 
 
 def tree(root, classes, count, name='{}.jpg'):
@@ -67,8 +68,9 @@ def joined(parts):
 
 
 def same(ones, others):
-    return len(ones) == len(others) and all(np.array_equal(a, b) for one, other in zip(ones, others)
-                                            for a, b in zip(one, other))
+    return len(ones) == len(others) and all(
+        np.array_equal(a, b) for one, other in zip(ones, others) for a, b in zip(one, other)
+    )
 
 
 def test_classes_are_the_sorted_folder_names_and_val_has_the_numbers_of_train(tmp_path):
@@ -125,9 +127,13 @@ def test_five_per_cent_corrupt_files_are_named_and_skipped(tmp_path):
     tree(tmp_path / 'val', 'ab', 2)
     jpeg = io.BytesIO()
     photo(5, 300, 200).save(jpeg, 'JPEG', progressive=True)
-    bad = {'train/a/3.jpg': b'', 'train/a/4.jpg': b'<html>not found</html>', 'val/b/1.jpg': jpeg.getvalue()[:2000],
-           'train/b/0.jpg': (tmp_path / 'train/b/0.jpg').read_bytes()[:-40],
-           'train/b/x.png': b'\x89PNG\r\n\x1a\n' + bytes(60)}
+    bad = {
+        'train/a/3.jpg': b'',
+        'train/a/4.jpg': b'<html>not found</html>',
+        'val/b/1.jpg': jpeg.getvalue()[:2000],
+        'train/b/0.jpg': (tmp_path / 'train/b/0.jpg').read_bytes()[:-40],
+        'train/b/x.png': b'\x89PNG\r\n\x1a\n' + bytes(60),
+    }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / 'train' / 'b' / 'dangling.jpg').symlink_to(tmp_path / 'nowhere')
@@ -149,7 +155,7 @@ def test_reduced_decoding_finds_every_file_that_is_cut_short(kept, options):
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     whole = io.BytesIO()
     photo(1, 200, 150).save(whole, 'JPEG', **options)
-    content = whole.getvalue()[:int(kept * (len(whole.getvalue()) - 2))]
+    content = whole.getvalue()[: int(kept * (len(whole.getvalue()) - 2))]
 
     def decoded(reduced):
         try:
@@ -160,6 +166,7 @@ def test_reduced_decoding_finds_every_file_that_is_cut_short(kept, options):
             return True
         except ValueError:
             return False
+
     assert not decoded(True) and not decoded(False)
 
 
@@ -168,7 +175,7 @@ def test_reduced_decoding_finds_every_file_that_is_cut_short(kept, options):
 def test_damaged_bytes_are_an_image_or_one_sentence(data, kind):
     image, content = Image.new('RGB', (30, 20), (1, 2, 3)), io.BytesIO()
     exif = image.getexif()
-    exif.update({0x0112: 6, 0x010e: 'hello'})
+    exif.update({0x0112: 6, 0x010E: 'hello'})
     image.save(content, kind, **({'exif': exif} if kind in ('JPEG', 'PNG') else {}))
     content = bytearray(content.getvalue())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -186,6 +193,7 @@ def files_in(*names):
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text('no image')
+
     return make
 
 
@@ -194,25 +202,29 @@ def without(*names):
         pair(root)
         for name in names:
             os.rename(root / name, root / ('.' + name.replace('/', '-')))
+
     return make
 
 
-@pytest.mark.parametrize('make, fraction, says', [
-    (without('val'), None, 'no folder .*val;.*val_fraction'),
-    (without('train'), None, 'no folder .*train;'),
-    (without('train', 'val'), 0.5, 'no class folder'),
-    (without('train/a', 'train/b'), None, 'train has no class folder'),
-    (without('train/a'), None, 'train has one class folder'),
-    (files_in('train/c/x.jpg'), None, r'Class c of .*train is empty: none of its 1 image files'),
-    (files_in('train/c/x.txt'), None, r'Class c of .*train is empty: its folder holds no image file'),
-    (files_in('val/a/x.jpg', 'val/d/.x.jpg'), None, r'Class d of .*val is empty'),
-    (lambda root: tree(pair(root) / 'val', ['x', 'y'], 1), None, r'val has class folders that .*train lacks: x, y'),
-    (pair, 0.1, 'has train/ and val/; leave val_fraction out'),
-    (lambda root: tree(root, 'ab', 3), 0.0, 'between 0 and 1, got 0'),
-    (lambda root: tree(root, 'ab', 3), 1, 'between 0 and 1, got 1'),
-    (lambda root: tree(root, 'ab', 1), 0.5, 'one image for each class'),
-    (lambda root: root.rmdir(), 0.5, 'There is no folder'),
-])
+@pytest.mark.parametrize(
+    'make, fraction, says',
+    [
+        (without('val'), None, 'no folder .*val;.*val_fraction'),
+        (without('train'), None, 'no folder .*train;'),
+        (without('train', 'val'), 0.5, 'no class folder'),
+        (without('train/a', 'train/b'), None, 'train has no class folder'),
+        (without('train/a'), None, 'train has one class folder'),
+        (files_in('train/c/x.jpg'), None, r'Class c of .*train is empty: none of its 1 image files'),
+        (files_in('train/c/x.txt'), None, r'Class c of .*train is empty: its folder holds no image file'),
+        (files_in('val/a/x.jpg', 'val/d/.x.jpg'), None, r'Class d of .*val is empty'),
+        (lambda root: tree(pair(root) / 'val', ['x', 'y'], 1), None, r'val has class folders that .*train lacks: x, y'),
+        (pair, 0.1, 'has train/ and val/; leave val_fraction out'),
+        (lambda root: tree(root, 'ab', 3), 0.0, 'between 0 and 1, got 0'),
+        (lambda root: tree(root, 'ab', 3), 1, 'between 0 and 1, got 1'),
+        (lambda root: tree(root, 'ab', 1), 0.5, 'one image for each class'),
+        (lambda root: root.rmdir(), 0.5, 'There is no folder'),
+    ],
+)
 def test_trees_that_do_not_fit_are_refused_in_one_sentence(tmp_path, make, fraction, says):
     root = tmp_path / 'data'
     root.mkdir()
@@ -222,8 +234,9 @@ def test_trees_that_do_not_fit_are_refused_in_one_sentence(tmp_path, make, fract
     assert '\n' not in str(caught.value)
 
 
-@given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=3), fraction=st.floats(0.01, 0.99),
-       seed=st.integers(0, 5))
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=2, max_size=3), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 5)
+)
 @settings(max_examples=15)
 def test_a_split_is_of_each_class_and_of_names_and_seed_alone(tmp_path_factory, counts, fraction, seed):
     if max(counts) == 1:
@@ -263,8 +276,12 @@ def test_crops_are_distributed_as_mxnets_are():
     theirs = np.array([mx.image.random_size_crop(image, (2, 2), (0.08, 1), (3 / 4, 4 / 3))[1] for _ in range(1500)])
     random = np.random.RandomState(0)
     ours = np.array([crop_box(90, 60, random) for _ in range(1500)])
-    for values in (lambda box: box[:, 0], lambda box: box[:, 1], lambda box: box[:, 2] * box[:, 3],
-                   lambda box: box[:, 2] / box[:, 3]):
+    for values in (
+        lambda box: box[:, 0],
+        lambda box: box[:, 1],
+        lambda box: box[:, 2] * box[:, 3],
+        lambda box: box[:, 2] / box[:, 3],
+    ):
         assert ks_2samp(values(ours), values(theirs)).pvalue > 0.01
 
 
@@ -303,8 +320,11 @@ def recoloured(pixels, *changes):
 
 def by_mxnet(name, factor, image, monkeypatch):
     """One of mxnet.image's changes, with a factor that it did not draw."""
-    make = {'brightness': mx.image.BrightnessJitterAug, 'contrast': mx.image.ContrastJitterAug,
-            'saturation': mx.image.SaturationJitterAug}[name]
+    make = {
+        'brightness': mx.image.BrightnessJitterAug,
+        'contrast': mx.image.ContrastJitterAug,
+        'saturation': mx.image.SaturationJitterAug,
+    }[name]
     with monkeypatch.context() as patch:
         patch.setattr(python_random, 'uniform', lambda low, high: factor - 1)
         return make(0.4)(image)
@@ -382,8 +402,9 @@ def test_autoaugment_takes_the_place_of_the_change_of_colours(files):
         np.testing.assert_array_equal(values[:, :, ::-1] if mirrored else values, wanted)
 
 
-@pytest.mark.parametrize('size, crop_ratio, side', [(224, 0.875, 256), (32, 1.0, 32), (21, 0.7, 30), (224, 0.9, 249),
-                                                    (299, 0.875, 342)])
+@pytest.mark.parametrize(
+    'size, crop_ratio, side', [(224, 0.875, 256), (32, 1.0, 32), (21, 0.7, 30), (224, 0.9, 249), (299, 0.875, 342)]
+)
 def test_the_short_side_is_rounded_up_as_in_gluoncvs_scripts(size, crop_ratio, side):
     assert short_side(size, crop_ratio) == side
 
@@ -391,8 +412,9 @@ def test_the_short_side_is_rounded_up_as_in_gluoncvs_scripts(size, crop_ratio, s
 def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_number(files):
     reference = joined(Images(files, 24, 13, *STATISTICS, train=True, workers=1, seed=1).epoch(4))
     for options in ({'workers': 2}, {'workers': 5}, {'batch_size': 2}):
-        loader = Images(files, 24, **{'batch_size': 13, **options}, mean=STATISTICS[0], std=STATISTICS[1], train=True,
-                        seed=1)
+        loader = Images(
+            files, 24, **{'batch_size': 13, **options}, mean=STATISTICS[0], std=STATISTICS[1], train=True, seed=1
+        )
         assert same([joined(loader.epoch(4))], [reference])
     for seed, number in ((1, 5), (2, 4)):
         other = joined(Images(files, 24, 13, *STATISTICS, train=True, seed=seed).epoch(number))
@@ -404,6 +426,7 @@ def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_numbe
 def test_the_parts_together_are_what_one_worker_sees(files, size, batch_size, number, train):
     def loader(batch_size, part=(0, 1)):
         return Images(files, 8, batch_size, *STATISTICS, train=train, part=part, workers=2)
+
     whole = batches(loader(batch_size * size), number)
     parts = [batches(loader(batch_size, (rank, size)), number) for rank in range(size)]
     if train:
@@ -471,6 +494,7 @@ def test_an_error_of_a_thread_reaches_the_consumer_as_it_is(files):
         if random.rand() < 0.1:
             raise OwnError('a fault of the policy')
         return image
+
     before = threading.active_count()
     with pytest.raises(OwnError, match='a fault of the policy'):
         batches(Images(files, 16, 2, *STATISTICS, train=True, augment=fail))
@@ -489,12 +513,19 @@ def test_a_file_that_is_gone_or_broken_since_the_check_is_named(tmp_path):
         batches(loader)
 
 
-@pytest.mark.parametrize('options, says', [
-    ({'batch_size': 38}, r'batch_size must be 2 to (\d+), as there are \1 training images, got 38'),
-    ({'batch_size': 1}, 'batch_size must be 2 to'), ({'batch_size': 0}, 'batch_size must be a positive'),
-    ({'batch_size': 13, 'part': (0, 3)}, 'batch_size must be 2 to (8|12) for each of 3 processes'),
-    ({'part': (2, 2)}, 'The rank of one of 2 processes is 0 to 1, got 2'), ({'part': (-1, 2)}, 'rank must be'),
-    ({'workers': 0}, 'workers must be'), ({'size': 0}, 'size must be')])
+@pytest.mark.parametrize(
+    'options, says',
+    [
+        ({'batch_size': 38}, r'batch_size must be 2 to (\d+), as there are \1 training images, got 38'),
+        ({'batch_size': 1}, 'batch_size must be 2 to'),
+        ({'batch_size': 0}, 'batch_size must be a positive'),
+        ({'batch_size': 13, 'part': (0, 3)}, 'batch_size must be 2 to (8|12) for each of 3 processes'),
+        ({'part': (2, 2)}, 'The rank of one of 2 processes is 0 to 1, got 2'),
+        ({'part': (-1, 2)}, 'rank must be'),
+        ({'workers': 0}, 'workers must be'),
+        ({'size': 0}, 'size must be'),
+    ],
+)
 def test_loaders_refuse_what_does_not_fit(files, records, options, says):
     given_options = {'size': 16, 'batch_size': 4, 'train': True, **options}
     for source in (files, records):
@@ -512,8 +543,25 @@ def packed(tmp_path_factory):
     (root / 'tree/cat/2.jpg').write_text('no image')
     (root / 'tree/cat/notes.txt').write_text('no image')
     photo(7).save(root / 'tree/cat/x.png')
-    assert main(['records', str(root / 'tree'), '-o', str(root / 'new' / 'out'), '--val-fraction', '0.2', '--resize',
-                 '48', '--quality', '100', '--workers', '2']) == 1
+    assert (
+        main(
+            [
+                'records',
+                str(root / 'tree'),
+                '-o',
+                str(root / 'new' / 'out'),
+                '--val-fraction',
+                '0.2',
+                '--resize',
+                '48',
+                '--quality',
+                '100',
+                '--workers',
+                '2',
+            ]
+        )
+        == 1
+    )
     return root / 'new' / 'out'
 
 
@@ -558,7 +606,8 @@ def test_packing_that_breaks_off_leaves_no_file(tmp_path, monkeypatch):
 
     def full(file, *record):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr('gluon_aff.data.packing.write_record', full)
+
+    monkeypatch.setattr('gluon_aff.data.record_writer.write_record', full)
     with pytest.raises(OSError, match="No space left on device: .*out'"):
         write_records(tmp_path / 'tree', tmp_path / 'out')
     assert os.listdir(tmp_path / 'out') == []
@@ -587,6 +636,7 @@ def numbered(count, size=12):
 
 def test_classes_are_named_by_classes_txt_by_imagenet_or_by_number(tmp_path):
     from gluoncv.data import ImageNet1kAttr
+
     record_file(tmp_path / 'x.rec', numbered(3))
     assert RecordFile(tmp_path / 'x.rec').labels == ('class 0', 'class 1', 'class 2')
     (tmp_path / 'classes.txt').write_text('a\nb\nc\nd\n')
@@ -600,7 +650,7 @@ def test_classes_are_named_by_classes_txt_by_imagenet_or_by_number(tmp_path):
 
 
 def test_an_image_with_the_magic_number_in_it_and_a_label_of_one_value_are_read(tmp_path):
-    magic = struct.pack('<I', 0xced7230a)
+    magic = struct.pack('<I', 0xCED7230A)
     content = encoded(Image.new('RGB', (9, 9), (7, 8, 9)), 'BMP')
     content += (-len(content) % 4) * b'\0' + magic + b'text' + magic
     writer = mx.recordio.MXRecordIO(str(tmp_path / 'x.rec'), 'w')
@@ -610,7 +660,7 @@ def test_an_image_with_the_magic_number_in_it_and_a_label_of_one_value_are_read(
     assert (tmp_path / 'x.rec').read_bytes().count(magic) > 2
     records = RecordFile(tmp_path / 'x.rec')
     assert records.target.tolist() == [1, 2]
-    (data, label), = batches(Images(records, 8, 2, (0,) * 3, (1,) * 3))
+    ((data, label),) = batches(Images(records, 8, 2, (0,) * 3, (1,) * 3))
     np.testing.assert_allclose(data[1, :, 4, 4] * 255, (7, 8, 9), atol=0.01)
     assert label.tolist() == [1, 2]
 
@@ -618,29 +668,32 @@ def test_an_image_with_the_magic_number_in_it_and_a_label_of_one_value_are_read(
 JPEG_HEAD = encoded(photo(0), 'JPEG')[:400]
 
 
-@pytest.mark.parametrize('content, index, says', [
-    (b'', None, 'holds no image'),
-    (b'<html>not found</html>', None, 'is not a RecordIO file'),
-    (lambda whole: whole[:len(whole) // 3], None, 'is cut short: image 1'),
-    (lambda whole: whole[:len(whole) // 2], b'0\t0\n1\t112\n2\t224\n', 'does not belong to .*: it has 3 records'),
-    (lambda whole: whole[:-9], None, 'is cut short: image 3'),
-    (lambda whole: whole + b'\0' * 8, None, 'is damaged at byte'),
-    (lambda whole: whole[:4] + b'\xff\xff\xff\x1f' + whole[8:], None, 'is cut short: image 0'),
-    (lambda whole: whole[:4] + b'\x10\0\0\x20' + whole[8:], None, 'damaged at byte 0|not a RecordIO'),
-    (lambda whole: whole, b'0\t0\n', 'does not belong to .*: it has 1 records, the file has 4'),
-    (lambda whole: whole, b'0\t0\n1\t4\n2\t8\n3\t12\n', 'does not belong'),
-    (lambda whole: whole, b'\xff\xfe', 'is not an index'),
-    (lambda whole: whole, b'no index', 'is not an index'),
-    ([(0.5, JPEG_HEAD)], None, 'has the label 0.5'),
-    ([(-1.0, JPEG_HEAD)], None, 'has the label -1'),
-    ([(1e9, JPEG_HEAD)], None, 'has the label 1e\\+09'),
-    ([(float('nan'), JPEG_HEAD)], None, 'has the label nan'),
-    ([([1.0, 2.0], JPEG_HEAD)], None, 'has 2 labels'),
-    ([(0.0, b'')], None, 'is damaged|not a RecordIO|not an image'),
-    ([(0.0, b'no image')], None, 'image 0 of .* is not an image that can be read'),
-    ([(0.0, encoded(Image.fromarray(np.float32([[0, 1]])), 'TIFF'))], None, 'image 0 of .* floating-point numbers'),
-    ([(0.0, encoded(photo(0))), (16777215.0, encoded(photo(0)))], None, 'has the label 16777215; .* 0 to 99999'),
-])
+@pytest.mark.parametrize(
+    'content, index, says',
+    [
+        (b'', None, 'holds no image'),
+        (b'<html>not found</html>', None, 'is not a RecordIO file'),
+        (lambda whole: whole[: len(whole) // 3], None, 'is cut short: image 1'),
+        (lambda whole: whole[: len(whole) // 2], b'0\t0\n1\t112\n2\t224\n', 'does not belong to .*: it has 3 records'),
+        (lambda whole: whole[:-9], None, 'is cut short: image 3'),
+        (lambda whole: whole + b'\0' * 8, None, 'is damaged at byte'),
+        (lambda whole: whole[:4] + b'\xff\xff\xff\x1f' + whole[8:], None, 'is cut short: image 0'),
+        (lambda whole: whole[:4] + b'\x10\0\0\x20' + whole[8:], None, 'damaged at byte 0|not a RecordIO'),
+        (lambda whole: whole, b'0\t0\n', 'does not belong to .*: it has 1 records, the file has 4'),
+        (lambda whole: whole, b'0\t0\n1\t4\n2\t8\n3\t12\n', 'does not belong'),
+        (lambda whole: whole, b'\xff\xfe', 'is not an index'),
+        (lambda whole: whole, b'no index', 'is not an index'),
+        ([(0.5, JPEG_HEAD)], None, 'has the label 0.5'),
+        ([(-1.0, JPEG_HEAD)], None, 'has the label -1'),
+        ([(1e9, JPEG_HEAD)], None, 'has the label 1e\\+09'),
+        ([(float('nan'), JPEG_HEAD)], None, 'has the label nan'),
+        ([([1.0, 2.0], JPEG_HEAD)], None, 'has 2 labels'),
+        ([(0.0, b'')], None, 'is damaged|not a RecordIO|not an image'),
+        ([(0.0, b'no image')], None, 'image 0 of .* is not an image that can be read'),
+        ([(0.0, encoded(Image.fromarray(np.float32([[0, 1]])), 'TIFF'))], None, 'image 0 of .* floating-point numbers'),
+        ([(0.0, encoded(photo(0))), (16777215.0, encoded(photo(0)))], None, 'has the label 16777215; .* 0 to 99999'),
+    ],
+)
 def test_broken_record_files_are_refused_in_one_sentence(tmp_path, content, index, says):
     path = tmp_path / 'x.rec'
     record_file(path, content if isinstance(content, list) else numbered(4), index=False)
@@ -674,15 +727,15 @@ def test_an_image_of_records_that_is_damaged_inside_or_too_large_is_left_out_by_
     damaged = [JPEG_HEAD[:100] + bytes(300) + b'\xff\xd9', bytes(png)]
     record_file(tmp_path / 'x.rec', [*numbered(3), *((3.0, content) for content in damaged)], index=False)
     with open(tmp_path / 'x.rec', 'ab') as file:
-        begin, length = file.tell(), 2 ** 28 + 24
-        file.write(struct.pack('<II', 0xced7230a, length) + bytes(24))
+        begin, length = file.tell(), 2**28 + 24
+        file.write(struct.pack('<II', 0xCED7230A, length) + bytes(24))
         file.truncate(begin + 8 + length)
     source = RecordFile(tmp_path / 'x.rec', workers=2)
     assert source.target.tolist() == [0, 1, 2] and sorted(source.skipped) == [3, 4, 5]
     for number, sentence in source.skipped.items():
         assert sentence.startswith(f'image {number} of {tmp_path}') and '\n' not in sentence
     assert 'more than the 256 MiB' in source.skipped[5]
-    (data, label), = batches(Images(source, 8, 3, *STATISTICS, train=True))
+    ((data, label),) = batches(Images(source, 8, 3, *STATISTICS, train=True))
     assert sorted(label.tolist()) == [0, 1, 2]
 
 

@@ -1,4 +1,5 @@
 """Files of class names: as editors save them, and as they come from others."""
+
 import codecs
 import os
 
@@ -19,9 +20,16 @@ def test_names_are_read_as_editors_save_them(tmp_path, encoding, newline, end):
     assert read_class_names(str(tmp_path / 'classes.txt')) == NAMES
 
 
-@pytest.mark.parametrize('data', ['Löwe\n'.encode('latin-1'), codecs.BOM_UTF16_LE + 'cat\n'.encode('utf-16-le'),
-                                  'cat\n'.encode('utf-16-le'), 'cat\n'.encode('utf-16-be'),
-                                  b'cat\ndog\xff'])
+@pytest.mark.parametrize(
+    'data',
+    [
+        'Löwe\n'.encode('latin-1'),
+        codecs.BOM_UTF16_LE + 'cat\n'.encode('utf-16-le'),
+        'cat\n'.encode('utf-16-le'),
+        'cat\n'.encode('utf-16-be'),
+        b'cat\ndog\xff',
+    ],
+)
 def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path, data):
     path = tmp_path / 'classes.txt'
     path.write_bytes(data)

@@ -1,11 +1,15 @@
 """Imports go one way, from the scripts to model_zoo to gluon_aff, and none go in circles."""
+
 import ast
 from importlib.util import resolve_name
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
-MODULES = {'.'.join(path.relative_to(TOP).with_suffix('').parts).replace('.__init__', ''): path
-           for package in ('gluon_aff', 'model_zoo') for path in (TOP / package).rglob('*.py')}
+MODULES = {
+    '.'.join(path.relative_to(TOP).with_suffix('').parts).replace('.__init__', ''): path
+    for package in ('gluon_aff', 'model_zoo')
+    for path in (TOP / package).rglob('*.py')
+}
 
 
 def imported(name, statements):

@@ -1,4 +1,5 @@
 """Fusion of more than two maps, and of maps of different shape."""
+
 import cv2
 import mxnet as mx
 import numpy as np
@@ -23,8 +24,9 @@ def gradients(block, inputs):
         z = block(*inputs)
         loss = (z * tensor(z.shape, 9)).sum()
     loss.backward()
-    return [x.grad.copy() for x in inputs], {name: p.grad() for name, p in parameters(block).items()
-                                             if p.grad_req != 'null'}
+    return [x.grad.copy() for x in inputs], {
+        name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'
+    }
 
 
 def maps(n, shape=SHAPE):
@@ -32,6 +34,7 @@ def maps(n, shape=SHAPE):
 
 
 # Any number of inputs
+
 
 @every_scales
 def test_of_two_inputs_it_is_aff_with_the_same_parameters(scales, tmp_path):
@@ -44,8 +47,9 @@ def test_of_two_inputs_it_is_aff_with_the_same_parameters(scales, tmp_path):
 
     # A local context's batch has as many values for a channel as the maps; a global one's needs a larger batch.
     shape = (16, 16, 5, 4)
-    (of_inputs, of_parameters), (expected_inputs, expected_parameters) = (gradients(b, maps(2, shape))
-                                                                          for b in (block, aff))
+    (of_inputs, of_parameters), (expected_inputs, expected_parameters) = (
+        gradients(b, maps(2, shape)) for b in (block, aff)
+    )
     assert max(error(found, e) for found, e in zip(of_inputs, expected_inputs)) <= 1e-4
     largest = max(abs(e.asnumpy()).max() for e in expected_parameters.values())
     for name, expected in expected_parameters.items():
@@ -65,8 +69,13 @@ def test_of_more_inputs_it_is_the_softmax_over_their_contexts_and_zero(scales, n
     assert error(block(*inputs[::-1]), expected) > 1e-2
 
 
-@given(n=st.integers(2, 6), reduction=st.sampled_from([1, 2, 4]), channels=st.sampled_from([4, 8, 12]),
-       height=st.integers(1, 6), width=st.integers(1, 6))
+@given(
+    n=st.integers(2, 6),
+    reduction=st.sampled_from([1, 2, 4]),
+    channels=st.sampled_from([4, 8, 12]),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+)
 def test_weights_add_up_to_one_and_even_ones_make_an_addition(n, reduction, channels, height, width):
     block, inputs = filled(MultiInputAFF(channels, n, reduction)), maps(n, (2, channels, height, width))
     np.testing.assert_allclose(block(*n * [inputs[0]]).asnumpy(), n * inputs[0].asnumpy(), rtol=1e-4, atol=1e-5)
@@ -128,8 +137,9 @@ sides = st.integers(1, 9)
 
 def resized(y, height, width):
     """OpenCV's bilinear resizing of (N, C, h, w)."""
-    return np.stack([[cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in image]
-                     for image in y.asnumpy()])
+    return np.stack(
+        [[cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in image] for image in y.asnumpy()]
+    )
 
 
 @given(height=sides, width=sides, h=sides, w=sides)

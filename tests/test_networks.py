@@ -1,4 +1,5 @@
 """Every registered network, and every option of every host on a small representative of it."""
+
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,49 +15,53 @@ from reference import error, filled, in_every_form, parameters, refused, tensor,
 
 from gluon_aff import AFF, FUSIONS, Add, Fusion
 from model_zoo import get_model, list_models, model_info
-from model_zoo.cifar_resnet import CifarResNet
-from model_zoo.cifar_resnext import CifarResNeXt
-from model_zoo.comparators import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
-from model_zoo.fpn import FPN
-from model_zoo.inception import InceptionResNet
-from model_zoo.resnet import ResNet
-from model_zoo.resnext import ResNeXt
-from model_zoo.unet import UNet
+from model_zoo.hosts.attention_resnet import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
+from model_zoo.hosts.cifar_resnet import CifarResNet
+from model_zoo.hosts.cifar_resnext import CifarResNeXt
+from model_zoo.hosts.fpn import FPN
+from model_zoo.hosts.inception import InceptionResNet
+from model_zoo.hosts.resnet import ResNet
+from model_zoo.hosts.resnext import ResNeXt
+from model_zoo.hosts.unet import UNet
 
 SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
-GAIN = {'add': 1, 'concat': 1, 'aff': .7, 'iaff': 1.86}
+GAIN = {'add': 1, 'concat': 1, 'aff': 0.7, 'iaff': 1.86}
 
-SMALL = {'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
-         'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
-         'SE-ResNet': partial(SEResNet, (1, 1, 1, 1), classes=5),
-         'ECA-Net': partial(ECAResNet, (1, 1, 1, 1), classes=5),
-         'GE-ResNet': partial(GEResNet, (1, 1, 1, 1), classes=5, input_size=32),
-         'AA-ResNet': partial(AAResNet, (1, 1, 1, 1), classes=5, input_size=32),
-         'LIP-ResNet': partial(LIPResNet, (1, 1, 1, 1), classes=5),
-         'SKNet': partial(SKResNet, (1, 1, 1, 1), classes=5),
-         'CIFAR ResNet': partial(CifarResNet, (1, 1, 1), classes=5),
-         'CIFAR ResNeXt': partial(CifarResNeXt, (1, 1, 1), classes=5),
-         'Inception-ResNet': partial(InceptionResNet, (1, 1, 1), classes=5),
-         'FPN': partial(FPN, (1, 1, 1), classes=5),
-         'U-Net': partial(UNet, (1, 1, 1), classes=5)}
+SMALL = {
+    'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
+    'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
+    'SE-ResNet': partial(SEResNet, (1, 1, 1, 1), classes=5),
+    'ECA-Net': partial(ECAResNet, (1, 1, 1, 1), classes=5),
+    'GE-ResNet': partial(GEResNet, (1, 1, 1, 1), classes=5, input_size=32),
+    'AA-ResNet': partial(AAResNet, (1, 1, 1, 1), classes=5, input_size=32),
+    'LIP-ResNet': partial(LIPResNet, (1, 1, 1, 1), classes=5),
+    'SKNet': partial(SKResNet, (1, 1, 1, 1), classes=5),
+    'CIFAR ResNet': partial(CifarResNet, (1, 1, 1), classes=5),
+    'CIFAR ResNeXt': partial(CifarResNeXt, (1, 1, 1), classes=5),
+    'Inception-ResNet': partial(InceptionResNet, (1, 1, 1), classes=5),
+    'FPN': partial(FPN, (1, 1, 1), classes=5),
+    'U-Net': partial(UNet, (1, 1, 1), classes=5),
+}
 COMPARATORS = ['SE-ResNet', 'ECA-Net', 'GE-ResNet', 'AA-ResNet', 'LIP-ResNet', 'SKNet']
 IMAGENET = ['ResNet', 'ResNeXt', *COMPARATORS]
-ONE_SIZE = ['GE-ResNet', 'AA-ResNet']       # their parameters depend on the size of the images
+ONE_SIZE = ['GE-ResNet', 'AA-ResNet']  # their parameters depend on the size of the images
 CIFAR = ['CIFAR ResNet', 'CIFAR ResNeXt', 'Inception-ResNet']
 SEGMENTATION = ['FPN', 'U-Net']
 PRE_ACTIVATION = ['CIFAR ResNet', 'Inception-ResNet', *SEGMENTATION]
 
 # Channels of the stages, the stem first, and the factors that their maps are smaller by.
-STAGES = {'ResNet': ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
-          'ResNeXt': ((128, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
-          **dict.fromkeys(COMPARATORS, ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32))),
-          'CIFAR ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
-          'CIFAR ResNeXt': ((64, 256, 512, 1024), (1, 1, 2, 4)),
-          'Inception-ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
-          'FPN': ((16, 16, 32, 64), (1, 1, 2, 4)),
-          'U-Net': ((16, 16, 32, 64), (1, 1, 2, 4))}
+STAGES = {
+    'ResNet': ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+    'ResNeXt': ((128, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+    **dict.fromkeys(COMPARATORS, ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32))),
+    'CIFAR ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
+    'CIFAR ResNeXt': ((64, 256, 512, 1024), (1, 1, 2, 4)),
+    'Inception-ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
+    'FPN': ((16, 16, 32, 64), (1, 1, 2, 4)),
+    'U-Net': ((16, 16, 32, 64), (1, 1, 2, 4)),
+}
 
 every_model = pytest.mark.parametrize('name', list_models())
 every_host = pytest.mark.parametrize('host', SMALL)
@@ -104,6 +109,7 @@ def test_every_family_has_a_small_representative_here():
 
 # Every registered network
 
+
 @pytest.fixture(scope='module', params=list_models())
 def model(request):
     """A registered network's name, its file of parameters, inputs of two sizes, and its outputs in every form."""
@@ -115,7 +121,7 @@ def model(request):
     # Gates that are nearly steps would make of a rounding error in a deep network's first stage another output.
     for key, parameter in parameters(net).items():
         if '_att' in key and key.endswith('weight'):
-            parameter.set_data(.1 * parameter.data())
+            parameter.set_data(0.1 * parameter.data())
     inputs = [tensor((1, 3, size, size)), tensor((2, 3, *((size, size) if options else (size - 15, size // 2 + 1))))]
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / 'net.params')
@@ -127,8 +133,9 @@ def model(request):
 def test_network_is_one_function_eager_hybridized_and_exported(model):
     name, _, _, inputs, outputs = model
     card = model_info(name)
-    assert [y.shape for y in outputs['eager']] == [shape_of(card.classes, x, card.task == 'segmentation')
-                                                   for x in inputs]
+    assert [y.shape for y in outputs['eager']] == [
+        shape_of(card.classes, x, card.task == 'segmentation') for x in inputs
+    ]
     first, second = outputs['eager'][1]
     assert 5e-4 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
     for form, found in outputs.items():
@@ -144,7 +151,7 @@ def test_saved_network_loads_into_one_of_unknown_input_channels_whose_parameters
 
     before = {key: p.data().asnumpy() for key, p in parameters(net).items()}
     # Steps by the gradient's sign alone are as large for small gradients.
-    trainer = mx.gluon.Trainer(net.collect_params(), 'signum', {'learning_rate': .01, 'momentum': 0, 'wd': 0})
+    trainer = mx.gluon.Trainer(net.collect_params(), 'signum', {'learning_rate': 0.01, 'momentum': 0, 'wd': 0})
     side = options.get('input_size', size_of(name) // 2)
     gradients(net, tensor((6, 3, side, side)))
     trainer.step(1)
@@ -168,9 +175,12 @@ def test_float16_network_has_float16_outputs_and_float32_norms(name):
 
 # Every host: parameters
 
+
 @every_host
-@pytest.mark.parametrize('init, in_channels', [(mx.init.Uniform(), 3), (mx.init.Xavier(), 0), (mx.init.Xavier(), 1),
-                                               (mx.init.MSRAPrelu(), 4)])
+@pytest.mark.parametrize(
+    'init, in_channels',
+    [(mx.init.Uniform(), 3), (mx.init.Xavier(), 0), (mx.init.Xavier(), 1), (mx.init.MSRAPrelu(), 4)],
+)
 def test_initialised_network_takes_images_of_any_number_of_channels(host, init, in_channels):
     net = initialised(SMALL[host](in_channels=in_channels), init)
     net.hybridize()
@@ -213,6 +223,7 @@ def test_float16_forward(host):
 
 
 # Every host: the head
+
 
 def check_fresh_head(net, classes, x):
     head = getattr(net, net.head_name)
@@ -269,7 +280,7 @@ def test_a_number_of_classes_that_is_none_is_refused(host, classes):
 @every_host
 def test_final_drop_drops_features_in_training_only(host):
     # With the running statistics in training, too, dropout is all that differs there.
-    net, x, seen = filled(SMALL[host](final_drop=.5, use_global_stats=True)), tensor((2, 3, 32, 32)), []
+    net, x, seen = filled(SMALL[host](final_drop=0.5, use_global_stats=True)), tensor((2, 3, 32, 32)), []
     assert error(net(x), filled(SMALL[host](use_global_stats=True))(x)) == 0
     getattr(net, net.head_name).register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].asnumpy()))
     net(x)
@@ -277,11 +288,12 @@ def test_final_drop_drops_features_in_training_only(host):
         net(x)
     inference, training = seen
     dropped = training[inference > 0] == 0
-    assert .3 < dropped.mean() < .7
+    assert 0.3 < dropped.mean() < 0.7
     np.testing.assert_allclose(training[training > 0], 2 * inference[training > 0], rtol=1e-4, atol=1e-4)
 
 
 # Every host: the stages
+
 
 @every_host
 def test_stage_outputs_are_the_maps_by_number_the_stem_first(host):
@@ -301,7 +313,7 @@ def test_the_head_is_on_the_last_stage(host):
     getattr(net, net.head_name).register_forward_pre_hook(lambda block, inputs: pooled.append(inputs[0]))
     net(x)
     last = net.stage_outputs(x)[-1]
-    if host in PRE_ACTIVATION:      # a pre-activation network has one norm and ReLU more behind its stages
+    if host in PRE_ACTIVATION:  # a pre-activation network has one norm and ReLU more behind its stages
         last = mx.nd.relu(net.features[-4](last))
     assert error(last.mean((2, 3)), pooled[0]) <= 1e-5
 
@@ -335,7 +347,8 @@ def imagenet_network(request):
 def test_imagenet_network_takes_every_size_and_halves_it_rounding_up(imagenet_network, height, width):
     x = tensor((1, 3, height, width))
     assert [m.shape[2:] for m in imagenet_network.stage_outputs(x)] == [
-        (-(-height // factor), -(-width // factor)) for factor in (4, 4, 8, 16, 32)]
+        (-(-height // factor), -(-width // factor)) for factor in (4, 4, 8, 16, 32)
+    ]
     y = imagenet_network(x)
     assert y.shape == (1, 5) and np.isfinite(y.asnumpy()).all()
 
@@ -345,12 +358,14 @@ def test_imagenet_network_takes_every_size_and_halves_it_rounding_up(imagenet_ne
 def test_network_for_small_images_takes_every_size_and_halves_it_rounding_up(host, height, width):
     net, x = filled(SMALL[host](width=1)), tensor((1, 3, height, width))
     assert [m.shape[2:] for m in net.stage_outputs(x)] == [
-        (-(-height // factor), -(-width // factor)) for factor in (1, 1, 2, 4)]
+        (-(-height // factor), -(-width // factor)) for factor in (1, 1, 2, 4)
+    ]
     y = net(x)
     assert y.shape == shape_of(5, x, host in SEGMENTATION) and np.isfinite(y.asnumpy()).all()
 
 
 # Every host: the images
+
 
 @every_host
 @pytest.mark.parametrize('hybridize', [False, True])
@@ -358,8 +373,14 @@ def test_what_is_no_image_for_the_network_is_refused(host, hybridize):
     net = initialised(SMALL[host]())
     if hybridize:
         net.hybridize()
-    for x in (tensor((3, 32, 32)), tensor((1, 1, 32, 32)), tensor((1, 3, 32, 32)).astype('uint8'),
-              tensor((1, 3, 32, 32)).astype('float16'), tensor((1, 3, net.min_size - 1, 32)), tensor((1, 32, 32, 3))):
+    for x in (
+        tensor((3, 32, 32)),
+        tensor((1, 1, 32, 32)),
+        tensor((1, 3, 32, 32)).astype('uint8'),
+        tensor((1, 3, 32, 32)).astype('float16'),
+        tensor((1, 3, net.min_size - 1, 32)),
+        tensor((1, 32, 32, 3)),
+    ):
         with refused('takes images'):
             net(x)
     size = net.input_size or (net.min_size, net.min_size)
@@ -376,6 +397,7 @@ def test_channels_other_than_those_of_the_first_images_are_refused(host):
 
 # Every host: the options
 
+
 @every_host
 @pytest.mark.parametrize('fusion', FUSIONS)
 def test_host_takes_every_fusion(host, fusion):
@@ -391,7 +413,7 @@ def test_attention_fuses_from_start_stage_on(host):
     stages = len(STAGES[host][0]) - 1
     for start in range(1, stages + 1):
         found = [type(block) for block in blocks(SMALL[host](fusion='iaff', start_stage=start), Fusion)]
-        if host == 'Inception-ResNet':      # behind the fusion of its branches, each block has an added shortcut
+        if host == 'Inception-ResNet':  # behind the fusion of its branches, each block has an added shortcut
             assert found[1::2] == [Add] * stages
             found = found[::2]
         assert found == [Add] * (start - 1) + [FUSIONS['iaff']] * (stages - start + 1)
@@ -456,12 +478,26 @@ def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in found)
 
 
-@pytest.mark.parametrize('name, option', [
-    (name, option) for name in ('aff_resnet50', 'aff_resnext50_32x4d', 'cifar_aff_resnext38_32x4d', 'cifar_aff_resnet8',
-                                'fpn_aff_resnet8')
-    for option in ('last_gamma', 'avg_down', 'deep_stem', 'use_global_stats')
-    if not (name.startswith('cifar') and option in ('avg_down', 'deep_stem') or name.endswith('8')
-            and option != 'use_global_stats')])
+@pytest.mark.parametrize(
+    'name, option',
+    [
+        (name, option)
+        for name in (
+            'aff_resnet50',
+            'aff_resnext50_32x4d',
+            'cifar_aff_resnext38_32x4d',
+            'cifar_aff_resnet8',
+            'fpn_aff_resnet8',
+        )
+        for option in ('last_gamma', 'avg_down', 'deep_stem', 'use_global_stats')
+        if not (
+            name.startswith('cifar')
+            and option in ('avg_down', 'deep_stem')
+            or name.endswith('8')
+            and option != 'use_global_stats'
+        )
+    ],
+)
 def test_a_switch_that_is_neither_true_nor_false_is_refused(name, option):
     for value in ('x', None, 2, 'False'):
         with refused(f'{option} must be True or False, got {value!r}'):
@@ -470,13 +506,13 @@ def test_a_switch_that_is_neither_true_nor_false_is_refused(name, option):
 
 @every_host
 def test_norm_kwargs_reach_every_norm_and_stay_as_they_are(host):
-    kwargs = {'epsilon': 1e-3, 'momentum': .7}
+    kwargs = {'epsilon': 1e-3, 'momentum': 0.7}
     net = SMALL[host](norm_kwargs=kwargs, use_global_stats=True, fusion='iaff')
     norms = blocks(net, nn.BatchNorm)
     assert len(norms) == sum(key.endswith('running_mean') for key in parameters(net))
     for norm in norms:
-        assert norm._kwargs['eps'] == 1e-3 and norm._kwargs['momentum'] == .7 and norm._kwargs['use_global_stats']
-    assert kwargs == {'epsilon': 1e-3, 'momentum': .7}
+        assert norm._kwargs['eps'] == 1e-3 and norm._kwargs['momentum'] == 0.7 and norm._kwargs['use_global_stats']
+    assert kwargs == {'epsilon': 1e-3, 'momentum': 0.7}
 
 
 @every_host
@@ -488,6 +524,7 @@ def test_with_use_global_stats_training_normalises_as_inference_does(host):
 
 
 # Every host: one fusion for another
+
 
 def outside(net):
     """Shapes of the parameters that belong to no fusion."""
@@ -518,13 +555,21 @@ def test_context_scales_have_equal_parameter_counts(host, data):
 
 # What is refused
 
-REFUSED = [({'final_drop': 1}, 'final_drop must be a ratio'), ({'final_drop': -.1}, 'final_drop must be a ratio'),
-           ({'final_drop': 'a'}, 'final_drop must be a ratio'), ({'final_drop': None}, 'final_drop must be a ratio'),
-           ({'reduction': 0}, 'reduction must be'), ({'reduction': 'a'}, 'reduction must be'),
-           ({'reduction': 3}, 'reduction 3'), ({'reduction': 4096}, 'reduction 4096'),
-           ({'in_channels': -1}, 'in_channels must be'), ({'in_channels': 'a'}, 'in_channels must be'),
-           ({'in_channels': 1.5}, 'in_channels must be'), ({'fusion': 'afff'}, 'did you mean aff'),
-           ({'fusion': None}, 'Unknown fusion None')]
+REFUSED = [
+    ({'final_drop': 1}, 'final_drop must be a ratio'),
+    ({'final_drop': -0.1}, 'final_drop must be a ratio'),
+    ({'final_drop': 'a'}, 'final_drop must be a ratio'),
+    ({'final_drop': None}, 'final_drop must be a ratio'),
+    ({'reduction': 0}, 'reduction must be'),
+    ({'reduction': 'a'}, 'reduction must be'),
+    ({'reduction': 3}, 'reduction 3'),
+    ({'reduction': 4096}, 'reduction 4096'),
+    ({'in_channels': -1}, 'in_channels must be'),
+    ({'in_channels': 'a'}, 'in_channels must be'),
+    ({'in_channels': 1.5}, 'in_channels must be'),
+    ({'fusion': 'afff'}, 'did you mean aff'),
+    ({'fusion': None}, 'Unknown fusion None'),
+]
 
 
 @every_host
@@ -573,9 +618,19 @@ def test_layers_that_are_no_numbers_of_blocks_are_refused(host):
             kind((1, 1, 1))
 
 
-@pytest.mark.parametrize('name', ['aff_resnet50', 'aa_resnet101', 'iaff_resnext50_32x4d', 'cifar_aff_resnet8',
-                                  'cifar_add_resnext38_32x4d', 'cifar_concat_inception_resnet8', 'fpn_aff_resnet8',
-                                  'unet_aff_resnet8'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'aff_resnet50',
+        'aa_resnet101',
+        'iaff_resnext50_32x4d',
+        'cifar_aff_resnet8',
+        'cifar_add_resnext38_32x4d',
+        'cifar_concat_inception_resnet8',
+        'fpn_aff_resnet8',
+        'unet_aff_resnet8',
+    ],
+)
 def test_unknown_option_is_refused_with_the_nearest_ones(name):
     with refused('did you mean reduction'):
         get_model(name, reductoin=4)

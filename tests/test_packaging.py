@@ -1,4 +1,5 @@
 """The wheel, what it asks for, and the environments that the package refuses."""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from gluon_aff._environment import check_environment, install_line
-from gluon_aff.compiled import LIBRARY
+from gluon_aff.layers.kernels import LIBRARY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('gluon_aff', 'model_zoo')
@@ -46,9 +47,17 @@ def copy_source(tmp_path_factory):
 def build(tmp_path_factory, source=None, **environment):
     source = source or copy_source(tmp_path_factory)
     folder = tmp_path_factory.mktemp('wheel')
-    pip('wheel', '--no-index', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, source,
-        env={**os.environ, **environment})
-    path, = folder.glob('*.whl')
+    pip(
+        'wheel',
+        '--no-index',
+        '--no-deps',
+        '--no-build-isolation',
+        '--wheel-dir',
+        folder,
+        source,
+        env={**os.environ, **environment},
+    )
+    (path,) = folder.glob('*.whl')
     return path
 
 
@@ -82,7 +91,7 @@ def python(installed, tmp_path):
 @pytest.fixture(scope='module')
 def metadata(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        name, = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
         return Parser().parsestr(archive.read(name).decode())
 
 
@@ -95,9 +104,16 @@ def requirements(metadata, extra='', **environment):
 
 
 def test_wheel_holds_the_packages_and_their_data(wheel):
-    expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob('*')
-                if path.is_file() and '__pycache__' not in path.parts and not path.name.startswith('.')
-                and path.suffix not in ('.cc', '.so') and 'third_party' not in path.parts}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob('*')
+        if path.is_file()
+        and '__pycache__' not in path.parts
+        and not path.name.startswith('.')
+        and path.suffix not in ('.cc', '.so')
+        and 'third_party' not in path.parts
+    }
     assert {name for name in files(wheel) if not name.endswith('.so')} == {*expected, 'gluon_aff_compat.pth'}
 
 
@@ -109,9 +125,14 @@ def test_wheel_holds_the_compiled_operators(wheel):
 
 def test_wheel_is_built_without_a_compiler_as_well_and_holds_no_older_library(tmp_path_factory):
     source = copy_source(tmp_path_factory)
-    for stale in (source / 'gluon_aff' / LIBRARY.name, source / 'build' / 'lib' / 'gluon_aff' / LIBRARY.name,
-                  *(source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name
-                    for tag in (sys.implementation.cache_tag, '.'.join(map(str, sys.version_info[:2]))))):
+    for stale in (
+        source / 'gluon_aff' / LIBRARY.name,
+        source / 'build' / 'lib' / 'gluon_aff' / LIBRARY.name,
+        *(
+            source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name
+            for tag in (sys.implementation.cache_tag, '.'.join(map(str, sys.version_info[:2])))
+        ),
+    ):
         stale.parent.mkdir(parents=True, exist_ok=True)
         stale.write_bytes(b'stale')
     assert not any(name.endswith('.so') for name in files(build(tmp_path_factory, source, CC='false', CXX='false')))
@@ -119,21 +140,33 @@ def test_wheel_is_built_without_a_compiler_as_well_and_holds_no_older_library(tm
 
 def test_an_editable_installation_prepares_python_too(tmp_path_factory):
     source, folder = copy_source(tmp_path_factory), tmp_path_factory.mktemp('editable')
-    pip('install', '--no-index', '--no-deps', '--no-build-isolation', '--target', folder, '-e', source,
-        env={**os.environ, 'CC': 'false', 'CXX': 'false'})
+    pip(
+        'install',
+        '--no-index',
+        '--no-deps',
+        '--no-build-isolation',
+        '--target',
+        folder,
+        '-e',
+        source,
+        env={**os.environ, 'CC': 'false', 'CXX': 'false'},
+    )
     assert (folder / 'gluon_aff_compat.pth').read_text().startswith('import sys; exec(')
 
 
 def test_installed_wheel_builds_a_network(python, installed):
-    out = python('-c', 'import gluon_aff, model_zoo; print(gluon_aff.__file__); print(model_zoo.__file__); '
-                       "print(type(model_zoo.get_model('cifar_aff_resnet8')).__name__)")
+    out = python(
+        '-c',
+        'import gluon_aff, model_zoo; print(gluon_aff.__file__); print(model_zoo.__file__); '
+        "print(type(model_zoo.get_model('cifar_aff_resnet8')).__name__)",
+    )
     library, zoo, _ = out.splitlines()
     assert Path(library) == installed / 'gluon_aff' / '__init__.py'
     assert Path(zoo) == installed / 'model_zoo' / '__init__.py'
 
 
 def test_installed_wheel_has_its_command(python, installed):
-    entry_points, = installed.glob('gluon_aff-*.dist-info/entry_points.txt')
+    (entry_points,) = installed.glob('gluon_aff-*.dist-info/entry_points.txt')
     assert 'gluon-aff = model_zoo.__main__:main' in entry_points.read_text()
     listed = python('-m', 'model_zoo', 'list')
     assert 'cifar_aff_resnet8' in listed
@@ -148,22 +181,40 @@ def test_installed_wheel_builds_its_page(python, tmp_path):
 
 def test_metadata_names_the_release(metadata):
     import gluon_aff
+
     assert canonicalize_name(metadata['Name']) == 'gluon-aff'
     assert metadata['Version'] == gluon_aff.__version__
     assert metadata['License'] == 'Apache-2.0' or metadata['License-Expression'] == 'Apache-2.0'
     assert metadata.get_payload().strip() == (ROOT / 'README.md').read_text(encoding='utf-8').strip()
 
 
-@pytest.mark.parametrize('python_version, accepted', [('3.7.17', False), ('3.8.0', True), ('3.9.18', True),
-                                                      ('3.10.13', True), ('3.11.9', True), ('3.12.0', True),
-                                                      ('3.13.0', True)])
+@pytest.mark.parametrize(
+    'python_version, accepted',
+    [
+        ('3.7.17', False),
+        ('3.8.0', True),
+        ('3.9.18', True),
+        ('3.10.13', True),
+        ('3.11.9', True),
+        ('3.12.0', True),
+        ('3.13.0', True),
+    ],
+)
 def test_metadata_names_the_pythons(metadata, python_version, accepted):
     assert SpecifierSet(metadata['Requires-Python']).contains(python_version) is accepted
 
 
 def test_metadata_requires_no_particular_mxnet(metadata):
     assert {each.name for each in requirements(metadata)} == {
-        'numpy', 'gluoncv', 'Pillow', 'matplotlib', 'opencv-python', 'portalocker', 'requests', 'tqdm'}
+        'numpy',
+        'gluoncv',
+        'Pillow',
+        'matplotlib',
+        'opencv-python',
+        'portalocker',
+        'requests',
+        'tqdm',
+    }
 
 
 @pytest.mark.parametrize('extra, name', [('cpu', 'mxnet'), *((cuda, f'mxnet-{cuda}') for cuda in CUDA)])
@@ -174,30 +225,44 @@ def test_each_build_of_mxnet_is_an_extra(metadata, extra, name):
         assert name not in distributions or str(asked[0].specifier) == '==1.9.1'
 
 
-@pytest.mark.parametrize('file, python_version', [('constraints.txt', '3.8'), ('constraints.txt', '3.11'),
-                                                  ('constraints-3.12.txt', '3.12'), ('constraints-3.13.txt', '3.13')])
+@pytest.mark.parametrize(
+    'file, python_version',
+    [
+        ('constraints.txt', '3.8'),
+        ('constraints.txt', '3.11'),
+        ('constraints-3.12.txt', '3.12'),
+        ('constraints-3.13.txt', '3.13'),
+    ],
+)
 def test_constraints_satisfy_what_setup_asks_for(metadata, file, python_version):
     lines = (ROOT / file).read_text().splitlines()
     pins = dict(line.split('==') for line in lines if line and not line.startswith('#'))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    asked = [each for extra in ('', 'cpu', 'train', 'browser', 'test', 'dev')
-             for each in requirements(metadata, extra, python_version=python_version)]
+    asked = [
+        each
+        for extra in ('', 'cpu', 'train', 'browser', 'test', 'dev')
+        for each in requirements(metadata, extra, python_version=python_version)
+    ]
     assert {'pytest', 'ruff', 'scikit-learn'} < {each.name for each in asked}
     for each in asked:
         assert each.specifier.contains(pins[canonicalize_name(each.name)]), each
 
 
-@pytest.mark.parametrize('python_version, numpy_version', [((3, 8, 0), '1.23.0'), ((3, 11, 9), '1.26.4'),
-                                                           ((3, 14, 0), '2.5.5')])
+@pytest.mark.parametrize(
+    'python_version, numpy_version', [((3, 8, 0), '1.23.0'), ((3, 11, 9), '1.26.4'), ((3, 14, 0), '2.5.5')]
+)
 def test_environment_in_range_passes(python_version, numpy_version):
     check_environment(python=python_version, numpy_version=numpy_version)
 
 
-@pytest.mark.parametrize('options, sentence', [
-    ({'python': (3, 7, 0)}, r'Python 3\.8 or newer.* Python 3\.7'),
-    ({'numpy_version': '1.22.4'}, r'NumPy 1\.23 to 2\.x.* 1\.22 .*pip install'),
-    ({'numpy_version': '3.0.0'}, r'NumPy 1\.23 to 2\.x.* 3\.0 .*pip install'),
-])
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        ({'python': (3, 7, 0)}, r'Python 3\.8 or newer.* Python 3\.7'),
+        ({'numpy_version': '1.22.4'}, r'NumPy 1\.23 to 2\.x.* 1\.22 .*pip install'),
+        ({'numpy_version': '3.0.0'}, r'NumPy 1\.23 to 2\.x.* 3\.0 .*pip install'),
+    ],
+)
 def test_environment_out_of_range_is_refused_in_one_sentence(options, sentence):
     with pytest.raises(ImportError) as caught:
         check_environment(**options)
@@ -219,7 +284,9 @@ def test_missing_system_library_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize('package', PACKAGES)
 def test_missing_mxnet_is_one_sentence(package, tmp_path):
-    code = f"import sys; sys.modules['mxnet'] = None\ntry:\n    import {package}\nexcept ImportError as error:\n" \
-           '    print(error)'
+    code = (
+        f"import sys; sys.modules['mxnet'] = None\ntry:\n    import {package}\nexcept ImportError as error:\n"
+        '    print(error)'
+    )
     out = run(sys.executable, '-c', code, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert re.fullmatch(r".*MXNet 1\.9.*pip install 'gluon_aff\[cpu\]'.*cu117.*\n", out), out

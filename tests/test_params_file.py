@@ -1,4 +1,5 @@
 """Parameter files: what MXNet writes is read as MXNet reads it, and what is broken or hostile is refused."""
+
 import io
 import os
 import pickle
@@ -21,17 +22,19 @@ from mxnet.gluon import nn
 
 from gluon_aff.params_file import MAX_ARRAYS, read_parameters, write_parameters
 from model_zoo import get_model
-from model_zoo.weights import load_parameters
+from model_zoo.weights.catalog import load_parameters
 
 LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-FLAGS = {np.dtype(name): flag for flag, name in enumerate(
-    ('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool'))}
+FLAGS = {
+    np.dtype(name): flag
+    for flag, name in enumerate(('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool'))
+}
 MUTANTS = 20_000
 HANG = 5
 
 # Reads every file named on standard input with MXNet, too, and prints what is not the same. A process of its own, since
 # MXNet's reader can crash.
-COMPARE = '''
+COMPARE = """
 import sys
 import mxnet as mx
 from gluon_aff.params_file import read_parameters
@@ -56,16 +59,24 @@ for path in sys.stdin.read().splitlines():
     if ours != theirs:
         print(path, ours, theirs)
 print('done')
-'''
+"""
 
 
 def array(value, magic=V2, storage=0, shape=None, dimensions=None, device=(1, 0), flag=None):
     """An array as MXNet writes it, unless told to lie."""
     shape = value.shape if shape is None else shape
     dimensions = len(shape) if dimensions is None else dimensions
-    return b''.join((struct.pack('<I', magic), b'' if magic == V1 else struct.pack('<i', storage),
-                     struct.pack('<i', dimensions), struct.pack(f'<{len(shape)}q', *shape), struct.pack('<ii', *device),
-                     struct.pack('<i', FLAGS[value.dtype] if flag is None else flag), value.tobytes()))
+    return b''.join(
+        (
+            struct.pack('<I', magic),
+            b'' if magic == V1 else struct.pack('<i', storage),
+            struct.pack('<i', dimensions),
+            struct.pack(f'<{len(shape)}q', *shape),
+            struct.pack('<ii', *device),
+            struct.pack('<i', FLAGS[value.dtype] if flag is None else flag),
+            value.tobytes(),
+        )
+    )
 
 
 def name(text, size=None):
@@ -75,15 +86,28 @@ def name(text, size=None):
 
 def file(arrays, names, magic=LIST, reserved=0, array_count=None, name_count=None):
     """A file of encoded arrays and names, unless told to lie."""
-    return b''.join((struct.pack('<QQQ', magic, reserved, len(arrays) if array_count is None else array_count), *arrays,
-                     struct.pack('<Q', len(names) if name_count is None else name_count), *names))
+    return b''.join(
+        (
+            struct.pack('<QQQ', magic, reserved, len(arrays) if array_count is None else array_count),
+            *arrays,
+            struct.pack('<Q', len(names) if name_count is None else name_count),
+            *names,
+        )
+    )
 
 
 def small():
     """Values of a small network by name."""
     random = np.random.RandomState(0)
-    shapes = {'0.weight': (2, 1, 2, 2), '1.gamma': (2,), '1.beta': (2,), '1.running_mean': (2,), '1.running_var': (2,),
-              '2.weight': (3, 2), '2.bias': (3,)}
+    shapes = {
+        '0.weight': (2, 1, 2, 2),
+        '1.gamma': (2,),
+        '1.beta': (2,),
+        '1.running_mean': (2,),
+        '1.running_var': (2,),
+        '2.weight': (3, 2),
+        '2.bias': (3,),
+    }
     return {name: random.randn(*shape).astype('float32') for name, shape in shapes.items()}
 
 
@@ -119,8 +143,14 @@ def same(a, b):
 
 def compare(paths):
     """What MXNet reads otherwise than read_parameters, as text."""
-    run = subprocess.run([sys.executable, '-W', 'ignore', '-c', COMPARE], input='\n'.join(map(str, paths)), text=True,
-                         stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent, check=True)
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', COMPARE],
+        input='\n'.join(map(str, paths)),
+        text=True,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        check=True,
+    )
     *differences, last = run.stdout.splitlines()
     assert last == 'done'
     return '\n'.join(differences[:3])
@@ -128,11 +158,18 @@ def compare(paths):
 
 # What MXNet writes
 
+
 @settings(max_examples=50, deadline=None)
-@given(st.dictionaries(
-    st.text(st.characters(codec='ascii', categories=('L', 'N'), include_characters='._'), min_size=1, max_size=20),
-    st.sampled_from(['float16', 'float32', 'float64', 'uint8', 'int8', 'int32', 'int64']).flatmap(
-        lambda dtype: hnp.arrays(dtype, hnp.array_shapes(max_dims=5, max_side=4))), min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec='ascii', categories=('L', 'N'), include_characters='._'), min_size=1, max_size=20),
+        st.sampled_from(['float16', 'float32', 'float64', 'uint8', 'int8', 'int32', 'int64']).flatmap(
+            lambda dtype: hnp.arrays(dtype, hnp.array_shapes(max_dims=5, max_side=4))
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_what_mxnet_writes_is_read(tmp_path_factory, values):
     path = tmp_path_factory.mktemp('any') / 'x.params'
     written = {name: mx.nd.array(value, dtype=value.dtype) for name, value in values.items()}
@@ -186,6 +223,7 @@ def test_arrays_are_read_only(tmp_path):
 
 # What is no parameter file
 
+
 def test_no_file_says_so(tmp_path):
     for path in (tmp_path / 'no.params', tmp_path):
         for read in (read_parameters, lambda path: load_parameters(small_network(), path)):
@@ -193,10 +231,17 @@ def test_no_file_says_so(tmp_path):
                 read(str(path))
 
 
-@pytest.mark.parametrize('data, says', [
-    (b'', 'it is empty'), (b'\x12', 'does not begin like one'), (b'a text\n' * 9, 'does not begin like one'),
-    (bytes(99), 'does not begin like one'), (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
-    (file([], []), 'it is empty')])
+@pytest.mark.parametrize(
+    'data, says',
+    [
+        (b'', 'it is empty'),
+        (b'\x12', 'does not begin like one'),
+        (b'a text\n' * 9, 'does not begin like one'),
+        (bytes(99), 'does not begin like one'),
+        (struct.pack('<Q', LIST), 'ends at byte 8, within a value'),
+        (file([], []), 'it is empty'),
+    ],
+)
 def test_another_file_is_refused(tmp_path, data, says):
     assert says in refused(tmp_path / 'x.params', data)
 
@@ -204,37 +249,42 @@ def test_another_file_is_refused(tmp_path, data, says):
 ONE, TWO = np.ones(1, 'float32'), np.ones((2, 3), 'float32')
 
 
-@pytest.mark.parametrize('data, says', [
-    (file([array(ONE)], [name('a')], array_count=2**63), f'to hold {2**63} arrays, more than fit'),
-    (file([array(ONE)], [name('a')], array_count=2**64 - 1), 'more than fit'),
-    (file([array(ONE)], [name('a')], name_count=2**40), f'to hold {2**40} names, more than fit'),
-    (file([array(ONE)], [name('a', size=2**62)]), f'a name of {2**62} bytes'),
-    (file([array(ONE)], [name('a', size=100)]), 'within a value'),
-    (file([array(TWO, shape=(2**20, 2**20))], [name('a')]), 'within a value'),
-    (file([array(TWO, shape=(2**32, 2**32))], [name('a')]), 'within a value'),     # 2**64 is 0 in 64 bits
-    (file([array(TWO, shape=(2**62, 2**62, 2**62, 6))], [name('a')]), 'within a value'),
-    (file([array(TWO, shape=(-2, -3))], [name('a')]), r'of shape (-2, -3)'),
-    (file([array(TWO, shape=(6, -1))], [name('a')]), 'of shape (6, -1)'),
-    (file([array(TWO, shape=(0, 2**62))], [name('a')]), 'of shape (0,'),
-    (file([array(TWO, shape=())], [name('a')]), 'of 0 dimensions'),
-    (file([array(TWO, dimensions=-1)], [name('a')]), 'of -1 dimensions'),
-    (file([array(TWO, dimensions=2**31 - 1)], [name('a')]), 'dimensions'),
-    (file([array(TWO, shape=(1,) * 33)], [name('a')]), 'of 33 dimensions'),
-    (file([array(TWO, flag=8)], [name('a')]), 'unknown type (8)'),
-    (file([array(TWO, flag=-1)], [name('a')]), 'unknown type (-1)'),
-    (file([array(TWO, flag=12)], [name('a')]), 'unknown type (12)'),
-    (file([array(TWO, storage=1)], [name('a')]), 'a sparse array'),
-    (file([array(TWO, storage=-1)], [name('a')]), 'a sparse array'),
-    (file([array(TWO, magic=2)], [name('a')]), 'there is no array at byte 24'),
-    (file([array(TWO), array(TWO, magic=V3)], [name('a'), name('b')]), 'with and without NumPy semantics'),
-    (file([array(ONE), array(TWO)], [name('a'), name('a')]), 'two arrays of one name'),
-    (file([array(ONE), array(TWO)], [name('arg:a'), name('aux:a')]), 'two arrays of one name'),
-    (file([array(ONE), array(TWO)], [name('a')]), '2 arrays and 1 names'),
-    (file([array(ONE)], []), '1 arrays and 0 names'),
-    (file([array(ONE)], [name(b'a\xff')]), 'not UTF-8'),
-    (file([array(ONE)], [name('a\0b')]), 'control characters'),
-    (file([array(ONE)], [name('a\nb')]), 'control characters'),
-    (encoded(small()) + b'\0', '1 bytes follow its end')], ids=lambda value: value if isinstance(value, str) else '')
+@pytest.mark.parametrize(
+    'data, says',
+    [
+        (file([array(ONE)], [name('a')], array_count=2**63), f'to hold {2**63} arrays, more than fit'),
+        (file([array(ONE)], [name('a')], array_count=2**64 - 1), 'more than fit'),
+        (file([array(ONE)], [name('a')], name_count=2**40), f'to hold {2**40} names, more than fit'),
+        (file([array(ONE)], [name('a', size=2**62)]), f'a name of {2**62} bytes'),
+        (file([array(ONE)], [name('a', size=100)]), 'within a value'),
+        (file([array(TWO, shape=(2**20, 2**20))], [name('a')]), 'within a value'),
+        (file([array(TWO, shape=(2**32, 2**32))], [name('a')]), 'within a value'),  # 2**64 is 0 in 64 bits
+        (file([array(TWO, shape=(2**62, 2**62, 2**62, 6))], [name('a')]), 'within a value'),
+        (file([array(TWO, shape=(-2, -3))], [name('a')]), r'of shape (-2, -3)'),
+        (file([array(TWO, shape=(6, -1))], [name('a')]), 'of shape (6, -1)'),
+        (file([array(TWO, shape=(0, 2**62))], [name('a')]), 'of shape (0,'),
+        (file([array(TWO, shape=())], [name('a')]), 'of 0 dimensions'),
+        (file([array(TWO, dimensions=-1)], [name('a')]), 'of -1 dimensions'),
+        (file([array(TWO, dimensions=2**31 - 1)], [name('a')]), 'dimensions'),
+        (file([array(TWO, shape=(1,) * 33)], [name('a')]), 'of 33 dimensions'),
+        (file([array(TWO, flag=8)], [name('a')]), 'unknown type (8)'),
+        (file([array(TWO, flag=-1)], [name('a')]), 'unknown type (-1)'),
+        (file([array(TWO, flag=12)], [name('a')]), 'unknown type (12)'),
+        (file([array(TWO, storage=1)], [name('a')]), 'a sparse array'),
+        (file([array(TWO, storage=-1)], [name('a')]), 'a sparse array'),
+        (file([array(TWO, magic=2)], [name('a')]), 'there is no array at byte 24'),
+        (file([array(TWO), array(TWO, magic=V3)], [name('a'), name('b')]), 'with and without NumPy semantics'),
+        (file([array(ONE), array(TWO)], [name('a'), name('a')]), 'two arrays of one name'),
+        (file([array(ONE), array(TWO)], [name('arg:a'), name('aux:a')]), 'two arrays of one name'),
+        (file([array(ONE), array(TWO)], [name('a')]), '2 arrays and 1 names'),
+        (file([array(ONE)], []), '1 arrays and 0 names'),
+        (file([array(ONE)], [name(b'a\xff')]), 'not UTF-8'),
+        (file([array(ONE)], [name('a\0b')]), 'control characters'),
+        (file([array(ONE)], [name('a\nb')]), 'control characters'),
+        (encoded(small()) + b'\0', '1 bytes follow its end'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
 def test_a_broken_or_hostile_file_is_refused(tmp_path, data, says):
     assert says in refused(tmp_path / 'x.params', data)
 
@@ -251,6 +301,7 @@ def test_sparse_arrays_of_mxnet_are_refused(tmp_path):
 
 
 # Pickles
+
 
 class Payload:
     """Creates a file when it is unpickled."""
@@ -298,9 +349,11 @@ def test_a_pickle_as_a_name_or_as_values_executes_nothing(tmp_path):
 
 # Memory
 
+
 @pytest.fixture()
 def memory():
     """The most memory that a call takes."""
+
     def most(call):
         tracemalloc.start()
         try:
@@ -308,6 +361,7 @@ def memory():
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
+
     return most
 
 
@@ -317,14 +371,18 @@ def test_reading_takes_no_memory_for_values(tmp_path, memory):
     assert memory(lambda: read_parameters(path)) < 100_000
 
 
-@pytest.mark.parametrize('data', [
-    file([array(ONE)] * 20_000, [name(f'{i}') for i in range(20_000)]),
-    file([array(ONE)] * 20_000, [name('')] * 20_000),
-    file([array(ONE)] * 20_000, [], name_count=2**63),
-    file([array(ONE)], [name('')] * 100_000),
-    file([array(ONE)], [name('a' * 1024)] * 1_000),
-    file([array(TWO, shape=(1,) * 30 + (2, 3))] * 5_000, [])],
-    ids=['arrays', 'arrays of one name', 'arrays and no names', 'no names', 'long names', 'dimensions'])
+@pytest.mark.parametrize(
+    'data',
+    [
+        file([array(ONE)] * 20_000, [name(f'{i}') for i in range(20_000)]),
+        file([array(ONE)] * 20_000, [name('')] * 20_000),
+        file([array(ONE)] * 20_000, [], name_count=2**63),
+        file([array(ONE)], [name('')] * 100_000),
+        file([array(ONE)], [name('a' * 1024)] * 1_000),
+        file([array(TWO, shape=(1,) * 30 + (2, 3))] * 5_000, []),
+    ],
+    ids=['arrays', 'arrays of one name', 'arrays and no names', 'no names', 'long names', 'dimensions'],
+)
 def test_many_small_things_take_a_small_multiple_of_the_file(tmp_path, memory, data):
     path = tmp_path / 'x.params'
     path.write_bytes(data)
@@ -354,10 +412,20 @@ def test_many_tiny_arrays_are_read_or_refused_quickly(tmp_path, count):
 
 # Mutants
 
-NUMBERS = [*range(-2, 10), 33, 1000, 1025, *(sign * 2**bits + more for bits in (15, 31, 32, 48, 62, 63, 64)
-                                            for sign in (1, -1) for more in (-1, 0, 1))]
-WRONG = {'magic': [V1, V2, V3, 0, 2], 'storage': [0, 1, 2, -1, 7], 'flag': [*range(9), 12, -1],
-         'dimensions': [0, 1, 2, 5, 33, -1, 2**31 - 1], 'device': [(1, 0), (2, 5), (99, -9), (-7, 0)]}
+NUMBERS = [
+    *range(-2, 10),
+    33,
+    1000,
+    1025,
+    *(sign * 2**bits + more for bits in (15, 31, 32, 48, 62, 63, 64) for sign in (1, -1) for more in (-1, 0, 1)),
+]
+WRONG = {
+    'magic': [V1, V2, V3, 0, 2],
+    'storage': [0, 1, 2, -1, 7],
+    'flag': [*range(9), 12, -1],
+    'dimensions': [0, 1, 2, 5, 33, -1, 2**31 - 1],
+    'device': [(1, 0), (2, 5), (99, -9), (-7, 0)],
+}
 NAMES = ['', 'a', 'arg:1.gamma', '1.gamma', '0.weight', 'x' * 1025, b'\xc3\x28', 'a\0b', '\u2028', '\x1b[31m']
 
 
@@ -368,14 +436,14 @@ def mutant(random, base, structure):
         at = random.choice(structure) if random.random() < 0.7 else random.randrange(len(base))
         other, size, width = random.randrange(len(base)), random.randint(1, 40), random.choice([1, 4, 8])
         noise = bytes(random.choices(range(256), k=size))
-        number = random.choice(NUMBERS) % 2**(8 * width)
+        number = random.choice(NUMBERS) % 2 ** (8 * width)
         kind = random.choice(['bit', 'byte', 'number', 'number', 'cut', 'append', 'insert', 'delete', 'copy'])
         if kind == 'bit' and at < len(data):
             data[at] ^= 1 << random.randrange(8)
         elif kind == 'byte':
-            data[at:at + 1] = noise[:1]
+            data[at : at + 1] = noise[:1]
         elif kind == 'number':
-            data[at:at + width] = number.to_bytes(width, 'little')
+            data[at : at + width] = number.to_bytes(width, 'little')
         elif kind == 'cut':
             del data[at:]
         elif kind == 'append':
@@ -383,9 +451,9 @@ def mutant(random, base, structure):
         elif kind == 'insert':
             data[at:at] = noise
         elif kind == 'delete':
-            del data[at:at + size]
+            del data[at : at + size]
         elif kind == 'copy':
-            data[at:at + size] = data[other:other + size]
+            data[at : at + size] = data[other : other + size]
     return bytes(data)
 
 
@@ -407,8 +475,11 @@ def lie(random, values):
             counts[random.choice(['array_count', 'name_count'])] = random.choice(NUMBERS) % 2**64
         else:
             wrong[which][kind] = random.choice(WRONG[kind])
-    return file([array(value, **options) for value, options in zip(values.values(), wrong)],
-                [name(each) for each in names], **counts)
+    return file(
+        [array(value, **options) for value, options in zip(values.values(), wrong)],
+        [name(each) for each in names],
+        **counts,
+    )
 
 
 def test_mutants_are_refused_in_a_sentence_or_read_as_mxnet_reads_them(tmp_path, memory):

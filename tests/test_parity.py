@@ -1,4 +1,5 @@
 """The registered networks are the released ones, number by number (tests/data)."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -29,15 +30,16 @@ def in_training(net, settings, dtype='float32'):
         logits = net(tensor(settings['train_input'], seed=3).astype(dtype))
         loss = (logits * tensor(logits.shape, seed=1).astype(dtype)).sum()
     loss.backward()
-    return logits, {name: float(mx.nd.norm(p.grad()).asscalar()) for name, p in parameters(net).items()
-                    if p.grad_req != 'null'}
+    return logits, {
+        name: float(mx.nd.norm(p.grad()).asscalar()) for name, p in parameters(net).items() if p.grad_req != 'null'
+    }
 
 
 @pytest.mark.parametrize('form', ['eager', 'hybridized'])
 @pytest.mark.parametrize('layout', COMPUTED)
 def test_outputs_are_the_reference_ones(layout, form):
     expected, settings, net = np.load(DATA / f'{layout}.npz'), LAYOUTS[layout], build(layout)
-    if form == 'hybridized':        # with the compiled operators, where they are built
+    if form == 'hybridized':  # with the compiled operators, where they are built
         net.hybridize(static_alloc=True, static_shape=True)
     assert error(net(tensor(settings['input'], seed=0)), expected['logits']) <= 1e-5
     if 'train_logits' in expected:
@@ -66,10 +68,12 @@ def test_gradients_are_the_reference_ones(layout):
 def test_a_network_with_the_formula_as_written_has_the_same_gradients_in_float64(fusion, monkeypatch):
     monkeypatch.syspath_prepend(str(DATA.parent.parent / 'benchmarks'))
     from obvious import OBVIOUS
+
     settings = {'train_input': (8, 3, 16, 16)}
     (found, norms), (expected, expected_norms) = (
         in_training(filled(get_model('cifar_aff_resnet8', fusion=each, width=1)), settings, 'float64')
-        for each in (fusion, OBVIOUS[fusion]))
+        for each in (fusion, OBVIOUS[fusion])
+    )
     assert error(found, expected.asnumpy()) <= 1e-12
     assert norms.keys() == expected_norms.keys()
     assert error(list(norms.values()), list(expected_norms.values())) <= 1e-12

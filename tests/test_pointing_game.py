@@ -1,4 +1,5 @@
 """The pointing game's images and what counts as a hit."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def test_objects_fill_their_box_and_nothing_else(shape, size):
     for found, start in ((rows, top), (columns, left)):
         assert abs(found[0] - start) < 1.3 and abs(found[-1] + 1 - start - size) < 1.3
     area = {'disc': np.pi / 4, 'square': 1, 'triangle': 1 / 2, 'cross': 5 / 9}[shape]
-    assert share.sum() == pytest.approx(area * size ** 2, rel=0.1) and share.min() >= 0 and share.max() == 1
+    assert share.sum() == pytest.approx(area * size**2, rel=0.1) and share.min() >= 0 and share.max() == 1
 
 
 def test_images_are_balanced_repeatable_and_show_the_object_in_its_box():
@@ -38,8 +39,12 @@ def test_images_are_balanced_repeatable_and_show_the_object_in_its_box():
 @pytest.mark.parametrize('shift, expected', [(0, True), (9, False)])
 def test_a_hit_is_a_maximum_in_the_box(shift, expected):
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(1, 1, activation='relu', use_bias=False, in_channels=3), nn.GlobalAvgPool2D(), nn.Flatten(),
-            nn.Dense(2, use_bias=False, in_units=1))
+    net.add(
+        nn.Conv2D(1, 1, activation='relu', use_bias=False, in_channels=3),
+        nn.GlobalAvgPool2D(),
+        nn.Flatten(),
+        nn.Dense(2, use_bias=False, in_units=1),
+    )
     net.initialize(mx.init.One())
     images = np.zeros((1, 32, 32, 3), np.uint8)
     images[0, 10:16, 12:18] = 255
@@ -51,8 +56,22 @@ def test_a_hit_is_a_maximum_in_the_box(shift, expected):
 
 
 def test_the_game_is_played_by_all_networks_and_written_down(tmp_path, capsys):
-    rows = game.main(['--seeds', '0', '--train-images', '64', '--test-images', '32', '--num-epochs', '2',
-                      '--batch-size', '32', '--save-dir', str(tmp_path)])
+    rows = game.main(
+        [
+            '--seeds',
+            '0',
+            '--train-images',
+            '64',
+            '--test-images',
+            '32',
+            '--num-epochs',
+            '2',
+            '--batch-size',
+            '32',
+            '--save-dir',
+            str(tmp_path),
+        ]
+    )
     assert [row['network'] for row in rows[::8]] == ['add', 'se', 'aff']
     assert (tmp_path / 'pointing_game.csv').read_text().count('\n') == 1 + 3 * 2 * 4
     printed = capsys.readouterr().out

@@ -1,4 +1,5 @@
 """The Predictor: threads, shapes, several images at once, sizes; and the predict command's flags."""
+
 import threading
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.predictor import BACKENDS
 from model_zoo import get_model
 from model_zoo.__main__ import main
-from model_zoo.trained import Trained, open_trained
+from model_zoo.loading import Trained, open_trained
 
 pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -39,7 +40,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def segmenter():
-    return Trained(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (.5,) * 3, (.2,) * 3, 1.0)
+    return Trained(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
 
 
 @pytest.fixture(scope='module')
@@ -104,7 +105,7 @@ def test_arrays_of_several_images_are_taken(exported, segmenter, tmp_path):
 def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed, backend):
     predictor = Predictor(fixed, backend)
     image = pixels(48, 32)
-    assert (predictor.segment(image) == segmenter.segment(image)).mean() > .999
+    assert (predictor.segment(image) == segmenter.segment(image)).mean() > 0.999
     # Half as large, upright: the network sees it enlarged in the middle, with the mean colour above and below.
     small = np.asarray(Image.fromarray(pixels(16, 16)).resize((16, 16)))
     seen = np.full((48, 32, 3), 128, np.uint8)
@@ -134,8 +135,11 @@ def called(capsys, *args):
 
 def test_flags_that_do_nothing_are_refused(exported, fixed, capsys, tmp_path):
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
-    for flags, says in ((('--gpu', 0, '--backend', 'onnxruntime'), '--gpu is for MXNet, and --backend onnxruntime'),
-                        (('--gpu', 99), '--gpu 99 is not there'), (('--gpu', -1), '--gpu -1 is not there')):
+    for flags, says in (
+        (('--gpu', 0, '--backend', 'onnxruntime'), '--gpu is for MXNet, and --backend onnxruntime'),
+        (('--gpu', 99), '--gpu 99 is not there'),
+        (('--gpu', -1), '--gpu -1 is not there'),
+    ):
         status, out, err = called(capsys, 'predict', exported, tmp_path, *flags)
         assert status == 2 and says in err and err.count('\n') == 1 and not out
     for flag, value in (('--top-k', 5), ('--format', 'table'), ('--batch-size', 2)):
@@ -151,21 +155,31 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
         Image.fromarray(np.roll(pixels(33, 40), number)).save(tmp_path / f'{number}.png')
     (tmp_path / '2.png').write_bytes(b'no image')
     sizes, classify = [], Predictor.classify
-    monkeypatch.setattr(Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(
-        self, crops, top_k))
-    found = [called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size)
-             for size in (1, 2, 9)]
+    monkeypatch.setattr(
+        Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(self, crops, top_k)
+    )
+    found = [
+        called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size) for size in (1, 2, 9)
+    ]
     assert sizes == [1, 1, 1, 1, 2, 1, 1, 4]
     for status, out, err in found:
         assert status == 1 and '2.png is not an image' in err and '1 of 5 images could not be read' in err
         assert [line.split(',')[:2] for line in out.splitlines()[1::5]] == [
-            [str(tmp_path / f'{number}.png'), '1'] for number in (0, 1, 3, 4)]
+            [str(tmp_path / f'{number}.png'), '1'] for number in (0, 1, 3, 4)
+        ]
 
 
 def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monkeypatch):
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
-    monkeypatch.setattr(cv2.dnn, 'readNetFromONNX', lambda *_: type('Net', (), {
-        'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)})())
+    monkeypatch.setattr(
+        cv2.dnn,
+        'readNetFromONNX',
+        lambda *_: type(
+            'Net',
+            (),
+            {'setInput': lambda self, batch: None, 'forward': lambda self: np.full((1, 10), np.nan, np.float32)},
+        )(),
+    )
     status, out, err = called(capsys, 'predict', exported, tmp_path, '--backend', 'opencv')
     assert (status, out) == (2, '') and 'returns values that are not finite' in err and err.count('\n') == 1
 
@@ -173,12 +187,12 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
 def test_a_network_of_one_channel_sees_grey(tmp_path):
     net = filled(get_model('cifar_add_resnet8', classes=3, in_channels=1))
     # Of values for three channels it takes the first.
-    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (.4, .5, .6), (.3, .2, .1), 1.0)
+    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (0.4, 0.5, 0.6), (0.3, 0.2, 0.1), 1.0)
     folders = [str(tmp_path / name) for name in ('floats', 'pixels')]
     for folder in folders:
         export(model, folder, preprocess=folder == folders[1])
     image = Image.fromarray(pixels(32, 32))
-    grey = (np.asarray(image.convert('L'), np.float32)[None, None] / 255 - .4) / .3
+    grey = (np.asarray(image.convert('L'), np.float32)[None, None] / 255 - 0.4) / 0.3
     scores = net(mx.nd.array(grey)).asnumpy()[0]
     wanted = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
     cases = [(folder, name) for folder in folders for name in ('mxnet', 'onnxruntime', 'opencv')][:-1]

@@ -1,4 +1,5 @@
 """What others wrote, a folder with a model.json and its files, works or is refused with one sentence."""
+
 import copy
 import hashlib
 import json
@@ -18,7 +19,7 @@ from gluon_aff.deploy import Predictor, backends, compare_onnx, export, is_expor
 from gluon_aff.deploy.external_data import check_no_external_data
 from gluon_aff.spec import ModelSpec
 from model_zoo import get_model
-from model_zoo.trained import open_predictor, open_trained
+from model_zoo.loading import open_predictor, open_trained
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -42,9 +43,21 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     net = filled(get_model('cifar_aff_resnet8', **OPTIONS))
     net.save_parameters(str(folder / 'best.params'))
-    (folder / 'model.json').write_text(json.dumps({
-        'model': 'cifar_aff_resnet8', 'options': OPTIONS, 'labels': ['a', 'b', 'c'], 'input_size': [3, 32, 32],
-        'mean': [.5, .5, .5], 'std': [.2, .2, .2], 'crop_ratio': 1.0, 'parameters': 'best.params', 'epoch': 3}))
+    (folder / 'model.json').write_text(
+        json.dumps(
+            {
+                'model': 'cifar_aff_resnet8',
+                'options': OPTIONS,
+                'labels': ['a', 'b', 'c'],
+                'input_size': [3, 32, 32],
+                'mean': [0.5, 0.5, 0.5],
+                'std': [0.2, 0.2, 0.2],
+                'crop_ratio': 1.0,
+                'parameters': 'best.params',
+                'epoch': 3,
+            }
+        )
+    )
     return folder
 
 
@@ -68,10 +81,44 @@ def replaced(exported, tmp_path, kind, content):
 
 # model.json
 
-HOSTILE = (None, True, -1, 0, 1, 2, 3.5, 1e-30, 1e6, 1e308, 10 ** 400, float('nan'), float('inf'), '', '../x',
-           '/etc/hosts', 'x\n', '\x1b[2J', '\ud800', 'NHWC', 'uint8', 'segmentation', [], [0.0] * 3, [1e6] * 3,
-           [3, 1000000, 1000000], [3, 0, 0], [1, 32, 32], ['a'] * 10, {}, {'pretrained': True}, {'classes': 10 ** 9},
-           {'norm_layer': 'x'}, {'width': 2.5}, ['N', 3, 32, 32], [[[[]]]])
+HOSTILE = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3.5,
+    1e-30,
+    1e6,
+    1e308,
+    10**400,
+    float('nan'),
+    float('inf'),
+    '',
+    '../x',
+    '/etc/hosts',
+    'x\n',
+    '\x1b[2J',
+    '\ud800',
+    'NHWC',
+    'uint8',
+    'segmentation',
+    [],
+    [0.0] * 3,
+    [1e6] * 3,
+    [3, 1000000, 1000000],
+    [3, 0, 0],
+    [1, 32, 32],
+    ['a'] * 10,
+    {},
+    {'pretrained': True},
+    {'classes': 10**9},
+    {'norm_layer': 'x'},
+    {'width': 2.5},
+    ['N', 3, 32, 32],
+    [[[[]]]],
+)
 
 
 def places(value, path=()):
@@ -94,8 +141,9 @@ def mutated(data, description):
         if action == 'remove':
             del holder[path[-1]]
         elif action == 'add' and isinstance(holder, dict):
-            holder[data.draw(st.sampled_from(['pretrained', 'root', 'ctx', 'input', 'version', 'dynamic']))] = \
+            holder[data.draw(st.sampled_from(['pretrained', 'root', 'ctx', 'input', 'version', 'dynamic']))] = (
                 data.draw(st.sampled_from(HOSTILE))
+            )
         else:
             holder[path[-1]] = data.draw(st.sampled_from(HOSTILE))
     return description
@@ -134,9 +182,16 @@ def test_any_change_of_a_runs_description_works_or_is_refused(trained, data):
         works_or_is_refused(folder)
 
 
-@pytest.mark.parametrize('text, says', [
-    ('[' * 100000, 'nested too deeply'), ('{"export": ' + '1' * 5000 + '}', 'a number has 5000 digits'),
-    ('"' + 'x' * (5 << 20) + '"', 'more than 4,194,304 bytes'), ('\xff', "can't decode"), ('', 'Expecting value')])
+@pytest.mark.parametrize(
+    'text, says',
+    [
+        ('[' * 100000, 'nested too deeply'),
+        ('{"export": ' + '1' * 5000 + '}', 'a number has 5000 digits'),
+        ('"' + 'x' * (5 << 20) + '"', 'more than 4,194,304 bytes'),
+        ('\xff', "can't decode"),
+        ('', 'Expecting value'),
+    ],
+)
 def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
     (tmp_path / 'model.json').write_bytes(text.encode('latin-1'))
     assert not is_export(tmp_path)
@@ -144,17 +199,23 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
         open_trained(str(tmp_path))
 
 
-@pytest.mark.parametrize('values, says', [
-    ({'std': [.2, 0, .2]}, 'std must be numbers from 0.000001'), ({'mean': [.5, .5]}, 'mean must be numbers'),
-    ({'input_size': [3, 1000000, 1000000]}, 'at least 3 .min_size. and at most 2048'),
-    ({'labels': ['a', 'b']}, 'labels must be 3'),
-    ({'crop_ratio': 1e-3}, 'crop_ratio must be'), ({'version': 2}, 'a newer gluon_aff may read it'),
-    ({'options': {'classes': 3, 'pretrained': True}}, "options must be the network's own"),
-    ({'options': {'classes': 3, 'root': '/'}}, "options must be the network's own"),
-    ({'options': {'classes': 3, 'ctx': None}}, "options must be the network's own"),
-    ({'options': {'classes': 3, 'norm_layer': 'x'}}, 'cannot be built with the options'),
-    ({'options': {'classes': 3, 'widht': 1}}, 'did you mean width'),
-    *(({'parameters': name}, 'plain name') for name in ('../best.params', '/etc/hosts', 'a/b', '.', 'C:x', '', 3))])
+@pytest.mark.parametrize(
+    'values, says',
+    [
+        ({'std': [0.2, 0, 0.2]}, 'std must be numbers from 0.000001'),
+        ({'mean': [0.5, 0.5]}, 'mean must be numbers'),
+        ({'input_size': [3, 1000000, 1000000]}, 'at least 3 .min_size. and at most 2048'),
+        ({'labels': ['a', 'b']}, 'labels must be 3'),
+        ({'crop_ratio': 1e-3}, 'crop_ratio must be'),
+        ({'version': 2}, 'a newer gluon_aff may read it'),
+        ({'options': {'classes': 3, 'pretrained': True}}, "options must be the network's own"),
+        ({'options': {'classes': 3, 'root': '/'}}, "options must be the network's own"),
+        ({'options': {'classes': 3, 'ctx': None}}, "options must be the network's own"),
+        ({'options': {'classes': 3, 'norm_layer': 'x'}}, 'cannot be built with the options'),
+        ({'options': {'classes': 3, 'widht': 1}}, 'did you mean width'),
+        *(({'parameters': name}, 'plain name') for name in ('../best.params', '/etc/hosts', 'a/b', '.', 'C:x', '', 3)),
+    ],
+)
 def test_a_runs_description_is_checked(trained, tmp_path, values, says):
     with refused(says):
         open_trained(str(changed(trained, tmp_path, **values)))
@@ -174,16 +235,21 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
     assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec and spec.to_json()['version'] == 1
     metadata = {each.key: each.value for each in onnx.load(str(exported / f'{SHIPPED}.onnx')).metadata_props}
     assert ModelSpec.from_metadata(metadata) == spec
-    fixed = ModelSpec('a', 'segmentation', ('x', 'y'), (3, 48, 32), 3, (0, 0, 0), (1, 1, 1), 1, layout='NHWC',
-                      dynamic=False)
+    fixed = ModelSpec(
+        'a', 'segmentation', ('x', 'y'), (3, 48, 32), 3, (0, 0, 0), (1, 1, 1), 1, layout='NHWC', dynamic=False
+    )
     assert fixed.shape == ('N', 48, 32, 3) and ModelSpec.from_json(fixed.to_json()) == fixed
-    old = {key: value for key, value in json.loads((exported / 'model.json').read_text()).items()
-           if key not in ('version', 'interpolation')}
+    old = {
+        key: value
+        for key, value in json.loads((exported / 'model.json').read_text()).items()
+        if key not in ('version', 'interpolation')
+    }
     assert ModelSpec.from_json(old) == spec
     assert open_trained(str(trained)).labels == ('a', 'b', 'c')
 
 
 # The files of an export
+
 
 @pytest.mark.parametrize('name', ['../x.onnx', '/etc/hosts', 'a/x.onnx', '..', 'C:x.onnx', 'x\0', '', None])
 def test_an_export_names_plain_files_of_its_folder_only(exported, tmp_path, name):
@@ -231,10 +297,15 @@ def holding(where, external):
     """A model with a tensor in one of the places where ONNX has tensors."""
     data = helper.make_tensor_value_info('data', TensorProto.FLOAT, ['N', 3, 'H', 'W'])
     output = helper.make_tensor_value_info('y', TensorProto.FLOAT, None)
-    attributes = {'t': lambda: tensor('w', external), 'tensors': lambda: [tensor('w', external)],
-                  'sparse': lambda: sparse(external), 'sparses': lambda: [sparse(external)]}
-    inner = helper.make_graph([helper.make_node('Identity', ['data'], ['z'])], 'inner', [], [output],
-                              [tensor('w', external)])
+    attributes = {
+        't': lambda: tensor('w', external),
+        'tensors': lambda: [tensor('w', external)],
+        'sparse': lambda: sparse(external),
+        'sparses': lambda: [sparse(external)],
+    }
+    inner = helper.make_graph(
+        [helper.make_node('Identity', ['data'], ['z'])], 'inner', [], [output], [tensor('w', external)]
+    )
     attributes.update(graph=lambda: inner, graphs=lambda: [inner])
     nodes = [helper.make_node('Identity', ['data'], ['y'])]
     if where in attributes:
@@ -244,15 +315,36 @@ def holding(where, external):
     if where == 'sparse initializer':
         model.graph.sparse_initializer.append(sparse(external))
     if where == 'function':
-        model.functions.append(helper.make_function('d', 'f', [], ['c'], [helper.make_node(
-            'Constant', [], ['c'], value=tensor('w', external))], [helper.make_opsetid('', 13)]))
+        model.functions.append(
+            helper.make_function(
+                'd',
+                'f',
+                [],
+                ['c'],
+                [helper.make_node('Constant', [], ['c'], value=tensor('w', external))],
+                [helper.make_opsetid('', 13)],
+            )
+        )
     if where == 'training':
         model.training_info.add().algorithm.CopyFrom(inner)
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize('where', ['initializer', 'sparse initializer', 't', 'tensors', 'sparse', 'sparses', 'graph',
-                                   'graphs', 'function', 'training'])
+@pytest.mark.parametrize(
+    'where',
+    [
+        'initializer',
+        'sparse initializer',
+        't',
+        'tensors',
+        'sparse',
+        'sparses',
+        'graph',
+        'graphs',
+        'function',
+        'training',
+    ],
+)
 def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, monkeypatch, where):
     if where != 'function':
         check_no_external_data(holding(where, False), 'x')
@@ -262,8 +354,10 @@ def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, m
         with refused('keeps values in other files'):
             Predictor(folder, backend)
     path = os.path.join(folder, f'{SHIPPED}.onnx')
-    for use in (lambda: compare_onnx(path, path, [PIXELS]),
-                lambda: quantize_onnx(path, [PIXELS], tmp_path / 'int8.onnx')):
+    for use in (
+        lambda: compare_onnx(path, path, [PIXELS]),
+        lambda: quantize_onnx(path, [PIXELS], tmp_path / 'int8.onnx'),
+    ):
         with refused('keeps values in other files'):
             use()
 
@@ -273,7 +367,7 @@ def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, m
 def test_the_search_for_external_data_takes_any_bytes(place, byte, cut):
     content = bytearray(holding('graph', False))
     place = int(place * (len(content) - 1))
-    content = content[:place] if cut else content[:place] + bytes([byte]) + content[place + 1:]
+    content = content[:place] if cut else content[:place] + bytes([byte]) + content[place + 1 :]
     try:
         check_no_external_data(bytes(content), 'x')
     except ValueError as error:
@@ -285,8 +379,9 @@ def network(*nodes, output=(1, 10), opsets=('',)):
     y = helper.make_tensor_value_info('y', TensorProto.FLOAT, list(output))
     constant = onnx.numpy_helper.from_array(np.full((1, 10), np.nan, np.float32), 'nan')
     graph = helper.make_graph(list(nodes), 'graph', [data], [y], [constant])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid(domain, 13 if not domain else 1)
-                                                   for domain in opsets], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid(domain, 13 if not domain else 1) for domain in opsets], ir_version=8
+    ).SerializeToString()
 
 
 def endless():
@@ -300,16 +395,25 @@ def endless():
 BAD_ONNX = {
     'function': (endless(), 'defines functions of its own'),
     'garbage': (b'no model at all', 'is not an ONNX file'),
-    'name': (network(helper.make_node('Wrong', ['data'], ['y'], name='latin')).replace(b'latin', b'lat\xefn'),
-             'cannot run'),
+    'name': (
+        network(helper.make_node('Wrong', ['data'], ['y'], name='latin')).replace(b'latin', b'lat\xefn'),
+        'cannot run',
+    ),
     'empty': (b'', 'cannot run'),
     'runtime format': (b'\x0a\x05..ORTM.', 'is not an ONNX file'),
     'custom domain': (network(helper.make_node('X', ['data'], ['y'], domain='my'), opsets=('', 'my')), 'cannot run'),
-    'cycle': (network(helper.make_node('Add', ['data', 'b'], ['a']), helper.make_node('Add', ['a', 'a'], ['b']),
-                      helper.make_node('Identity', ['a'], ['y'])), 'cannot run'),
+    'cycle': (
+        network(
+            helper.make_node('Add', ['data', 'b'], ['a']),
+            helper.make_node('Add', ['a', 'a'], ['b']),
+            helper.make_node('Identity', ['a'], ['y']),
+        ),
+        'cannot run',
+    ),
     'shape': (network(helper.make_node('Identity', ['data'], ['y']), output=('N', 3, 'H', 'W')), 'should give'),
     'input': (network(helper.make_node('Identity', ['nan'], ['y'])).replace(b'data', b'atad'), 'cannot run'),
-    'nan': (network(helper.make_node('Identity', ['nan'], ['y'])), 'not finite')}
+    'nan': (network(helper.make_node('Identity', ['nan'], ['y'])), 'not finite'),
+}
 
 
 @pytest.mark.parametrize('kind', BAD_ONNX)
@@ -328,18 +432,20 @@ def bad_symbol(change):
         graph = json.loads((exported / f'{SHIPPED}-symbol.json').read_text())
         change(graph, graph['nodes'], next(node for node in graph['nodes'] if node['op'] == 'Convolution'))
         return json.dumps(graph).encode()
+
     return content
 
 
 BAD_SYMBOLS = {
-    'garbage': lambda exported: b'no symbol', 'deep': lambda exported: b'[' * 100000,
+    'garbage': lambda exported: b'no symbol',
+    'deep': lambda exported: b'[' * 100000,
     'list': lambda exported: b'[]',
     'no nodes': bad_symbol(lambda graph, nodes, conv: graph.update(nodes=[])),
     'cycle': bad_symbol(lambda graph, nodes, conv: conv['inputs'][0].__setitem__(0, len(nodes) - 1)),
-    'input': bad_symbol(lambda graph, nodes, conv: conv['inputs'][0].__setitem__(0, 10 ** 6)),
+    'input': bad_symbol(lambda graph, nodes, conv: conv['inputs'][0].__setitem__(0, 10**6)),
     'negative': bad_symbol(lambda graph, nodes, conv: conv['inputs'][0].__setitem__(0, -1)),
     'output': bad_symbol(lambda graph, nodes, conv: conv['inputs'][0].__setitem__(1, 77)),
-    'head': bad_symbol(lambda graph, nodes, conv: graph.update(heads=[[10 ** 6, 0, 0]])),
+    'head': bad_symbol(lambda graph, nodes, conv: graph.update(heads=[[10**6, 0, 0]])),
     'no head': bad_symbol(lambda graph, nodes, conv: graph.update(heads=[])),
     'pointer': bad_symbol(lambda graph, nodes, conv: conv.update(op='_Native', attrs={'info': '1234'})),
     'file': bad_symbol(lambda graph, nodes, conv: conv.update(op='_cvimread', attrs={'filename': 'x'}, inputs=[])),
@@ -353,7 +459,8 @@ BAD_SYMBOLS = {
     'overflow': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(dilate='(2147483647, 2147483647)')),
     'sparse': bad_symbol(lambda graph, nodes, conv: conv['attrs'].update(__storage_type__='1')),
     'names': bad_symbol(lambda graph, nodes, conv: nodes[1].update(name='other')),
-    'twice': bad_symbol(lambda graph, nodes, conv: nodes[1].update(name='data'))}
+    'twice': bad_symbol(lambda graph, nodes, conv: nodes[1].update(name='data')),
+}
 
 
 @pytest.mark.parametrize('kind', BAD_SYMBOLS)

@@ -1,4 +1,5 @@
 """The registry and the parameter files: names, cards, and what is loaded from where."""
+
 import os
 import re
 from functools import partial
@@ -9,9 +10,22 @@ import numpy as np
 import pytest
 from reference import error, filled, parameters, refused, tensor, trainable
 
-from model_zoo import (CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN, get_model, get_model_file, get_model_list,
-                       list_models, load_parameters, model_info, pretrained_model_list, register_model, registry)
-from model_zoo.cifar_resnet import CifarResNet
+from model_zoo import (
+    CIFAR100,
+    FASHION_MNIST,
+    IMAGENET,
+    STOP_SIGN,
+    get_model,
+    get_model_file,
+    get_model_list,
+    list_models,
+    load_parameters,
+    model_info,
+    pretrained_model_list,
+    register_model,
+    registry,
+)
+from model_zoo.hosts.cifar_resnet import CifarResNet
 
 NAME = 'cifar_aff_resnet8'
 FUSIONS = ['add', 'aff', 'iaff']
@@ -38,15 +52,36 @@ def same(net, other):
 
 # Names
 
+
 def test_the_networks_of_the_readme_are_registered():
-    hosts = ['{}_resnet50', '{}_resnet101', '{}_resnet152', '{}_resnext50_32x4d', '{}_resnext101_32x4d',
-             'cifar_{}_resnext38_32x4d', 'cifar_{}_resnext47_32x4d']
+    hosts = [
+        '{}_resnet50',
+        '{}_resnet101',
+        '{}_resnet152',
+        '{}_resnext50_32x4d',
+        '{}_resnext101_32x4d',
+        'cifar_{}_resnext38_32x4d',
+        'cifar_{}_resnext47_32x4d',
+    ]
     names = {host.format(fusion) for host in hosts for fusion in FUSIONS}
-    names |= {host.format(fusion) + str(depth) for fusion in (*FUSIONS, 'concat') for depth in (8, 14, 20, 26)
-              for host in ('cifar_{}_resnet', 'cifar_{}_inception_resnet', 'fpn_{}_resnet', 'unet_{}_resnet')}
+    names |= {
+        host.format(fusion) + str(depth)
+        for fusion in (*FUSIONS, 'concat')
+        for depth in (8, 14, 20, 26)
+        for host in ('cifar_{}_resnet', 'cifar_{}_inception_resnet', 'fpn_{}_resnet', 'unet_{}_resnet')
+    }
     names |= {f'cifar_{fusion}_resnet32' for fusion in (*FUSIONS, 'concat')}
-    names |= {'resnet50', 'resnet101', 'se_resnet50', 'se_resnet101', 'eca_resnet101', 'aa_resnet101',
-              'ge_theta_plus_resnet101', 'lip_resnet101', 'sk_resnet50'}
+    names |= {
+        'resnet50',
+        'resnet101',
+        'se_resnet50',
+        'se_resnet101',
+        'eca_resnet101',
+        'aa_resnet101',
+        'ge_theta_plus_resnet101',
+        'lip_resnet101',
+        'sk_resnet50',
+    }
     assert names <= set(list_models())
 
 
@@ -92,14 +127,29 @@ def test_unknown_name_is_refused_with_the_nearest_ones(find):
 
 # Cards
 
-PUBLISHED = {'add_resnet50': 25_576_264, 'aff_resnet50': 30_373_192, 'iaff_resnet50': 35_170_120,
-             'add_resnext50_32x4d': 25_156_776, 'aff_resnext50_32x4d': 29_953_704, 'iaff_resnext50_32x4d': 34_750_632,
-             'add_resnet101': 44_568_392, 'aff_resnet101': 53_932_744, 'iaff_resnet101': 63_297_096,
-             'cifar_add_resnet8': 1_249_956, 'cifar_aff_resnet8': 1_339_332, 'cifar_iaff_resnet8': 1_428_708,
-             'cifar_add_resnet32': 7_450_276, 'cifar_aff_resnet32': 7_897_156, 'cifar_iaff_resnet32': 8_344_036,
-             'cifar_add_resnext38_32x4d': 6_348_196, 'cifar_aff_resnext38_32x4d': 7_770_148,
-             'cifar_iaff_resnext38_32x4d': 9_192_100, 'cifar_add_resnext47_32x4d': 7_828_388,
-             'cifar_aff_resnext47_32x4d': 9_605_828, 'cifar_iaff_resnext47_32x4d': 11_383_268}
+PUBLISHED = {
+    'add_resnet50': 25_576_264,
+    'aff_resnet50': 30_373_192,
+    'iaff_resnet50': 35_170_120,
+    'add_resnext50_32x4d': 25_156_776,
+    'aff_resnext50_32x4d': 29_953_704,
+    'iaff_resnext50_32x4d': 34_750_632,
+    'add_resnet101': 44_568_392,
+    'aff_resnet101': 53_932_744,
+    'iaff_resnet101': 63_297_096,
+    'cifar_add_resnet8': 1_249_956,
+    'cifar_aff_resnet8': 1_339_332,
+    'cifar_iaff_resnet8': 1_428_708,
+    'cifar_add_resnet32': 7_450_276,
+    'cifar_aff_resnet32': 7_897_156,
+    'cifar_iaff_resnet32': 8_344_036,
+    'cifar_add_resnext38_32x4d': 6_348_196,
+    'cifar_aff_resnext38_32x4d': 7_770_148,
+    'cifar_iaff_resnext38_32x4d': 9_192_100,
+    'cifar_add_resnext47_32x4d': 7_828_388,
+    'cifar_aff_resnext47_32x4d': 9_605_828,
+    'cifar_iaff_resnext47_32x4d': 11_383_268,
+}
 
 
 @pytest.mark.parametrize('name', list_models())
@@ -109,18 +159,24 @@ def test_card_says_what_the_network_is(name):
     assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
     assert card.classes == net.classes == len(card.labels)
-    data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(name.split('_')[0],
-                                                                                                  IMAGENET)
+    data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(
+        name.split('_')[0], IMAGENET
+    )
     assert card.task == ('segmentation' if data is STOP_SIGN else 'classification')
     assert (card.dataset, card.input_size, card.mean, card.std, card.crop_ratio) == (
-        data.name, data.input_size, data.mean, data.std, data.crop_ratio)
+        data.name,
+        data.input_size,
+        data.mean,
+        data.std,
+        data.crop_ratio,
+    )
     _, output, _ = net(mx.sym.var('data')).infer_shape(data=(1, *card.input_size))
     assert output == [(1, card.classes, *(card.input_size[1:] if data is STOP_SIGN else ()))]
 
 
 @pytest.mark.parametrize('host', ['resnet50', 'resnext101_32x4d', 'cifar_resnet20', 'cifar_resnext38_32x4d'])
 def test_each_round_of_attention_adds_the_same_parameters_and_multiply_adds(host):
-    prefix, host = ('cifar_', host[len('cifar_'):]) if host.startswith('cifar_') else ('', host)
+    prefix, host = ('cifar_', host[len('cifar_') :]) if host.startswith('cifar_') else ('', host)
     add, aff, iaff = (model_info(f'{prefix}{fusion}_{host}') for fusion in FUSIONS)
     assert iaff.parameters - aff.parameters == aff.parameters - add.parameters > 0
     assert iaff.multiply_adds - aff.multiply_adds == aff.multiply_adds - add.multiply_adds > 0
@@ -138,10 +194,11 @@ def test_labels_are_the_classes_in_the_order_of_their_numbers():
 def test_normalisation_is_that_of_the_released_recipes():
     assert [round(255 * v, 3) for v in IMAGENET.mean] == [123.68, 116.779, 103.939]
     assert [round(255 * v, 3) for v in IMAGENET.std] == [58.393, 57.12, 57.375]
-    assert CIFAR100.mean == (.4914, .4822, .4465) and CIFAR100.std == (.2023, .1994, .2010)
+    assert CIFAR100.mean == (0.4914, 0.4822, 0.4465) and CIFAR100.std == (0.2023, 0.1994, 0.2010)
 
 
 # Registering
+
 
 def test_register_model_decorates_a_function(empty_registry):
     @register_model(family='CIFAR ResNet', dataset=CIFAR100, source='this test')
@@ -155,8 +212,16 @@ def test_register_model_decorates_a_function(empty_registry):
     assert model_info('decorated_resnet11').parameters == trainable(decorated_resnet11())
 
 
-@pytest.mark.parametrize('wrong, right', [('fusoin', 'fusion'), ('widht', 'width'), ('reducton', 'reduction'),
-                                          ('pretraind', 'pretrained'), ('final_dop', 'final_drop')])
+@pytest.mark.parametrize(
+    'wrong, right',
+    [
+        ('fusoin', 'fusion'),
+        ('widht', 'width'),
+        ('reducton', 'reduction'),
+        ('pretraind', 'pretrained'),
+        ('final_dop', 'final_drop'),
+    ],
+)
 def test_a_mistyped_option_is_suggested_whether_or_not_the_builder_hands_options_on(empty_registry, wrong, right):
     @register_model(family='CIFAR ResNet', dataset=CIFAR100, source='this test')
     def options_resnet11(classes=7, **options):
@@ -198,7 +263,8 @@ def test_pretrained_base_loads_all_but_the_head(saved, caplog):
 
 def test_register_model_takes_a_row_of_a_table(empty_registry):
     register_model('row_resnet38', family='CIFAR ResNet', dataset=CIFAR100, source='this test')(
-        partial(CifarResNet, (6, 6, 6), fusion='aff'))
+        partial(CifarResNet, (6, 6, 6), fusion='aff')
+    )
     assert trainable(get_model('row_resnet38')) == model_info('row_resnet38').parameters
     assert model_info('row_resnet38').fusion == 'aff'
 
@@ -212,6 +278,7 @@ def test_a_name_that_is_taken_or_has_other_characters_is_refused(empty_registry)
 
 
 # Parameter files: where they are found
+
 
 def test_a_path_is_loaded(saved):
     net, path = saved
@@ -236,8 +303,11 @@ def test_the_head_of_a_segmentation_network_has_the_files_classes_or_is_fresh(tm
 
 
 def test_a_file_that_does_not_exist_is_file_not_found(tmp_path):
-    for pretrained, message in (('missing.params', 'missing.params'), (str(tmp_path), str(tmp_path)),
-                                (str(tmp_path / 'a' / 'b'), 'b')):
+    for pretrained, message in (
+        ('missing.params', 'missing.params'),
+        (str(tmp_path), str(tmp_path)),
+        (str(tmp_path / 'a' / 'b'), 'b'),
+    ):
         with refused(re.escape(message), FileNotFoundError):
             get_model(NAME, pretrained=pretrained, root=str(tmp_path))
 
@@ -251,6 +321,7 @@ def test_a_network_without_released_parameters_says_so(tmp_path):
 
 
 # Parameter files: what is in them
+
 
 def test_parameters_go_to_all_devices(saved):
     net, path = saved
@@ -286,11 +357,11 @@ def test_files_of_other_kinds_are_refused(tmp_path):
             get_model(NAME, pretrained=str(path))
 
 
-@pytest.mark.parametrize('part', [4, 8, 9, 16, 24, 28, 40, 60, 1000, .5, .99, -100, -1])
+@pytest.mark.parametrize('part', [4, 8, 9, 16, 24, 28, 40, 60, 1000, 0.5, 0.99, -100, -1])
 def test_a_file_that_was_cut_off_is_refused(saved, part):
     path = Path(saved[1])
     content = path.read_bytes()
-    path.write_bytes(content[:int(part * len(content)) if isinstance(part, float) else part])
+    path.write_bytes(content[: int(part * len(content)) if isinstance(part, float) else part])
     with refused('parameter file'):
         get_model(NAME, pretrained=str(path))
 

@@ -1,4 +1,5 @@
 """The page on the zoo: read by a parser, and used in a headless Chromium where there is one."""
+
 import csv
 import itertools
 import json
@@ -16,8 +17,8 @@ from programs import TOP
 
 from model_zoo import checkpoints, list_models, model_info
 from model_zoo.__main__ import main
-from model_zoo.published import HOSTS, TABLES
-from model_zoo.report import charts, facts, page, sections
+from model_zoo.pictures.page import charts, facts, page, sections
+from model_zoo.reported_results import HOSTS, TABLES
 
 VOID = {'meta', 'link', 'input', 'img', 'br', 'circle', 'rect', 'line', 'path'}
 
@@ -51,8 +52,11 @@ class Reader(HTMLParser):
             element['text'] += data
 
     def all(self, tag, **wanted):
-        return [each for each in self.elements
-                if each['tag'] == tag and all(each.get(key) == value for key, value in wanted.items())]
+        return [
+            each
+            for each in self.elements
+            if each['tag'] == tag and all(each.get(key) == value for key, value in wanted.items())
+        ]
 
 
 @pytest.fixture(scope='module')
@@ -75,8 +79,9 @@ def read(text):
 def test_page_is_one_file_of_sound_html(built, read):
     assert os.listdir(built.parent) == ['index.html'] and built.stat().st_size < 1_000_000
     assert not read.wrong and not read.open
-    assert [number for number in Counter(each['id'] for each in read.elements if 'id' in each).values()
-            if number > 1] == []
+    assert [
+        number for number in Counter(each['id'] for each in read.elements if 'id' in each).values() if number > 1
+    ] == []
     assert read.all('html', lang='en') and len(read.all('h1')) == 1
     assert all(each.get('alt') for each in read.all('img'))
     assert '{{' not in read.all('body')[0]['text'].split("'use strict'")[0]
@@ -115,18 +120,20 @@ def test_every_network_has_its_row_section_and_data(read):
             assert f'{card.published.top1_error:.2f} %' in said and '(' in said
 
 
-@pytest.mark.parametrize('name', ['iaff_resnet50', 'se_resnet50', 'fashion_mnist_aff_resnet8', 'cifar_aff_resnet14',
-                                  'fpn_aff_resnet8'])
+@pytest.mark.parametrize(
+    'name', ['iaff_resnet50', 'se_resnet50', 'fashion_mnist_aff_resnet8', 'cifar_aff_resnet14', 'fpn_aff_resnet8']
+)
 def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
     import train_cifar
     import train_imagenet
     import train_stopsign
 
-    model, = (each for each in facts.models() if each['name'] == name)
+    (model,) = (each for each in facts.models() if each['name'] == name)
     line = model['code'].get('Fine-tune') or model['code']['Train']
     _, script, *flags = line.split()
-    program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet,
-               'train_stopsign.py': train_stopsign}[script]
+    program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet, 'train_stopsign.py': train_stopsign}[
+        script
+    ]
     assert program.parse_args(flags).model == name
 
 
@@ -134,14 +141,16 @@ def test_results_say_whose_they_are():
     models = {each['name']: each for each in facts.models()}
     assert [(each['error'], each['own']) for each in models['fashion_mnist_aff_resnet8']['results']] == [(7.76, True)]
     assert [(each['error'], each['dataset'], each['own']) for each in models['cifar_aff_resnet32']['results']] == [
-        (16.43, 'CIFAR-100, fine labels', False), (9.22, 'CIFAR-100, coarse labels', False)]
+        (16.43, 'CIFAR-100, fine labels', False),
+        (9.22, 'CIFAR-100, coarse labels', False),
+    ]
     assert [each['error'] for each in models['iaff_resnet50']['results']] == [20.2, 20.2159, None]
     assert models['add_resnet50']['results'] == []
     own = {name: [each for each in model['results'] if each['own']] for name, model in models.items()}
-    ablation, = own['cifar_aff_resnet8']
+    (ablation,) = own['cifar_aff_resnet8']
     assert (ablation['error'], ablation['options']) == (38.37, 'width=1, reduction=2')
     assert '1,500 training images' in ablation['dataset'] and '3 seeds after 4 epochs' in ablation['source']
-    segmentation, = own['fpn_aff_resnet8']
+    (segmentation,) = own['fpn_aff_resnet8']
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
         wanted = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
     assert segmentation['percent'] == pytest.approx(100 * wanted['fpn_aff_resnet8'])
@@ -149,7 +158,7 @@ def test_results_say_whose_they_are():
 
 
 def test_the_papers_tables_stand_whole_with_their_blocks(read):
-    section, = read.all('section', id='ablation')
+    (section,) = read.all('section', id='ablation')
     for table in TABLES:
         for _, columns in table.rows.values():
             for host, values in columns.items():
@@ -173,16 +182,20 @@ def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_pat
     monkeypatch.setattr(facts, 'CHECKOUT', tmp_path)
     monkeypatch.setattr(sections, 'gallery', str)
     told = Reader(page())
-    section, = told.all('section', id='ablation')
+    (section,) = told.all('section', id='ablation')
     assert 'build this page in a checkout' in section['text']
     assert 'pointing game' not in told.all('section', id='gradcam')[0]['text'].lower()
 
 
 def test_ablation_has_the_means_of_the_runs(read):
     cell = facts.ablation()['cells']['resnet', 'aff', 1]
-    assert (round(cell['mean'], 2), round(cell['spread'], 2), cell['runs'], cell['parameters']) == (61.63, 2.09, 3,
-                                                                                                   89610)
-    section, = read.all('section', id='ablation')
+    assert (round(cell['mean'], 2), round(cell['spread'], 2), cell['runs'], cell['parameters']) == (
+        61.63,
+        2.09,
+        3,
+        89610,
+    )
+    (section,) = read.all('section', id='ablation')
     assert '61.63 ± 2.09' in section['text'] and '76.3' in section['text']
 
 
@@ -206,9 +219,17 @@ def test_files_without_rows_count_as_missing(checkout, text):
     assert 'build this page in a checkout' in sections.ablation_section(facts.ablation())
 
 
-@pytest.mark.parametrize('text', [
-    'host,b\nresnet,1\n', f'{HEAD}\na,1,1,1,resnet,aff,one,2,0,1,0.5\n', f'{HEAD}\na,1\n',
-    f'{HEAD}\na,1,1,1,nowhere,aff,1,2,0,1,0.5\n', b'\xff\xfe\0', f'{HEAD}\n"a\0"'.encode()])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'host,b\nresnet,1\n',
+        f'{HEAD}\na,1,1,1,resnet,aff,one,2,0,1,0.5\n',
+        f'{HEAD}\na,1\n',
+        f'{HEAD}\na,1,1,1,nowhere,aff,1,2,0,1,0.5\n',
+        b'\xff\xfe\0',
+        f'{HEAD}\n"a\0"'.encode(),
+    ],
+)
 def test_a_malformed_file_of_runs_is_named_in_a_sentence(checkout, text, capsys):
     path = checkout / 'docs' / 'ablation.csv'
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -240,7 +261,7 @@ def test_a_gallery_image_that_cannot_be_read_is_named_and_not_the_output(monkeyp
 
 
 def test_a_part_of_the_page_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr('model_zoo.report.HERE', tmp_path)
+    monkeypatch.setattr('model_zoo.pictures.page.HERE', tmp_path)
     monkeypatch.setattr(sections, 'gallery', str)
     assert main(['report', '-o', str(tmp_path / 'site')]) == 2
     said = capsys.readouterr().err
@@ -271,8 +292,16 @@ def test_scatter_labels_overlap_neither_each_other_nor_points(places):
     drawn = Reader(charts.scatter(points, 'x', 'y', 'title'))
     marks = [each for each in drawn.all('circle') if 'class' not in each]
     assert len(marks) == len(places) and [each['data-tip'] for each in drawn.all('a')] == [each[4] for each in points]
-    labels = [(float(each['x']), float(each['y']) - 11, float(each['x']) + charts.LETTER * len(each['text']),
-               float(each['y'])) for each in drawn.all('text') if each.get('class') == 'name']
+    labels = [
+        (
+            float(each['x']),
+            float(each['y']) - 11,
+            float(each['x']) + charts.LETTER * len(each['text']),
+            float(each['y']),
+        )
+        for each in drawn.all('text')
+        if each.get('class') == 'name'
+    ]
     for a, b in itertools.combinations(labels, 2):
         assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
     for left, top, right, bottom in labels:
@@ -290,8 +319,9 @@ def chromium():
         pytest.skip('there is no Chromium')
     with sync_api.sync_playwright() as driver:
         # With the scroll bars that people have.
-        browser = driver.chromium.launch(executable_path=BROWSER, args=['--no-sandbox'],
-                                         ignore_default_args=['--hide-scrollbars'])
+        browser = driver.chromium.launch(
+            executable_path=BROWSER, args=['--no-sandbox'], ignore_default_args=['--hide-scrollbars']
+        )
         yield browser
         browser.close()
 
@@ -394,30 +424,33 @@ def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, sch
     tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
     assert tab.evaluate('document.documentElement.scrollWidth') <= width
     if width >= 1280:
-        assert tab.evaluate("""() => Array.from(document.querySelectorAll('.scroll'))
-            .filter(each => each.scrollWidth > each.clientWidth).map(each => each.getAttribute('aria-label'))""") == []
-    clipped = tab.evaluate('''() => Array.from(document.querySelectorAll('p, h1, h2, h3, h4, td, th, dd, dt, li,'
+        assert (
+            tab.evaluate("""() => Array.from(document.querySelectorAll('.scroll'))
+            .filter(each => each.scrollWidth > each.clientWidth).map(each => each.getAttribute('aria-label'))""")
+            == []
+        )
+    clipped = tab.evaluate("""() => Array.from(document.querySelectorAll('p, h1, h2, h3, h4, td, th, dd, dt, li,'
         + ' summary, figcaption, button')).filter(each => each.offsetParent && each.scrollWidth > each.clientWidth + 1
-        && !each.closest('.skip')).map(each => each.outerHTML.slice(0, 120))''')
+        && !each.closest('.skip')).map(each => each.outerHTML.slice(0, 120))""")
     assert clipped == []
-    outside = tab.evaluate('''() => Array.from(document.querySelectorAll('svg text')).filter(each => {
+    outside = tab.evaluate("""() => Array.from(document.querySelectorAll('svg text')).filter(each => {
         const box = each.getBoundingClientRect(), frame = each.ownerSVGElement.getBoundingClientRect();
         return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
-        }).map(each => each.textContent)''')
+        }).map(each => each.textContent)""")
     assert outside == []
-    overlaps = tab.evaluate('''() => Array.from(document.querySelectorAll('svg')).flatMap(chart => {
+    overlaps = tab.evaluate("""() => Array.from(document.querySelectorAll('svg')).flatMap(chart => {
         const boxes = Array.from(chart.querySelectorAll('text')).map(each => [each.textContent,
             each.getBoundingClientRect()]);
         return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) => a.left < b.right - 1
             && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2)
-            .map(([other]) => one + ' | ' + other)); })''')
+            .map(([other]) => one + ' | ' + other)); })""")
     assert overlaps == []
-    contrasts = tab.evaluate('''() => {
+    contrasts = tab.evaluate("""() => {
         const light = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(value => { value /= 255;
             return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; });
             return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
         const back = light(getComputedStyle(document.body).backgroundColor);
         return ['body', 'a[href]', 'small', 'figcaption', '#count', '.strip figcaption'].map(each => {
             const text = light(getComputedStyle(document.querySelector(each)).color);
-            return (Math.max(text, back) + 0.05) / (Math.min(text, back) + 0.05); }); }''')
+            return (Math.max(text, back) + 0.05) / (Math.min(text, back) + 0.05); }); }""")
     assert min(contrasts) >= 4.5

@@ -1,4 +1,5 @@
 """Checkpoints and runs that are stopped: nothing is lost, and a resumed run ends as one that was never stopped."""
+
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import train_cifar
 from gluon_aff.train import Progress, checkpoints, read_checkpoint
 from gluon_aff.train.checkpoint import restore_optimizer, restore_parameters, write_checkpoint
 from model_zoo import get_model
-from model_zoo.trained import open_trained
+from model_zoo.loading import open_trained
 
 KILLS = int(os.environ.get('GLUON_AFF_KILLS', '5'))
 RUN = [SHORT_RUN, '--epochs', 6]
@@ -99,7 +100,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, whole):
     program = start(*RUN, tmp_path, '--slow', 0.1)
     until = time.monotonic() + 90
     while program.poll() is None and not (tmp_path / 'model.json').exists() and time.monotonic() < until:
-        time.sleep(0.01)        # the first epoch ends
+        time.sleep(0.01)  # the first epoch ends
     time.sleep(0.25)
     program.send_signal(number)
     status, _, err = finish(program)
@@ -142,8 +143,9 @@ def test_a_checkpoint_restores_parameters_and_optimizer_to_the_last_bit(tmp_path
     step(net, trainer)
     step(other, fresh)
     for name, parameter in net._collect_params_with_prefix().items():
-        np.testing.assert_array_equal(other._collect_params_with_prefix()[name].data().asnumpy(),
-                                      parameter.data().asnumpy(), err_msg=name)
+        np.testing.assert_array_equal(
+            other._collect_params_with_prefix()[name].data().asnumpy(), parameter.data().asnumpy(), err_msg=name
+        )
 
 
 @pytest.fixture(scope='module')
@@ -160,7 +162,7 @@ def checkpoint(tmp_path_factory):
 def test_a_damaged_checkpoint_is_refused_in_one_sentence(data, checkpoint, tmp_path):
     content = bytearray(checkpoint.read_bytes())
     if data.draw(st.booleans()):
-        content = content[:data.draw(st.integers(0, len(content) - 1))]
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
     else:
         for _ in range(data.draw(st.integers(1, 5))):
             content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
@@ -170,7 +172,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(data, checkpoint, tmp_p
         arrays, _ = read_checkpoint(str(path))
     except ValueError as error:
         assert 'not a checkpoint, or is damaged' in str(error) and '\n' not in str(error)
-    else:       # bytes that say nothing, such as a date
+    else:  # bytes that say nothing, such as a date
         for name, array in read_checkpoint(str(checkpoint))[0].items():
             np.testing.assert_array_equal(arrays[name], array)
 
@@ -179,6 +181,7 @@ def test_a_checkpoint_is_never_unpickled(tmp_path):
     class Payload:
         def __reduce__(self):
             return os.system, (f'touch {tmp_path}/executed',)
+
     np.savez(tmp_path / 'c.npz', progress=np.array([Payload()], dtype=object))
     with pytest.raises(ValueError, match='not a checkpoint'):
         read_checkpoint(str(tmp_path / 'c.npz'))
@@ -208,18 +211,29 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 
 @pytest.fixture(scope='module')
 def digits_run(tmp_path_factory):
-    flags = ['--width', '1', '--num-epochs', '2', '--batch-size', '256', '--save-dir',
-             str(tmp_path_factory.mktemp('digits') / 'run')]
+    flags = [
+        '--width',
+        '1',
+        '--num-epochs',
+        '2',
+        '--batch-size',
+        '256',
+        '--save-dir',
+        str(tmp_path_factory.mktemp('digits') / 'run'),
+    ]
     train_cifar.main(flags)
     return flags
 
 
-@pytest.mark.parametrize('change, says', [
-    (['--lr', '0.3'], '--lr was 0.1 and is 0.3'),
-    (['--width', '2'], '--width was 1 and is 2'),
-    (['--model', 'cifar_add_resnet8'], "--model was 'cifar_aff_resnet8' and is 'cifar_add_resnet8'"),
-    (['--seed', '4', '--mixup'], '--mixup was False and is True; --seed was 0 and is 4'),
-])
+@pytest.mark.parametrize(
+    'change, says',
+    [
+        (['--lr', '0.3'], '--lr was 0.1 and is 0.3'),
+        (['--width', '2'], '--width was 1 and is 2'),
+        (['--model', 'cifar_add_resnet8'], "--model was 'cifar_aff_resnet8' and is 'cifar_add_resnet8'"),
+        (['--seed', '4', '--mixup'], '--mixup was False and is True; --seed was 0 and is 4'),
+    ],
+)
 def test_resuming_with_other_arguments_is_refused_with_the_difference(digits_run, change, says):
     with pytest.raises(ValueError, match=f'other arguments \\({says}\\)') as caught:
         train_cifar.main([*digits_run, '--resume', *change])

@@ -1,4 +1,5 @@
 """Where else than in residual blocks features are fused: Inception modules, feature pyramids, U-Nets."""
+
 import warnings
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from reference import error, filled, in_every_form, parameters, refused, tensor,
 
 from gluon_aff import AFF, complexity
 from model_zoo import FeaturePyramid, get_model, list_models
-from model_zoo.cifar_resnet import CifarResNet
-from model_zoo.fpn import FPN
-from model_zoo.inception import Inception, InceptionResNet
-from model_zoo.resnet import ResNet
-from model_zoo.unet import UNet
+from model_zoo.hosts.cifar_resnet import CifarResNet
+from model_zoo.hosts.fpn import FPN
+from model_zoo.hosts.inception import Inception, InceptionResNet
+from model_zoo.hosts.resnet import ResNet
+from model_zoo.hosts.unet import UNet
 
 segmentation = pytest.mark.parametrize('kind', [FPN, UNet])
 pyramid_fusions = pytest.mark.parametrize('fusion', ['add', 'concat', 'aff', 'iaff'])
@@ -37,6 +38,7 @@ def test_network_of_photographs_is_one_function_in_every_form(name, tmp_path):
 
 # Inception modules
 
+
 def test_a_dilated_convolution_is_a_5x5_one_with_gaps():
     dilated, true = (filled(Inception(8, 6, AFF, true_5x5=option)) for option in (False, True))
     weight = np.zeros((8, 6, 5, 5), 'float32')
@@ -55,8 +57,10 @@ def test_the_3x3_branch_is_x_and_the_5x5_branch_y():
 
 @pytest.mark.parametrize('true_5x5', [False, True])
 def test_inception_resnet_has_one_module_for_the_second_convolution_of_each_block(true_5x5):
-    net, plain = (kind((2, 1, 1), width=1, fusion='add', **options) for kind, options in
-                  ((InceptionResNet, {'true_5x5': true_5x5}), (CifarResNet, {})))
+    net, plain = (
+        kind((2, 1, 1), width=1, fusion='add', **options)
+        for kind, options in ((InceptionResNet, {'true_5x5': true_5x5}), (CifarResNet, {}))
+    )
     more = (25 if true_5x5 else 9) * sum(c * c for c in (16, 16, 32, 64))
     assert trainable(net) == trainable(plain) + more
 
@@ -73,6 +77,7 @@ def test_the_shortcut_of_an_inception_block_is_added(fusion):
 
 
 # Segmentation
+
 
 @segmentation
 def test_a_trained_classifiers_file_starts_the_features(kind, tmp_path):
@@ -124,6 +129,7 @@ def test_a_change_in_a_corner_reaches_the_output_there_first(kind):
 
 
 # Feature pyramids over other networks
+
 
 @pytest.fixture(scope='module')
 def backbone():
@@ -179,10 +185,10 @@ def test_pyramid_trains_every_parameter_and_leaves_the_network_usable(backbone):
     assert error(net(x), expected) == 0
     trainer = mx.gluon.Trainer(pyramid.collect_params(), 'sgd', {'learning_rate': 1e-6})
     with mx.autograd.record():
-        loss = sum((level ** 2).mean() for level in pyramid(x))
+        loss = sum((level**2).mean() for level in pyramid(x))
     loss.backward()
     with warnings.catch_warnings():
-        warnings.simplefilter('error')      # Trainer warns of a parameter without a gradient
+        warnings.simplefilter('error')  # Trainer warns of a parameter without a gradient
         trainer.step(1)
 
 
@@ -193,10 +199,19 @@ def test_pyramid_stands_on_any_imagenet_network(name):
     assert found.parameters > backbone.parameters - 2048 * 1000 and found.multiply_adds > backbone.multiply_adds
 
 
-@pytest.mark.parametrize('options, message', [
-    ({'stages': (1,)}, 'two or more rising numbers'), ({'stages': (2, 1)}, 'rising'), ({'stages': (1, 1)}, 'rising'),
-    ({'stages': (3, 5)}, 'stages of ResNet, 0 to 4, got'), ({'stages': 'ab'}, 'rising'), ({'channels': 0}, 'channels'),
-    ({'fusion': 'afff'}, 'did you mean aff'), ({'reduction': 3}, 'reduction 3')])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'stages': (1,)}, 'two or more rising numbers'),
+        ({'stages': (2, 1)}, 'rising'),
+        ({'stages': (1, 1)}, 'rising'),
+        ({'stages': (3, 5)}, 'stages of ResNet, 0 to 4, got'),
+        ({'stages': 'ab'}, 'rising'),
+        ({'channels': 0}, 'channels'),
+        ({'fusion': 'afff'}, 'did you mean aff'),
+        ({'reduction': 3}, 'reduction 3'),
+    ],
+)
 def test_pyramid_options_out_of_their_range_are_refused(backbone, options, message):
     with refused(message):
         FeaturePyramid(backbone, **options)
@@ -206,7 +221,11 @@ def test_pyramid_refuses_other_blocks_and_what_is_no_image(backbone):
     with refused('backbone must be a network of the zoo'):
         FeaturePyramid(nn.HybridSequential())
     pyramid = pyramid_of(backbone)
-    for x in (tensor((3, 64, 64)), tensor((1, 1, 64, 64)), tensor((1, 3, 16, 64)),
-              tensor((1, 3, 64, 64)).astype('int32')):
+    for x in (
+        tensor((3, 64, 64)),
+        tensor((1, 1, 64, 64)),
+        tensor((1, 3, 16, 64)),
+        tensor((1, 3, 64, 64)).astype('int32'),
+    ):
         with refused('FeaturePyramid takes images'):
             pyramid(x)

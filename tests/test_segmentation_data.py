@@ -1,4 +1,5 @@
 """COCO masks and batches of them: what is read is what was drawn, and what cannot be trusted is left out by name."""
+
 import copy
 import importlib.util
 import json
@@ -20,7 +21,7 @@ from reference import refused
 
 from gluon_aff.data import coco
 from gluon_aff.data.coco import CocoSegmentation
-from gluon_aff.data.segmentation import IGNORED, SegmentationBatches, overlay_names, random_view
+from gluon_aff.data.masks import IGNORED, SegmentationBatches, overlay_names, random_view
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 WIDTH, HEIGHT = 24, 16
@@ -44,16 +45,26 @@ def box(left, top, right, bottom):
 
 
 def annotation(number, image, segmentation, category=13, **more):
-    return {'id': number, 'image_id': image, 'category_id': category, 'iscrowd': 0, 'segmentation': segmentation,
-            **more}
+    return {
+        'id': number,
+        'image_id': image,
+        'category_id': category,
+        'iscrowd': 0,
+        'segmentation': segmentation,
+        **more,
+    }
 
 
 CONTENT = {
     'categories': [{'id': 1, 'name': 'person'}, {'id': 13, 'name': 'stop sign'}, {'id': 9, 'name': 'boat'}],
     'images': [{'id': number, 'file_name': f'{number}.png', 'width': WIDTH, 'height': HEIGHT} for number in (3, 4, 5)],
-    'annotations': [annotation(31, 3, [box(2, 3, 7, 9)], bbox=[2, 3, 5, 6]),
-                    annotation(32, 3, [box(0, 0, 24, 16)], category=1),
-                    annotation(41, 4, [box(10, 5, 12, 6)]), annotation(51, 5, [box(0, 0, 5, 5)], category=1)]}
+    'annotations': [
+        annotation(31, 3, [box(2, 3, 7, 9)], bbox=[2, 3, 5, 6]),
+        annotation(32, 3, [box(0, 0, 24, 16)], category=1),
+        annotation(41, 4, [box(10, 5, 12, 6)]),
+        annotation(51, 5, [box(0, 0, 5, 5)], category=1),
+    ],
+}
 
 
 @pytest.fixture
@@ -85,6 +96,7 @@ def mask_of(*boxes):
 
 # Masks
 
+
 def test_images_of_the_category_are_read_with_their_masks(folder):
     data = read(folder)
     assert data.labels == ('background', 'stop sign') and data.ids == [3, 4] and len(data) == 2 and data.report == []
@@ -105,8 +117,14 @@ def test_run_lengths_compressed_or_not_give_the_mask_that_they_encode(tmp_path_f
     folder = tmp_path_factory.mktemp('rle')
     Image.new('RGB', (width, height)).save(folder / '1.png')
     for encoded in (runs(mask), compressed(mask)):
-        found = read(folder, {'categories': CONTENT['categories'], 'annotations': [annotation(1, 1, encoded)],
-                              'images': [{'id': 1, 'file_name': '1.png', 'width': width, 'height': height}]})
+        found = read(
+            folder,
+            {
+                'categories': CONTENT['categories'],
+                'annotations': [annotation(1, 1, encoded)],
+                'images': [{'id': 1, 'file_name': '1.png', 'width': width, 'height': height}],
+            },
+        )
         np.testing.assert_array_equal(found[0][1], mask)
 
 
@@ -114,15 +132,30 @@ def test_long_runs_are_decompressed(folder):
     mask = np.zeros((700, 900), bool)
     mask[100:650, 3:890] = True
     Image.new('RGB', (900, 700)).save(folder / '3.png')
-    data = read(folder, changed(lambda c: (c['images'][0].update(width=900, height=700),
-                                           c['annotations'][0].update(segmentation=compressed(mask), bbox=None))))
+    data = read(
+        folder,
+        changed(
+            lambda c: (
+                c['images'][0].update(width=900, height=700),
+                c['annotations'][0].update(segmentation=compressed(mask), bbox=None),
+            )
+        ),
+    )
     np.testing.assert_array_equal(data[0][1], mask)
 
 
 def test_parts_of_an_object_and_several_objects_are_one_mask(folder):
-    data = read(folder, changed(lambda c: c['annotations'].extend([
-        annotation(33, 3, [box(10, 0, 12, 4), box(20, 10, 24, 16)]),
-        annotation(34, 3, runs(mask_of((0, 15, 3, 16))))])))
+    data = read(
+        folder,
+        changed(
+            lambda c: c['annotations'].extend(
+                [
+                    annotation(33, 3, [box(10, 0, 12, 4), box(20, 10, 24, 16)]),
+                    annotation(34, 3, runs(mask_of((0, 15, 3, 16)))),
+                ]
+            )
+        ),
+    )
     np.testing.assert_array_equal(data[0][1], mask_of((2, 3, 7, 9), (10, 0, 12, 4), (20, 10, 24, 16), (0, 15, 3, 16)))
 
 
@@ -136,6 +169,7 @@ def test_crowds_are_ignored_where_no_object_is(folder):
 
 
 # What cannot be trusted
+
 
 def first(**fields):
     return lambda content: content['annotations'][0].update(fields)
@@ -157,14 +191,16 @@ DISTRUSTED = {
     'words': (polygon(1, 1, 5, 5, 3, 'a'), 'annotation 31 has a polygon that is not three points'),
     'not a number': (polygon(1, 1, 5, 5, 3, float('nan')), 'annotation 31 has a polygon that is not three points'),
     'endless': (polygon(1, 1, 5, 5, 3, float('inf')), 'annotation 31 has a polygon that is not three points'),
-    'huge': (polygon(1, 1, 5, 5, 3, 10 ** 400), 'annotation 31 has a polygon that is not three points'),
+    'huge': (polygon(1, 1, 5, 5, 3, 10**400), 'annotation 31 has a polygon that is not three points'),
     'a flat list': (first(segmentation=GOOD), 'annotation 31 has a polygon that is not three points'),
     'right of it': (polygon(2, 3, 26, 3, 2, 9), r'annotation 31 has a polygon from \(2, 3\) to \(26, 9\), outside'),
     'left of it': (polygon(-3, 3, 7, 3, 2, 9), 'outside the image of 24 x 16'),
     'below it': (polygon(2, 3, 7, 3, 2, 18), 'outside the image of 24 x 16'),
     'a line': (polygon(2, 3, 7, 3, 2, 3), 'annotation 31 has a polygon whose points lie on one line'),
-    'a line beside a good one': (first(segmentation=[GOOD, [2, 3, 12, 13, 7, 8, 4, 5]]),
-                                 'annotation 31 has a polygon whose points lie on one line'),
+    'a line beside a good one': (
+        first(segmentation=[GOOD, [2, 3, 12, 13, 7, 8, 4, 5]]),
+        'annotation 31 has a polygon whose points lie on one line',
+    ),
     'a point': (first(segmentation=[[5, 5] * 4, GOOD]), 'annotation 31 has a polygon whose points lie on one line'),
     'less than a pixel': (polygon(2.1, 3.1, 2.3, 3.1, 2.3, 3.3), 'annotation 31 covers no pixel'),
     'endless outline': (polygon(*[0, 0, 24, 0, 24, 16] * 100), 'longer than the edges of all pixels'),
@@ -177,16 +213,20 @@ DISTRUSTED = {
     'a box out of it': (first(bbox=[2, 3, 24, 6]), r'has a box, \[2, 3, 24, 6\], outside the image of 24 x 16'),
     'a box left of it': (first(bbox=[-4, 3, 11, 6]), 'has a box, .*, outside the image'),
     'a box elsewhere': (first(bbox=[7, 3, 5, 6]), r'has a box, \[7, 3, 5, 6\], outside of its segmentation'),
-    'no such category': (lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category=99)),
-                         'annotation 33 is of category 99, which the file does not list'),
-    'a category by name': (lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category='stop sign')),
-                           'annotation 33 is of category stop sign, which the file does not list'),
+    'no such category': (
+        lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category=99)),
+        'annotation 33 is of category 99, which the file does not list',
+    ),
+    'a category by name': (
+        lambda c: c['annotations'].append(annotation(33, 3, [GOOD], category='stop sign')),
+        'annotation 33 is of category stop sign, which the file does not list',
+    ),
     'another crowd': (first(iscrowd=2), 'annotation 31 has an iscrowd that is neither 0 nor 1, 2'),
     'a crowd in words': (first(iscrowd='false'), "annotation 31 has an iscrowd that is neither 0 nor 1, 'false'"),
     'a list of crowds': (first(iscrowd=[0]), 'annotation 31 has an iscrowd that is neither 0 nor 1'),
     'another size': (counts([10, 4, 370], (WIDTH, HEIGHT)), 'annotation 31 has damaged run lengths'),
     'too short': (counts([10, 4, 300]), 'annotation 31 has damaged run lengths'),
-    'too long': (counts([10, 4, 10 ** 12]), 'annotation 31 has damaged run lengths'),
+    'too long': (counts([10, 4, 10**12]), 'annotation 31 has damaged run lengths'),
     'a negative count': (counts([10, -4, 378]), 'annotation 31 has damaged run lengths'),
     'a fraction': (counts([10.5, 4, 369.5]), 'annotation 31 has damaged run lengths'),
     'cut off': (counts(compressed(mask_of((2, 3, 7, 9)))['counts'][:-1]), 'annotation 31 has damaged run lengths'),
@@ -212,8 +252,10 @@ DISTRUSTED = {
     'an endless size': (lambda c: c['images'][0].update(width=float('inf')), 'it is 24 x 16, not inf x 16'),
     'an id twice': (lambda c: c['images'].append({**c['images'][0], 'file_name': '5.png'}), 'two images of this id'),
     'an edit': (lambda c: c['annotations'].append(annotation(31, 3, [box(0, 0, 3, 3)])), 'two annotations of id 31'),
-    'of another category': (lambda c: c['annotations'].append(annotation(31, 3, [GOOD], category=9)),
-                            'two annotations of id 31'),
+    'of another category': (
+        lambda c: c['annotations'].append(annotation(31, 3, [GOOD], category=9)),
+        'two annotations of id 31',
+    ),
 }
 
 
@@ -233,10 +275,23 @@ def test_an_annotation_of_an_image_that_is_not_listed_is_reported(folder):
 
 
 def test_every_annotation_of_a_category_or_an_image_that_is_not_listed_is_reported(folder):
-    data = read(folder, changed(lambda c: c['annotations'].extend([
-        annotation(61, 5, [GOOD], category=99), annotation(98, 77, [GOOD]), annotation(99, 77, [GOOD], category='x')])))
+    data = read(
+        folder,
+        changed(
+            lambda c: c['annotations'].extend(
+                [
+                    annotation(61, 5, [GOOD], category=99),
+                    annotation(98, 77, [GOOD]),
+                    annotation(99, 77, [GOOD], category='x'),
+                ]
+            )
+        ),
+    )
     assert data.ids == [3, 4] and [line.split(' is')[0] for line in data.report] == [
-        'Annotation 98', 'Annotation 99', f'Image 5 ({folder / "5.png"})']
+        'Annotation 98',
+        'Annotation 99',
+        f'Image 5 ({folder / "5.png"})',
+    ]
 
 
 WRITTEN = {'fractions': float, 'texts': str}
@@ -251,11 +306,17 @@ def test_whole_numbers_may_be_written_as_floats_or_strings(folder, form):
         content['annotations'].append(crowd)
         for entries in content.values():
             for entry in entries:
-                entry.update({key: write(entry[key]) for key in ('id', 'width', 'height', 'iscrowd', 'category_id',
-                                                                 'image_id') if key in entry})
+                entry.update(
+                    {
+                        key: write(entry[key])
+                        for key in ('id', 'width', 'height', 'iscrowd', 'category_id', 'image_id')
+                        if key in entry
+                    }
+                )
         crowd['segmentation'] = {key: list(map(write, values)) for key, values in crowd['segmentation'].items()}
         content['images'].reverse()
         content['images'][0].update(id=5)
+
     data = read(folder, changed(change))
     assert data.report == [] and data.ids == [4, 3] and set(map(type, data.ids)) == {int}
     np.testing.assert_array_equal(data[1][1], mask_of((2, 3, 7, 9)))
@@ -274,14 +335,22 @@ def test_strings_other_than_whole_numbers_are_ids_as_they_are(folder):
         content['images'][1].update(id='image-4')
         content['annotations'][0].update(image_id='003')
         content['annotations'][2].update(image_id='image-4')
+
     data = read(folder, changed(change))
     assert data.ids == ['003', 'image-4'] and 'image 3, which the file does not list' not in ' '.join(data.report)
 
 
 @pytest.mark.parametrize('value', [True, False])
 def test_iscrowd_may_be_true_or_false_and_is_false_where_it_is_missing(folder, value):
-    data = read(folder, changed(lambda c: (c['annotations'][0].pop('iscrowd'), c['annotations'].append(
-        annotation(33, 3, [box(10, 0, 12, 4)], iscrowd=value)))))
+    data = read(
+        folder,
+        changed(
+            lambda c: (
+                c['annotations'][0].pop('iscrowd'),
+                c['annotations'].append(annotation(33, 3, [box(10, 0, 12, 4)], iscrowd=value)),
+            )
+        ),
+    )
     assert (data[0][1] == 1).sum() == (30 if value else 38) and (data[0][1] == IGNORED).sum() == (8 if value else 0)
 
 
@@ -290,11 +359,16 @@ def test_a_file_with_a_byte_order_mark_is_read(folder):
     assert CocoSegmentation(str(folder / 'instances.json'), str(folder)).ids == [3, 4]
 
 
-@pytest.mark.parametrize('change', [
-    first(segmentation={'counts': 'o' * 10 ** 6, 'size': [HEIGHT, WIDTH]}),
-    first(segmentation={'counts': '0' * 10 ** 6, 'size': [HEIGHT, WIDTH]}),
-    first(segmentation={'counts': ('O' * 12 + '?') * 10 ** 5, 'size': [HEIGHT, WIDTH]}),
-    polygon(*[0, 0, 24, 16, 0, 16] * 10 ** 5)], ids=['one number', 'zeros', 'large numbers', 'points'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        first(segmentation={'counts': 'o' * 10**6, 'size': [HEIGHT, WIDTH]}),
+        first(segmentation={'counts': '0' * 10**6, 'size': [HEIGHT, WIDTH]}),
+        first(segmentation={'counts': ('O' * 12 + '?') * 10**5, 'size': [HEIGHT, WIDTH]}),
+        polygon(*[0, 0, 24, 16, 0, 16] * 10**5),
+    ],
+    ids=['one number', 'zeros', 'large numbers', 'points'],
+)
 def test_a_large_wrong_segmentation_is_refused_quickly(folder, change):
     start = time.perf_counter()
     data = read(folder, changed(change))
@@ -307,17 +381,26 @@ def test_many_objects_of_one_image_are_read_in_time_that_grows_with_their_number
     dots = np.zeros((1000, 1000), bool)
     dots[::2] = True
     start = time.perf_counter()
-    data = read(folder, changed(lambda c: (
-        c['images'][0].update(width=1000, height=1000), c['annotations'][0].update(segmentation=compressed(dots)),
-        c['annotations'].extend(annotation(n, 3, [box(2, 3, 7, 9)]) for n in range(100, 2100)))))
+    data = read(
+        folder,
+        changed(
+            lambda c: (
+                c['images'][0].update(width=1000, height=1000),
+                c['annotations'][0].update(segmentation=compressed(dots)),
+                c['annotations'].extend(annotation(n, 3, [box(2, 3, 7, 9)]) for n in range(100, 2100)),
+            )
+        ),
+    )
     assert time.perf_counter() - start < 10
     assert data[0][1].sum() == 500_000 + 15
+
 
 def test_what_is_wrong_with_other_categories_or_is_there_twice_alike_does_not_matter(folder):
     def change(content):
         content['annotations'][1].update(segmentation=[[1, 2]])
         content['annotations'].append(content['annotations'][0])
         content['images'].append(content['images'][0])
+
     data = read(folder, changed(change))
     assert data.ids == [3, 4] and data.report == []
 
@@ -331,7 +414,8 @@ def test_polygons_may_stick_out_by_a_pixel_as_cocos_do(folder):
 @pytest.mark.parametrize('suffix', ['png', 'jpg'])
 def test_a_damaged_image_is_left_out(folder, suffix, part):
     Image.fromarray(np.random.RandomState(0).randint(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
-        folder / f'a.{suffix}', quality=95)
+        folder / f'a.{suffix}', quality=95
+    )
     whole = (folder / f'a.{suffix}').read_bytes()
     assert len(whole) > 1000
     (folder / f'a.{suffix}').write_bytes(whole[:part])
@@ -351,20 +435,30 @@ def test_an_image_that_its_exif_data_turn_is_left_out(folder, value):
         assert data.ids == [3, 4] and data.report == []
 
 
-@pytest.mark.parametrize('name, options', [
-    ('x.png', {'exif': b'Exif\0\0garbage'}), ('x.webp', {'exif': b'garbage'}), ('x.jpg', {'exif': b'Exif\0\0MM\0*'}),
-    ('x.jpg', {'exif': b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\1\0\1\0\0\0\6\0\0\0'}),
-    ('x.tif', {'tiffinfo': {700: b'\xff'}})])
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('x.png', {'exif': b'Exif\0\0garbage'}),
+        ('x.webp', {'exif': b'garbage'}),
+        ('x.jpg', {'exif': b'Exif\0\0MM\0*'}),
+        ('x.jpg', {'exif': b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\1\0\1\0\0\0\6\0\0\0'}),
+        ('x.tif', {'tiffinfo': {700: b'\xff'}}),
+    ],
+)
 def test_damaged_metadata_and_an_orientation_that_is_none_leave_the_image(folder, name, options):
     Image.open(folder / '3.png').save(folder / name, **options)
     data = read(folder, changed(lambda c: c['images'][0].update(file_name=name)))
     assert data.ids == [3, 4] and data.report == [] and data[0][0].shape == (HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize('image, options, says', [
-    (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {274: 6}}, 'EXIF or XMP data turn it'),
-    (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {700: b'tiff:Orientation="6"'}}, 'EXIF or XMP data turn it'),
-    (Image.new('F', (WIDTH, HEIGHT)), {}, 'floating-point numbers')])
+@pytest.mark.parametrize(
+    'image, options, says',
+    [
+        (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {274: 6}}, 'EXIF or XMP data turn it'),
+        (Image.new('RGB', (WIDTH, HEIGHT)), {'tiffinfo': {700: b'tiff:Orientation="6"'}}, 'EXIF or XMP data turn it'),
+        (Image.new('F', (WIDTH, HEIGHT)), {}, 'floating-point numbers'),
+    ],
+)
 def test_what_cannot_be_read_later_is_left_out_at_once(folder, image, options, says):
     image.save(folder / 'x.tif', **options)
     data = read(folder, changed(lambda c: c['images'][0].update(file_name='x.tif')))
@@ -389,34 +483,45 @@ def test_random_run_lengths_never_give_a_mask_of_another_size(tmp_path_factory, 
 
 # What is refused
 
+
 @settings(max_examples=50)
 @given(part=st.floats(0, 0.999))
 def test_a_file_that_was_cut_off_is_refused(tmp_path_factory, part):
     whole = json.dumps(CONTENT)
     with refused('cannot be read as JSON'):
-        read(tmp_path_factory.mktemp('cut'), whole[:int(part * len(whole))])
+        read(tmp_path_factory.mktemp('cut'), whole[: int(part * len(whole))])
 
 
 def without(part, place, key):
     return changed(lambda content: content[part][place].pop(key))
 
 
-@pytest.mark.parametrize('content, says', [
-    ('[]', 'no list of images'), ('{"images": []}', 'no list of annotations'), ('"\\u00e9"', 'no list of images'),
-    (changed(lambda c: c['images'][1].update(id=1.5)), 'entry 1 of its images has no id that is .*, but 1.5'),
-    (changed(lambda c: c['images'][1].update(id=True)), 'entry 1 of its images has no id that is .*, but True'),
-    (changed(lambda c: c['annotations'][1].update(image_id=float('nan'))), 'of its annotations has no image_id that'),
-    (changed(lambda c: c['categories'][1].update(id={})), 'entry 1 of its categories has no id that is'),
-    (without('images', 1, 'id'), 'entry 1 of its images has no id'),
-    (without('annotations', 2, 'image_id'), 'entry 2 of its annotations has no image_id'),
-    (without('annotations', 2, 'category_id'), 'entry 2 of its annotations has no category_id'),
-    (without('categories', 0, 'name'), 'entry 0 of its categories has no name'),
-    (changed(lambda c: c['annotations'].append(7)), 'entry 4 of its annotations has no id'),
-    (changed(lambda c: c['categories'].append({'id': 13, 'name': 'cow'})), 'one id to the categories stop sign'),
-    (changed(lambda c: c.update(annotations=[])), 'no image with a stop sign that can be used; no annotation'),
-    (changed(lambda c: c.update(images=c['images'][:1], annotations=[annotation(7, 3, [])])),
-     'can be used; Image 3 .* annotation 7 has no segmentation'),
-])
+@pytest.mark.parametrize(
+    'content, says',
+    [
+        ('[]', 'no list of images'),
+        ('{"images": []}', 'no list of annotations'),
+        ('"\\u00e9"', 'no list of images'),
+        (changed(lambda c: c['images'][1].update(id=1.5)), 'entry 1 of its images has no id that is .*, but 1.5'),
+        (changed(lambda c: c['images'][1].update(id=True)), 'entry 1 of its images has no id that is .*, but True'),
+        (
+            changed(lambda c: c['annotations'][1].update(image_id=float('nan'))),
+            'of its annotations has no image_id that',
+        ),
+        (changed(lambda c: c['categories'][1].update(id={})), 'entry 1 of its categories has no id that is'),
+        (without('images', 1, 'id'), 'entry 1 of its images has no id'),
+        (without('annotations', 2, 'image_id'), 'entry 2 of its annotations has no image_id'),
+        (without('annotations', 2, 'category_id'), 'entry 2 of its annotations has no category_id'),
+        (without('categories', 0, 'name'), 'entry 0 of its categories has no name'),
+        (changed(lambda c: c['annotations'].append(7)), 'entry 4 of its annotations has no id'),
+        (changed(lambda c: c['categories'].append({'id': 13, 'name': 'cow'})), 'one id to the categories stop sign'),
+        (changed(lambda c: c.update(annotations=[])), 'no image with a stop sign that can be used; no annotation'),
+        (
+            changed(lambda c: c.update(images=c['images'][:1], annotations=[annotation(7, 3, [])])),
+            'can be used; Image 3 .* annotation 7 has no segmentation',
+        ),
+    ],
+)
 def test_what_is_no_instances_file_is_refused(folder, content, says):
     with refused(says):
         read(folder, content)
@@ -430,10 +535,16 @@ def spots(value, path=()):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers(-10, 40) | st.sampled_from([10 ** 30, -2 ** 63, 2 ** 32]) |
-    st.text(max_size=5) | st.sampled_from(['3', '13', '24', '3.png', '0' * 50, '../3.png']),
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers(-10, 40)
+    | st.sampled_from([10**30, -(2**63), 2**32])
+    | st.text(max_size=5)
+    | st.sampled_from(['3', '13', '24', '3.png', '0' * 50, '../3.png']),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(['counts', 'size', 'id']), inner),
-    max_leaves=6)
+    max_leaves=6,
+)
 
 
 @settings(max_examples=80)
@@ -449,6 +560,7 @@ def test_a_file_with_anything_at_any_spot_is_read_or_refused_in_a_sentence(tmp_p
         for key in path:
             content = content[key]
         content[last] = value
+
     try:
         data = read(folder, changed(change))
     except ValueError as error:
@@ -470,8 +582,9 @@ def test_an_unknown_category_is_refused_with_the_nearest_names(folder):
 
 
 def test_names_of_categories_are_escaped_in_errors(folder):
-    content = changed(lambda c: c['categories'].extend([{'id': 9, 'name': 'bo\nat'},
-                                                        {'id': 20, 'name': 'st\x1bp sign'}]))
+    content = changed(
+        lambda c: c['categories'].extend([{'id': 9, 'name': 'bo\nat'}, {'id': 20, 'name': 'st\x1bp sign'}])
+    )
     with refused(r'did you mean stop sign or st\\x1bp sign\? Known: bo\\nat, boat, '):
         read(folder, content, category='stop sing')
     with refused(r'gives one id to the categories boat and bo\\nat'):
@@ -491,16 +604,22 @@ def test_a_missing_file_folder_or_library_is_refused(folder, monkeypatch):
 
 # Views
 
+
 def scene(height, width):
     """An image that shows its own mask, a disc, in its red, and where each pixel is in the other colours."""
     rows, columns = np.mgrid[:height, :width]
-    mask = ((rows - .4 * height) ** 2 + (columns - .6 * width) ** 2 < (min(height, width) / 3) ** 2).astype(np.int32)
+    mask = ((rows - 0.4 * height) ** 2 + (columns - 0.6 * width) ** 2 < (min(height, width) / 3) ** 2).astype(np.int32)
     return np.stack([220 * mask, 255 * rows // height, 255 * columns // width], 2).astype(np.uint8), mask
 
 
 @settings(max_examples=60)
-@given(height=st.integers(5, 120), width=st.integers(5, 120), base=st.integers(20, 80), crop=st.integers(8, 64),
-       seed=st.integers(0, 2 ** 32 - 1))
+@given(
+    height=st.integers(5, 120),
+    width=st.integers(5, 120),
+    base=st.integers(20, 80),
+    crop=st.integers(8, 64),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_mask_of_a_view_is_where_the_object_is(height, width, base, crop, seed):
     image, mask = scene(height, width)
     view, labels = random_view(image, mask, base, crop, (10, 20, 30), np.random.RandomState(seed))
@@ -534,6 +653,7 @@ def test_views_are_half_to_twice_the_base_size_mirrored_in_half_of_the_cases_and
 
 # Batches
 
+
 class Scenes:
     """Scenes of several sizes, each of one shade of blue."""
 
@@ -551,7 +671,7 @@ class Scenes:
 
 def shades(images):
     """Which scenes a batch is of; padding is of the mean."""
-    return [int(round(float(image[2, 0, 0] * .25 + .5) * 255)) for image in images]
+    return [int(round(float(image[2, 0, 0] * 0.25 + 0.5) * 255)) for image in images]
 
 
 def batches(count=11, batch_size=2, **options):
@@ -570,7 +690,8 @@ def test_training_batches_have_each_image_at_most_once_in_another_order_each_epo
     for epoch in (1, 2):
         whole = list(found.epoch(epoch))
         assert [(x.shape, x.dtype, m.shape, m.dtype) for x, m in whole] == [
-            ((2, 3, 24, 24), np.float32, (2, 24, 24), np.float32)] * 5
+            ((2, 3, 24, 24), np.float32, (2, 24, 24), np.float32)
+        ] * 5
         orders.append([shade for x, _ in whole for shade in shades(x)])
         assert len(set(orders[-1])) == 10 and set(orders[-1]) <= set(range(11))
     assert orders[0] != orders[1]
@@ -597,7 +718,7 @@ def test_evaluation_takes_every_image_whole_and_in_order():
     assert len(found) == 11
     for number, (x, mask) in enumerate(found.epoch()):
         image, expected = Scenes(11)[number]
-        np.testing.assert_allclose(x[0], (image / 255 - .5).transpose(2, 0, 1) / .25, atol=1e-5)
+        np.testing.assert_allclose(x[0], (image / 255 - 0.5).transpose(2, 0, 1) / 0.25, atol=1e-5)
         np.testing.assert_array_equal(mask, expected[None])
     assert [shades(x) for x, _ in found.epoch(start=8)] == [[8], [9], [10]]
 
@@ -609,13 +730,20 @@ def test_in_evaluation_a_worker_takes_every_so_manieth_image():
         assert [shades(x)[0] for x, _ in part.epoch(start=2)] == wanted[2:]
 
 
-@pytest.mark.parametrize('options, says', [
-    ({'batch_size': 1}, 'batch_size must be 2 to 11'), ({'batch_size': 12}, 'batch_size must be 2 to 11'),
-    ({'batch_size': 6, 'part': (0, 2)}, 'batch_size must be 2 to 5, .* each of 2 workers'),
-    ({'batch_size': 2, 'train': False}, 'batch_size must be 1 in evaluation'),
-    ({'batch_size': 0}, 'batch_size must be a positive'), ({'crop_size': 0}, 'crop_size must be a positive'),
-    ({'base_size': 1.5}, 'base_size must be a positive'), ({'part': (2, 2)}, 'part must be'),
-    ({'part': (-1, 2)}, 'part must be')])
+@pytest.mark.parametrize(
+    'options, says',
+    [
+        ({'batch_size': 1}, 'batch_size must be 2 to 11'),
+        ({'batch_size': 12}, 'batch_size must be 2 to 11'),
+        ({'batch_size': 6, 'part': (0, 2)}, 'batch_size must be 2 to 5, .* each of 2 workers'),
+        ({'batch_size': 2, 'train': False}, 'batch_size must be 1 in evaluation'),
+        ({'batch_size': 0}, 'batch_size must be a positive'),
+        ({'crop_size': 0}, 'crop_size must be a positive'),
+        ({'base_size': 1.5}, 'base_size must be a positive'),
+        ({'part': (2, 2)}, 'part must be'),
+        ({'part': (-1, 2)}, 'part must be'),
+    ],
+)
 def test_batches_out_of_their_range_are_refused(options, says):
     with refused(says):
         batches(**options)
@@ -639,17 +767,33 @@ def test_gluoncvs_metric_and_loss_leave_out_ignored_pixels():
 
 # Overlays
 
+
 def test_overlays_have_names_of_their_own_whatever_their_folders():
     assert overlay_names(['a/p.png', 'a/q.jpg'], '.png') == {'a/p.png': 'p.png', 'a/q.jpg': 'q.png'}
     assert overlay_names(['x/p.png', 'y/p.png', 'q.png'], '-o.png') == {
-        'x/p.png': 'x-p-o.png', 'y/p.png': 'y-p-o.png', 'q.png': 'q-o.png'}
+        'x/p.png': 'x-p-o.png',
+        'y/p.png': 'y-p-o.png',
+        'q.png': 'q-o.png',
+    }
     assert list(overlay_names(['a/p.png', 'a/p.jpg'], '.png').values()) == ['p.png.png', 'p.jpg.png']
     assert list(overlay_names(['x/p.png', 'y/p.png', 'x/p.jpg'], '.png').values()) == [
-        'x-p.png.png', 'y-p.png.png', 'x-p.jpg.png']
+        'x-p.png.png',
+        'y-p.png.png',
+        'x-p.jpg.png',
+    ]
 
 
-@given(st.lists(st.lists(st.sampled_from(['x', 'X', 'y', 'x-y', '..', 'x-p', 'p.png', 'p.jpg', 'x-p.png', 'p-2.png']),
-                         min_size=1, max_size=4).map('/'.join), unique=True, max_size=12))
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(['x', 'X', 'y', 'x-y', '..', 'x-p', 'p.png', 'p.jpg', 'x-p.png', 'p-2.png']),
+            min_size=1,
+            max_size=4,
+        ).map('/'.join),
+        unique=True,
+        max_size=12,
+    )
+)
 def test_no_two_overlays_have_one_name(paths):
     names = overlay_names(paths, '-overlay.png')
     assert list(names) == paths and len({name.lower() for name in names.values()}) == len(paths)
@@ -665,6 +809,7 @@ def test_overlays_of_long_names_can_be_written(tmp_path):
 
 
 # Drawn signs
+
 
 @pytest.fixture(scope='module')
 def maker():
@@ -696,7 +841,7 @@ def test_masks_of_drawn_signs_are_the_octagons_that_were_drawn(maker, tmp_path):
 
 def test_signs_and_nothing_else_change_the_photograph(maker):
     photo, random = Image.new('RGB', maker.SIZE, (0, 128, 0)), np.random.RandomState(0)
-    corners = maker.draw_sign(photo, [100, 120], 60, .1, random)
+    corners = maker.draw_sign(photo, [100, 120], 60, 0.1, random)
     touched = (np.asarray(photo) != (0, 128, 0)).any(2)
     np.testing.assert_array_equal(touched, np.asarray(maker.coverage(corners)) > 0)
     np.testing.assert_allclose(corners.mean(0), [100, 120])
@@ -708,9 +853,13 @@ def test_training_and_validation_signs_are_on_different_photographs(maker, tmp_p
         Image.new('RGB', (300, 280), (0, 60 * number, 90)).save(tmp_path / 'photos' / f'{number}.png')
     maker.main([str(tmp_path / 'signs'), '--photographs', str(tmp_path / 'photos'), '--train', '6', '--val', '3'])
     assert len(capsys.readouterr().out.split()) == 2
-    shades = {split: {tuple(data[i][0][0, 0]) for i in range(len(data))} for split in ('train', 'val')
-              for data in [CocoSegmentation(str(tmp_path / 'signs' / f'instances_{split}.json'),
-                                            str(tmp_path / 'signs' / split))]}
+    shades = {
+        split: {tuple(data[i][0][0, 0]) for i in range(len(data))}
+        for split in ('train', 'val')
+        for data in [
+            CocoSegmentation(str(tmp_path / 'signs' / f'instances_{split}.json'), str(tmp_path / 'signs' / split))
+        ]
+    }
     assert len(shades['train']) == 3 and len(shades['val']) == 1 and not shades['train'] & shades['val']
     for flag, value in (('--train', '0'), ('--val', '-1')):
         with refused(f'{flag} must be a positive whole number, got {value}'):

@@ -1,4 +1,5 @@
 """Segmentation: what is learnt and reported, overlays, and train_stopsign.py from COCO's files to pictures."""
+
 import csv
 import json
 import os
@@ -21,24 +22,25 @@ from test_resume import same, trained
 import train_stopsign
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
-from gluon_aff.data.identity import identity
+from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.images import normalise
-from gluon_aff.data.segmentation import COLOURS, IGNORED, SegmentationBatches, overlay
+from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.train import Segmentation, Stopped
-from model_zoo.trained import open_trained
+from model_zoo.loading import open_trained
 
 LAUNCH = ['-m', 'gluon_aff.train.launch', '-n', '2', '-s', '1', '--launcher', 'local', sys.executable]
 
 
 # The task
 
+
 @st.composite
 def batches(draw, images=None):
     """Logits (N, C, H, W) and masks (N, H, W) with ignored pixels."""
     classes, count = draw(st.integers(2, 4)), images or draw(st.integers(1, 3))
     height, width = draw(st.integers(1, 7)), draw(st.integers(1, 7))
-    random = np.random.RandomState(draw(st.integers(0, 2 ** 32 - 1)))
-    ignored = random.rand(count, height, width) < draw(st.sampled_from([0, .3, 1]))
+    random = np.random.RandomState(draw(st.integers(0, 2**32 - 1)))
+    ignored = random.rand(count, height, width) < draw(st.sampled_from([0, 0.3, 1]))
     target = np.where(ignored, IGNORED, random.randint(0, classes, (count, height, width)))
     return random.randn(count, classes, height, width).astype('float32') * 3, target.astype('float32')
 
@@ -86,14 +88,14 @@ def test_an_image_without_labelled_pixels_has_no_loss_and_changes_no_other():
     losses.backward()
     assert losses[1] == 0 and not logits.grad[1].asnumpy().any()
     for image in (0, 2):
-        alone = task.loss(logits[image:image + 1], mx.nd.array(target[image:image + 1]))
+        alone = task.loss(logits[image : image + 1], mx.nd.array(target[image : image + 1]))
         np.testing.assert_allclose(losses[image].asnumpy(), alone[0].asnumpy(), rtol=1e-6)
 
 
 def test_training_score_is_the_pixel_accuracy_of_gluoncvs_metric():
     random = np.random.RandomState(1)
     logits, target = mx.nd.array(random.randn(4, 3, 9, 9)), random.randint(0, 3, (4, 9, 9)).astype('float32')
-    target[:, 6:] = IGNORED     # as many in each image, for GluonCV counts pixels and the score images
+    target[:, 6:] = IGNORED  # as many in each image, for GluonCV counts pixels and the score images
     metric = SegmentationMetric(3)
     metric.update(mx.nd.array(target), logits)
     total, number = Segmentation(3).score(logits, mx.nd.array(target))
@@ -102,15 +104,16 @@ def test_training_score_is_the_pixel_accuracy_of_gluoncvs_metric():
 
 # Overlays
 
+
 def test_an_overlay_colours_objects_and_leaves_the_rest():
     random = np.random.RandomState(0)
     image, mask = random.randint(0, 256, (20, 30, 3)).astype(np.uint8), random.randint(-1, 9, (20, 30))
     kept = image.copy()
-    found = np.asarray(overlay(Image.fromarray(image), mask, opacity=.25)).astype(float)
+    found = np.asarray(overlay(Image.fromarray(image), mask, opacity=0.25)).astype(float)
     np.testing.assert_array_equal(found[mask <= 0], image[mask <= 0])
     for number in range(1, 9):
-        expected = .75 * image[mask == number] + .25 * np.array(COLOURS[(number - 1) % len(COLOURS)])
-        assert abs(found[mask == number] - expected).max() <= .5
+        expected = 0.75 * image[mask == number] + 0.25 * np.array(COLOURS[(number - 1) % len(COLOURS)])
+        assert abs(found[mask == number] - expected).max() <= 0.5
     np.testing.assert_array_equal(overlay(image, mask), overlay(Image.fromarray(image), mask))
     np.testing.assert_array_equal(image, kept)
     with refused(r'one size, got \(30, 20\) and \(20, 30, 3\)'):
@@ -118,6 +121,7 @@ def test_an_overlay_colours_objects_and_leaves_the_rest():
 
 
 # The script
+
 
 @pytest.fixture(scope='module')
 def signs(tmp_path_factory):
@@ -129,12 +133,39 @@ def signs(tmp_path_factory):
     Image.new('RGB', (70, 51), (90, 120, 90)).save(folder / 'val' / 'small.png')
     said = json.loads((folder / 'instances_val.json').read_text())
     said['images'].append({'id': 99, 'file_name': 'small.png', 'width': 70, 'height': 51})
-    said['annotations'].append({'id': 99, 'image_id': 99, 'category_id': 13, 'iscrowd': 0, 'bbox': [9, 8, 20, 20],
-                                'segmentation': [[9, 8, 29, 8, 29, 28, 9, 28]]})
+    said['annotations'].append(
+        {
+            'id': 99,
+            'image_id': 99,
+            'category_id': 13,
+            'iscrowd': 0,
+            'bbox': [9, 8, 20, 20],
+            'segmentation': [[9, 8, 29, 8, 29, 28, 9, 28]],
+        }
+    )
     (folder / 'instances_val.json').write_text(json.dumps(said))
-    return ['--data-dir', str(folder), '--train-images', 'train', '--train-annotations', 'instances_train.json',
-            '--val-images', 'val', '--val-annotations', 'instances_val.json', '--base-size', '96', '--input-size', '48',
-            '--batch-size', '2', '--num-epochs', '2', '--model', 'fpn_aff_resnet8']
+    return [
+        '--data-dir',
+        str(folder),
+        '--train-images',
+        'train',
+        '--train-annotations',
+        'instances_train.json',
+        '--val-images',
+        'val',
+        '--val-annotations',
+        'instances_val.json',
+        '--base-size',
+        '96',
+        '--input-size',
+        '48',
+        '--batch-size',
+        '2',
+        '--num-epochs',
+        '2',
+        '--model',
+        'fpn_aff_resnet8',
+    ]
 
 
 def held_out(signs):
@@ -179,8 +210,10 @@ def test_images_that_are_left_out_are_listed_in_the_runs_folder(signs, whole, ca
     out, err = capsys.readouterr()
     assert 'Best miou' in out and '[Epoch' not in out
     assert f'Left out: 1; {folder}/skipped.txt names them.' in err
-    assert re.fullmatch(r'Left out: 1\nImage 3 \(.*000003.png\) is left out: There is no file .*000003.png\.\n',
-                        (folder / 'skipped.txt').read_text())
+    assert re.fullmatch(
+        r'Left out: 1\nImage 3 \(.*000003.png\) is left out: There is no file .*000003.png\.\n',
+        (folder / 'skipped.txt').read_text(),
+    )
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_as_a_whole_one(signs, whole, tmp_path, monkeypatch):
@@ -204,24 +237,35 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_a_whole_one(signs, whole, tmp
 
 
 def test_two_workers_share_training_and_evaluation(signs, tmp_path):
-    status, out, err = finish(start(*LAUNCH, TOP / 'train_stopsign.py', *signs, '--save-dir', tmp_path / 'run',
-                                    '--kvstore', 'dist_sync'))
+    status, out, err = finish(
+        start(*LAUNCH, TOP / 'train_stopsign.py', *signs, '--save-dir', tmp_path / 'run', '--kvstore', 'dist_sync')
+    )
     assert status == 0, err
     assert out.count('[Epoch 2]') == 1 and err.count('Left out') == 1
-    assert ('To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
-            'train_stopsign.py --data-dir') in out
+    assert (
+        'To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
+        'train_stopsign.py --data-dir'
+    ) in out
     check_figures(tmp_path / 'run', signs)
 
 
-@pytest.mark.parametrize('flags, says', [
-    (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 classifies whole images; give a segmentation'),
-    (['--model', 'fpn_aff_resnet9'], 'fpn_aff_resnet9.*did you mean'), (['--category', 'stop sing'], 'stop sign'),
-    (['--category', 'person'], 'no image with a person that can be used'),
-    (['--batch-size', '1'], '--batch-size must be 2 or more for each device, got 1'),
-    (['--batch-size', '7'], '--batch-size must be 2 to 6'), (['--input-size', '0'], '--input-size must be 1'),
-    (['--val-images', 'gone'], 'no folder of images .*gone'), (['--train-annotations', 'gone.json'], 'gone.json'),
-    (['--fusion', 'sum'], 'Unknown fusion'), (['--num-gpus', '99'], 'MXNet finds'),
-    (['--width', '0'], '--width must be 1')])
+@pytest.mark.parametrize(
+    'flags, says',
+    [
+        (['--model', 'cifar_aff_resnet8'], '--model cifar_aff_resnet8 classifies whole images; give a segmentation'),
+        (['--model', 'fpn_aff_resnet9'], 'fpn_aff_resnet9.*did you mean'),
+        (['--category', 'stop sing'], 'stop sign'),
+        (['--category', 'person'], 'no image with a person that can be used'),
+        (['--batch-size', '1'], '--batch-size must be 2 or more for each device, got 1'),
+        (['--batch-size', '7'], '--batch-size must be 2 to 6'),
+        (['--input-size', '0'], '--input-size must be 1'),
+        (['--val-images', 'gone'], 'no folder of images .*gone'),
+        (['--train-annotations', 'gone.json'], 'gone.json'),
+        (['--fusion', 'sum'], 'Unknown fusion'),
+        (['--num-gpus', '99'], 'MXNet finds'),
+        (['--width', '0'], '--width must be 1'),
+    ],
+)
 def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs, tmp_path, flags, says):
     with refused(says, (ValueError, FileNotFoundError)):
         train_stopsign.main([*signs, '--save-dir', str(tmp_path / 'run'), *flags])
@@ -231,7 +275,14 @@ def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs
 def test_the_defaults_are_the_papers_settings():
     args = train_stopsign.parse_args(['--data-dir', 'coco'])
     assert (args.num_epochs, args.batch_size, args.optimizer, args.lr, args.lr_mode, args.init, args.warmup_epochs) == (
-        300, 32, 'adagrad', 0.01, 'poly', 'kaiming', 0)
+        300,
+        32,
+        'adagrad',
+        0.01,
+        'poly',
+        'kaiming',
+        0,
+    )
     assert (args.category, args.model, args.reduction) == ('stop sign', 'fpn_aff_resnet20', None)
 
 
@@ -243,14 +294,16 @@ def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
 
 def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
     data = held_out(signs)
-    shares = [identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2)))
-              for rank in range(2)]
+    shares = [
+        identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2))) for rank in range(2)
+    ]
     assert shares[0] == shares[1]
     data.paths.reverse()
     assert identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3)) != shares[0]
 
 
 # The benchmark
+
 
 class Guesses(dict):
     """A network that knows what to say of each image."""
@@ -263,7 +316,8 @@ def test_objects_are_counted_by_their_size_without_their_neighbours(signs):
     data = held_out(signs)
     found = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
     assert sorted(found) == [1, 2, 99] and all(
-        (np.any([mask for _, mask in found[number]], 0) == truth).all() for number, (_, truth) in zip(data.ids, data))
+        (np.any([mask for _, mask in found[number]], 0) == truth).all() for number, (_, truth) in zip(data.ids, data)
+    )
     perfect = Guesses((image.tobytes(), truth) for image, truth in data)
     whole, sizes = benchmark.evaluate(perfect, data, found)
     assert benchmark.miou(whole) == 1 and whole.sum() == sum(truth.size for _, truth in data)
@@ -280,7 +334,7 @@ def test_objects_are_counted_by_their_size_without_their_neighbours(signs):
 def test_an_object_is_counted_with_half_its_longer_side_around_it():
     mask, truth = (np.zeros((60, 60), int) for _ in range(2))
     mask[20:24, 10:18] = truth[20:24, 10:18] = 1
-    truth[27:33, 21:30] = 1             # its neighbour, of which one pixel is in the window
+    truth[27:33, 21:30] = 1  # its neighbour, of which one pixel is in the window
     truth[17, 7:10] = IGNORED
     found = benchmark.count_object([10, 20, 8, 4], mask.astype(bool), truth, np.ones((60, 60), int))
     assert found.tolist() == [0, 12 * 16 - 32 - 1 - 3, 0, 32]
@@ -290,14 +344,29 @@ def test_an_object_is_counted_with_half_its_longer_side_around_it():
 
 def test_the_benchmark_prints_a_table_of_finished_runs(signs, whole, capsys, tmp_path):
     folder, best = whole
-    benchmark.main([*signs, '--runs', str(folder.parent), '--models', folder.name, '--show', '2', '99', '--picture',
-                    str(tmp_path / 'p.png'), '--csv', str(tmp_path / 'rows.csv')])
+    benchmark.main(
+        [
+            *signs,
+            '--runs',
+            str(folder.parent),
+            '--models',
+            folder.name,
+            '--show',
+            '2',
+            '99',
+            '--picture',
+            str(tmp_path / 'p.png'),
+            '--csv',
+            str(tmp_path / 'rows.csv'),
+        ]
+    )
     head, _, row = (line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-3:])
     said = dict(zip(head, row))
     assert said['network'] == 'fpn_aff_resnet8' and float(said['mIoU']) == pytest.approx(best['miou'], abs=6e-4)
-    assert sum(int(name.split('(')[1][:-1]) for name in head[4:]) == sum(map(len, benchmark.objects(
-        os.path.join(signs[1], 'instances_val.json'), 'stop sign').values()))
+    assert sum(int(name.split('(')[1][:-1]) for name in head[4:]) == sum(
+        map(len, benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign').values())
+    )
     with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
-        written, = csv.DictReader(file)
+        (written,) = csv.DictReader(file)
     assert written.pop('conditions').endswith('one seed') and written == said
     assert Image.open(tmp_path / 'p.png').size == (2 * benchmark.SIDE, benchmark.LINE + 2 * benchmark.SIDE)

@@ -1,4 +1,5 @@
 """Text of others is printed on one line, and nothing in it reaches a terminal that the terminal would obey."""
+
 import io
 import sys
 import unicodedata
@@ -11,11 +12,11 @@ from model_zoo.__main__ import main
 
 
 def test_exactly_the_control_and_invisible_characters_are_escaped():
-    for code in (*range(0x4000), *range(0xd700, 0x1f700), *range(0xe0000, 0xe0200), sys.maxunicode):
+    for code in (*range(0x4000), *range(0xD700, 0x1F700), *range(0xE0000, 0xE0200), sys.maxunicode):
         c = chr(code)
         shown = printable(c)
         assert shown == c or (shown.startswith('\\') and shown.isprintable())
-        if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') or 0x202a <= code <= 0x202e or 0x2066 <= code <= 0x2069:
+        if unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
             assert shown != c
         elif c.isprintable() or unicodedata.category(c) == 'Zs':
             assert shown == c
@@ -35,11 +36,23 @@ def test_characters_that_an_encoding_lacks_are_escaped_within_the_block_only(enc
         assert nothing is None
 
 
-@pytest.mark.parametrize('text, shown', [
-    ('Ankle boot', 'Ankle boot'), ('猫 é', '猫 é'), ('a\u3000b\xa0c', 'a\u3000b\xa0c'), ('👩\u200d🚀', '👩\u200d🚀'),
-    ('a\r\nb\tc', r'a\r\nb\tc'), ('\x1b]0;x\x07', r'\x1b]0;x\x07'), ('\x9b31m', r'\x9b31m'),
-    ('\x85\u2028', r'\x85\u2028'),
-    ('\u202egpj', r'\u202egpj'), ('\ufeffcat', r'\ufeffcat'), ('\udcff', r'\udcff'), (ValueError('a\nb'), r'a\nb')])
+@pytest.mark.parametrize(
+    'text, shown',
+    [
+        ('Ankle boot', 'Ankle boot'),
+        ('猫 é', '猫 é'),
+        ('a\u3000b\xa0c', 'a\u3000b\xa0c'),
+        ('👩\u200d🚀', '👩\u200d🚀'),
+        ('a\r\nb\tc', r'a\r\nb\tc'),
+        ('\x1b]0;x\x07', r'\x1b]0;x\x07'),
+        ('\x9b31m', r'\x9b31m'),
+        ('\x85\u2028', r'\x85\u2028'),
+        ('\u202egpj', r'\u202egpj'),
+        ('\ufeffcat', r'\ufeffcat'),
+        ('\udcff', r'\udcff'),
+        (ValueError('a\nb'), r'a\nb'),
+    ],
+)
 def test_examples(text, shown):
     assert printable(text) == shown
 

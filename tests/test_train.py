@@ -1,4 +1,5 @@
 """Training: the schedule's values, files written whole, and a short run of the script."""
+
 import json
 import math
 import os
@@ -13,11 +14,25 @@ from hypothesis import strategies as st
 import train_cifar
 from gluon_aff.data.cifar import Batches, digits
 from gluon_aff.files import atomic
-from gluon_aff.train import (SCHEDULES, Classification, RunFolder, checkpoints, evaluate, fit, learning_rate, mixup,
-                             no_weight_decay, read_checkpoint, recipe, smooth, task, tune_backbone)
+from gluon_aff.train import (
+    SCHEDULES,
+    Classification,
+    RunFolder,
+    checkpoints,
+    evaluate,
+    fit,
+    learning_rate,
+    mixup,
+    no_weight_decay,
+    read_checkpoint,
+    recipe,
+    smooth,
+    task,
+    tune_backbone,
+)
 from gluon_aff.train.optimizer import Nesterov
 from model_zoo import get_model
-from model_zoo.trained import open_trained
+from model_zoo.loading import open_trained
 
 
 @pytest.mark.parametrize('warmup, warmup_lr', [(0, 0), (5, 0), (5, 0.02)])
@@ -28,8 +43,12 @@ def test_schedule_is_a_linear_warmup_then_its_formula_at_every_step(mode, warmup
     rising, falling = warmup * batches, (epochs - warmup) * batches
     for step in range(epochs * batches):
         done = (step - rising) / (falling - 1)
-        wanted = {'cosine': lr * (1 + math.cos(math.pi * done)) / 2, 'poly': lr * (1 - done) ** 2, 'constant': lr,
-                  'step': lr * 0.1 ** ((step >= 15 * batches) + (step >= 20 * batches))}[mode]
+        wanted = {
+            'cosine': lr * (1 + math.cos(math.pi * done)) / 2,
+            'poly': lr * (1 - done) ** 2,
+            'constant': lr,
+            'step': lr * 0.1 ** ((step >= 15 * batches) + (step >= 20 * batches)),
+        }[mode]
         if step < rising:
             wanted = warmup_lr + (lr - warmup_lr) * step / (rising - 1)
         assert schedule(step) == pytest.approx(wanted, abs=1e-9)
@@ -116,6 +135,7 @@ def test_accuracy_counts_what_the_network_says():
     def oracle(rows):
         """Says the digit that the first pixels stand for, which the images below have been given."""
         return mx.nd.one_hot((rows[:, 0, 0, 0] * 0.25 + 0.5) * 255, 10)
+
     images = test[0].copy()
     images[:, 0, 0, 0] = test[1]
     images[:10, 0, 0, 0] = (test[1][:10] + 1) % 10
@@ -124,8 +144,21 @@ def test_accuracy_counts_what_the_network_says():
 
 
 def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):
-    best = train_cifar.main(['--width', '1', '--num-epochs', '2', '--batch-size', '256', '--save-dir',
-                             str(tmp_path / 'run'), '--fusion', 'ms_se', '--no-wd'])
+    best = train_cifar.main(
+        [
+            '--width',
+            '1',
+            '--num-epochs',
+            '2',
+            '--batch-size',
+            '256',
+            '--save-dir',
+            str(tmp_path / 'run'),
+            '--fusion',
+            'ms_se',
+            '--no-wd',
+        ]
+    )
     said = json.loads((tmp_path / 'run' / 'model.json').read_text())
     assert said['options'] == {'classes': 10, 'width': 1, 'fusion': 'ms_se'}
     assert said['accuracy'] == best['accuracy'] and '--fusion ms_se' in said['command']
@@ -149,9 +182,17 @@ def short_run(folder, seed, epochs=1, prepare=None, **kwargs):
         prepare(net)
     net.hybridize()
     train = Batches(*train, 32, data.mean, data.std, train=True, seed=seed)
-    fit(net, train, Batches(*test, 50, data.mean, data.std), RunFolder(folder, {}),
-        kwargs.pop('task', Classification(10)), epochs,
-        kwargs.pop('schedule', learning_rate('cosine', 0.05, epochs, len(train))), seed=seed, **kwargs)
+    fit(
+        net,
+        train,
+        Batches(*test, 50, data.mean, data.std),
+        RunFolder(folder, {}),
+        kwargs.pop('task', Classification(10)),
+        epochs,
+        kwargs.pop('schedule', learning_rate('cosine', 0.05, epochs, len(train))),
+        seed=seed,
+        **kwargs,
+    )
     return net
 
 
@@ -173,6 +214,7 @@ def test_a_run_updates_at_the_rates_and_decays_of_its_schedule(tmp_path, monkeyp
     def record(self, index, weight, grad, state):
         update(self, index, weight, grad, state)
         seen.append((self.num_update, self._get_lr(index), self._get_wd(index), self.param_dict[index].name))
+
     monkeypatch.setattr(Nesterov, 'update', record)
     schedule = learning_rate('cosine', 0.05, 3, 4, 1, 0.01)
     net = short_run(tmp_path / 'run', 0, 3, schedule=schedule, prepare=no_weight_decay)
@@ -211,8 +253,16 @@ def test_accumulated_batches_update_as_one_large_batch(tmp_path):
         net = get_model('cifar_add_resnet8', classes=10, width=1, use_global_stats=True)
         net.initialize(mx.init.Xavier())
         batches = Batches(*train, size, data.mean, data.std, train=True)
-        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / str(size), {}),
-            Classification(10), 1, learning_rate('constant', 0.01, 1, 2), accumulate=accumulate)
+        fit(
+            net,
+            batches,
+            Batches(*test, 50, data.mean, data.std),
+            RunFolder(tmp_path / str(size), {}),
+            Classification(10),
+            1,
+            learning_rate('constant', 0.01, 1, 2),
+            accumulate=accumulate,
+        )
         found.append(values(net))
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
@@ -228,10 +278,19 @@ def test_several_devices_train_as_one(tmp_path):
         net.initialize(mx.init.Xavier(), ctx=mx.cpu())
         net.collect_params().reset_ctx(ctx)
         batches = Batches(*train, 32, data.mean, data.std, train=True)
-        fit(net, batches, Batches(*test, 50, data.mean, data.std), RunFolder(tmp_path / str(len(ctx)), {}),
-            Classification(10), 1, learning_rate('constant', 0.01, 1, 2), ctx=ctx)
-        found.append({name: parameter.data(ctx[-1]).asnumpy()
-                      for name, parameter in net._collect_params_with_prefix().items()})
+        fit(
+            net,
+            batches,
+            Batches(*test, 50, data.mean, data.std),
+            RunFolder(tmp_path / str(len(ctx)), {}),
+            Classification(10),
+            1,
+            learning_rate('constant', 0.01, 1, 2),
+            ctx=ctx,
+        )
+        found.append(
+            {name: parameter.data(ctx[-1]).asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+        )
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
 
@@ -243,6 +302,7 @@ def test_the_loss_of_a_distilled_network_is_hintons():
 
     def cross_entropy(p, logits):
         return -(p * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1)
+
     soft = np.exp(teacher / 5) / np.exp(teacher / 5).sum(1, keepdims=True)
     wanted = 0.3 * cross_entropy(target, student) + 0.7 * 25 * cross_entropy(soft, student / 5)
     distilled = Classification(7, 0.1, teacher=lambda data: mx.nd.array(teacher), temperature=5, hard_weight=0.3)
@@ -254,7 +314,7 @@ def test_figures_agree_with_mxnets_metrics():
     random = np.random.RandomState(0)
     output, label = random.randn(30, 8).astype(np.float32), random.randint(0, 8, 30).astype(np.float32)
     learnt, mixed = Classification(8), Classification(8, mixup_alpha=1.0)
-    counters = sum(learnt.counters(mx.nd.array(output[i:i + 7]), label[i:i + 7]) for i in range(0, 30, 7))
+    counters = sum(learnt.counters(mx.nd.array(output[i : i + 7]), label[i : i + 7]) for i in range(0, 30, 7))
     metrics = {'accuracy': mx.metric.Accuracy(), 'top5_accuracy': mx.metric.TopKAccuracy(5)}
     figures = learnt.figures(counters)
     probabilities = mx.nd.softmax(mx.nd.array(output))
@@ -300,10 +360,20 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path, monkeypatch
             assert os.environ[safe] == '1'
             seen.append(create(self, index, weight))
             return seen[-1]
+
     mx.optimizer.register(Watched)
-    best = fit(net, Batches(*train, 32, data.mean, data.std, train=True), Batches(*test, 50, data.mean, data.std),
-               RunFolder(tmp_path / 'run', {}), Classification(10), 2, learning_rate('constant', 0.1, 2, 4),
-               optimizer='watched', optimizer_options={'momentum': 0.9}, dtype='float16')
+    best = fit(
+        net,
+        Batches(*train, 32, data.mean, data.std, train=True),
+        Batches(*test, 50, data.mean, data.std),
+        RunFolder(tmp_path / 'run', {}),
+        Classification(10),
+        2,
+        learning_rate('constant', 0.1, 2, 4),
+        optimizer='watched',
+        optimizer_options={'momentum': 0.9},
+        dtype='float16',
+    )
     momentum, copy = seen[0]
     assert net.scale.data().dtype == np.float16 and copy.dtype == momentum.dtype == np.float32
     np.testing.assert_array_equal(copy.asnumpy().astype(np.float16), net.scale.data().asnumpy())
@@ -312,28 +382,44 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path, monkeypatch
 
 
 def test_adagrad_trains(tmp_path):
-    first, last = (values(short_run(tmp_path / str(epochs), 0, epochs, optimizer='adagrad',
-                                    schedule=learning_rate('poly', 0.01, 2, 4)))['output.weight'] for epochs in (1, 2))
+    first, last = (
+        values(
+            short_run(
+                tmp_path / str(epochs), 0, epochs, optimizer='adagrad', schedule=learning_rate('poly', 0.01, 2, 4)
+            )
+        )['output.weight']
+        for epochs in (1, 2)
+    )
     assert not np.allclose(first, last)
 
 
 def test_tensorboard_gets_the_figures_of_the_log(tmp_path):
     """Read with tensorboardX's own message type; a record is its length, a checksum, the message, a checksum."""
     from tensorboardX.proto.event_pb2 import Event
+
     data, train, test = small_digits(64)
     net = get_model('cifar_add_resnet8', classes=10, width=1)
     net.initialize()
-    fit(net, Batches(*train, 32, data.mean, data.std, train=True), Batches(*test, 50, data.mean, data.std),
-        RunFolder(tmp_path, {}, tensorboard=True), Classification(10), 2, learning_rate('constant', 0.1, 2, 2))
+    fit(
+        net,
+        Batches(*train, 32, data.mean, data.std, train=True),
+        Batches(*test, 50, data.mean, data.std),
+        RunFolder(tmp_path, {}, tensorboard=True),
+        Classification(10),
+        2,
+        learning_rate('constant', 0.1, 2, 2),
+    )
     content, found = next((tmp_path / 'tensorboard').iterdir()).read_bytes(), {}
     while content:
-        length, = struct.unpack('<Q', content[:8])
-        event = Event.FromString(content[12:12 + length])
+        (length,) = struct.unpack('<Q', content[:8])
+        event = Event.FromString(content[12 : 12 + length])
         found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
-        content = content[16 + length:]
+        content = content[16 + length :]
     records = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
-    assert found == pytest.approx({(name, record['epoch']): value for record in records
-                                   for name, value in record.items() if name != 'epoch'}, rel=1e-6)
+    assert found == pytest.approx(
+        {(name, record['epoch']): value for record in records for name, value in record.items() if name != 'epoch'},
+        rel=1e-6,
+    )
 
 
 def test_a_frozen_backbone_stays_to_the_last_bit_and_the_head_learns(tmp_path):
@@ -342,6 +428,7 @@ def test_a_frozen_backbone_stays_to_the_last_bit_and_the_head_learns(tmp_path):
     def freeze(net):
         tune_backbone(net, net.output, 0)
         before.update(values(net))
+
     after = values(short_run(tmp_path / 'run', 0, prepare=freeze))
     for name, value in after.items():
         assert np.array_equal(value, before[name]) == (not name.startswith('output.')), name
@@ -353,6 +440,7 @@ def test_a_backbones_learning_rate_is_scaled(tmp_path):
     def scale(net):
         tune_backbone(net, net.output, 0.1)
         rates.update({name: parameter.lr_mult for name, parameter in net._collect_params_with_prefix().items()})
+
     short_run(tmp_path / 'run', 0, prepare=scale)
     assert all(rate == (1 if name.startswith('output.') else 0.1) for name, rate in rates.items())
 
@@ -388,23 +476,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_pa
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(recipe, 'fit', lambda net, *args: seen.append(values(net)) or {'accuracy': 0.5, 'epoch': 1})
-    train_cifar.main(['--dataset', 'digits', '--model', 'fashion_mnist_aff_resnet8', '--use-pretrained', '--save-dir',
-                      str(tmp_path / 'run')])
+    train_cifar.main(
+        [
+            '--dataset',
+            'digits',
+            '--model',
+            'fashion_mnist_aff_resnet8',
+            '--use-pretrained',
+            '--save-dir',
+            str(tmp_path / 'run'),
+        ]
+    )
     released = values(get_model('fashion_mnist_aff_resnet8', pretrained=True))
     for name, value in seen[0].items():
         assert name.startswith('output') != np.array_equal(value, released[name]), name
 
 
-@pytest.mark.parametrize('flags, says', [
-    (['--dataset', 'fashion_mnist'], 'home/datasets/fashion-mnist/train-images'),
-    (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
-    (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
-    (['--fusion', 'af'], 'did you mean aff'),
-    (['--width', '0'], '--width must be 1 or more, got 0'),
-    (['--batch-size', '1'], '--batch-size must be 2'),
-    (['--batch-size', '2000'], '--batch-size must be 2 to 1437'),
-    (['--model', 'aff_resnet50', '--width', '1'], 'option'),
-])
+@pytest.mark.parametrize(
+    'flags, says',
+    [
+        (['--dataset', 'fashion_mnist'], 'home/datasets/fashion-mnist/train-images'),
+        (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
+        (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
+        (['--fusion', 'af'], 'did you mean aff'),
+        (['--width', '0'], '--width must be 1 or more, got 0'),
+        (['--batch-size', '1'], '--batch-size must be 2'),
+        (['--batch-size', '2000'], '--batch-size must be 2 to 1437'),
+        (['--model', 'aff_resnet50', '--width', '1'], 'option'),
+    ],
+)
 def test_wrong_arguments_are_one_sentence(flags, says, tmp_path, monkeypatch):
     monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'home'))
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:

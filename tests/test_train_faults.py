@@ -1,4 +1,5 @@
 """What goes wrong in training: wrong values, full disks, damaged checkpoints, two runs in one folder, other data."""
+
 import copy
 import json
 import os
@@ -24,55 +25,114 @@ import train_cifar
 import train_imagenet
 import train_stopsign
 from gluon_aff.data.cifar import Batches
-from gluon_aff.data.folders import image_folders
-from gluon_aff.data.identity import identity
+from gluon_aff.data.class_folders import image_folders
+from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
-from gluon_aff.train import (Classification, Progress, RunFolder, Segmentation, Stopped, Workers, checkpoints, evaluate,
-                             fit, learning_rate, read_checkpoint, run_arguments, run_script)
+from gluon_aff.train import (
+    Classification,
+    Progress,
+    RunFolder,
+    Segmentation,
+    Stopped,
+    Workers,
+    checkpoints,
+    evaluate,
+    fit,
+    learning_rate,
+    read_checkpoint,
+    run_arguments,
+    run_script,
+)
 from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
 from gluon_aff.train.launch import _own_flags
 
-SCRIPTS = {'cifar': (train_cifar, []), 'imagenet': (train_imagenet, []),
-           'stopsign': (train_stopsign, ['--data-dir', 'coco'])}
+SCRIPTS = {
+    'cifar': (train_cifar, []),
+    'imagenet': (train_imagenet, []),
+    'stopsign': (train_stopsign, ['--data-dir', 'coco']),
+}
 FEW = ['--width', '1', '--train-images', '64', '--test-images', '30', '--batch-size', '32', '--num-epochs', '2']
 
 
 # Values
 
-COMMON = [('--lr', '-1', 'above 0'), ('--lr', '0', 'above 0'), ('--lr', 'nan', 'finite'), ('--lr', '1e39', 'finite'),
-          ('--lr', 'inf', 'finite'), ('--lr', 'fast', 'finite'), ('--momentum', '2', 'below 1'),
-          ('--momentum', '-0.1', '0 or more'), ('--wd', '-1', '0 or more'), ('--warmup-lr', '-1', '0 or more'),
-          ('--warmup-epochs', '-1', '0 or more'), ('--num-epochs', '0', '1 or more'), ('--num-gpus', '-1', '0 or more'),
-          ('--batch-size', '1', '2 or more for each device'), ('--batch-size', '2.5', 'a whole number'),
-          ('--keep', '0', '1 or more'), ('--keep', '-1', '1 or more'), ('--accumulate', '0', '1 or more'),
-          ('--lr-decay', '0', 'above 0'), ('--lr-decay', '2', 'at most 1'), ('--lr-decay-epoch', '3,x', 'epochs'),
-          ('--lr-decay-epoch', '0', 'epochs'), ('--lr-decay-period', '-1', '0 or more'), ('--seed', '-1', '0 or more'),
-          ('--seed', '9999999999', 'at most'), ('--patience', '0', 'above 0'), ('--drop-rate', '1', 'below 1'),
-          ('--reduction', '0', '1 or more')]
-CLASSIFY = [('--mixup-alpha', '-1', 'above 0'), ('--mixup-alpha', '0', 'above 0'), ('--mixup-off-epoch', '-1', '0 or'),
-            ('--temperature', '0', 'above 0'), ('--hard-weight', '1.5', 'at most 1'),
-            ('--backbone-lr', '-1', '0 or more'), ('--start-layer', '0', '1 or more')]
-OWN = [('cifar', '--train-images', '0', '1 or more'), ('cifar', '--test-images', '-3', '1 or more'),
-       ('cifar', '--width', '0', '1 or more'), ('imagenet', '--val-fraction', '1', 'below 1'),
-       ('imagenet', '--crop-ratio', '0', 'above 0'), ('imagenet', '--num-data-workers', '0', '1 or more'),
-       ('imagenet', '--input-size', '-32', '1 or more'), ('stopsign', '--base-size', '0', '1 or more'),
-       ('stopsign', '--input-size', '0', '1 or more'), ('stopsign', '--width', '-1', '1 or more')]
+COMMON = [
+    ('--lr', '-1', 'above 0'),
+    ('--lr', '0', 'above 0'),
+    ('--lr', 'nan', 'finite'),
+    ('--lr', '1e39', 'finite'),
+    ('--lr', 'inf', 'finite'),
+    ('--lr', 'fast', 'finite'),
+    ('--momentum', '2', 'below 1'),
+    ('--momentum', '-0.1', '0 or more'),
+    ('--wd', '-1', '0 or more'),
+    ('--warmup-lr', '-1', '0 or more'),
+    ('--warmup-epochs', '-1', '0 or more'),
+    ('--num-epochs', '0', '1 or more'),
+    ('--num-gpus', '-1', '0 or more'),
+    ('--batch-size', '1', '2 or more for each device'),
+    ('--batch-size', '2.5', 'a whole number'),
+    ('--keep', '0', '1 or more'),
+    ('--keep', '-1', '1 or more'),
+    ('--accumulate', '0', '1 or more'),
+    ('--lr-decay', '0', 'above 0'),
+    ('--lr-decay', '2', 'at most 1'),
+    ('--lr-decay-epoch', '3,x', 'epochs'),
+    ('--lr-decay-epoch', '0', 'epochs'),
+    ('--lr-decay-period', '-1', '0 or more'),
+    ('--seed', '-1', '0 or more'),
+    ('--seed', '9999999999', 'at most'),
+    ('--patience', '0', 'above 0'),
+    ('--drop-rate', '1', 'below 1'),
+    ('--reduction', '0', '1 or more'),
+]
+CLASSIFY = [
+    ('--mixup-alpha', '-1', 'above 0'),
+    ('--mixup-alpha', '0', 'above 0'),
+    ('--mixup-off-epoch', '-1', '0 or'),
+    ('--temperature', '0', 'above 0'),
+    ('--hard-weight', '1.5', 'at most 1'),
+    ('--backbone-lr', '-1', '0 or more'),
+    ('--start-layer', '0', '1 or more'),
+]
+OWN = [
+    ('cifar', '--train-images', '0', '1 or more'),
+    ('cifar', '--test-images', '-3', '1 or more'),
+    ('cifar', '--width', '0', '1 or more'),
+    ('imagenet', '--val-fraction', '1', 'below 1'),
+    ('imagenet', '--crop-ratio', '0', 'above 0'),
+    ('imagenet', '--num-data-workers', '0', '1 or more'),
+    ('imagenet', '--input-size', '-32', '1 or more'),
+    ('stopsign', '--base-size', '0', '1 or more'),
+    ('stopsign', '--input-size', '0', '1 or more'),
+    ('stopsign', '--width', '-1', '1 or more'),
+]
 
 
-@pytest.mark.parametrize('script, flag, value, says', [
-    *((script, *row) for script in SCRIPTS for row in COMMON),
-    *((script, *row) for script in ('cifar', 'imagenet') for row in CLASSIFY), *OWN])
+@pytest.mark.parametrize(
+    'script, flag, value, says',
+    [
+        *((script, *row) for script in SCRIPTS for row in COMMON),
+        *((script, *row) for script in ('cifar', 'imagenet') for row in CLASSIFY),
+        *OWN,
+    ],
+)
 def test_a_value_out_of_range_is_refused_under_the_flag_as_it_was_typed(script, flag, value, says):
     module, needed = SCRIPTS[script]
     with refused(f'{flag}[^ ]* must be .*{says}.*, got {value}'):
         module.main([*needed, flag, value])
 
 
-@pytest.mark.parametrize('argv, says', [
-    (['--learning-rate', '1'], 'unrecognized arguments: --learning-rate 1'), (['--lr'], '--lr: expected one argument'),
-    (['--lr-mode', 'cosin'], "--lr-mode: invalid choice: 'cosin'")])
+@pytest.mark.parametrize(
+    'argv, says',
+    [
+        (['--learning-rate', '1'], 'unrecognized arguments: --learning-rate 1'),
+        (['--lr'], '--lr: expected one argument'),
+        (['--lr-mode', 'cosin'], "--lr-mode: invalid choice: 'cosin'"),
+    ],
+)
 def test_an_unknown_flag_is_one_sentence_too(argv, says):
     with refused(says):
         train_cifar.main(argv)
@@ -90,24 +150,48 @@ def test_every_numeric_flag_has_a_range():
                     module.parse_args([*needed, flag, 'nan'])
 
 
-@pytest.mark.parametrize('module, flags, says', [
-    (train_cifar, ['--model', 'fpn_aff_resnet8'], '--model fpn_aff_resnet8 segments images; give a class'),
-    (train_imagenet, ['--model', 'unet_aff_resnet8'], '--model unet_aff_resnet8 segments images'),
-    (train_cifar, [*FEW, '--teacher', 'fpn_aff_resnet8'], '--teacher fpn_aff_resnet8 segments images'),
-    (train_cifar, [*FEW, '--teacher', 'fashion_mnist_aff_resnet8', '--teacher-weights', 'gone.params'], 'gone.params'),
-    (train_cifar, [*FEW, '--accumulate', '3'], '--accumulate must be at most 2, the batches of an epoch, got 3'),
-    (train_cifar, [*FEW, '--start-layer', '9'], '--start-layer must be 1 to 3'),
-    (train_cifar, [*FEW, '--start-layer', '2', '--fusion', 'add'], '--start-layer is of no use with fusion by'),
-    (train_cifar, [*FEW, '--model', 'cifar_add_resnet8', '--r', '8'], '--r is of no use with the fusion add; leave it'),
-    (train_cifar, [*FEW, '--reduction', '8', '--fusion', 'concat'], '--reduction is of no use with the fusion concat'),
-    (train_cifar, [*FEW, '--model', 'cifar_aff_resnext38_32x4d', '--start-layer', '9'], '--start-layer must be 1 to 3'),
-    (train_imagenet, ['--data-dir', 'x', '--width', '2'], 'unrecognized arguments: --width 2'),
-    (train_cifar, [*FEW, '--last-gamma'], "option '--last-gamma'"),
-    (train_cifar, [*FEW, '--num-layer', '50'], '--num-layer 50 is not the depth of --model cifar_aff_resnet8'),
-    (train_cifar, [*FEW, '--mixup', '--mixup-off-epoch', '2'], '--mixup-off-epoch must be below --num-epochs 2, got 2'),
-    (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
-    (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
-    (train_imagenet, ['--data-dir', '{empty}'], 'by a --val-fraction such as')])
+@pytest.mark.parametrize(
+    'module, flags, says',
+    [
+        (train_cifar, ['--model', 'fpn_aff_resnet8'], '--model fpn_aff_resnet8 segments images; give a class'),
+        (train_imagenet, ['--model', 'unet_aff_resnet8'], '--model unet_aff_resnet8 segments images'),
+        (train_cifar, [*FEW, '--teacher', 'fpn_aff_resnet8'], '--teacher fpn_aff_resnet8 segments images'),
+        (
+            train_cifar,
+            [*FEW, '--teacher', 'fashion_mnist_aff_resnet8', '--teacher-weights', 'gone.params'],
+            'gone.params',
+        ),
+        (train_cifar, [*FEW, '--accumulate', '3'], '--accumulate must be at most 2, the batches of an epoch, got 3'),
+        (train_cifar, [*FEW, '--start-layer', '9'], '--start-layer must be 1 to 3'),
+        (train_cifar, [*FEW, '--start-layer', '2', '--fusion', 'add'], '--start-layer is of no use with fusion by'),
+        (
+            train_cifar,
+            [*FEW, '--model', 'cifar_add_resnet8', '--r', '8'],
+            '--r is of no use with the fusion add; leave it',
+        ),
+        (
+            train_cifar,
+            [*FEW, '--reduction', '8', '--fusion', 'concat'],
+            '--reduction is of no use with the fusion concat',
+        ),
+        (
+            train_cifar,
+            [*FEW, '--model', 'cifar_aff_resnext38_32x4d', '--start-layer', '9'],
+            '--start-layer must be 1 to 3',
+        ),
+        (train_imagenet, ['--data-dir', 'x', '--width', '2'], 'unrecognized arguments: --width 2'),
+        (train_cifar, [*FEW, '--last-gamma'], "option '--last-gamma'"),
+        (train_cifar, [*FEW, '--num-layer', '50'], '--num-layer 50 is not the depth of --model cifar_aff_resnet8'),
+        (
+            train_cifar,
+            [*FEW, '--mixup', '--mixup-off-epoch', '2'],
+            '--mixup-off-epoch must be below --num-epochs 2, got 2',
+        ),
+        (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
+        (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
+        (train_imagenet, ['--data-dir', '{empty}'], 'by a --val-fraction such as'),
+    ],
+)
 def test_flags_that_do_not_fit_together_are_refused_before_a_run_begins(tmp_path, module, flags, says):
     with refused(says, (ValueError, FileNotFoundError)):
         module.main([*(flag.format(empty=tmp_path) for flag in flags), '--save-dir', str(tmp_path / 'run')])
@@ -140,7 +224,8 @@ USELESS = [
     ('imagenet', '--data-dir x --rec-train a.rec', '--rec-train', 'without --use-rec'),
     ('imagenet', '--data-dir x --rec-val-idx a.idx', '--rec-val-idx', 'without --use-rec'),
     ('imagenet', '--use-rec --data-dir x', '--data-dir', 'with --use-rec'),
-    ('imagenet', '--use-rec --val-fraction 0.1', '--val-fraction', 'with --use-rec')]
+    ('imagenet', '--use-rec --val-fraction 0.1', '--val-fraction', 'with --use-rec'),
+]
 
 
 @pytest.mark.parametrize('script, flags, flag, when', USELESS)
@@ -159,10 +244,15 @@ def test_every_command_of_the_guides_is_taken():
     assert len(commands) > 12
 
 
-@pytest.mark.parametrize('flags, status, says', [
-    ('--lr-mode cosin', 2, 'invalid choice'), ('--mixup-alpha 1', 2, 'without --mixup'),
-    ('--save-dir {file}', 2, 'cannot be saved'),
-    ('--batch-size 8 --lr 1e30 --warmup-epochs 0', 1, 'no longer finite')])
+@pytest.mark.parametrize(
+    'flags, status, says',
+    [
+        ('--lr-mode cosin', 2, 'invalid choice'),
+        ('--mixup-alpha 1', 2, 'without --mixup'),
+        ('--save-dir {file}', 2, 'cannot be saved'),
+        ('--batch-size 8 --lr 1e30 --warmup-epochs 0', 1, 'no longer finite'),
+    ],
+)
 def test_the_exit_status_tells_wrong_arguments_from_a_failed_run(tmp_path, monkeypatch, capsys, flags, status, says):
     (tmp_path / 'file').touch()
     flags = flags.format(file=tmp_path / 'file').split()
@@ -173,36 +263,66 @@ def test_the_exit_status_tells_wrong_arguments_from_a_failed_run(tmp_path, monke
     assert ended.value.code == status and line.startswith('train_cifar.py: ') and says in line
 
 
-@pytest.mark.parametrize('error, status, says', [
-    (KeyboardInterrupt(), 130, 'Stopped at once'), (MemoryError(), 1, 'a smaller --batch-size'),
-    (mx.MXNetError('Size of tensor you are trying to allocate is larger than 2^31'), 1, 'a smaller --batch'),
-    (mx.MXNetError('Check failed: e == cudaSuccess: cudaMalloc retry failed: out of memory'), 1, 'a smaller --batch')])
+@pytest.mark.parametrize(
+    'error, status, says',
+    [
+        (KeyboardInterrupt(), 130, 'Stopped at once'),
+        (MemoryError(), 1, 'a smaller --batch-size'),
+        (mx.MXNetError('Size of tensor you are trying to allocate is larger than 2^31'), 1, 'a smaller --batch'),
+        (
+            mx.MXNetError('Check failed: e == cudaSuccess: cudaMalloc retry failed: out of memory'),
+            1,
+            'a smaller --batch',
+        ),
+    ],
+)
 def test_ctrl_c_before_the_run_and_a_lack_of_memory_are_one_sentence(monkeypatch, capsys, error, status, says):
     def main(argv):
         raise error
+
     monkeypatch.setattr('sys.argv', ['train.py'])
     with pytest.raises(SystemExit) as ended:
         run_script('train.py', main)
-    line, = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == status and says in line
 
 
-@pytest.mark.parametrize('values, says', [
-    ({'ctx': [mx.cpu(0), mx.cpu(1)]}, 'is not initialised on cpu.0., cpu.1.; call net.initialize'),
-    ({'ctx': 'cpu'}, 'is not initialised on c, p, u'), ({'ctx': mx.gpu(0)}, 'is not initialised on gpu'),
-    ({'run': 'folder'}, "run must be a RunFolder, got 'folder'"),
-    ({'schedule': 0.1}, 'schedule must be an LRScheduler, got 0.1'),
-    ({'optimizer': 'nestrov'}, 'nestrov'), ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be a name'),
-    ({'optimizer_options': {'mom': 1}}, 'optimizer_options do not fit the optimizer nesterov'),
-    ({'dtype': 'float64'}, 'dtype must be'), ({'seed': 2 ** 32}, 'seed must be below'), ({'epochs': '2'}, 'epochs'),
-    ({'patience': 0}, 'patience must be seconds above 0'), ({'save_seconds': None}, 'save_seconds must be seconds'),
-    ({'accumulate': 3}, 'fewer than the 3'), ({'resume': 'auto'}, 'no checkpoint auto')])
+@pytest.mark.parametrize(
+    'values, says',
+    [
+        ({'ctx': [mx.cpu(0), mx.cpu(1)]}, 'is not initialised on cpu.0., cpu.1.; call net.initialize'),
+        ({'ctx': 'cpu'}, 'is not initialised on c, p, u'),
+        ({'ctx': mx.gpu(0)}, 'is not initialised on gpu'),
+        ({'run': 'folder'}, "run must be a RunFolder, got 'folder'"),
+        ({'schedule': 0.1}, 'schedule must be an LRScheduler, got 0.1'),
+        ({'optimizer': 'nestrov'}, 'nestrov'),
+        ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be a name'),
+        ({'optimizer_options': {'mom': 1}}, 'optimizer_options do not fit the optimizer nesterov'),
+        ({'dtype': 'float64'}, 'dtype must be'),
+        ({'seed': 2**32}, 'seed must be below'),
+        ({'epochs': '2'}, 'epochs'),
+        ({'patience': 0}, 'patience must be seconds above 0'),
+        ({'save_seconds': None}, 'save_seconds must be seconds'),
+        ({'accumulate': 3}, 'fewer than the 3'),
+        ({'resume': 'auto'}, 'no checkpoint auto'),
+    ],
+)
 def test_wrong_values_of_fit_are_refused_before_a_run_begins(tmp_path, values, says):
     net, _ = small()
     data = Batches(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), 2, (0,) * 3, (1,) * 3)
     with refused(says, (ValueError, FileNotFoundError)):
-        fit(net, data, data, **{'run': RunFolder(tmp_path / 'run', {}), 'task': Classification(10), 'epochs': 1,
-                                'schedule': learning_rate('constant', 0.1, 1, 2), **values})
+        fit(
+            net,
+            data,
+            data,
+            **{
+                'run': RunFolder(tmp_path / 'run', {}),
+                'task': Classification(10),
+                'epochs': 1,
+                'schedule': learning_rate('constant', 0.1, 1, 2),
+                **values,
+            },
+        )
     assert not (tmp_path / 'run').exists()
 
 
@@ -218,8 +338,20 @@ def test_labels_that_are_no_classes_are_refused():
 
 
 def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):
-    best = train_cifar.main(['--width', '1', '--train-images', '20', '--test-images', '10', '--num-epochs', '1',
-                             '--save-dir', str(tmp_path / 'run')])
+    best = train_cifar.main(
+        [
+            '--width',
+            '1',
+            '--train-images',
+            '20',
+            '--test-images',
+            '10',
+            '--num-epochs',
+            '1',
+            '--save-dir',
+            str(tmp_path / 'run'),
+        ]
+    )
     err = capsys.readouterr().err
     assert 'There are 20 training images, so --batch-size is 10 instead of 32.' in err
     assert '--warmup-epochs is 0 instead of 1, as --num-epochs is 1 and an epoch has 2 updates.' in err
@@ -228,8 +360,9 @@ def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_
 
 def test_a_loss_that_explodes_at_once_says_that_nothing_was_saved(tmp_path):
     with pytest.raises(FloatingPointError, match='epoch 1; nothing was saved yet. Try a lower --lr') as caught:
-        train_cifar.main([*FEW, '--batch-size', '8', '--lr', '1e30', '--warmup-epochs', '0', '--save-dir',
-                          str(tmp_path / 'run')])
+        train_cifar.main(
+            [*FEW, '--batch-size', '8', '--lr', '1e30', '--warmup-epochs', '0', '--save-dir', str(tmp_path / 'run')]
+        )
     assert '\n' not in str(caught.value) and not checkpoints(str(tmp_path / 'run'))
 
 
@@ -249,31 +382,53 @@ def copied(run, tmp_path):
 def test_the_authors_flags_are_taken(run, tmp_path):
     args = train_imagenet.parse_args(['--num-layer', '50', '--r', '16', '--model', 'iaff_resnet50'])
     assert (args.num_layer, args.reduction) == (50, 16)
-    assert train_cifar.parse_args(['--r', '2']).reduction == train_stopsign.parse_args(
-        ['--data-dir', 'x', '--r', '2']).reduction == 2
+    assert (
+        train_cifar.parse_args(['--r', '2']).reduction
+        == train_stopsign.parse_args(['--data-dir', 'x', '--r', '2']).reduction
+        == 2
+    )
 
 
 def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_path):
     """The backbone at 0 stays as it began, while a teacher is learnt from."""
     weights = os.path.join(run[-1], 'best.params')
-    flags = [*FEW, '--num-epochs', '1', '--backbone-lr', '0', '--pretrained', weights, '--teacher', 'cifar_aff_resnet8',
-             '--teacher-weights', weights, '--save-dir', str(tmp_path / 'run')]
-    with refused('another network'):        # its width is 1, and the teacher's is not
+    flags = [
+        *FEW,
+        '--num-epochs',
+        '1',
+        '--backbone-lr',
+        '0',
+        '--pretrained',
+        weights,
+        '--teacher',
+        'cifar_aff_resnet8',
+        '--teacher-weights',
+        weights,
+        '--save-dir',
+        str(tmp_path / 'run'),
+    ]
+    with refused('another network'):  # its width is 1, and the teacher's is not
         train_cifar.main(flags)
     flags[flags.index('cifar_aff_resnet8')] = 'fashion_mnist_aff_resnet8'
     train_cifar.main(flags)
     arrays, progress = read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])
     assert progress.arguments['teacher'] == 'fashion_mnist_aff_resnet8'
     assert sorted(name for name in arrays if name.startswith('optimizer/')) == [
-        'optimizer/output.bias/0', 'optimizer/output.weight/0']
+        'optimizer/output.bias/0',
+        'optimizer/output.weight/0',
+    ]
     before = read_checkpoint(checkpoints(run[-1])[0])[0]
-    assert progress.epoch == 2 and all((arrays[name] == mx.nd.load(weights)[name[11:]].asnumpy()).all()
-                                       for name in before if name.startswith('parameters/stage'))
+    assert progress.epoch == 2 and all(
+        (arrays[name] == mx.nd.load(weights)[name[11:]].asnumpy()).all()
+        for name in before
+        if name.startswith('parameters/stage')
+    )
     best = train_cifar.parse_args(['--last-gamma', '--model', 'cifar_aff_resnext38_32x4d'])
     assert best.last_gamma
 
 
 # Folders
+
 
 def test_a_second_run_in_a_folder_is_refused_from_the_first_moment(tmp_path):
     """Before the first checkpoint; and a killed run keeps nobody out."""
@@ -339,6 +494,7 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_keeps_every_file_whole(run, 
 
 # Checkpoints
 
+
 @pytest.fixture(scope='module')
 def checkpoint(run):
     return checkpoints(run[-1])[0]
@@ -357,11 +513,19 @@ def progress_of(checkpoint, path, **fields):
     def change(arrays):
         progress = {**json.loads(arrays['progress'].tobytes()), **fields}
         arrays['progress'] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+
     return rewritten(checkpoint, path, change)
 
 
-VALUES = st.one_of(st.none(), st.booleans(), st.integers(-3, 10 ** 10), st.floats(), st.text(max_size=5),
-                   st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 10**10),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3)),
+)
 
 
 @settings(max_examples=12)
@@ -375,12 +539,20 @@ def test_progress_of_any_other_type_or_range_is_one_sentence(checkpoint, run, tm
         train_cifar.main([*run, '--resume', str(path)])
 
 
-@pytest.mark.parametrize('fields, says', [
-    ({'batch': -1}, 'its batch is -1'), ({'batch': 1}, 'do not fit together'), ({'updates': 3}, 'do not fit together'),
-    ({'epoch': 9}, 'history is not of 8'), ({'sums': dict.fromkeys(SUMS, 1)}, 'do not fit together'),
-    ({'history': [{'epoch': 1}, {'epoch': 2}], 'best': {'epoch': 1}}, 'do not fit together'),
-    ({'extra': 1}, 'other fields'), ({'sums': dict.fromkeys(SUMS, 10 ** 400)}, 'says that'),
-    ({'arguments': {'accumulate': 'x' * 9999}}, r"--accumulate was 'x{20,40}[.]+x{20,40}' and is 1")])
+@pytest.mark.parametrize(
+    'fields, says',
+    [
+        ({'batch': -1}, 'its batch is -1'),
+        ({'batch': 1}, 'do not fit together'),
+        ({'updates': 3}, 'do not fit together'),
+        ({'epoch': 9}, 'history is not of 8'),
+        ({'sums': dict.fromkeys(SUMS, 1)}, 'do not fit together'),
+        ({'history': [{'epoch': 1}, {'epoch': 2}], 'best': {'epoch': 1}}, 'do not fit together'),
+        ({'extra': 1}, 'other fields'),
+        ({'sums': dict.fromkeys(SUMS, 10**400)}, 'says that'),
+        ({'arguments': {'accumulate': 'x' * 9999}}, r"--accumulate was 'x{20,40}[.]+x{20,40}' and is 1"),
+    ],
+)
 def test_progress_that_contradicts_the_run_is_one_sentence(checkpoint, run, tmp_path, fields, says):
     path = progress_of(checkpoint, tmp_path / 'c.npz', **fields)
     with refused(f'c.npz .*{says}'):
@@ -389,30 +561,38 @@ def test_progress_that_contradicts_the_run_is_one_sentence(checkpoint, run, tmp_
 
 def test_states_that_are_missing_or_another_networks_are_one_sentence(checkpoint, run, tmp_path):
     for change, says in (
-            (lambda arrays: arrays.pop('optimizer/output.weight/0'), 'lacks the optimizer state of output.weight'),
-            (lambda arrays: arrays.update({'optimizer/output.weight/1': np.zeros(3)}), 'an unknown optimizer state'),
-            (lambda arrays: arrays.update({'optimizer/output.bias/0': np.zeros(3)}), 'optimizer state of output.bias'),
-            (lambda arrays: arrays.pop('parameters/output.bias'), 'another network: output.bias differs'),
-            (lambda arrays: arrays.pop('progress'), 'not a checkpoint')):
+        (lambda arrays: arrays.pop('optimizer/output.weight/0'), 'lacks the optimizer state of output.weight'),
+        (lambda arrays: arrays.update({'optimizer/output.weight/1': np.zeros(3)}), 'an unknown optimizer state'),
+        (lambda arrays: arrays.update({'optimizer/output.bias/0': np.zeros(3)}), 'optimizer state of output.bias'),
+        (lambda arrays: arrays.pop('parameters/output.bias'), 'another network: output.bias differs'),
+        (lambda arrays: arrays.pop('progress'), 'not a checkpoint'),
+    ):
         with refused(says):
             train_cifar.main([*run, '--resume', rewritten(checkpoint, tmp_path / 'c.npz', change)])
 
 
 def test_a_checkpoint_takes_no_more_memory_than_its_file_has(checkpoint, run, tmp_path):
     """A compressed gigabyte, a header that says 20 GB, arrays that overlap, 100,000 fields of JSON in a row."""
-    bomb = rewritten(checkpoint, tmp_path / 'bomb.npz', lambda arrays: arrays.update(
-        {'parameters/output.weight': np.zeros(1 << 26, np.float32)}), np.savez_compressed)
+    bomb = rewritten(
+        checkpoint,
+        tmp_path / 'bomb.npz',
+        lambda arrays: arrays.update({'parameters/output.weight': np.zeros(1 << 26, np.float32)}),
+        np.savez_compressed,
+    )
     content = bytearray(open(checkpoint, 'rb').read())
     at, wide = content.index(b"'shape': (10, 64), }"), b"'shape': (80000000, 64), }"
-    content[at:at + len(wide)] = wide
+    content[at : at + len(wide)] = wide
     (tmp_path / 'header.npz').write_bytes(content)
     with zipfile.ZipFile(tmp_path / 'overlap.npz', 'w') as file:
         file.writestr('progress.npy', b'\0' * 100_000)
         for number in range(50):
             file.filelist.append(copy.copy(file.filelist[0]))
             file.filelist[-1].filename = f'{number}.npy'
-    deep = rewritten(checkpoint, tmp_path / 'deep.npz', lambda arrays: arrays.update(
-        {'progress': np.frombuffer(b'[' * 100_000, np.uint8)}))
+    deep = rewritten(
+        checkpoint,
+        tmp_path / 'deep.npz',
+        lambda arrays: arrays.update({'progress': np.frombuffer(b'[' * 100_000, np.uint8)}),
+    )
     tracemalloc.start()
     try:
         for path in (bomb, tmp_path / 'header.npz', tmp_path / 'overlap.npz', deep):
@@ -445,6 +625,7 @@ def test_restoring_holds_one_array_at_a_time(tmp_path):
 
 # Data sets
 
+
 def photographs(folder, names=('a', 'b'), count=6):
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
@@ -473,7 +654,8 @@ def test_a_data_set_is_known_by_its_classes_and_images_wherever_it_lies(tmp_path
     renamed = identity(*loaders(tmp_path / 'one'))
     assert renamed['classes'] == wanted['classes'] and renamed['images'] != wanted['images']
     (tmp_path / 'elsewhere' / 'two' / 'val' / 'a' / '1.png').rename(
-        tmp_path / 'elsewhere' / 'two' / 'val' / 'b' / '2.png')
+        tmp_path / 'elsewhere' / 'two' / 'val' / 'b' / '2.png'
+    )
     assert identity(*loaders(tmp_path / 'elsewhere' / 'two'))['images'] != wanted['images']
 
 
@@ -486,18 +668,24 @@ def test_records_are_known_by_their_images_wherever_they_lie(tmp_path):
         file.close()
         return Images(RecordFile(str(tmp_path / name)), 32, 2, (0,) * 3, (1,) * 3)
 
-    digests = [identity(['a', 'b'], written(*arguments))['images'] for arguments in (
-        ('train.rec', 6), ('moved.rec', 6), ('fewer.rec', 5), ('others.rec', 6, 1))]
+    digests = [
+        identity(['a', 'b'], written(*arguments))['images']
+        for arguments in (('train.rec', 6), ('moved.rec', 6), ('fewer.rec', 5), ('others.rec', 6, 1))
+    ]
     assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
 DATA = {'classes': ['a', 'b'], 'images': '00'}
 
 
-@pytest.mark.parametrize('data, says', [
-    ({'images': '11'}, 'the list of its images has changed'),
-    ({'classes': ['b', 'a']}, "its class 0 was 'a' and is 'b'"),
-    ({'classes': ['a']}, 'the number of its classes was 2 and is 1')])
+@pytest.mark.parametrize(
+    'data, says',
+    [
+        ({'images': '11'}, 'the list of its images has changed'),
+        ({'classes': ['b', 'a']}, "its class 0 was 'a' and is 'b'"),
+        ({'classes': ['a']}, 'the number of its classes was 2 and is 1'),
+    ],
+)
 def test_resuming_on_another_data_set_is_refused_and_on_one_that_moved_is_not(data, says):
     def arguments(flags, data):
         return run_arguments(train_imagenet.parse_args(flags), Workers(), data)
@@ -524,6 +712,7 @@ def test_what_ends_at_any_write_of_the_first_epoch_goes_on(run, tmp_path, monkey
         if method != 'save_checkpoint' or arguments[-1].epoch > 1:
             raise SystemExit
         write(self, *arguments)
+
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(RunFolder, method, killed)
         train_cifar.main(flags)
@@ -535,6 +724,7 @@ def test_a_signal_during_the_evaluation_ends_after_it(run, tmp_path, monkeypatch
     def signalled(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*arguments)
+
     flags = [*run[:-1], str(tmp_path / 'run')]
     with monkeypatch.context() as patch, pytest.raises(Stopped, match='Stopped after 2 updates'):
         patch.setattr('gluon_aff.train.loop.evaluate', signalled)
@@ -555,6 +745,7 @@ def test_a_checkpoint_goes_on_where_the_best_epoch_is(run, checkpoint, tmp_path)
 
 # Longer runs
 
+
 def test_a_run_is_prolonged_if_its_schedule_does_not_end_with_it(run, tmp_path):
     flags = copied(run, tmp_path)
     train_cifar.main([*flags, '--num-epochs', '3', '--resume'])
@@ -567,12 +758,17 @@ def test_a_run_is_prolonged_if_its_schedule_does_not_end_with_it(run, tmp_path):
         train_cifar.main([*flags, '--resume'])
 
 
-@pytest.mark.parametrize('arguments, says', [
-    ({'lr_mode': 'cosine'}, '--lr-mode cosine ends with the last epoch'), ({'lr_mode': 'poly'}, '--lr-mode poly ends'),
-    ({'lr_mode': 'step', 'lr_decay_epoch': [2]}, 'decays at epoch 2'),
-    ({'lr_mode': 'step', 'lr_decay_period': 1}, 'decays at epoch 2'),
-    ({'lr_mode': 'constant', 'warmup_epochs': 2}, 'warm-up was shortened'),
-    ({'lr_mode': 'constant', 'mixup': True, 'mixup_off_epoch': 1}, 'counts from the last epoch')])
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        ({'lr_mode': 'cosine'}, '--lr-mode cosine ends with the last epoch'),
+        ({'lr_mode': 'poly'}, '--lr-mode poly ends'),
+        ({'lr_mode': 'step', 'lr_decay_epoch': [2]}, 'decays at epoch 2'),
+        ({'lr_mode': 'step', 'lr_decay_period': 1}, 'decays at epoch 2'),
+        ({'lr_mode': 'constant', 'warmup_epochs': 2}, 'warm-up was shortened'),
+        ({'lr_mode': 'constant', 'mixup': True, 'mixup_off_epoch': 1}, 'counts from the last epoch'),
+    ],
+)
 def test_a_run_that_cannot_be_prolonged_is_refused_with_what_to_do(arguments, says):
     saved = {'num_epochs': 2, **arguments}
     with refused(f'with --num-epochs 2, which cannot become 6, as .*{says}.*start another run'):
@@ -580,6 +776,7 @@ def test_a_run_that_cannot_be_prolonged_is_refused_with_what_to_do(arguments, sa
 
 
 # Commands
+
 
 def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, capsys):
     flags = copied(run, tmp_path)
@@ -593,9 +790,16 @@ def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, ca
     assert line.endswith(f': {command} --overwrite')
 
 
-@pytest.mark.parametrize('argv', [
-    ['--resume', 'x.npz', '--lr', '1', '--overwrite'], ['--lr', '1', '--resume'], ['--resume=x.npz', '--lr', '1'],
-    ['--lr', '1', '--overwrite'], ['--resume', '--lr', '1']])
+@pytest.mark.parametrize(
+    'argv',
+    [
+        ['--resume', 'x.npz', '--lr', '1', '--overwrite'],
+        ['--lr', '1', '--resume'],
+        ['--resume=x.npz', '--lr', '1'],
+        ['--lr', '1', '--overwrite'],
+        ['--resume', '--lr', '1'],
+    ],
+)
 def test_resume_and_overwrite_are_left_out_of_a_command(argv):
     assert starting(argv) == ['--lr', '1'] and resuming(argv) == ['--lr', '1', '--resume']
 
@@ -611,7 +815,8 @@ def test_a_command_has_the_launcher_of_several_workers(monkeypatch):
     monkeypatch.setenv('DMLC_ROLE', 'worker')
     monkeypatch.setenv('DMLC_NUM_WORKER', '3')
     monkeypatch.setenv('DMLC_NUM_SERVER', '2')
-    assert launched(['python', 'x.py']) == ('python -m gluon_aff.train.launch -n 3 -s 2 --launcher ssh -H hosts python '
-                                            'x.py')
+    assert launched(['python', 'x.py']) == (
+        'python -m gluon_aff.train.launch -n 3 -s 2 --launcher ssh -H hosts python x.py'
+    )
     monkeypatch.setenv('GLUON_AFF_LAUNCHER', 'python -m gluon_aff.train.launch -n 3 --launcher local')
     assert launched(['python', 'x.py']) == 'python -m gluon_aff.train.launch -n 3 --launcher local python x.py'

@@ -1,4 +1,5 @@
 """train_imagenet.py on folders of photographs and on RecordIO files."""
+
 import json
 import os
 import re
@@ -11,13 +12,25 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import train_imagenet
-from gluon_aff.data.packing import write_records
+from gluon_aff.data.record_writer import write_records
 from gluon_aff.train import checkpoints, read_checkpoint
 from model_zoo import get_model
 from model_zoo.__main__ import main as command_line
 
-SMALL = ['--input-size', '32', '--batch-size', '4', '--num-epochs', '2', '--lr', '0.01', '-j', '2', '--model',
-         'add_resnet50']
+SMALL = [
+    '--input-size',
+    '32',
+    '--batch-size',
+    '4',
+    '--num-epochs',
+    '2',
+    '--lr',
+    '0.01',
+    '-j',
+    '2',
+    '--model',
+    'add_resnet50',
+]
 MIXED = ['--last-gamma', '--no-wd', '--label-smoothing', '--mixup', '--mixup-off-epoch', '1', '--init', 'kaiming']
 CLASSES = 'blume', 'tempel'
 
@@ -29,7 +42,7 @@ def photographs(folder, count, seed=0):
         (folder / name).mkdir(parents=True)
         for number in range(count):
             top, left = random.randint(0, 300), random.randint(0, 500)
-            Image.fromarray(picture[top:top + 90, left:left + 110]).save(folder / name / f'{number}.jpg')
+            Image.fromarray(picture[top : top + 90, left : left + 110]).save(folder / name / f'{number}.jpg')
 
 
 @pytest.fixture(scope='module')
@@ -106,8 +119,21 @@ def weights(tmp_path_factory):
 
 def test_fine_tuning_with_a_frozen_backbone_replaces_the_head_and_changes_nothing_else(tree, weights, tmp_path):
     path, before = weights
-    train_imagenet.main([*SMALL, '--data-dir', str(tree / 'train'), '--val-fraction', '0.3', '--pretrained', str(path),
-                         '--backbone-lr', '0', '--save-dir', str(tmp_path / 'run')])
+    train_imagenet.main(
+        [
+            *SMALL,
+            '--data-dir',
+            str(tree / 'train'),
+            '--val-fraction',
+            '0.3',
+            '--pretrained',
+            str(path),
+            '--backbone-lr',
+            '0',
+            '--save-dir',
+            str(tmp_path / 'run'),
+        ]
+    )
     net = get_model('add_resnet50', pretrained=str(tmp_path / 'run' / 'best.params'))
     assert net.classes == 2
     for name, value in values(net).items():
@@ -125,8 +151,17 @@ def test_a_teacher_of_other_classes_is_refused_and_a_fitting_one_is_learnt_from(
 
 def test_records_train_as_folders_do(tree, tmp_path):
     write_records(str(tree), str(tmp_path / 'rec'), resize=64, workers=2)
-    flags = [*SMALL, '--use-rec', '--rec-train', str(tmp_path / 'rec' / 'train.rec'), '--rec-val',
-             str(tmp_path / 'rec' / 'val.rec'), '--save-dir', str(tmp_path / 'run'), '--auto_aug']
+    flags = [
+        *SMALL,
+        '--use-rec',
+        '--rec-train',
+        str(tmp_path / 'rec' / 'train.rec'),
+        '--rec-val',
+        str(tmp_path / 'rec' / 'val.rec'),
+        '--save-dir',
+        str(tmp_path / 'run'),
+        '--auto_aug',
+    ]
     train_imagenet.main(flags)
     assert json.loads((tmp_path / 'run' / 'model.json').read_text())['labels'] == list(CLASSES)
 
@@ -135,18 +170,21 @@ def test_autoaugment_works_on_folders(tree, tmp_path):
     train_imagenet.main([*SMALL, '--data-dir', str(tree), '--save-dir', str(tmp_path / 'run'), '--auto_aug'])
 
 
-@pytest.mark.parametrize('flags, says', [
-    ([], 'Give --data-dir'),
-    (['--use-rec', '--rec-train', 'a.rec'], 'needs --rec-train and --rec-val'),
-    (['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec'], 'no file a.rec'),
-    (['--data-dir', 'nowhere'], 'nowhere'),
-    (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
-    (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
-    (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
-    (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet finds'),
-    (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),
-    (['--data-dir', '{tree}', '--input-size', '8'], 'at least 17'),
-])
+@pytest.mark.parametrize(
+    'flags, says',
+    [
+        ([], 'Give --data-dir'),
+        (['--use-rec', '--rec-train', 'a.rec'], 'needs --rec-train and --rec-val'),
+        (['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec'], 'no file a.rec'),
+        (['--data-dir', 'nowhere'], 'nowhere'),
+        (['--data-dir', '{tree}', '--batch-size', '1'], '--batch-size must be 2 or more'),
+        (['--data-dir', '{tree}', '--batch-size', '64'], '--batch-size must be 2 to 18'),
+        (['--data-dir', '{tree}', '--model', 'iaf_resnet50'], 'did you mean iaff_resnet50'),
+        (['--data-dir', '{tree}', '--num-gpus', '99'], 'MXNet finds'),
+        (['--data-dir', '{tree}', '--dtype', 'float16'], 'float16 needs --num-gpus'),
+        (['--data-dir', '{tree}', '--input-size', '8'], 'at least 17'),
+    ],
+)
 def test_wrong_arguments_are_one_sentence_and_leave_no_run(flags, says, tree, tmp_path):
     flags = [flag.format(tree=tree) for flag in flags]
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:

@@ -1,4 +1,5 @@
 """Released parameters: the catalogue's facts, what `pretrained` takes, and the way of a file into a network."""
+
 import collections
 import hashlib
 import os
@@ -20,9 +21,10 @@ from gluon_aff.data.cifar import Batches, fashion_mnist, resize
 from gluon_aff.data.labels import FASHION_MNIST, named
 from gluon_aff.download import DownloadError, digest
 from gluon_aff.train import Classification, evaluate
-from model_zoo import get_model, get_model_file, list_models, model_info, weights
+from model_zoo import get_model, get_model_file, list_models, model_info
 from model_zoo.__main__ import main
-from model_zoo.weights import Checkpoint, checkpoints, load_parameters
+from model_zoo.weights import catalog as weights
+from model_zoo.weights.catalog import Checkpoint, checkpoints, load_parameters
 
 NAME = 'fashion_mnist_aff_resnet8'
 
@@ -41,6 +43,7 @@ RELEASED = [
 
 
 # The catalogue
+
 
 def test_the_authors_nine_files_are_in_the_catalogue():
     found = {(each.model, each.tag, each.digest) for each in checkpoints() if each.digest_kind == 'git_blob'}
@@ -76,6 +79,7 @@ def test_fine_labels_are_the_default():
 
 # A catalogue of small files
 
+
 def network(name=NAME, seed=0, **options):
     """A network with arbitrary parameters, running statistics included."""
     net = get_model(name, **options)
@@ -93,8 +97,10 @@ def values(net):
 
 def released(values):
     """Values as the authors' float16 files have them: those of convolutions and dense layers in float16."""
-    return {name: value.astype('float32' if re.search('gamma|beta|running', name) else 'float16')
-            for name, value in values.items()}
+    return {
+        name: value.astype('float32' if re.search('gamma|beta|running', name) else 'float16')
+        for name, value in values.items()
+    }
 
 
 def write(path, values):
@@ -112,8 +118,10 @@ def same(a, b):
 def files(tmp_path_factory):
     """Files of the small network: the authors' layout in float16, and in float32 with 4 outputs."""
     top = tmp_path_factory.mktemp('files')
-    return SimpleNamespace(half=write(top / 'half.params', released(values(network()))),
-                           four=write(top / 'four.params', values(network(seed=1, classes=4))))
+    return SimpleNamespace(
+        half=write(top / 'half.params', released(values(network()))),
+        four=write(top / 'four.params', values(network(seed=1, classes=4))),
+    )
 
 
 @pytest.fixture()
@@ -131,13 +139,38 @@ def server(files, monkeypatch, tmp_path):
         (content(Path(path).read_bytes()) if path else status(404))(request)
 
     with Server(answer) as server:
-        facts = {'model': NAME, 'dataset': 'Fashion-MNIST', 'figures': {'accuracy': 0.9}, 'figures_source': 'a test',
-                 'recipe': 'none', 'source': 'a test', 'license': 'none', 'size': None}
+        facts = {
+            'model': NAME,
+            'dataset': 'Fashion-MNIST',
+            'figures': {'accuracy': 0.9},
+            'figures_source': 'a test',
+            'recipe': 'none',
+            'source': 'a test',
+            'license': 'none',
+            'size': None,
+        }
         records = (
-            Checkpoint(tag='half', labels='fashion_mnist', outputs=10, dtype='float16', url=server.address + '/half',
-                       digest_kind='git_blob', digest=digest(files.half), **facts),
-            Checkpoint(tag='four', labels='fashion_mnist', outputs=4, dtype='float32', url=server.address + '/four',
-                       digest_kind='sha256', digest=digest(files.four, 'sha256'), **facts))
+            Checkpoint(
+                tag='half',
+                labels='fashion_mnist',
+                outputs=10,
+                dtype='float16',
+                url=server.address + '/half',
+                digest_kind='git_blob',
+                digest=digest(files.half),
+                **facts,
+            ),
+            Checkpoint(
+                tag='four',
+                labels='fashion_mnist',
+                outputs=4,
+                dtype='float32',
+                url=server.address + '/four',
+                digest_kind='sha256',
+                digest=digest(files.four, 'sha256'),
+                **facts,
+            ),
+        )
         monkeypatch.setattr(weights, '_catalog', lambda: records)
         server.records = records
         yield server
@@ -232,6 +265,7 @@ def test_a_file_that_is_not_there_says_so(path):
 
 # Heads
 
+
 def test_other_classes_get_a_fresh_head_and_a_log_line(server, caplog):
     net = get_model(NAME, pretrained=True, classes=37)
     found, whole = values(net), values(get_model(NAME, pretrained=True))
@@ -240,7 +274,7 @@ def test_other_classes_get_a_fresh_head_and_a_log_line(server, caplog):
     for each in (found, whole):
         del each['output.weight'], each['output.bias']
     same(found, whole)
-    line, = caplog.messages
+    (line,) = caplog.messages
     assert 'has 10 outputs; the head of' in line and 'is fresh, with 37' in line and '\n' not in line
     assert net(mx.nd.ones((2, 3, 32, 32))).shape == (2, 37)
 
@@ -252,6 +286,7 @@ def test_the_files_own_number_of_classes_is_no_news(server, caplog):
 
 
 # Files
+
 
 def test_a_path_will_do(files, tmp_path, monkeypatch):
     wanted = values(network(seed=1, classes=4))
@@ -284,7 +319,7 @@ def test_a_missing_parameter_is_an_error_unless_told(tmp_path, caplog):
     assert '\n' not in str(caught.value)
     found, wanted = values(get_model(NAME, pretrained=path, allow_missing=True)), values(plain)
     same({name: found[name] for name in wanted}, wanted)
-    line, = caplog.messages
+    (line,) = caplog.messages
     assert f'lacks {len(found) - len(wanted)} parameters' in line and 'features.2.0.attention' in line
     assert '\n' not in line
     assert all(np.isfinite(value).all() for value in found.values())
@@ -312,13 +347,17 @@ def test_names_in_common_are_needed_even_where_all_may_be_missing(tmp_path):
         get_model(NAME, pretrained=path, allow_missing=True, ignore_extra=True)
 
 
-@pytest.mark.parametrize('change, says', [
-    ({'features.1.weight': np.ones((16, 3, 5, 5), 'float32')}, r'features.1.weight has shape \(16, 3, 5, 5\), not'),
-    ({'features.1.weight': np.ones((16, 3, 3), 'float32')}, r'has shape \(16, 3, 3\), not \(16, 3, 3, 3\)'),
-    ({'features.1.weight': np.ones((16, 3, 3, 3), 'int32')}, 'holds int32 values'),
-    ({'output.weight': np.ones((10, 63), 'float32')}, r'output.weight has shape \(10, 63\), not \(10, 64\)'),
-    ({'output.weight': np.ones((7, 64), 'float32')}, r'output.bias has shape \(10,\), not \(7,\)'),
-    ({'output.weight': np.ones(10, 'float32')}, r'output.weight has shape \(10,\), not \(10, 64\)')])
+@pytest.mark.parametrize(
+    'change, says',
+    [
+        ({'features.1.weight': np.ones((16, 3, 5, 5), 'float32')}, r'features.1.weight has shape \(16, 3, 5, 5\), not'),
+        ({'features.1.weight': np.ones((16, 3, 3), 'float32')}, r'has shape \(16, 3, 3\), not \(16, 3, 3, 3\)'),
+        ({'features.1.weight': np.ones((16, 3, 3, 3), 'int32')}, 'holds int32 values'),
+        ({'output.weight': np.ones((10, 63), 'float32')}, r'output.weight has shape \(10, 63\), not \(10, 64\)'),
+        ({'output.weight': np.ones((7, 64), 'float32')}, r'output.bias has shape \(10,\), not \(7,\)'),
+        ({'output.weight': np.ones(10, 'float32')}, r'output.weight has shape \(10,\), not \(10, 64\)'),
+    ],
+)
 def test_a_parameter_that_does_not_fit_leaves_the_network_as_it_was(tmp_path, change, says):
     path = write(tmp_path / 'x.params', {**values(network(seed=1)), **change})
     net = network()
@@ -355,6 +394,7 @@ def test_a_dense_layer_without_its_inputs_takes_them_from_the_file(tmp_path):
 
 # Files by the parameters' own names
 
+
 def saved_by_name(net, top):
     """The three kinds of file in which parameters have their own names, by kind."""
     files = {kind: str(top / kind) for kind in ('whole', 'stripped', 'exported-0000.params')}
@@ -366,8 +406,10 @@ def saved_by_name(net, top):
     return files
 
 
-@pytest.mark.parametrize('name, options', [
-    (NAME, {'classes': 7}), ('cifar_iaff_resnet8', {}), ('fpn_aff_resnet8', {}), ('unet_aff_resnet8', {})])
+@pytest.mark.parametrize(
+    'name, options',
+    [(NAME, {'classes': 7}), ('cifar_iaff_resnet8', {}), ('fpn_aff_resnet8', {}), ('unet_aff_resnet8', {})],
+)
 def test_files_by_the_parameters_own_names_load_whatever_the_prefix(tmp_path, name, options):
     net = network(name, **options)
     for path in saved_by_name(net, tmp_path).values():
@@ -404,8 +446,9 @@ def test_names_are_checked_as_strictly_by_the_parameters_own_names(tmp_path):
 
 def test_the_prefix_is_the_one_that_most_names_have(tmp_path):
     net = network()
-    arrays = {f'x_{name[len(net.prefix):]}': parameter.data().asnumpy()
-              for name, parameter in net.collect_params().items()}
+    arrays = {
+        f'x_{name[len(net.prefix) :]}': parameter.data().asnumpy() for name, parameter in net.collect_params().items()
+    }
     path = write(tmp_path / 'x.params', {'other_dense0_bias': np.ones(3, 'float32'), **arrays})
     same(values(get_model(NAME, pretrained=path, ignore_extra=True)), values(net))
     with pytest.raises(ValueError, match='another network: other_dense0_bias is unknown'):
@@ -414,13 +457,22 @@ def test_the_prefix_is_the_one_that_most_names_have(tmp_path):
 
 # Gluon's own load_parameters
 
+
 def gluon(net, *args, **options):
     return mx.gluon.Block.load_parameters(net, *args, **options)
 
 
-CALLS = [{}, {'allow_missing': True}, {'ignore_extra': True}, {'allow_missing': True, 'ignore_extra': True},
-         {'cast_dtype': True}, {'cast_dtype': True, 'dtype_source': 'saved'}, {'ctx': mx.cpu(0)}, {'ctx': [mx.cpu(1)]},
-         {'allow_missing': True, 'ctx': mx.cpu(1)}]
+CALLS = [
+    {},
+    {'allow_missing': True},
+    {'ignore_extra': True},
+    {'allow_missing': True, 'ignore_extra': True},
+    {'cast_dtype': True},
+    {'cast_dtype': True, 'dtype_source': 'saved'},
+    {'ctx': mx.cpu(0)},
+    {'ctx': [mx.cpu(1)]},
+    {'allow_missing': True, 'ctx': mx.cpu(1)},
+]
 
 
 @pytest.mark.parametrize('initialised', [False, True])
@@ -450,9 +502,18 @@ def test_a_networks_load_parameters_does_as_gluons(tmp_path, change, initialised
             except (AssertionError, ValueError):
                 outcomes.append('refused')
                 continue
-            outcomes.append({name: (str(parameter.dtype), parameter.list_ctx(), parameter.data(
-                parameter.list_ctx()[0]).asnumpy().tobytes()) if parameter._data is not None else None
-                for name, parameter in net._collect_params_with_prefix().items()})
+            outcomes.append(
+                {
+                    name: (
+                        str(parameter.dtype),
+                        parameter.list_ctx(),
+                        parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes(),
+                    )
+                    if parameter._data is not None
+                    else None
+                    for name, parameter in net._collect_params_with_prefix().items()
+                }
+            )
         assert outcomes[0] == outcomes[1], call
 
 
@@ -476,6 +537,7 @@ def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
             super().__init__()
             self.add(nn.Dense(3, in_units=3))
             self.add(nn.Dense(3, in_units=3, params=self[0].params))
+
     given, net = Shared(), Shared()
     given.initialize()
     path = str(tmp_path / 'x.params')
@@ -485,6 +547,7 @@ def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
 
 
 # GluonCV's files
+
 
 @pytest.fixture(scope='module')
 def gluoncv(tmp_path_factory):
@@ -501,8 +564,9 @@ def gluoncv(tmp_path_factory):
 def test_gluoncvs_resnet_file_is_add_resnets(gluoncv):
     net, path = gluoncv
     x = mx.nd.array(np.random.RandomState(0).randn(1, 3, 65, 65))
-    np.testing.assert_allclose(get_model('add_resnet50', pretrained=path)(x).asnumpy(), net(x).asnumpy(), rtol=1e-4,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        get_model('add_resnet50', pretrained=path)(x).asnumpy(), net(x).asnumpy(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_gluoncvs_resnet_file_by_the_parameters_own_names_is_refused_with_what_to_do(gluoncv, tmp_path):
@@ -521,12 +585,13 @@ def test_gluoncvs_resnet_file_starts_a_fused_network(gluoncv, caplog, name):
     for each in wanted:
         assert np.array_equal(found[each].data().asnumpy(), wanted[each].data().asnumpy()), each
     assert all('attention' in each for each in set(found) - set(wanted))
-    line, = caplog.messages
+    (line,) = caplog.messages
     assert 'layer3.0.attention' in line and '(9 blocks)' in line and '\n' not in line
     assert np.isfinite(fused(mx.nd.ones((1, 3, 33, 33))).asnumpy()).all()
 
 
 # The command line
+
 
 def run(capsys, *args):
     """Exit status, standard output and standard error of a command."""
@@ -601,21 +666,22 @@ def test_a_shipped_file_that_is_damaged_says_to_install_again(monkeypatch, tmp_p
     monkeypatch.setattr(weights, 'HERE', tmp_path)
     for state, data in (('absent', None), ('damaged', b'x')):
         if data:
-            (tmp_path / 'checkpoints').mkdir()
-            (tmp_path / 'checkpoints' / record.file).write_bytes(data)
+            (tmp_path / 'released').mkdir()
+            (tmp_path / 'released' / record.file).write_bytes(data)
         with pytest.raises(ValueError, match=f'is {state}; install the package again'):
             record.get()
 
 
 def test_a_shipped_file_is_neither_downloaded_nor_purged(monkeypatch, tmp_path):
     data = b'parameters'
-    record = Checkpoint(NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256',
-                        hashlib.sha256(data).hexdigest())
+    record = Checkpoint(
+        NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256', hashlib.sha256(data).hexdigest()
+    )
     monkeypatch.setattr(weights, 'HERE', tmp_path)
     monkeypatch.setattr(weights, '_catalog', lambda: (record,))
-    (tmp_path / 'checkpoints').mkdir()
-    (tmp_path / 'checkpoints' / record.file).write_bytes(data)
-    weights.remove(NAME, str(tmp_path / 'checkpoints'))
+    (tmp_path / 'released').mkdir()
+    (tmp_path / 'released' / record.file).write_bytes(data)
+    weights.remove(NAME, str(tmp_path / 'released'))
     assert Path(get_model_file(NAME, root=tmp_path / 'elsewhere')).read_bytes() == data
 
 
@@ -633,7 +699,7 @@ def accuracy_of(name, images, target):
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_shipped_file_is_small_and_what_its_record_says(name):
-    record, = checkpoints(name)
+    (record,) = checkpoints(name)
     assert os.path.getsize(record.path()) == record.size < 1_000_000
     assert record.state() == 'intact'
     log = Path(record.path()).with_name(f'{name}.txt').read_text().splitlines()

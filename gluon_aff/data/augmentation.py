@@ -6,6 +6,7 @@ Krizhevsky, Sutskever and Hinton's, ImageNet Classification with Deep Convolutio
 record reader and gluon's transforms round each change to 0..255, and here they are cut once, at the end. Gluon's
 saturation takes 0.114 of blue for grey, by mistake (MXNet 1.9.1).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -123,8 +124,11 @@ def recolour(values, jitter, light):
     # A mixture of mixtures is own * values + shared * grey + constant again: one pass does for all of them.
     own, shared, constant = 1.0, 0.0, 0.0
     for name, factor in jitter:
-        other = {'brightness': (0, 0), 'contrast': (0, (own + shared) * mean + constant),
-                 'saturation': (own + shared, constant)}[name]
+        other = {
+            'brightness': (0, 0),
+            'contrast': (0, (own + shared) * mean + constant),
+            'saturation': (own + shared, constant),
+        }[name]
         own = factor * own
         shared = factor * shared + (1 - factor) * other[0]
         constant = factor * constant + (1 - factor) * other[1]

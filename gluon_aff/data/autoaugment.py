@@ -22,6 +22,7 @@ Public implementations differ, from each other and from the paper:
 - Resampling and what lies outside: nearest and grey (128, 128, 128); the authors' code fills with the data's mean,
   torchvision with black, and DeepVoltaire shears bicubically.
 """
+
 from __future__ import annotations
 
 from PIL import Image, ImageEnhance, ImageOps

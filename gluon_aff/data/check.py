@@ -1,4 +1,5 @@
 """Images are decoded once before they are used, to find those that cannot be."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ def unreadable(items, opening, title, workers):
     dict of item: str
         A sentence that says why.
     """
+
     def check(chunk):
         return {item: why for item, why in zip(chunk, map(why_not, chunk)) if why}
 
@@ -65,11 +67,13 @@ def unreadable(items, opening, title, workers):
         except ValueError as error:
             return str(error)
         return None
+
     found = {}
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=printable(title), unit='image', leave=False,
-                                                   disable=None) as bar:
+    with ThreadPoolExecutor(workers) as pool, tqdm(
+        total=len(items), desc=printable(title), unit='image', leave=False, disable=None
+    ) as bar:
         # Chunks, as a future for each of a million files would take a gigabyte.
-        chunks = [items[i:i + CHUNK] for i in range(0, len(items), CHUNK)]
+        chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
         for chunk, bad in zip(chunks, pool.map(check, chunks)):
             found.update(bad)
             bar.update(len(chunk))

@@ -1,4 +1,5 @@
 """Small labelled images in memory, 32x32, and batches of them."""
+
 from __future__ import annotations
 
 import gzip
@@ -12,15 +13,15 @@ from PIL import Image
 
 from ..errors import positive
 from . import labels
-from .cifar_files import BinaryVersion, PythonVersion, default_folder, load_cifar
+from .cifar_archive import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
-from .parts import batches_of, check_training, checked_part, number_of_batches
+from .sharding import batches_of, check_training, checked_part, number_of_batches
 
 __all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'fewer', 'resize']
 
 SIZE = 32
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)       # the released recipe's
-FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3      # of the training images, resized
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # the released recipe's
+FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3  # of the training images, resized
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,15 @@ def digits():
     images = resize((data.images * (255 / 16)).round().astype(np.uint8))
     train, held_out = train_test_split(np.arange(len(images)), test_size=360, stratify=data.target, random_state=0)
     target = data.target.astype(np.int32)
-    return ImageSet('digits', labels.DIGITS, (0.3057,) * 3, (0.3235,) * 3, (images[train], target[train]),
-                    (images[held_out], target[held_out]), flip=False)
+    return ImageSet(
+        'digits',
+        labels.DIGITS,
+        (0.3057,) * 3,
+        (0.3235,) * 3,
+        (images[train], target[train]),
+        (images[held_out], target[held_out]),
+        flip=False,
+    )
 
 
 def _read_idx(path, dimensions):
@@ -94,8 +102,10 @@ def _read_idx(path, dimensions):
         raise ValueError(f'{path} is not an IDX file of bytes with {dimensions} dimensions.')
     shape = struct.unpack(f'>{dimensions}I', content[4:header])
     if len(content) - header != np.prod(shape, dtype=np.int64):
-        raise ValueError(f'{path} says it holds {" x ".join(map(str, shape))} bytes, but has {len(content) - header}; '
-                         'fetch it again.')
+        raise ValueError(
+            f'{path} says it holds {" x ".join(map(str, shape))} bytes, but has {len(content) - header}; '
+            'fetch it again.'
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
@@ -130,16 +140,26 @@ def fashion_mnist(data_dir=None):
                     arrays.append(_read_idx(candidate, dimensions))
                     break
             else:
-                raise FileNotFoundError(f'Fashion-MNIST needs {path} (or .gz); get the four IDX files from the '
-                                        'data set\'s home page or your package manager and name their folder.')
+                raise FileNotFoundError(
+                    f'Fashion-MNIST needs {path} (or .gz); get the four IDX files from the '
+                    "data set's home page or your package manager and name their folder."
+                )
         images, target = arrays
         if images.shape[1:] != (28, 28) or len(images) != len(target) or not len(target) or target.max() > 9:
-            raise ValueError(f'{prefix} of {data_dir} is not Fashion-MNIST: images {images.shape}, '
-                             f'labels {target.shape}.')
+            raise ValueError(
+                f'{prefix} of {data_dir} is not Fashion-MNIST: images {images.shape}, labels {target.shape}.'
+            )
         return resize(images), target.astype(np.int32)
 
-    return ImageSet('fashion_mnist', labels.FASHION_MNIST, FASHION_MNIST_MEAN, FASHION_MNIST_STD,
-                    split('train'), split('t10k'), flip=True)
+    return ImageSet(
+        'fashion_mnist',
+        labels.FASHION_MNIST,
+        FASHION_MNIST_MEAN,
+        FASHION_MNIST_STD,
+        split('train'),
+        split('t10k'),
+        flip=True,
+    )
 
 
 def cifar10(data_dir=None):
@@ -165,11 +185,29 @@ def cifar10(data_dir=None):
         If an archive is not the published one, or a file is damaged.
     """
     files = [f'data_batch_{i}' for i in range(1, 6)]
-    train, test = load_cifar('cifar10', labels.CIFAR10, (
-        BinaryVersion('cifar-10-binary.tar.gz', 'cifar-10-batches-bin', tuple(file + '.bin' for file in files),
-                      ('test_batch.bin',), label_bytes=1, column=0),
-        PythonVersion('cifar-10-python.tar.gz', 'cifar-10-batches-py', tuple(files), ('test_batch',), 'batches.meta',
-                      key='label')), data_dir)
+    train, test = load_cifar(
+        'cifar10',
+        labels.CIFAR10,
+        (
+            BinaryVersion(
+                'cifar-10-binary.tar.gz',
+                'cifar-10-batches-bin',
+                tuple(file + '.bin' for file in files),
+                ('test_batch.bin',),
+                label_bytes=1,
+                column=0,
+            ),
+            PythonVersion(
+                'cifar-10-python.tar.gz',
+                'cifar-10-batches-py',
+                tuple(files),
+                ('test_batch',),
+                'batches.meta',
+                key='label',
+            ),
+        ),
+        data_dir,
+    )
     return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
@@ -194,11 +232,24 @@ def cifar100(data_dir=None, fine=True):
         As :func:`cifar10`.
     """
     kind, names = ('fine', labels.CIFAR100) if fine else ('coarse', labels.CIFAR100_COARSE)
-    train, test = load_cifar('cifar100', names, (
-        BinaryVersion('cifar-100-binary.tar.gz', 'cifar-100-binary', ('train.bin',), ('test.bin',), label_bytes=2,
-                      column=int(fine)),
-        PythonVersion('cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta',
-                      key=f'{kind}_label')), data_dir)
+    train, test = load_cifar(
+        'cifar100',
+        names,
+        (
+            BinaryVersion(
+                'cifar-100-binary.tar.gz',
+                'cifar-100-binary',
+                ('train.bin',),
+                ('test.bin',),
+                label_bytes=2,
+                column=int(fine),
+            ),
+            PythonVersion(
+                'cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta', key=f'{kind}_label'
+            ),
+        ),
+        data_dir,
+    )
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
@@ -224,7 +275,7 @@ def fewer(images, target, number=None):
     if positive('A number of images', number) > len(target):
         raise ValueError(f'The set has {len(target)} images, fewer than the {number} asked for.')
     order = np.random.RandomState(0).permutation(len(target))
-    place = np.empty(len(target))       # in its class, as a share of the class
+    place = np.empty(len(target))  # in its class, as a share of the class
     for label in np.unique(target):
         own = order[target[order] == label]
         place[own] = (np.arange(len(own)) + 0.5) / len(own)
@@ -264,8 +315,9 @@ class Batches:
 
     PAD = 4
 
-    def __init__(self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0,
-                 part=(0, 1)):
+    def __init__(
+        self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0, part=(0, 1)
+    ):
         self.images, self.target, self.mean, self.std = images, target, mean, std
         self.batch_size, self.train, self.flip = positive('batch_size', batch_size), train, flip
         self.augment, self.seed, self.part = augment, seed, checked_part(part)
@@ -280,7 +332,7 @@ class Batches:
         total = len(self.images)
         order = np.arange(total)
         if self.train:
-            random = np.random.RandomState((self.seed * 100003 + number) % 2 ** 32)
+            random = np.random.RandomState((self.seed * 100003 + number) % 2**32)
             order = random.permutation(total)
             offsets = random.randint(0, 2 * self.PAD + 1, (total, 2))
             mirrored = random.rand(total) < 0.5 * self.flip
@@ -302,6 +354,6 @@ class Batches:
         padded = np.pad(images, ((0, 0), (self.PAD, self.PAD), (self.PAD, self.PAD), (0, 0)))
         out = np.empty_like(images)
         for i, (top, left) in enumerate(offsets):
-            crop = padded[i, top:top + height, left:left + width]
+            crop = padded[i, top : top + height, left : left + width]
             out[i] = crop[:, ::-1] if mirrored[i] else crop
         return out

@@ -2,6 +2,7 @@
 
 Reference: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,14 +21,14 @@ from ..errors import unknown
 from ..text import printable
 from .check import decode_whole
 from .images import opened, read_image
+from .masks import IGNORED
 from .orientation import orientation
-from .segmentation import IGNORED
 
 __all__ = ['CocoSegmentation']
 
-SLACK = 1.0                 # COCO's own polygons and boxes stick out by up to a pixel
-MAX_CHARACTERS = 13         # of a number in compressed run lengths, which has 64 bits
-WHOLE = re.compile('0|-?[1-9][0-9]{,17}')       # not '007', which may stand beside '7'
+SLACK = 1.0  # COCO's own polygons and boxes stick out by up to a pixel
+MAX_CHARACTERS = 13  # of a number in compressed run lengths, which has 64 bits
+WHOLE = re.compile('0|-?[1-9][0-9]{,17}')  # not '007', which may stand beside '7'
 # What each entry has to have: a whole number or a text that others refer to, and its name.
 KEYS = {'images': ('id',), 'annotations': ('id', 'image_id', 'category_id'), 'categories': ('id', 'name')}
 
@@ -112,8 +113,10 @@ class CocoSegmentation:
                 self.paths.append(path)
                 self._masks.append(masks)
         if not self.ids:
-            raise ValueError(f'{annotation_file} has no image with a {category} that can be used; '
-                             f'{self.report[0] if self.report else "no annotation is of this category."}')
+            raise ValueError(
+                f'{annotation_file} has no image with a {category} that can be used; '
+                f'{self.report[0] if self.report else "no annotation is of this category."}'
+            )
 
     def __len__(self):
         return len(self.ids)
@@ -153,13 +156,14 @@ def _read_json(path):
         for number, entry in enumerate(entries):
             for key in keys:
                 value = entry.get(key) if isinstance(entry, dict) else None
-                if type(value) is int and key != 'name':        # nearly all of a million
+                if type(value) is int and key != 'name':  # nearly all of a million
                     continue
                 value = _whole(value)
                 if type(value) not in (int, str):
                     other = '' if value is None else f' that is a whole number or a text, but {repr(value)[:40]}'
-                    raise ValueError(f'{path} is not a COCO instances file: entry {number} of its {part} has no {key}'
-                                     f'{other}.')
+                    raise ValueError(
+                        f'{path} is not a COCO instances file: entry {number} of its {part} has no {key}{other}.'
+                    )
                 entry[key] = str(value) if key == 'name' else value
     return content
 
@@ -188,14 +192,18 @@ def _by_image(content, ids):
             for key in (first['image_id'], entry['image_id']):
                 doubts.setdefault(key, f'the file has two annotations of id {entry["id"]} that differ')
         if entry['category_id'] not in known:
-            doubts.setdefault(entry['image_id'], f'annotation {entry["id"]} is of category {entry["category_id"]}, '
-                                                 'which the file does not list')
+            doubts.setdefault(
+                entry['image_id'],
+                f'annotation {entry["id"]} is of category {entry["category_id"]}, which the file does not list',
+            )
         if entry['category_id'] in ids:
             annotations[entry['image_id']].append(entry)
     doubts.update({key: 'the file has two images of this id' for key in twice if key in annotations or key in doubts})
-    lost = [printable(f'Annotation {entry["id"]} is of image {entry["image_id"]}, which the file does not list.')
-            for entry in content['annotations']
-            if entry['image_id'] not in images and (entry['category_id'] in ids or entry['category_id'] not in known)]
+    lost = [
+        printable(f'Annotation {entry["id"]} is of image {entry["image_id"]}, which the file does not list.')
+        for entry in content['annotations']
+        if entry['image_id'] not in images and (entry['category_id'] in ids or entry['category_id'] not in known)
+    ]
     return images, annotations, doubts, lost
 
 
@@ -227,7 +235,7 @@ def _union(masks):
     """The union of masks as run lengths."""
     # In pairs: pycocotools would merge each with all before it, in quadratic time.
     while len(masks) > 1:
-        masks = [run_lengths.merge(masks[i:i + 2]) for i in range(0, len(masks), 2)]
+        masks = [run_lengths.merge(masks[i : i + 2]) for i in range(0, len(masks), 2)]
     return masks[0]
 
 
@@ -248,8 +256,10 @@ def _read_mask(annotation, height, width):
         raise MaskError('covers no pixel')
     if box is not None:
         left, top, wide, tall = run_lengths.toBbox(mask)
-        if not (max(left, box[0]) < min(left + wide, box[0] + box[2])
-                and max(top, box[1]) < min(top + tall, box[1] + box[3])):
+        if not (
+            max(left, box[0]) < min(left + wide, box[0] + box[2])
+            and max(top, box[1]) < min(top + tall, box[1] + box[3])
+        ):
             raise MaskError(f'has a box, {box}, outside of its segmentation')
     return mask
 
@@ -261,7 +271,7 @@ def _numbers(values):
 def _check_box(box, height, width):
     if not (_numbers(box) and len(box) == 4 and box[2] > 0 and box[3] > 0):
         raise MaskError(f'has a box of no area, {str(box)[:80]}')
-    if (min(box[0], box[1]) < -SLACK or box[0] + box[2] > width + SLACK or box[1] + box[3] > height + SLACK):
+    if min(box[0], box[1]) < -SLACK or box[0] + box[2] > width + SLACK or box[1] + box[3] > height + SLACK:
         raise MaskError(f'has a box, {box}, outside the image of {width} x {height}')
 
 
@@ -271,8 +281,10 @@ def _check_polygon(polygon, height, width):
     points = np.asarray(polygon, float).reshape(-1, 2)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     if min(left, top) < -SLACK or right > width + SLACK or bottom > height + SLACK:
-        raise MaskError(f'has a polygon from ({left:g}, {top:g}) to ({right:g}, {bottom:g}), outside the image of '
-                        f'{width} x {height}')
+        raise MaskError(
+            f'has a polygon from ({left:g}, {top:g}) to ({right:g}, {bottom:g}), outside the image of '
+            f'{width} x {height}'
+        )
     if np.linalg.matrix_rank(points - points[0], tol=1e-6) < 2:
         raise MaskError('has a polygon whose points lie on one line')
     # Each step of it costs pycocotools time and memory; this is twice the edges of all pixels.
@@ -287,9 +299,13 @@ def _counts(segmentation, height, width):
         counts = _decompressed(counts)
     elif isinstance(counts, list):
         counts = list(map(_whole, counts))
-    if (not isinstance(size, list) or list(map(_whole, size)) != [height, width] or type(counts) is not list
-            or not all(type(count) is int and 0 <= count <= height * width for count in counts)
-            or sum(counts) != height * width):
+    if (
+        not isinstance(size, list)
+        or list(map(_whole, size)) != [height, width]
+        or type(counts) is not list
+        or not all(type(count) is int and 0 <= count <= height * width for count in counts)
+        or sum(counts) != height * width
+    ):
         raise MaskError(f'has damaged run lengths, or of another image than one of {width} x {height}')
     return counts
 
@@ -320,13 +336,14 @@ def _check_image(path, entry):
             turn, size = orientation(image), image.size
             decoded = decode_whole(image)
             if image.format == 'TIFF':
-                size = decoded      # Pillow may turn a TIFF by an orientation that is none
+                size = decoded  # Pillow may turn a TIFF by an orientation that is none
     except ValueError as error:
         raise MaskError(str(error).rstrip('.')) from None
     if turn != 1:
         raise MaskError('its EXIF or XMP data turn it, so which way up its annotations are is unknown; save it upright')
     stated = tuple(_whole(entry.get(key)) for key in ('width', 'height'))
     if size != stated or bool in map(type, stated):
-        raise MaskError(f'it is {size[0]} x {size[1]}, not {repr(stated[0])[:20]} x {repr(stated[1])[:20]} as the file '
-                        'says')
+        raise MaskError(
+            f'it is {size[0]} x {size[1]}, not {repr(stated[0])[:20]} x {repr(stated[1])[:20]} as the file says'
+        )
     return size

@@ -1,4 +1,5 @@
 """Batches of labelled images that are too many for the memory, of ImageNet's recipe."""
+
 from __future__ import annotations
 
 from collections import deque
@@ -9,7 +10,7 @@ import numpy as np
 from ..errors import positive
 from .augmentation import random_resized_crop, write_training
 from .images import evaluation_array, upright
-from .parts import batches_of, check_training, checked_part, number_of_batches
+from .sharding import batches_of, check_training, checked_part, number_of_batches
 
 __all__ = ['Images']
 
@@ -24,7 +25,7 @@ class Images:
 
     Parameters
     ----------
-    source : gluon_aff.data.folders.ImageFiles or gluon_aff.data.records.RecordFile
+    source : gluon_aff.data.class_folders.ImageFiles or gluon_aff.data.records.RecordFile
     size : int
         Pixels of the side of what the network takes.
     batch_size : int
@@ -52,10 +53,22 @@ class Images:
         context's normalisation then gives a constant. While iterating: if an image cannot be read.
     """
 
-    AHEAD, TASK = 2, 4         # batches in advance, images that a thread takes at once
+    AHEAD, TASK = 2, 4  # batches in advance, images that a thread takes at once
 
-    def __init__(self, source, size, batch_size, mean, std, train=False, augment=None, crop_ratio=0.875, workers=4,
-                 seed=0, part=(0, 1)):
+    def __init__(
+        self,
+        source,
+        size,
+        batch_size,
+        mean,
+        std,
+        train=False,
+        augment=None,
+        crop_ratio=0.875,
+        workers=4,
+        seed=0,
+        part=(0, 1),
+    ):
         self.source, self.size, self.mean, self.std = source, positive('size', size), mean, std
         self.batch_size, self.train, self.augment = positive('batch_size', batch_size), train, augment
         self.crop_ratio, self.workers, self.seed = crop_ratio, positive('workers', workers), seed
@@ -80,9 +93,16 @@ class Images:
             try:
                 for chosen in self._chosen(number)[start:]:
                     data = np.empty((len(chosen), 3, self.size, self.size), np.float32)
-                    waiting.append((data, chosen, [
-                        pool.submit(self._read, data[i:i + self.TASK], chosen[i:i + self.TASK], number)
-                        for i in range(0, len(chosen), self.TASK)]))
+                    waiting.append(
+                        (
+                            data,
+                            chosen,
+                            [
+                                pool.submit(self._read, data[i : i + self.TASK], chosen[i : i + self.TASK], number)
+                                for i in range(0, len(chosen), self.TASK)
+                            ],
+                        )
+                    )
                     if len(waiting) > self.AHEAD:
                         yield self._finished(waiting)
                 while waiting:

@@ -13,6 +13,7 @@ part of the image is wanted. Its rules:
   short, a JPEG without its end marker for one; images of more than 64 million pixels and files of more than 256 MiB, of
   AVIF, HEIF and WebP 32 million and 64 MiB, of JPEG 2000 16 million and 64 MiB; what is no regular file.
 """
+
 from __future__ import annotations
 
 import io
@@ -31,15 +32,22 @@ from .orientation import ORIENTATION, orientation
 __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'read_image', 'short_side', 'upright']
 
 FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
-MAX_PIXELS, MAX_BYTES = 64_000_000, 2 ** 28
+MAX_PIXELS, MAX_BYTES = 64_000_000, 2**28
 # The decoders of these hold several copies of the image and of the file.
-HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2 ** 26
-END = b'\xff\xd9'           # a JPEG's
-BITS_PER_SAMPLE = 0x0102        # TIFF's tag
-METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')        # of PIL.Image.info
+HEAVY, MAX_HEAVY_BYTES = {'AVIF': 32_000_000, 'HEIF': 32_000_000, 'JPEG2000': 16_000_000, 'WEBP': 32_000_000}, 2**26
+END = b'\xff\xd9'  # a JPEG's
+BITS_PER_SAMPLE = 0x0102  # TIFF's tag
+METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')  # of PIL.Image.info
 # By orientation: the transposition that turns the image upright, and its inverse.
-TURNS = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
-         6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
+TURNS = {
+    2: Image.FLIP_LEFT_RIGHT,
+    3: Image.ROTATE_180,
+    4: Image.FLIP_TOP_BOTTOM,
+    5: Image.TRANSPOSE,
+    6: Image.ROTATE_270,
+    7: Image.TRANSVERSE,
+    8: Image.ROTATE_90,
+}
 UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
 
 
@@ -110,7 +118,7 @@ def _open(file, formats, size):
         return _checked(Image.open(file, formats=formats), size)
     except (ImageError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
-    except Exception:       # as in opened()
+    except Exception:  # as in opened()
         content = _content(file)
         stripped = without_metadata(content)
         if stripped in (b'', content):
@@ -130,10 +138,10 @@ def _checked(image, size):
     try:
         _check_image(image, size)
         if image.format == 'PNG':
-            image.load()        # its metadata may follow the pixels
+            image.load()  # its metadata may follow the pixels
         return image
     except BaseException:
-        with image:     # which closes it
+        with image:  # which closes it
             raise
 
 
@@ -185,7 +193,7 @@ def _sides(tags):
 
 
 def _too_many_pixels(most):
-    return f'has more than the {most // 10 ** 6} million pixels that are read; make it smaller.'
+    return f'has more than the {most // 10**6} million pixels that are read; make it smaller.'
 
 
 def _has_end(file, size):
@@ -194,11 +202,11 @@ def _has_end(file, size):
         # Without a seek, which would empty the file's buffer.
         if os.pread(file.fileno(), 2, size - 2) == END:
             return True
-    except (AttributeError, OSError):       # on Windows, or in memory
+    except (AttributeError, OSError):  # on Windows, or in memory
         pass
     position, last = file.tell(), b''
     try:
-        for chunk in iter(lambda: file.read(2 ** 16), b''):
+        for chunk in iter(lambda: file.read(2**16), b''):
             if END in last + chunk:
                 return True
             last = chunk[-1:]
@@ -233,7 +241,7 @@ def upright(image):
         rgb = rgb.transpose(UNDONE[stored])
     if turn != 1:
         rgb = rgb.transpose(TURNS[turn])
-        for key in METADATA:        # so that the image is not turned once more
+        for key in METADATA:  # so that the image is not turned once more
             rgb.info.pop(key, None)
     return rgb
 

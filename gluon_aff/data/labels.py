@@ -1,4 +1,5 @@
 """Names of the classes of the data sets, in the order of their numbers."""
+
 from __future__ import annotations
 
 import logging
@@ -6,31 +7,45 @@ import os
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 16 << 20        # of a file of class names
+MAX_BYTES = 16 << 20  # of a file of class names
 
 DIGITS = tuple('0123456789')
 
 STOP_SIGN = ('background', 'stop sign')
 
-FASHION_MNIST = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag',
-                 'Ankle boot')
+FASHION_MNIST = (
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+)
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
-CIFAR100 = tuple('''
+CIFAR100 = tuple(
+    """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
     caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
     flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
     motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
     poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
     squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-    wardrobe whale willow_tree wolf woman worm'''.split())
+    wardrobe whale willow_tree wolf woman worm""".split()
+)
 
 
-CIFAR100_COARSE = tuple('''
+CIFAR100_COARSE = tuple(
+    """
     aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
     insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
-    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2'''.split())
+    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2""".split()
+)
 
 
 def imagenet():
@@ -73,12 +88,13 @@ def read_class_names(path):
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no file of class names {path}.')
     if os.path.getsize(path) > MAX_BYTES:
-        raise ValueError(f'{path} has more than {MAX_BYTES >> 20} MB, too much for class names; it needs a line for '
-                         'each class.')
+        raise ValueError(
+            f'{path} has more than {MAX_BYTES >> 20} MB, too much for class names; it needs a line for each class.'
+        )
     try:
         with open(path, encoding='utf-8-sig') as file:
             text = file.read()
-        damaged = text.find('\0')        # of UTF-16
+        damaged = text.find('\0')  # of UTF-16
     except UnicodeDecodeError as error:
         damaged = error.start
     if damaged >= 0:
@@ -105,7 +121,9 @@ def write_class_names(path, names):
     """
     for name in names:
         if name[:1] in ('', '\ufeff') or any(c in '\n\r\0' or '\ud800' <= c <= '\udfff' for c in name):
-            raise ValueError(f'The class name {name!r} is empty, has a line break or a byte order mark, or is not '
-                             'UTF-8; rename its folder.')
+            raise ValueError(
+                f'The class name {name!r} is empty, has a line break or a byte order mark, or is not '
+                'UTF-8; rename its folder.'
+            )
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{name}\n' for name in names)

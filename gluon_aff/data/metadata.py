@@ -1,4 +1,5 @@
 """Image files without the metadata that keep Pillow from reading them."""
+
 from __future__ import annotations
 
 import struct
@@ -8,8 +9,27 @@ __all__ = ['without_metadata']
 
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
 # TIFF's tags that say how pixels are stored, and the XMP data.
-PIXELS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 332, 338,
-          339, 347, *range(512, 522), *range(529, 533), 700}
+PIXELS = {
+    *range(256, 260),
+    262,
+    266,
+    273,
+    274,
+    *range(277, 280),
+    284,
+    292,
+    293,
+    317,
+    320,
+    *range(322, 326),
+    332,
+    338,
+    339,
+    347,
+    *range(512, 522),
+    *range(529, 533),
+    700,
+}
 
 
 def without_metadata(content):
@@ -39,7 +59,7 @@ def _png(content):
     position, kind = len(PNG), b''
     while kind != b'IEND':
         length, kind = struct.unpack_from('>I4s', content, position)
-        chunk = content[position:position + 12 + length]
+        chunk = content[position : position + 12 + length]
         if kind in (b'IHDR', b'PLTE', b'IDAT', b'IEND'):
             yield chunk
         elif kind == b'eXIf' or chunk[4:].startswith(b'iTXtXML:com.adobe.xmp\0\0'):
@@ -50,11 +70,11 @@ def _png(content):
 def _jpeg(content):
     yield content[:2]
     position, marker = 2, 0
-    while marker != 0xda:       # the pixels follow
+    while marker != 0xDA:  # the pixels follow
         marker, length = struct.unpack_from('>xBH', content, position)
-        segment = content[position:position + 2 + length]
-        application = 0xe1 <= marker <= 0xef and marker != 0xee        # Adobe's says what the colours are
-        if not (application or marker == 0xfe) or segment[4:].startswith((b'Exif\0', b'http://ns.adobe.com/xap/')):
+        segment = content[position : position + 2 + length]
+        application = 0xE1 <= marker <= 0xEF and marker != 0xEE  # Adobe's says what the colours are
+        if not (application or marker == 0xFE) or segment[4:].startswith((b'Exif\0', b'http://ns.adobe.com/xap/')):
             yield segment
         position += len(segment)
     yield content[position:]
@@ -63,12 +83,12 @@ def _jpeg(content):
 def _tiff(content):
     order = '<' if content.startswith(b'I') else '>'
     entry = struct.Struct(order + 'HHII')
-    start, = struct.unpack_from(order + 'I', content, 4)
-    count, = struct.unpack_from(order + 'H', content, start)
+    (start,) = struct.unpack_from(order + 'I', content, 4)
+    (count,) = struct.unpack_from(order + 'H', content, start)
     entries = []
-    for tag, kind, values, value in entry.iter_unpack(content[start + 2:start + 2 + entry.size * count]):
+    for tag, kind, values, value in entry.iter_unpack(content[start + 2 : start + 2 + entry.size * count]):
         damaged = tag == 274 and (kind, values) != (3, 1) or tag == 700 and value + values > len(content)
         if tag in PIXELS and not damaged:
             entries.append(entry.pack(tag, kind, values, value))
     directory = struct.pack(order + 'H', len(entries)) + b''.join(entries) + bytes(4)
-    return content[:start] + directory + content[start + len(directory):]
+    return content[:start] + directory + content[start + len(directory) :]

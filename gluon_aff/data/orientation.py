@@ -1,4 +1,5 @@
 """The orientation of a stored image, from EXIF or else XMP; damaged metadata do no harm."""
+
 from __future__ import annotations
 
 import io
@@ -7,7 +8,7 @@ import struct
 
 __all__ = ['ORIENTATION', 'orientation']
 
-ORIENTATION = 0x0112        # the tag of TIFF and EXIF
+ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 
 
 def orientation(image):
@@ -22,7 +23,7 @@ def orientation(image):
         image.load()
     value = None
     if hasattr(image, 'tag_v2'):
-        if ORIENTATION in image.tag_v2:        # it is gone where Pillow has turned the image
+        if ORIENTATION in image.tag_v2:  # it is gone where Pillow has turned the image
             value = _exif_orientation(image.fp)
     else:
         exif = _exif(image)
@@ -53,9 +54,9 @@ def _exif_orientation(file):
         big = struct.unpack_from(order + 'H', head, 2)[0] == 43
         entry = struct.Struct(order + ('HHQH6x' if big else 'HHIHxx'))
         file.seek(struct.unpack_from(order + 'Q', head, 8)[0] if big else struct.unpack_from(order + 'I', head, 4)[0])
-        count, = struct.unpack(order + ('Q' if big else 'H'), file.read(8 if big else 2))
-        entries = file.read(entry.size * min(count, 2 ** 16))
-        for tag, kind, values, value in entry.iter_unpack(entries[:len(entries) // entry.size * entry.size]):
+        (count,) = struct.unpack(order + ('Q' if big else 'H'), file.read(8 if big else 2))
+        entries = file.read(entry.size * min(count, 2**16))
+        for tag, kind, values, value in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
             if tag == ORIENTATION:
                 return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
     except (KeyError, struct.error, ValueError, OSError, OverflowError, AttributeError):

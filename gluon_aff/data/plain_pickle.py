@@ -4,6 +4,7 @@
 pickletools and carried out on a stack that holds data only: a name is compared with the four that numpy's arrays are
 written with and never looked up, so there is nothing on it that could be called.
 """
+
 from __future__ import annotations
 
 import pickletools
@@ -14,13 +15,23 @@ __all__ = ['load_plain']
 
 RECONSTRUCT, NDARRAY, DTYPE, ENCODE, UINT8 = (object() for _ in range(5))
 # The last one is how Python 3 writes bytes in protocol 2.
-NAMES = {'numpy.core.multiarray _reconstruct': RECONSTRUCT, 'numpy ndarray': NDARRAY, 'numpy dtype': DTYPE,
-         '_codecs encode': ENCODE}
+NAMES = {
+    'numpy.core.multiarray _reconstruct': RECONSTRUCT,
+    'numpy ndarray': NDARRAY,
+    'numpy dtype': DTYPE,
+    '_codecs encode': ENCODE,
+}
 
 PLAIN = {'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES'}
 BYTES_OF_PYTHON_2 = {'BINSTRING', 'SHORT_BINSTRING'}
-NEW = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False,
-       'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict}
+NEW = {
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
+    'EMPTY_TUPLE': tuple,
+    'EMPTY_LIST': list,
+    'EMPTY_DICT': dict,
+}
 
 
 class _NotPlainError(ValueError):
@@ -60,8 +71,10 @@ def load_plain(content):
     """
     try:
         value = _run(content)
-        return {key if type(key) is str else key.decode('latin-1'): each.value if type(each) is _Array else each
-                for key, each in value.items()}
+        return {
+            key if type(key) is str else key.decode('latin-1'): each.value if type(each) is _Array else each
+            for key, each in value.items()
+        }
     except _NotPlainError:
         raise
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
@@ -69,7 +82,7 @@ def load_plain(content):
 
 
 def _run(content):
-    stack, below, memo = [], [], {}     # `below` are the stacks under each mark
+    stack, below, memo = [], [], {}  # `below` are the stacks under each mark
     for operation, argument, _ in pickletools.genops(content):
         name = operation.name
         if name in PLAIN:
@@ -103,7 +116,7 @@ def _run(content):
             stack.append(_made(called, *arguments))
         elif name == 'BUILD':
             state = stack.pop()
-            if stack[-1] is not UINT8:      # whose state, byte order and the like, says nothing
+            if stack[-1] is not UINT8:  # whose state, byte order and the like, says nothing
                 stack[-1].fill(state)
         elif name == 'STOP':
             return stack.pop()

@@ -4,6 +4,7 @@ A record is MXNet's magic number, a word with the length, the header (flag, labe
 image file's content; its end is filled up to a multiple of four bytes. Where the magic number is in the content, at a
 multiple of four bytes, the record is cut there, into several, without it.
 """
+
 from __future__ import annotations
 
 import io
@@ -19,9 +20,9 @@ from .images import MAX_BYTES, opened
 
 __all__ = ['RecordFile', 'write_record']
 
-MAGIC, MAGIC_BYTES = 0xced7230a, struct.pack('<I', 0xced7230a)
+MAGIC, MAGIC_BYTES = 0xCED7230A, struct.pack('<I', 0xCED7230A)
 FRAME, HEADER = struct.Struct('<II'), struct.Struct('<IfQQ')
-MAX_CLASSES = 100_000       # more than any data set has; a larger label is damage
+MAX_CLASSES = 100_000  # more than any data set has; a larger label is damage
 
 
 class RecordFile:
@@ -61,8 +62,10 @@ class RecordFile:
         self.path = os.fspath(path)
         for file in filter(None, (self.path, index)):
             if not os.path.isfile(file):
-                raise FileNotFoundError(f'There is no file {file}; name a .rec file, such as gluon-aff records makes '
-                                        'from folders of images, and its .idx, if any.')
+                raise FileNotFoundError(
+                    f'There is no file {file}; name a .rec file, such as gluon-aff records makes '
+                    'from folders of images, and its .idx, if any.'
+                )
         self._offsets, self.target = self._scan()
         beside = os.path.splitext(self.path)[0] + '.idx'
         if index or os.path.isfile(beside):
@@ -92,10 +95,11 @@ class RecordFile:
 
     def _content(self, record):
         """The image file in a record."""
-        begin, end = self._offsets[record:record + 2]
+        begin, end = self._offsets[record : record + 2]
         if end - begin > MAX_BYTES:
-            raise ValueError(f'image {record} of {self.path} has more than the {MAX_BYTES >> 20} MiB that are read; '
-                             'make it smaller.')
+            raise ValueError(
+                f'image {record} of {self.path} has more than the {MAX_BYTES >> 20} MiB that are read; make it smaller.'
+            )
         with open(self.path, 'rb') as file:
             file.seek(begin)
             content = file.read(end - begin)
@@ -105,10 +109,10 @@ class RecordFile:
         while position < len(content):
             _, word = FRAME.unpack_from(content, position)
             position += FRAME.size
-            parts.append(content[position:position + _length(word)])
+            parts.append(content[position : position + _length(word)])
             position += _filled(word)
         content = MAGIC_BYTES.join(parts)
-        return content[HEADER.size + 4 * HEADER.unpack_from(content)[0]:]
+        return content[HEADER.size + 4 * HEADER.unpack_from(content)[0] :]
 
     def _scan(self):
         """Offsets and labels, from the head of each record."""
@@ -126,11 +130,13 @@ class RecordFile:
                 if kind > 3 or unfinished != (kind >= 2):
                     raise self._damaged(position)
                 if end > total:
-                    raise ValueError(f'{self.path} is cut short: image {len(offsets)} ends at byte {end} of {total}; '
-                                     'copy or make it again.')
+                    raise ValueError(
+                        f'{self.path} is cut short: image {len(offsets)} ends at byte {end} of {total}; '
+                        'copy or make it again.'
+                    )
                 if kind < 2:
                     offsets.append(position)
-                    target.append(self._label(head[FRAME.size:FRAME.size + _length(word)], position))
+                    target.append(self._label(head[FRAME.size : FRAME.size + _length(word)], position))
                 unfinished = kind in (1, 2)
                 position += FRAME.size + _filled(word)
         if unfinished or not offsets:
@@ -149,11 +155,13 @@ class RecordFile:
         if values == 1 and len(content) < HEADER.size + 4:
             raise self._damaged(position)
         if values == 1:
-            label, = struct.unpack_from('<f', content, HEADER.size)
+            (label,) = struct.unpack_from('<f', content, HEADER.size)
         if values > 1 or not (0 <= label < MAX_CLASSES and label == int(label)):
             what = f'{values} labels' if values > 1 else f'the label {label:.9g}'
-            raise ValueError(f'An image of {self.path}, at byte {position}, has {what}; each needs one whole number '
-                             f'from 0 to {MAX_CLASSES - 1}, that of its class.')
+            raise ValueError(
+                f'An image of {self.path}, at byte {position}, has {what}; each needs one whole number '
+                f'from 0 to {MAX_CLASSES - 1}, that of its class.'
+            )
         return int(label)
 
     def _check_index(self, index):
@@ -161,12 +169,15 @@ class RecordFile:
             with open(index, encoding='utf-8') as file:
                 places = sorted(int(line.split('\t')[1]) for line in file)
         except (ValueError, IndexError):
-            raise ValueError(f'{index} is not an index of a RecordIO file; make it anew, or remove it, as it is not '
-                             'needed here.') from None
+            raise ValueError(
+                f'{index} is not an index of a RecordIO file; make it anew, or remove it, as it is not needed here.'
+            ) from None
         if places != self._offsets[:-1].tolist():
-            raise ValueError(f'{index} does not belong to {self.path}: it has {len(places)} records, the file has '
-                             f'{len(self)}, or they are at other places; make it anew, or remove it, as it is not '
-                             'needed here.')
+            raise ValueError(
+                f'{index} does not belong to {self.path}: it has {len(places)} records, the file has '
+                f'{len(self)}, or they are at other places; make it anew, or remove it, as it is not '
+                'needed here.'
+            )
 
     def _names(self):
         classes = int(self.target.max()) + 1
@@ -174,14 +185,16 @@ class RecordFile:
         if os.path.isfile(path):
             names = labels.read_class_names(path)
             if len(names) < classes:
-                raise ValueError(f'{path} names {len(names)} classes, but {self.path} has images of class '
-                                 f'{classes - 1}; it needs a line for each class.')
+                raise ValueError(
+                    f'{path} names {len(names)} classes, but {self.path} has images of class '
+                    f'{classes - 1}; it needs a line for each class.'
+                )
             return names
         return labels.imagenet() if classes == 1000 else tuple(f'class {i}' for i in range(classes))
 
 
 def _length(word):
-    return word & 2 ** 29 - 1
+    return word & 2**29 - 1
 
 
 def _filled(word):

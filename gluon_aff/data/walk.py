@@ -1,4 +1,5 @@
 """Finding the image files in folders."""
+
 from __future__ import annotations
 
 import os
@@ -8,8 +9,23 @@ from .images import opened
 __all__ = ['IMAGE_SUFFIXES', 'find_images']
 
 # Files with these are taken for images without opening them.
-IMAGE_SUFFIXES = ('.bmp', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tga',
-                  '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = (
+    '.bmp',
+    '.gif',
+    '.jfif',
+    '.jp2',
+    '.jpe',
+    '.jpeg',
+    '.jpg',
+    '.pbm',
+    '.pgm',
+    '.png',
+    '.ppm',
+    '.tga',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
 
 
 def find_images(paths):
@@ -40,6 +56,7 @@ def _inside(folder, skipped):
 
     def unreadable(error):
         skipped[error.filename] = f'Folder {error.filename} cannot be read: {error.strerror}.'
+
     for parent, inner, files in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(parent)
         if real in seen:

@@ -1,4 +1,5 @@
 """What computes an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,15 +16,15 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import unknown
-from ..received import shown
+from ..validation import shown
+from .export_folder import read_file
 from .external_data import check_no_external_data
-from .folder import read_file
-from .onnx_file import import_onnxruntime, session
+from .onnx_writer import import_onnxruntime, session
 from .open_symbol import open_symbol
 
 __all__ = ['BACKENDS', 'block', 'open_backend']
 
-OPENCV_SHAPES = 2       # a folder's batches, and the last one, which is smaller
+OPENCV_SHAPES = 2  # a folder's batches, and the last one, which is smaller
 TRIAL_SECONDS = 120
 _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
@@ -31,8 +32,9 @@ _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 def _unable(engine, path, error):
     """The ValueError for a file that an engine cannot open or run."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ValueError(f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or use another '
-                      'backend.')
+    return ValueError(
+        f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or use another backend.'
+    )
 
 
 def block(net, ctx, **options):
@@ -49,6 +51,7 @@ def block(net, ctx, **options):
     def run(batch):
         with lock:
             return net(mx.nd.array(batch, ctx=ctx, dtype=batch.dtype)).asnumpy()
+
     return run
 
 
@@ -60,6 +63,7 @@ def _mxnet(symbol, params, path, spec, ctx, threads):
             return compute(batch)
         except mx.MXNetError as error:
             raise _unable('MXNet', path, error) from None
+
     return run
 
 
@@ -68,7 +72,7 @@ def _onnxruntime(content, path, spec, ctx, threads):
     import_onnxruntime()
     # Its errors have no class in common but Exception.
     try:
-        with contextlib.redirect_stdout(io.StringIO()):     # it prints that it tries again
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it tries again
             model = session(content, threads)
     except Exception as error:
         raise _unable('ONNX Runtime', path, error) from None
@@ -78,32 +82,43 @@ def _onnxruntime(content, path, spec, ctx, threads):
             return model.run(None, {'data': batch})[0]
         except Exception as error:
             raise _unable('ONNX Runtime', path, error) from None
+
     return run
 
 
 def _survives(content, shape, engine):
     """Whether OpenCV computes a network, tried in another process, as a damaged file can crash its reader."""
-    trial = (f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
-             f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
-             f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()')
+    trial = (
+        f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
+        f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
+        f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()'
+    )
     try:
-        return not subprocess.run([sys.executable, '-c', trial], input=content, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL, timeout=TRIAL_SECONDS).returncode
+        return not subprocess.run(
+            [sys.executable, '-c', trial],
+            input=content,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_SECONDS,
+        ).returncode
     except subprocess.TimeoutExpired:
         return False
 
 
 def _opencv(content, path, spec, ctx, threads):
     import cv2
+
     if spec.layout == 'NHWC':
         raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
     engine = ()
     if spec.task == 'segmentation' and spec.dynamic:
         # OpenCV 4 and version 5's classic engine would take a side that they do not know for 1, and say nothing.
         if not hasattr(cv2.dnn, 'ENGINE_NEW'):
-            raise ValueError(f"The DNN module of OpenCV {cv2.__version__} cannot resize maps to a size that it only "
-                             f"knows when it runs; export {spec.name} with a fixed size (--fixed-size), or take "
-                             'OpenCV 5.')
+            raise ValueError(
+                f'The DNN module of OpenCV {cv2.__version__} cannot resize maps to a size that it only '
+                f'knows when it runs; export {spec.name} with a fixed size (--fixed-size), or take '
+                'OpenCV 5.'
+            )
         engine = (cv2.dnn.ENGINE_NEW,)
     check_no_external_data(content, path)
     unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
@@ -126,14 +141,19 @@ def _opencv(content, path, spec, ctx, threads):
                 return net.forward()
             except cv2.error:
                 raise ValueError(unable) from None
+
     if not _survives(content, (1, *spec.input_size), engine):
         raise ValueError(unable)
     return run
 
 
 # What makes a function (batch) -> logits, and the files that it needs.
-BACKENDS = {'mxnet': (_mxnet, ('symbol', 'params')), 'onnxruntime': (_onnxruntime, ('onnx',)),
-            'int8': (_onnxruntime, ('int8',)), 'opencv': (_opencv, ('onnx',))}
+BACKENDS = {
+    'mxnet': (_mxnet, ('symbol', 'params')),
+    'onnxruntime': (_onnxruntime, ('onnx',)),
+    'int8': (_onnxruntime, ('int8',)),
+    'opencv': (_opencv, ('onnx',)),
+}
 
 
 def _default_backend(files, ctx):
@@ -171,8 +191,9 @@ def open_backend(folder, description, spec, backend, ctx, threads):
         raise unknown('backend', backend, BACKENDS)
     make, kinds = BACKENDS[backend]
     if make is not _mxnet and ctx.device_type != 'cpu':
-        raise ValueError(f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave "
-                         'the device out.')
+        raise ValueError(
+            f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave the device out."
+        )
     if make is not _onnxruntime and threads is not None:
         raise ValueError(f'threads is for ONNX Runtime, not for backend {backend}; leave it out.')
     contents = [read_file(folder, description, kind) for kind in kinds]

@@ -4,6 +4,7 @@ ONNX Runtime opens the files that a model names while it makes a session, some v
 bytes are looked at before. Only what can hold a tensor is walked: messages of onnx.proto, by the numbers of their
 fields.
 """
+
 from __future__ import annotations
 
 __all__ = ['check_no_external_data']
@@ -17,9 +18,9 @@ GRAPH = {1: NODE, 5: TENSOR, 15: SPARSE}
 ATTRIBUTE.update({6: GRAPH, 11: GRAPH})
 FUNCTION = {7: NODE, 11: ATTRIBUTE}
 MODEL = {7: GRAPH, 20: {1: GRAPH, 2: GRAPH}, 25: FUNCTION}
-FIXED = {1: 8, 5: 4}        # bytes by wire type
+FIXED = {1: 8, 5: 4}  # bytes by wire type
 VARINT, LENGTH = 0, 2
-MAX_MESSAGES = 2_000_000    # a large network has some ten thousand
+MAX_MESSAGES = 2_000_000  # a large network has some ten thousand
 
 
 class _MalformedError(Exception):
@@ -98,8 +99,11 @@ def check_no_external_data(content, path):
     except _MalformedError:
         raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
     if external:
-        raise ValueError(f'{path} keeps values in other files (external data), which could be any on this machine; '
-                         'save all of them in the file itself.')
-    if functions:       # ONNX Runtime follows one that calls itself until the process crashes
-        raise ValueError(f'{path} defines functions of its own, which exported networks do not; export the network '
-                         'again.')
+        raise ValueError(
+            f'{path} keeps values in other files (external data), which could be any on this machine; '
+            'save all of them in the file itself.'
+        )
+    if functions:  # ONNX Runtime follows one that calls itself until the process crashes
+        raise ValueError(
+            f'{path} defines functions of its own, which exported networks do not; export the network again.'
+        )

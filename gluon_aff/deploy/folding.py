@@ -1,4 +1,5 @@
 """Graphs for inference: what only training needs goes, and BatchNorm becomes part of the convolutions."""
+
 from __future__ import annotations
 
 import ast
@@ -10,8 +11,12 @@ from .graph import Graph, Node, device, flag, like, number
 __all__ = ['fold_batchnorm']
 
 # What computes value by value: of same-shape inputs, and with broadcasting.
-BROADCAST = {'elemwise_add': 'broadcast_add', 'elemwise_sub': 'broadcast_sub', 'elemwise_mul': 'broadcast_mul',
-             'elemwise_div': 'broadcast_div'}
+BROADCAST = {
+    'elemwise_add': 'broadcast_add',
+    'elemwise_sub': 'broadcast_sub',
+    'elemwise_mul': 'broadcast_mul',
+    'elemwise_div': 'broadcast_div',
+}
 BROADCAST.update({op: op for op in list(BROADCAST.values())})
 NOTHING = {'BlockGrad', 'Dropout', '_copy', 'identity'}
 
@@ -57,20 +62,27 @@ def simplify(graph):
 def _drop(graph):
     """Remove what computes nothing, and write every global average pool as oneDNN's."""
     for node in graph.nodes():
-        averages_one = (node.op == 'Pooling' and node.attrs.get('pool_type') == 'avg' and not flag(node, 'global_pool')
-                        and all(ast.literal_eval(node.attrs.get(key, default)) == (value, value) for key, default, value
-                                in (('kernel', '()', 1), ('stride', '(1, 1)', 1), ('pad', '(0, 0)', 0))))
+        averages_one = (
+            node.op == 'Pooling'
+            and node.attrs.get('pool_type') == 'avg'
+            and not flag(node, 'global_pool')
+            and all(
+                ast.literal_eval(node.attrs.get(key, default)) == (value, value)
+                for key, default, value in (('kernel', '()', 1), ('stride', '(1, 1)', 1), ('pad', '(0, 0)', 0))
+            )
+        )
         if node.op in NOTHING or averages_one:
             graph.replace(node, node.inputs[0][0])
         elif node.op == '_contrib_SyncBatchNorm':
-            node.op = 'BatchNorm'       # in inference there is nothing to synchronise
+            node.op = 'BatchNorm'  # in inference there is nothing to synchronise
             node.attrs = {key: value for key, value in node.attrs.items() if key not in ('key', 'ndev')}
         elif node.op == '_contrib_AdaptiveAvgPooling2D' and node.attrs.get('output_size') in ('1', '(1,)', '(1, 1)'):
             node.op, node.attrs = 'Pooling', {'pool_type': 'avg', 'global_pool': 'True', 'kernel': '(1, 1)'}
 
 
 def _spread(node):
-    """What :func:`gluon_aff.attention.spread` repeats, and the map that it takes the plane of; None for other nodes."""
+    """What `spread` of layers.context repeats, and the map whose plane it takes; None for other nodes."""
+
     def is_flattened(node):
         return node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, -1)'
 
@@ -92,12 +104,13 @@ def _broadcast(graph):
         for user, place in users:
             if user and user.op in BROADCAST and user.inputs[1 - place][0] not in spreads:
                 user.op, user.inputs[place] = BROADCAST[user.op], pooled
-        graph.replace(node, Node('broadcast_like', attrs={'lhs_axes': '(2, 3)', 'rhs_axes': '(2, 3)'},
-                                 inputs=[pooled, plane]))
+        graph.replace(
+            node, Node('broadcast_like', attrs={'lhs_axes': '(2, 3)', 'rhs_axes': '(2, 3)'}, inputs=[pooled, plane])
+        )
 
 
 def drop_plain(graph):
-    """Remove what :func:`gluon_aff.attention.plain` put in: other engines than MXNet keep their layouts themselves."""
+    """Remove what `plain` of layers.context put in: other engines than MXNet keep their layouts themselves."""
     for node in graph.nodes():
         if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
             graph.replace(node, node.inputs[0][0])
@@ -129,15 +142,22 @@ def _put(graph, conv, weight, bias):
     """Give a convolution these parameters, in the type of those that it has."""
     node = conv.inputs[1][0]
     old, stem = graph.value(node), node.name.rpartition('.')[0]
-    conv.inputs[1:] = [(graph.parameter(node.name, like(weight, old)), 0),
-                       (graph.parameter(f'{stem}.bias' if stem else 'bias', like(bias, old)), 0)]
+    conv.inputs[1:] = [
+        (graph.parameter(node.name, like(weight, old)), 0),
+        (graph.parameter(f'{stem}.bias' if stem else 'bias', like(bias, old)), 0),
+    ]
     conv.attrs['no_bias'] = 'False'
 
 
 def _folds(graph, norm, conv, users):
     """Whether a node is a BatchNorm over the channels, and another a convolution whose weight nothing else uses."""
-    return (norm.op == 'BatchNorm' and int(norm.attrs.get('axis', '1')) == 1 and conv is not None
-            and conv.op == 'Convolution' and len(users[conv.inputs[1][0]]) == 1)
+    return (
+        norm.op == 'BatchNorm'
+        and int(norm.attrs.get('axis', '1')) == 1
+        and conv is not None
+        and conv.op == 'Convolution'
+        and len(users[conv.inputs[1][0]]) == 1
+    )
 
 
 def _fold_behind(graph):
@@ -160,8 +180,12 @@ def _fold_in_front(graph):
             weight, bias = _weights(graph, conv)
             # Each filter sees the channels of its group only.
             groups = int(conv.attrs.get('num_group', '1'))
-            scale, shift = (np.repeat(values.reshape(groups, -1), len(weight) // groups, 0).reshape(
-                *weight.shape[:2], *[1] * (weight.ndim - 2)) for values in _scale_and_shift(graph, norm))
+            scale, shift = (
+                np.repeat(values.reshape(groups, -1), len(weight) // groups, 0).reshape(
+                    *weight.shape[:2], *[1] * (weight.ndim - 2)
+                )
+                for values in _scale_and_shift(graph, norm)
+            )
             bias = bias + (weight * shift).reshape(len(weight), -1).sum(1)
             _put(graph, conv, weight * scale, bias)
             graph.replace(norm, norm.inputs[0][0])

@@ -1,4 +1,5 @@
 """A network's inference graph, with its parameters, in a form that can be rewritten."""
+
 from __future__ import annotations
 
 import contextlib
@@ -63,16 +64,20 @@ class Graph:
             raise ValueError(f'A HybridBlock can be traced, not a {type(net).__name__}.')
         owned = net.collect_params() if isinstance(net, SymbolBlock) else net._collect_params_with_prefix()
         if any(param._data is None for param in owned.values()):
-            raise ValueError(f'{type(net).__name__} has parameters without values; initialize it, load parameters, or '
-                             'call it once on data where its widths are taken from the first input.')
+            raise ValueError(
+                f'{type(net).__name__} has parameters without values; initialize it, load parameters, or '
+                'call it once on data where its widths are taken from the first input.'
+            )
         try:
             symbol = trace(net, ['data'])
         except TypeError:
             raise ValueError(f'{type(net).__name__} does not take a single input.') from None
         except (AttributeError, NotImplementedError, mx.MXNetError) as error:
             # GluonCV's GroupNorm asks its input for its device, for one.
-            raise ValueError(f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: '
-                             f'{str(error).strip().splitlines()[-1]}') from None
+            raise ValueError(
+                f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: '
+                f'{str(error).strip().splitlines()[-1]}'
+            ) from None
         graph = json.loads(symbol.tojson())
         self._version = graph['attrs']
         structural = {param.name: name for name, param in owned.items()}
@@ -80,8 +85,14 @@ class Graph:
         for each in graph['nodes']:
             # Attributes such as __init__ are for training.
             attrs = {key: value for key, value in each.get('attrs', {}).items() if not key.startswith('__')}
-            nodes.append(Node(each['op'], structural.get(each['name'], each['name']), attrs,
-                              [(nodes[source], index) for source, index, *_ in each['inputs']]))
+            nodes.append(
+                Node(
+                    each['op'],
+                    structural.get(each['name'], each['name']),
+                    attrs,
+                    [(nodes[source], index) for source, index, *_ in each['inputs']],
+                )
+            )
         self.data = next(node for node in nodes if node.op == 'null' and node.name == 'data')
         self.outputs = [(nodes[source], index) for source, index, *_ in graph['heads']]
         # The mean over devices, as Gluon's own export takes it, would lose the type.
@@ -126,7 +137,7 @@ class Graph:
         mean, std : sequence of C floats
         """
         row = (1, -1, 1, 1)
-        old, self.data = self.data, Node('null', 'data', {'__dtype__': '3'})     # MXNet's number of uint8
+        old, self.data = self.data, Node('null', 'data', {'__dtype__': '3'})  # MXNet's number of uint8
         x = Node('Cast', attrs={'dtype': 'float32'}, inputs=[(self.data, 0)])
         x = Node('transpose', attrs={'axes': '(0, 3, 1, 2)'}, inputs=[(x, 0)])
         for op, name, value in (('broadcast_sub', 'mean', mean), ('broadcast_div', 'std', std)):
@@ -151,11 +162,17 @@ class Graph:
         """
         nodes, rows = self.nodes(), self._rows()
         place = {node: i for i, node in enumerate(nodes)}
-        return mx.sym.load_json(json.dumps({
-            'nodes': rows, 'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
-            'node_row_ptr': list(range(len(nodes) + 1)),
-            'heads': [[place[node], index, 0] for node, index in self.outputs],
-            'attrs': self._version}))
+        return mx.sym.load_json(
+            json.dumps(
+                {
+                    'nodes': rows,
+                    'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
+                    'node_row_ptr': list(range(len(nodes) + 1)),
+                    'heads': [[place[node], index, 0] for node, index in self.outputs],
+                    'attrs': self._version,
+                }
+            )
+        )
 
     def _rows(self):
         """The nodes as MXNet's JSON has them."""
@@ -176,9 +193,14 @@ class Graph:
                 # Module, which is told the input's shape only, cannot infer that of every parameter, nor the type.
                 value = self.params[name]
                 attrs.update(__dtype__=str(_DTYPE_NP_TO_MX[value.dtype.type]), __shape__=str(value.shape))
-            rows.append({'op': node.op, 'name': name, 'inputs': [[place[source], index, 0]
-                                                                 for source, index in node.inputs],
-                         **({'attrs': attrs} if attrs else {})})
+            rows.append(
+                {
+                    'op': node.op,
+                    'name': name,
+                    'inputs': [[place[source], index, 0] for source, index in node.inputs],
+                    **({'attrs': attrs} if attrs else {}),
+                }
+            )
         return rows
 
     def shapes(self, shape):
@@ -190,18 +212,25 @@ class Graph:
             If the network does not take such an input.
         """
         internals = self.symbol().get_internals()
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():    # MXNet prints what it knows
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # MXNet prints what it knows
             warnings.simplefilter('ignore')
             known = {name: value.shape for name, value in self.used().items()}
             _, found, _ = internals.infer_shape(data=shape, **known)
         by_name = dict(zip(internals.list_outputs(), found))
-        return {node: next(by_name[key] for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
-                           if key in by_name) for node, row in zip(self.nodes(), self._rows())}
+        return {
+            node: next(
+                by_name[key]
+                for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
+                if key in by_name
+            )
+            for node, row in zip(self.nodes(), self._rows())
+        }
 
     def used(self):
         """The parameters that the outputs need, by name."""
-        return {node.name: self.params[node.name] for node in self.nodes()
-                if node.op == 'null' and node.name in self.params}
+        return {
+            node.name: self.params[node.name] for node in self.nodes() if node.op == 'null' and node.name in self.params
+        }
 
     def digest(self):
         """SHA-256 of the operators and parameters."""

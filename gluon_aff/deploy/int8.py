@@ -1,4 +1,5 @@
 """INT8 from float32 ONNX files: static quantization by ONNX Runtime, and how much it changes."""
+
 from __future__ import annotations
 
 import logging
@@ -7,13 +8,13 @@ import tempfile
 
 import numpy as np
 
-from ..data.folders import usable_images
+from ..data.class_folders import usable_images
 from ..data.images import read_image
 from ..files import write_whole
 from ..spec import ModelSpec
 from ..text import printable
 from .external_data import check_no_external_data
-from .onnx_file import import_onnx, import_onnxruntime, session
+from .onnx_writer import import_onnx, import_onnxruntime, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
 
@@ -21,8 +22,22 @@ log = logging.getLogger(__name__)
 
 # All that these networks consist of, down to the gates of the fusions: a single operator in float32 between others
 # brings whole maps from INT8 and back, which took more time than the operator itself.
-OPERATORS = ['Add', 'AveragePool', 'Concat', 'Conv', 'Flatten', 'Gemm', 'GlobalAveragePool', 'MaxPool', 'Mul', 'Relu',
-             'Reshape', 'Resize', 'Sigmoid', 'Split']
+OPERATORS = [
+    'Add',
+    'AveragePool',
+    'Concat',
+    'Conv',
+    'Flatten',
+    'Gemm',
+    'GlobalAveragePool',
+    'MaxPool',
+    'Mul',
+    'Relu',
+    'Reshape',
+    'Resize',
+    'Sigmoid',
+    'Split',
+]
 BATCH = 8
 
 
@@ -112,7 +127,7 @@ def _quantize_one(model, quantized, name):
     node, front, behind = one.graph.node[place], [], []
     for index, source in enumerate(twin.input):
         if twin.op_type == 'Sigmoid':
-            source = makers[source].input[0]        # past the Identity
+            source = makers[source].input[0]  # past the Identity
         back = makers.get(source)
         if back is None or back.op_type != 'DequantizeLinear':
             continue
@@ -125,15 +140,21 @@ def _quantize_one(model, quantized, name):
         front += [each for each in pair if each not in front]
         node.input[index] = source
     there = takers.get(node.output[0])
-    back = there and next((each for each in quantized.graph.node if each.op_type == 'DequantizeLinear'
-                           and each.input[0] == there.output[0]), None)
+    back = there and next(
+        (
+            each
+            for each in quantized.graph.node
+            if each.op_type == 'DequantizeLinear' and each.input[0] == there.output[0]
+        ),
+        None,
+    )
     if back:
         behind = [there, back]
-        for other in one.graph.node[place + 1:]:
+        for other in one.graph.node[place + 1 :]:
             for index, source in enumerate(other.input):
                 if source == node.output[0]:
                     other.input[index] = back.output[0]
-    nodes = [*one.graph.node[:place], *front, node, *behind, *one.graph.node[place + 1:]]
+    nodes = [*one.graph.node[:place], *front, node, *behind, *one.graph.node[place + 1 :]]
     copies = []
     for each in nodes:
         copies.append(onnx.NodeProto())
@@ -141,8 +162,10 @@ def _quantize_one(model, quantized, name):
     del one.graph.node[:]
     one.graph.node.extend(copies)
     # A bias is dequantized under its own name.
-    made, used = ({name for each in copies for name in names(each)} for names in (lambda each: each.output,
-                                                                                  lambda each: each.input))
+    made, used = (
+        {name for each in copies for name in names(each)}
+        for names in (lambda each: each.output, lambda each: each.input)
+    )
     constants = {each.name: each for graph in (quantized.graph, model.graph) for each in graph.initializer}
     del one.graph.initializer[:]
     one.graph.initializer.extend(constants[name] for name in sorted(used - made) if name in constants)
@@ -191,8 +214,12 @@ def _compare(first, second, batches):
         labelled = labelled and label is not None
         if labelled:
             right += (predicted == label).reshape(2, -1).sum(1)
-    report = {'images': count, 'top1_agreement': agree / places, 'mean_absolute_difference': difference / values,
-              'mean_absolute_logit': size / values}
+    report = {
+        'images': count,
+        'top1_agreement': agree / places,
+        'mean_absolute_difference': difference / values,
+        'mean_absolute_logit': size / values,
+    }
     if labelled:
         report.update(accuracy=right[0] / places, other_accuracy=right[1] / places)
     return report
@@ -216,11 +243,15 @@ def read_batches(path, images):
         data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
         data, label = (each.asnumpy() if hasattr(each, 'asnumpy') else each for each in (data, label))
         data = np.asarray(data)
-        if data.ndim != 4 or not len(data) or any(isinstance(side, int) and side != length
-                                                  for side, length in zip(shape, data.shape)) or (
-                data.dtype.kind != dtype.kind):
-            raise ValueError(f'{path} takes batches ({", ".join(map(str, shape))}) of {dtype}, got {data.shape} of '
-                             f'{data.dtype}.')
+        if (
+            data.ndim != 4
+            or not len(data)
+            or any(isinstance(side, int) and side != length for side, length in zip(shape, data.shape))
+            or (data.dtype.kind != dtype.kind)
+        ):
+            raise ValueError(
+                f'{path} takes batches ({", ".join(map(str, shape))}) of {dtype}, got {data.shape} of {data.dtype}.'
+            )
         found.append((data.astype(dtype, copy=False), None if label is None else np.asarray(label)))
     if not found:
         raise ValueError('There are no images; give a folder of them, or batches.')
@@ -230,8 +261,10 @@ def read_batches(path, images):
 def _input(model):
     """(shape, with names for sides of any length; numpy type) of a model's input."""
     kind = model.graph.input[0].type.tensor_type
-    return ([side.dim_value or side.dim_param for side in kind.shape.dim],
-            np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    return (
+        [side.dim_value or side.dim_param for side in kind.shape.dim],
+        np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type)),
+    )
 
 
 def _in_folder(folder):
@@ -249,10 +282,12 @@ def _from_files(path, files):
     try:
         spec = ModelSpec.from_metadata({each.key: each.value for each in _load(path).metadata_props})
     except ValueError as error:
-        raise ValueError(f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
-                         'rather than a folder.') from None
+        raise ValueError(
+            f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
+            'rather than a folder.'
+        ) from None
     for start in range(0, len(files), BATCH):
-        yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start:start + BATCH]])), None
+        yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start : start + BATCH]])), None
 
 
 def _there(path):
@@ -272,6 +307,7 @@ def _content(path):
 def _load(path):
     onnx = import_onnx()
     from google.protobuf.message import DecodeError
+
     try:
         return onnx.load_from_string(_content(path))
     except DecodeError:
@@ -300,8 +336,10 @@ def _prepared(path):
     del model.graph.node[:]
     model.graph.node.extend(node for node in nodes if used & set(node.output))
     # Keeps ONNX Runtime from advising, in the log, its own preparation, of which folding is the use.
-    onnx.helper.set_model_props(model, {**{each.key: each.value for each in model.metadata_props},
-                                        'onnx.quant.pre_process': 'onnxruntime.quant'})
+    onnx.helper.set_model_props(
+        model,
+        {**{each.key: each.value for each in model.metadata_props}, 'onnx.quant.pre_process': 'onnxruntime.quant'},
+    )
     if 'minus_one' in used:
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
     return model
@@ -338,9 +376,16 @@ def _quantize(model, batches, **nodes):
         prepared, output = (os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx'))
         import_onnx().save(model, prepared)
         quantization.quantize_static(
-            prepared, output, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-            op_types_to_quantize=OPERATORS, **nodes)
+            prepared,
+            output,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            op_types_to_quantize=OPERATORS,
+            **nodes,
+        )
         quantized = import_onnx().load(output)
     _part_sigmoids(quantized)
     return quantized.SerializeToString()

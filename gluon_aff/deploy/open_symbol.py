@@ -1,4 +1,5 @@
 """Opens a symbol and parameters from others: both are read and checked here before MXNet sees them."""
+
 from __future__ import annotations
 
 import contextlib
@@ -11,16 +12,18 @@ import mxnet as mx
 from mxnet.gluon import SymbolBlock
 
 from ..params_file import read_parameters
-from ..received import shown
+from ..validation import shown
 
 __all__ = ['open_symbol']
 
 # MXNet's graph reader trusts indices, and some operators that begin with an underscore read files or use an attribute
 # as a pointer.
-OPERATORS = re.compile(r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
-                       r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
-                       r'|greater_equal|lesser_equal)(_scalar)?')
-LARGE = re.compile(r'(?<![\d.])\d{9,}(?![\d.e])')       # whole numbers whose products MXNet does not check
+OPERATORS = re.compile(
+    r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
+    r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
+    r'|greater_equal|lesser_equal)(_scalar)?'
+)
+LARGE = re.compile(r'(?<![\d.])\d{9,}(?![\d.e])')  # whole numbers whose products MXNet does not check
 MAX_NODES = 50_000
 
 
@@ -40,19 +43,29 @@ def _is_index(value, end):
 def _node(node, before, nodes):
     """The checked parts of a node; its inputs must be outputs of earlier nodes."""
     _check(isinstance(node, dict) and set(node) <= {'op', 'name', 'attrs', 'inputs'}, 'a node is malformed')
-    op, name, attrs, inputs = (node.get(key, missing) for key, missing in
-                               (('op', None), ('name', None), ('attrs', {}), ('inputs', [])))
+    op, name, attrs, inputs = (
+        node.get(key, missing) for key, missing in (('op', None), ('name', None), ('attrs', {}), ('inputs', []))
+    )
     _check(isinstance(op, str) and OPERATORS.fullmatch(op), f'{shown(op)} is not an operator of exported networks')
     _check(isinstance(name, str) and name.isprintable(), f'a node is named {shown(name)}')
-    _check(isinstance(attrs, dict) and all(isinstance(value, str) for value in attrs.values()),
-           f'the attributes of {shown(name)} are not strings')
-    _check(not any(map(LARGE.search, attrs.values())) and re.fullmatch('[1-9][0-9]*', attrs.get('num_group', '1')),
-           f'the attributes of {shown(name)} hold a number that cannot be')
+    _check(
+        isinstance(attrs, dict) and all(isinstance(value, str) for value in attrs.values()),
+        f'the attributes of {shown(name)} are not strings',
+    )
+    _check(
+        not any(map(LARGE.search, attrs.values())) and re.fullmatch('[1-9][0-9]*', attrs.get('num_group', '1')),
+        f'the attributes of {shown(name)} hold a number that cannot be',
+    )
     _check(isinstance(inputs, list) and (op != 'null' or not inputs), f'the inputs of {shown(name)} are not a list')
     for entry in inputs:
-        _check(isinstance(entry, list) and len(entry) in (2, 3) and _is_index(entry[0], before)
-               and _is_index(entry[1], _outputs(nodes[entry[0]])) and entry[2:] in ([], [0]),
-               f'an input of {shown(name)} is not an output of an earlier node')
+        _check(
+            isinstance(entry, list)
+            and len(entry) in (2, 3)
+            and _is_index(entry[0], before)
+            and _is_index(entry[1], _outputs(nodes[entry[0]]))
+            and entry[2:] in ([], [0]),
+            f'an input of {shown(name)} is not an output of an earlier node',
+        )
     return {'op': op, 'name': name, **({'attrs': attrs} if attrs else {}), 'inputs': inputs}
 
 
@@ -73,11 +86,23 @@ def _graph(content):
     _check(1 <= len(graph['nodes']) <= MAX_NODES, f'it holds {len(graph["nodes"])} nodes')
     for number, node in enumerate(graph['nodes']):
         nodes.append(_node(node, number, nodes))
-    _check(isinstance(heads, list) and len(heads) == 1 and isinstance(heads[0], list) and len(heads[0]) in (2, 3)
-           and _is_index(heads[0][0], len(nodes)) and _is_index(heads[0][1], _outputs(nodes[heads[0][0]])),
-           'it does not have exactly one output')
-    return json.dumps({'nodes': nodes, 'arg_nodes': [i for i, node in enumerate(nodes) if node['op'] == 'null'],
-                       'heads': [[*heads[0][:2], 0]], 'attrs': {'mxnet_version': ['int', 10901]}})
+    _check(
+        isinstance(heads, list)
+        and len(heads) == 1
+        and isinstance(heads[0], list)
+        and len(heads[0]) in (2, 3)
+        and _is_index(heads[0][0], len(nodes))
+        and _is_index(heads[0][1], _outputs(nodes[heads[0][0]])),
+        'it does not have exactly one output',
+    )
+    return json.dumps(
+        {
+            'nodes': nodes,
+            'arg_nodes': [i for i, node in enumerate(nodes) if node['op'] == 'null'],
+            'heads': [[*heads[0][:2], 0]],
+            'attrs': {'mxnet_version': ['int', 10901]},
+        }
+    )
 
 
 def open_symbol(symbol, params, name, spec, ctx):
@@ -106,11 +131,13 @@ def open_symbol(symbol, params, name, spec, ctx):
     try:
         graph = mx.sym.load_json(_graph(symbol))
         wanted = [*graph.list_arguments(), *graph.list_auxiliary_states()]
-        _check(sorted(wanted) == sorted(['data', *arrays]) and 'self' not in arrays,
-               'the parameters belong to another network')
+        _check(
+            sorted(wanted) == sorted(['data', *arrays]) and 'self' not in arrays,
+            'the parameters belong to another network',
+        )
         _check(all(array.dtype.kind == 'f' for array in arrays.values()), 'its parameters are not floats')
         shape = [{'N': 1, 'H': spec.input_size[1], 'W': spec.input_size[2]}.get(side, side) for side in spec.shape]
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():      # MXNet prints what it knows
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # MXNet prints what it knows
             warnings.simplefilter('ignore')
             graph.infer_shape(data=tuple(shape), **{key: array.shape for key, array in arrays.items()})
             net = SymbolBlock(graph, [mx.sym.var('data')])

@@ -1,4 +1,5 @@
 """One interface to a network, whatever computes it: MXNet, ONNX Runtime or OpenCV."""
+
 from __future__ import annotations
 
 import logging
@@ -14,7 +15,7 @@ from ..errors import positive
 from ..spec import ModelSpec
 from ..text import printable
 from .backends import BACKENDS, block, open_backend
-from .folder import read_export
+from .export_folder import read_export
 
 __all__ = ['BACKENDS', 'Predictor']
 
@@ -32,9 +33,9 @@ class Predictor:
 
     Parameters
     ----------
-    source : str or model_zoo.trained.Trained
+    source : str or model_zoo.loading.Trained
         A folder that :func:`gluon_aff.deploy.export` wrote, or a network with its description, which MXNet computes.
-        For a registered name or a run's folder see :func:`model_zoo.trained.open_predictor`.
+        For a registered name or a run's folder see :func:`model_zoo.loading.open_predictor`.
     backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
         What computes a folder's network: MXNet its symbol, ONNX Runtime its float32 or INT8 file, OpenCV's DNN module
         its float32 file. By default MXNet on a GPU; on the CPU ONNX Runtime if it is installed and the file is there,
@@ -80,8 +81,9 @@ class Predictor:
             if backend not in (None, 'mxnet'):
                 raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
             if threads is not None:
-                raise ValueError('threads is for ONNX Runtime, and MXNet computes a network that is not exported; '
-                                 'leave it out.')
+                raise ValueError(
+                    'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
+                )
             spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
             self._run = block(source.net, device)
         self.spec = spec
@@ -108,20 +110,32 @@ class Predictor:
             this shape or not finite.
         """
         spec, least = self.spec, {'N': 1, 'H': self.min_size, 'W': self.min_size}
-        if not (isinstance(batch, np.ndarray) and batch.dtype == spec.dtype and batch.ndim == 4 and all(
+        if not (
+            isinstance(batch, np.ndarray)
+            and batch.dtype == spec.dtype
+            and batch.ndim == 4
+            and all(
                 side >= least[wanted] if wanted in least else side == wanted
-                for wanted, side in zip(spec.shape, batch.shape))):
-            raise ValueError(f'{self.name} takes arrays ({", ".join(map(str, spec.shape))}) of {spec.dtype}, H and W '
-                             f'at least {self.min_size}, got {_kind(batch)}.')
+                for wanted, side in zip(spec.shape, batch.shape)
+            )
+        ):
+            raise ValueError(
+                f'{self.name} takes arrays ({", ".join(map(str, spec.shape))}) of {spec.dtype}, H and W '
+                f'at least {self.min_size}, got {_kind(batch)}.'
+            )
         output = self._run(np.ascontiguousarray(batch))
         sides = batch.shape[2:] if spec.layout == 'NCHW' else batch.shape[1:3]
         shape = (len(batch), len(self.labels), *(sides if self.task == 'segmentation' else ()))
         if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype.kind != 'f':
-            raise ValueError(f'{self.name} should give {shape} floats, {len(self.labels)} classes, and gives '
-                             f'{_kind(output)}; its file or its model.json is another network\'s.')
+            raise ValueError(
+                f'{self.name} should give {shape} floats, {len(self.labels)} classes, and gives '
+                f"{_kind(output)}; its file or its model.json is another network's."
+            )
         if not np.isfinite(output).all():
-            raise ValueError(f'{self.name} returns values that are not finite; its parameters are damaged, or its mean '
-                             'and std are not those that it was trained with.')
+            raise ValueError(
+                f'{self.name} returns values that are not finite; its parameters are damaged, or its mean '
+                'and std are not those that it was trained with.'
+            )
         return output
 
     def feed(self, pixels):
@@ -194,7 +208,7 @@ class Predictor:
         positive('batch_size', batch_size)
         images, predictions = _images(images), []
         for start in range(0, len(images), batch_size):
-            crops = [self.prepare(image) for image in images[start:start + batch_size]]
+            crops = [self.prepare(image) for image in images[start : start + batch_size]]
             predictions += self.classify(crops, top_k)
         return predictions
 
@@ -224,8 +238,11 @@ class Predictor:
         """
         if self.task != 'segmentation':
             raise ValueError(f'{self.name} classifies whole images; use predict().')
-        one = not os.path.isdir(images) if isinstance(images, (str, os.PathLike)) else (
-            images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image))
+        one = (
+            not os.path.isdir(images)
+            if isinstance(images, (str, os.PathLike))
+            else (images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image))
+        )
         maps = [self._segment(_image(image), probabilities) for image in ([images] if one else _images(images))]
         return maps[0] if one else maps
 
@@ -234,7 +251,7 @@ class Predictor:
         left, top, width, height = 0, 0, *size
         if not self.spec.dynamic:
             image, (left, top, width, height) = _letterbox(image, self.input_size, self.mean)
-        logits = self.logits(self.feed(np.asarray(image)[None]))[0, :, top:top + height, left:left + width]
+        logits = self.logits(self.feed(np.asarray(image)[None]))[0, :, top : top + height, left : left + width]
         if (width, height) == size and not probabilities:
             return logits.argmax(0).astype(np.int32)
         scores = _softmax(logits)

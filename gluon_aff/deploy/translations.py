@@ -1,4 +1,5 @@
 """MXNet's operators as ONNX nodes: mx2onnx's translations, node by node, and ours where its are wrong or missing."""
+
 from __future__ import annotations
 
 import ast
@@ -39,8 +40,15 @@ def translate_graph(graph, shape, dtype):
 
     symbol, params = graph.symbol(), graph.used()
     rows = json.loads(symbol.tojson())
-    context = {'is_input': False, 'mx_graph': rows['nodes'], 'weights': params, 'proc_nodes': [], 'initializer': [],
-               'outputs_lookup': [], 'opset_version': OPSET}
+    context = {
+        'is_input': False,
+        'mx_graph': rows['nodes'],
+        'weights': params,
+        'proc_nodes': [],
+        'initializer': [],
+        'outputs_lookup': [],
+        'opset_version': OPSET,
+    }
     nodes, lookup = context['proc_nodes'], context['outputs_lookup']
     for index, row in enumerate(rows['nodes']):
         name = row['name']
@@ -61,15 +69,20 @@ def translate_graph(graph, shape, dtype):
 
     used = {name for node in nodes for name in node.input} | {head.name for head in heads}
     for node in nodes:
-        node.name = node.name or node.output[0]     # INT8 and profiles refer to nodes by name
+        node.name = node.name or node.output[0]  # INT8 and profiles refer to nodes by name
         if node.op_type == 'BatchNormalization':
             # Without effect in inference, except that onnx's ReferenceEvaluator takes any other for training.
             for attribute in node.attribute:
                 if attribute.name == 'momentum':
                     attribute.f = 1
     constants = {each.name: each for each in context['initializer'] if each.name in used}
-    return onnx.helper.make_graph(nodes, 'gluon_aff', [value(Output('data', np.dtype(dtype)), shape)],
-                                  [value(head, None) for head in heads], list(constants.values()))
+    return onnx.helper.make_graph(
+        nodes,
+        'gluon_aff',
+        [value(Output('data', np.dtype(dtype)), shape)],
+        [value(head, None) for head in heads],
+        list(constants.values()),
+    )
 
 
 def _translate(row, context):
@@ -81,7 +94,7 @@ def _translate(row, context):
     def theirs(row):
         try:
             made, types = MXNetGraph.convert_layer(row, **context)
-        except Exception as error:      # of a dozen undocumented types
+        except Exception as error:  # of a dozen undocumented types
             raise NotImplementedError(f'{row["op"]}: {error}') from None
         # Some translations also declare their constants as inputs of the graph.
         return [node for node in made if isinstance(node, onnx.NodeProto)], types
@@ -108,6 +121,7 @@ def _names(row, context):
 
 def _constant(context, name, values):
     from onnx import numpy_helper
+
     context['initializer'].append(numpy_helper.from_array(np.asarray(values), name))
     return name
 
@@ -115,6 +129,7 @@ def _constant(context, name, values):
 def resize(theirs, row, context):
     """BilinearResize2D; mx2onnx knows only mode='size', and always writes align_corners=True."""
     from onnx.helper import make_node
+
     attrs, name = row['attrs'], row['name']
     aligned = attrs.get('align_corners', 'True') in ('True', '1')
     if attrs.get('mode', 'size') != 'like':
@@ -123,19 +138,28 @@ def resize(theirs, row, context):
         return theirs(row)
     x, like = _names(row, context)
     zero, two, four = (_constant(context, f'{name}_{value}', np.int64([value])) for value in (0, 2, 4))
-    return [make_node('Shape', [x], [name + '_shape']),
-            make_node('Slice', [name + '_shape', zero, two], [name + '_batch']),
-            make_node('Shape', [like], [name + '_like']),
-            make_node('Slice', [name + '_like', two, four], [name + '_sides']),
-            make_node('Concat', [name + '_batch', name + '_sides'], [name + '_sizes'], axis=0),
-            make_node('Resize', [x, '', '', name + '_sizes'], [name], name=name, mode='linear',
-                      coordinate_transformation_mode='align_corners' if aligned else 'half_pixel')]
+    return [
+        make_node('Shape', [x], [name + '_shape']),
+        make_node('Slice', [name + '_shape', zero, two], [name + '_batch']),
+        make_node('Shape', [like], [name + '_like']),
+        make_node('Slice', [name + '_like', two, four], [name + '_sides']),
+        make_node('Concat', [name + '_batch', name + '_sides'], [name + '_sizes'], axis=0),
+        make_node(
+            'Resize',
+            [x, '', '', name + '_sizes'],
+            [name],
+            name=name,
+            mode='linear',
+            coordinate_transformation_mode='align_corners' if aligned else 'half_pixel',
+        ),
+    ]
 
 
 def convolution(theirs, row, context):
     """mx2onnx's translation, which would write one-dimensional convolutions correctly, but refuses them."""
-    return theirs({**row, 'attrs': {key: value for key, value in row['attrs'].items()
-                                    if (key, value) != ('layout', 'NCW')}})
+    return theirs(
+        {**row, 'attrs': {key: value for key, value in row['attrs'].items() if (key, value) != ('layout', 'NCW')}}
+    )
 
 
 def broadcast_to(theirs, row, context):
@@ -147,15 +171,26 @@ def broadcast_to(theirs, row, context):
 def group_norm(theirs, row, context):
     """GroupNorm, which mx2onnx lacks, as InstanceNormalization of the groups, each with one gamma and beta."""
     from onnx.helper import make_node
+
     name, (x, gamma, beta) = row['name'], _names(row, context)
     groups = _constant(context, name + '_groups', np.int64([0, int(row['attrs'].get('num_groups', '1')), -1]))
-    return [make_node('Reshape', [x, groups], [name + '_instances']),
-            make_node('InstanceNormalization', [name + '_instances', gamma, beta], [name + '_normed'],
-                      epsilon=float(row['attrs'].get('eps', '1e-5'))),
-            make_node('Shape', [x], [name + '_shape']),
-            make_node('Reshape', [name + '_normed', name + '_shape'], [name], name=name)]
+    return [
+        make_node('Reshape', [x, groups], [name + '_instances']),
+        make_node(
+            'InstanceNormalization',
+            [name + '_instances', gamma, beta],
+            [name + '_normed'],
+            epsilon=float(row['attrs'].get('eps', '1e-5')),
+        ),
+        make_node('Shape', [x], [name + '_shape']),
+        make_node('Reshape', [name + '_normed', name + '_shape'], [name], name=name),
+    ]
 
 
 # (theirs, row of MXNet's JSON, context) -> what mx2onnx's translations return; theirs(row) is mx2onnx's.
-OURS = {'_contrib_BilinearResize2D': resize, 'Convolution': convolution, 'broadcast_to': broadcast_to,
-        'GroupNorm': group_norm}
+OURS = {
+    '_contrib_BilinearResize2D': resize,
+    'Convolution': convolution,
+    'broadcast_to': broadcast_to,
+    'GroupNorm': group_norm,
+}

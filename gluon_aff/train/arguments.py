@@ -1,4 +1,5 @@
 """A run's arguments: which of them a resumed run must share, and the command lines that start it again."""
+
 from __future__ import annotations
 
 import functools
@@ -6,20 +7,44 @@ import os
 import re
 import shlex
 
-from ..received import shown
+from ..validation import shown
 
 __all__ = ['check_arguments', 'launched', 'naming_flags', 'resuming', 'run_arguments', 'starting']
 
 # Arguments that may differ in a resumed run: its results do not depend on them, or the data set is compared instead.
-FREE = ('save_dir', 'resume', 'overwrite', 'keep', 'tensorboard', 'num_workers', 'patience', 'command', 'given',
-        'data_dir', 'rec_train', 'rec_train_idx', 'rec_val', 'rec_val_idx', 'train_image_dir', 'train_annotations',
-        'val_image_dir', 'val_annotations')
+FREE = (
+    'save_dir',
+    'resume',
+    'overwrite',
+    'keep',
+    'tensorboard',
+    'num_workers',
+    'patience',
+    'command',
+    'given',
+    'data_dir',
+    'rec_train',
+    'rec_train_idx',
+    'rec_val',
+    'rec_val_idx',
+    'train_image_dir',
+    'train_annotations',
+    'val_image_dir',
+    'val_annotations',
+)
 # Schedules whose rates do not depend on the number of epochs that follow.
 OPEN_ENDED = ('constant', 'step')
 # Arguments of the library, as the scripts' flags spell them.
-FLAGS = {'batch_size': '--batch-size', 'val_fraction': '--val-fraction', 'start_stage': '--start-layer',
-         'final_drop': '--drop-rate', 'last_gamma': '--last-gamma', 'crop_ratio': '--crop-ratio',
-         'base_size': '--base-size', 'crop_size': '--input-size'}
+FLAGS = {
+    'batch_size': '--batch-size',
+    'val_fraction': '--val-fraction',
+    'start_stage': '--start-layer',
+    'final_drop': '--drop-rate',
+    'last_gamma': '--last-gamma',
+    'crop_ratio': '--crop-ratio',
+    'base_size': '--base-size',
+    'crop_size': '--input-size',
+}
 
 
 def run_arguments(args, workers, data=None):
@@ -30,10 +55,13 @@ def run_arguments(args, workers, data=None):
     args : argparse.Namespace
     workers : Workers
     data : dict, optional
-        From :func:`gluon_aff.data.identity.identity`.
+        From :func:`gluon_aff.data.fingerprint.identity`.
     """
-    return {**{name: value for name, value in vars(args).items() if name not in FREE}, 'workers': workers.size,
-            **(data or {})}
+    return {
+        **{name: value for name, value in vars(args).items() if name not in FREE},
+        'workers': workers.size,
+        **(data or {}),
+    }
 
 
 def check_arguments(saved, given, path):
@@ -51,21 +79,28 @@ def check_arguments(saved, given, path):
     if 'classes' in saved and 'classes' in given:
         difference = _other_data(saved, given)
         if difference:
-            raise ValueError(f'{path} is from a run on another data set ({difference}); name the same one, which '
-                             'may have moved, or start another run in another --save-dir.')
+            raise ValueError(
+                f'{path} is from a run on another data set ({difference}); name the same one, which '
+                'may have moved, or start another run in another --save-dir.'
+            )
     unlike = [name for name in sorted({*saved, *given} - {'classes', 'images'}) if saved.get(name) != given.get(name)]
     if unlike == ['num_epochs'] and type(saved.get('num_epochs')) is int:
         obstacle = _obstacle(saved)
         if not obstacle:
             return
-        raise ValueError(f'{path} is from a run with --num-epochs {saved["num_epochs"]}, which cannot become '
-                         f'{given["num_epochs"]}, as {obstacle}; start another run, in another --save-dir, from its '
-                         'best.params (--use-pretrained) where the script takes them.')
+        raise ValueError(
+            f'{path} is from a run with --num-epochs {saved["num_epochs"]}, which cannot become '
+            f'{given["num_epochs"]}, as {obstacle}; start another run, in another --save-dir, from its '
+            'best.params (--use-pretrained) where the script takes them.'
+        )
     if unlike:
-        differences = '; '.join(f'{_flag(name)[:80]} was {shown(saved.get(name))} and is {shown(given.get(name))}'
-                                for name in unlike[:9])
-        raise ValueError(f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
-                         'another run in another --save-dir.')
+        differences = '; '.join(
+            f'{_flag(name)[:80]} was {shown(saved.get(name))} and is {shown(given.get(name))}' for name in unlike[:9]
+        )
+        raise ValueError(
+            f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
+            'another run in another --save-dir.'
+        )
 
 
 def _other_data(saved, given):
@@ -104,6 +139,7 @@ def naming_flags(main):
     ----------
     main : callable
     """
+
     @functools.wraps(main)
     def wrapped(argv):
         try:
@@ -114,6 +150,7 @@ def naming_flags(main):
             if named == text:
                 raise
             raise type(error)(named) from None
+
     return wrapped
 
 
@@ -154,8 +191,18 @@ def launched(command):
     if os.environ.get('DMLC_ROLE'):
         # gluon_aff.train.launch passes its own call on in the environment, which ssh does not forward.
         before = shlex.split(os.environ.get('GLUON_AFF_LAUNCHER', '')) or [
-            'python', '-m', 'gluon_aff.train.launch', '-n', os.environ.get('DMLC_NUM_WORKER', ''),
-            '-s', os.environ.get('DMLC_NUM_SERVER', ''), '--launcher', 'ssh', '-H', 'hosts']
+            'python',
+            '-m',
+            'gluon_aff.train.launch',
+            '-n',
+            os.environ.get('DMLC_NUM_WORKER', ''),
+            '-s',
+            os.environ.get('DMLC_NUM_SERVER', ''),
+            '--launcher',
+            'ssh',
+            '-H',
+            'hosts',
+        ]
     elif 'HOROVOD_SIZE' in os.environ:
         before = ['horovodrun', '-np', os.environ['HOROVOD_SIZE']]
     return shlex.join([*before, *command])

@@ -4,6 +4,7 @@ A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<part>`` (both
 ``progress``, a JSON text. It holds no random states: everything random in an epoch is a function of the seed, the
 epoch and the image or batch.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,15 +20,22 @@ import mxnet as mx
 import numpy as np
 
 from ..files import atomic
-from ..received import shown
-from .archive import Archive
+from ..validation import shown
+from .npz_file import Archive
 
-__all__ = ['Progress', 'SUMS', 'checkpoints', 'read_checkpoint', 'restore_optimizer', 'restore_parameters',
-           'write_checkpoint']
+__all__ = [
+    'Progress',
+    'SUMS',
+    'checkpoints',
+    'read_checkpoint',
+    'restore_optimizer',
+    'restore_parameters',
+    'write_checkpoint',
+]
 
-SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')     # of an epoch, in this order
-MAX_PROGRESS = 1 << 24      # bytes of JSON
-LARGEST = 1 << 53           # whole number in a figure
+SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')  # of an epoch, in this order
+MAX_PROGRESS = 1 << 24  # bytes of JSON
+LARGEST = 1 << 53  # whole number in a figure
 
 
 @dataclass
@@ -77,7 +85,7 @@ class Progress:
         self = cls(**fields)
         for name, least in (('epoch', 1), ('batch', 0), ('updates', 0)):
             value = getattr(self, name)
-            if type(value) is not int or not least <= value < 2 ** 31:
+            if type(value) is not int or not least <= value < 2**31:
                 raise ValueError(f'its {name} is {shown(value)}')
         _check_figures('sums', self.sums)
         if not all(math.isfinite(value) for value in self.sums.values()):
@@ -135,15 +143,17 @@ def write_checkpoint(path, net, trainer, progress):
     FloatingPointError
         If a parameter is no longer finite; nothing is written.
     """
-    arrays = {f'parameters/{name}': parameter._reduce().asnumpy()
-              for name, parameter in net._collect_params_with_prefix().items() if parameter._data is not None}
+    arrays = {
+        f'parameters/{name}': parameter._reduce().asnumpy()
+        for name, parameter in net._collect_params_with_prefix().items()
+        if parameter._data is not None
+    }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f'{name} is no longer finite after update {progress.updates}.')
     names = _names(net, trainer)
     for index, state in trainer._updaters[0].states.items():
-        arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy()
-                       for part, leaf in enumerate(_leaves(state))})
+        arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy() for part, leaf in enumerate(_leaves(state))})
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial:
         with open(partial, 'wb') as file:
@@ -180,8 +190,21 @@ def read_checkpoint(path):
             raise ValueError('its progress is not text')
         progress = Progress.parse(arrays['progress'].tobytes().decode())
         del arrays.headers['progress']
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, MemoryError,
-            NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         reason = str(error) if type(error) is ValueError else type(error).__name__
         raise ValueError(f'{path} is not a checkpoint, or is damaged ({reason}); resume from an earlier one.') from None
     return arrays, progress
@@ -203,16 +226,22 @@ def restore_parameters(net, arrays, path):
     ValueError
         If names, shapes or types differ; the network is then as it was.
     """
-    saved = {name[len('parameters/'):]: header for name, header in arrays.headers.items()
-             if name.startswith('parameters/')}
+    saved = {
+        name[len('parameters/') :]: header for name, header in arrays.headers.items() if name.startswith('parameters/')
+    }
     wanted = net._collect_params_with_prefix()
     unlike = sorted(set(saved) ^ set(wanted)) or sorted(
-        name for name, parameter in wanted.items() if np.dtype(parameter.dtype) != saved[name].dtype
+        name
+        for name, parameter in wanted.items()
+        if np.dtype(parameter.dtype) != saved[name].dtype
         or len(parameter.shape) != len(saved[name].shape)
-        or any(side not in (0, given) for side, given in zip(parameter.shape, saved[name].shape)))
+        or any(side not in (0, given) for side, given in zip(parameter.shape, saved[name].shape))
+    )
     if unlike:
-        raise ValueError(f"{path} is from another network: {', '.join(unlike[:3])}{', ...' * (len(unlike) > 3)} "
-                         f'{"differ" if len(unlike) > 1 else "differs"}.')
+        raise ValueError(
+            f'{path} is from another network: {", ".join(unlike[:3])}{", ..." * (len(unlike) > 3)} '
+            f'{"differ" if len(unlike) > 1 else "differs"}.'
+        )
     for name, parameter in wanted.items():
         parameter.set_data(mx.nd.array(arrays[f'parameters/{name}'], dtype=parameter.dtype))
 
@@ -243,14 +272,17 @@ def restore_optimizer(net, trainer, arrays):
             for number, leaf in enumerate(_leaves(state)):
                 key = f'optimizer/{name}/{number}'
                 if arrays.headers.get(key) != (np.dtype(leaf.dtype), leaf.shape):
-                    raise ValueError(f'{arrays.path} lacks the optimizer state of {name}, or has another one than this '
-                                     'optimizer; resume from an earlier checkpoint.')
+                    raise ValueError(
+                        f'{arrays.path} lacks the optimizer state of {name}, or has another one than this '
+                        'optimizer; resume from an earlier checkpoint.'
+                    )
                 leaf[:] = mx.nd.array(arrays[key], dtype=leaf.dtype)
                 saved.pop(key, None)
             updater.states[index], updater.states_synced[index] = state, True
     if saved:
-        raise ValueError(f'{arrays.path} has an unknown optimizer state, {next(iter(saved))}; resume from an earlier '
-                         'checkpoint.')
+        raise ValueError(
+            f'{arrays.path} has an unknown optimizer state, {next(iter(saved))}; resume from an earlier checkpoint.'
+        )
 
 
 def checkpoints(folder):
@@ -260,6 +292,9 @@ def checkpoints(folder):
     ----------
     folder : str
     """
-    found = [name for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-             if re.fullmatch(r'checkpoint-\d{8}\.npz', name) and os.path.isfile(os.path.join(folder, name))]
+    found = [
+        name
+        for name in (os.listdir(folder) if os.path.isdir(folder) else ())
+        if re.fullmatch(r'checkpoint-\d{8}\.npz', name) and os.path.isfile(os.path.join(folder, name))
+    ]
     return [os.path.join(folder, name) for name in sorted(found, reverse=True)]

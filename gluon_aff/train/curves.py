@@ -1,4 +1,5 @@
 """A run's curves as a picture."""
+
 from __future__ import annotations
 
 from matplotlib import cycler, rc_context
@@ -27,14 +28,17 @@ def plot_curves(history, path):
     figure = Figure(figsize=(12, 3.6), layout='constrained')
     FigureCanvasAgg(figure)
     names = [name for name in history[0] if name not in ('epoch', 'time', 'images_per_second', 'waiting')]
-    panels = {'loss': [name for name in names if name.endswith('loss')],
-              'score': [name for name in names if not name.endswith('loss') and name != 'lr'],
-              'learning rate': ['lr']}
+    panels = {
+        'loss': [name for name in names if name.endswith('loss')],
+        'score': [name for name in names if not name.endswith('loss') and name != 'lr'],
+        'learning rate': ['lr'],
+    }
     epochs = [record['epoch'] for record in history]
     for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items()):
         for name in lines:
-            axes.plot(epochs, [record[name] for record in history], label=name,
-                      marker='.' if len(epochs) < 30 else None)
+            axes.plot(
+                epochs, [record[name] for record in history], label=name, marker='.' if len(epochs) < 30 else None
+            )
         axes.set(title=title, xlabel='epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(lines) > 1:

@@ -1,4 +1,5 @@
 """The flags of the training scripts, and the values they take."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,7 +14,7 @@ from .workers import KVSTORES
 
 __all__ = ['ScriptParser', 'add_classification_flags', 'add_flags', 'number', 'whole']
 
-LARGEST = {int: 2 ** 31 - 1, float: 3e38}       # MXNet's int and float32
+LARGEST = {int: 2**31 - 1, float: 3e38}  # MXNet's int and float32
 
 
 class ScriptParser(argparse.ArgumentParser):
@@ -36,8 +37,12 @@ class ScriptParser(argparse.ArgumentParser):
     """
 
     def __init__(self, doc, file):
-        super().__init__(prog=os.path.basename(file), description=doc.splitlines()[0], allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(
+            prog=os.path.basename(file),
+            description=doc.splitlines()[0],
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
         self.register('action', None, _Given)
         self.set_defaults(given={})
         self.file, self.idle = file, []
@@ -87,19 +92,24 @@ def number(low, high=math.inf, ends='[]', kind=float, note=''):
     note : str, default ''
         Of what it is, for the error.
     """
+
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if ((low < value if ends[0] == '(' else low <= value) and (value < high if ends[1] == ')' else value <= high)
-                and value <= LARGEST[kind]):
+        if (
+            (low < value if ends[0] == '(' else low <= value)
+            and (value < high if ends[1] == ')' else value <= high)
+            and value <= LARGEST[kind]
+        ):
             return value
         lower = f'above {low:g}' if ends[0] == '(' else f'{low:g} or more'
         limit = LARGEST[kind] if value > LARGEST[kind] else high
         upper = '' if limit == math.inf else f' and {"below" if ends[1] == ")" else "at most"} {limit:.10g}'
         noun = 'a finite number, ' if kind is float else 'a whole number, ' if math.isnan(value) else ''
         raise argparse.ArgumentTypeError(f'must be {noun}{lower}{upper}{note}, got {text}')
+
     return parse
 
 
@@ -127,8 +137,12 @@ def add_flags(parser, **defaults):
     """
     add = parser.add_argument_group('optimization').add_argument
     add('--num-epochs', type=whole(1), default=15)
-    add('--batch-size', type=whole(2, note=' for each device'), default=32,
-        help='for each device; where it is not given and there are fewer images, the batches are smaller')
+    add(
+        '--batch-size',
+        type=whole(2, note=' for each device'),
+        default=32,
+        help='for each device; where it is not given and there are fewer images, the batches are smaller',
+    )
     add('--accumulate', type=whole(1), default=1, metavar='BATCHES', help='how many make up an update')
     add('--optimizer', choices=['nesterov', 'adagrad'], default='nesterov')
     add('--lr', type=number(0, ends='(]'), default=0.1)
@@ -146,16 +160,30 @@ def add_flags(parser, **defaults):
     add('--seed', type=whole(0), default=0)
     add = parser.add_argument_group('devices').add_argument
     add('--num-gpus', type=whole(0), default=0)
-    add('--dtype', choices=['float32', 'float16'], default='float32',
-        help='float16 needs a GPU; its forward pass has never been run, for want of one')
+    add(
+        '--dtype',
+        choices=['float32', 'float16'],
+        default='float32',
+        help='float16 needs a GPU; its forward pass has never been run, for want of one',
+    )
     add('--mode', choices=['hybrid', 'imperative'], default='hybrid')
     add('--kvstore', choices=KVSTORES, default='device', help='dist_* and horovod for several processes')
-    add('--patience', type=number(0, ends='(]'), default=600, metavar='SECONDS',
-        help='that a worker waits for the others')
+    add(
+        '--patience',
+        type=number(0, ends='(]'),
+        default=600,
+        metavar='SECONDS',
+        help='that a worker waits for the others',
+    )
     add = parser.add_argument_group('run').add_argument
     add('--save-dir', default='runs/latest', help="the run's folder")
-    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-        help='go on from the latest checkpoint in --save-dir, or from this one')
+    add(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from the latest checkpoint in --save-dir, or from this one',
+    )
     add('--overwrite', action='store_true', help='replace a run that is in --save-dir: all its files are removed')
     add('--keep', type=whole(1), default=3, metavar='N', help='how many checkpoints are kept')
     add('--tensorboard', action='store_true', help="write TensorBoard's scalars, too")
@@ -166,11 +194,18 @@ def add_flags(parser, **defaults):
         ('lr_decay_epoch', 'with --lr-decay-period', lambda args: args.lr_decay_period),
         ('warmup_lr', 'without --warmup-epochs', lambda args: not args.warmup_epochs),
         ('no_wd', 'with --wd 0', lambda args: not args.wd),
-        ('scale_lr patience', 'without several workers, --kvstore dist_* or horovod',
-         lambda args: args.kvstore in ('device', 'local')),
-        ('num_gpus', 'above 1 with --kvstore horovod, where each worker has one GPU',
-         lambda args: args.kvstore == 'horovod' and args.num_gpus > 1),
-        ('overwrite', 'with --resume', lambda args: args.resume)]
+        (
+            'scale_lr patience',
+            'without several workers, --kvstore dist_* or horovod',
+            lambda args: args.kvstore in ('device', 'local'),
+        ),
+        (
+            'num_gpus',
+            'above 1 with --kvstore horovod, where each worker has one GPU',
+            lambda args: args.kvstore == 'horovod' and args.num_gpus > 1,
+        ),
+        ('overwrite', 'with --resume', lambda args: args.resume),
+    ]
 
 
 def add_classification_flags(parser, mixup_alpha, auto_aug):
@@ -189,11 +224,23 @@ def add_classification_flags(parser, mixup_alpha, auto_aug):
     add('--reduction', '--r', type=whole(1), help="of the fusion's contexts, default the model's")
     add('--num-layer', type=whole(1), metavar='DEPTH', help="the authors' flag: must be the depth in the model's name")
     add('--start-layer', type=whole(1), metavar='STAGE', help='where fusion by attention begins')
-    add('--pretrained', '--use-pretrained', metavar='WEIGHTS', nargs='?', const=True, default=False,
+    add(
+        '--pretrained',
+        '--use-pretrained',
+        metavar='WEIGHTS',
+        nargs='?',
+        const=True,
+        default=False,
         help='start from the released parameters, or from this tag or file; the head is fresh where the classes are '
-             'others')
-    add('--backbone-lr', type=number(0), default=1.0, metavar='FACTOR',
-        help="of all but the head's learning rate; 0 leaves the backbone as it is")
+        'others',
+    )
+    add(
+        '--backbone-lr',
+        type=number(0),
+        default=1.0,
+        metavar='FACTOR',
+        help="of all but the head's learning rate; 0 leaves the backbone as it is",
+    )
     add('--last-gamma', action='store_true', help="start each block's last gamma at zero")
     add('--drop-rate', type=number(0, 1, '[)'), default=0.0, help='dropout in front of the classifier')
     add('--label-smoothing', action='store_true', help='by 0.1')
@@ -209,4 +256,5 @@ def add_classification_flags(parser, mixup_alpha, auto_aug):
         ('backbone_lr', 'without --pretrained', lambda args: not args.pretrained),
         ('init last_gamma', 'with --pretrained, which has the values', lambda args: args.pretrained),
         ('mixup_alpha mixup_off_epoch', 'without --mixup', lambda args: not args.mixup),
-        ('teacher_weights temperature hard_weight', 'without --teacher', lambda args: not args.teacher)]
+        ('teacher_weights temperature hard_weight', 'without --teacher', lambda args: not args.teacher),
+    ]

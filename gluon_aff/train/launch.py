@@ -6,6 +6,7 @@
 The flags are those of mxnet/tools/launch.py. Where one process fails the others are told to stop, so that they save
 what they can, and the launcher's exit status is 1.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -18,15 +19,18 @@ import threading
 import time
 from pathlib import Path
 
-GRACE = 30      # seconds between the first failure and the end of the rest
-_ending = []    # the thread that ends the job
+GRACE = 30  # seconds between the first failure and the end of the rest
+_ending = []  # the thread that ends the job
 
 
 def _end_of_the_job(failure):
-    threading.excepthook = lambda _: None       # those that end because of this
+    threading.excepthook = lambda _: None  # those that end because of this
     _ending.append(failure.thread)
-    print(f'launch: a process of the job failed ({str(failure.exc_value).partition(" on ")[0]}); stopping the others.',
-          file=sys.stderr, flush=True)
+    print(
+        f'launch: a process of the job failed ({str(failure.exc_value).partition(" on ")[0]}); stopping the others.',
+        file=sys.stderr,
+        flush=True,
+    )
     for process in _descendants():
         os.kill(process, signal.SIGTERM)
     until = time.monotonic() + GRACE
@@ -41,7 +45,7 @@ def _descendants():
     """The live processes that this one has started, directly or not."""
     children = {}
     for folder in Path('/proc').glob('[0-9]*'):
-        with contextlib.suppress(OSError):      # it may have ended
+        with contextlib.suppress(OSError):  # it may have ended
             state, parent = folder.joinpath('stat').read_text().rpartition(')')[2].split()[:2]
             if state != 'Z':
                 children.setdefault(int(parent), []).append(int(folder.name))
@@ -62,7 +66,8 @@ def _own_flags(argv):
 def main():
     """Run MXNet's launcher with this program's arguments."""
     import mxnet
-    threading.Thread.isAlive = threading.Thread.is_alive        # which it calls, and Python 3.9 removed
+
+    threading.Thread.isAlive = threading.Thread.is_alive  # which it calls, and Python 3.9 removed
     threading.excepthook = _end_of_the_job
     path = os.path.join(os.path.dirname(mxnet.__file__), 'tools', 'launch.py')
     os.environ['GLUON_AFF_LAUNCHER'] = shlex.join(['python', '-m', 'gluon_aff.train.launch', *_own_flags(sys.argv[1:])])

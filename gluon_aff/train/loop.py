@@ -1,4 +1,5 @@
 """The training loop of all recipes."""
+
 from __future__ import annotations
 
 import math
@@ -15,7 +16,7 @@ from mxnet import autograd, gluon
 from tqdm import tqdm
 
 from ..errors import positive
-from ..received import shown
+from ..validation import shown
 from .arguments import check_arguments
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .optimizer import Nesterov  # noqa: F401 - registers its name
@@ -29,7 +30,7 @@ __all__ = ['evaluate', 'fit', 'no_weight_decay']
 def _split(array, ctx):
     """A batch (numpy or NDArray) in parts for the devices; no part where there are more devices than images."""
     array = array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
-    return gluon.utils.split_and_load(array, ctx[:len(array)], even_split=False)
+    return gluon.utils.split_and_load(array, ctx[: len(array)], even_split=False)
 
 
 def evaluate(net, batches, ctx, task, workers=None, dtype='float32', alive=None):
@@ -76,9 +77,26 @@ def no_weight_decay(net):
         parameter.wd_mult = 0
 
 
-def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nesterov', optimizer_options=None,
-        accumulate=1, dtype='float32', workers=None, seed=0, resume=None, arguments=None, patience=600.0,
-        save_seconds=600.0):
+def fit(
+    net,
+    train,
+    test,
+    run,
+    task,
+    epochs,
+    schedule,
+    ctx=None,
+    optimizer='nesterov',
+    optimizer_options=None,
+    accumulate=1,
+    dtype='float32',
+    workers=None,
+    seed=0,
+    resume=None,
+    arguments=None,
+    patience=600.0,
+    save_seconds=600.0,
+):
     """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
 
     The network itself is trained, hybridized or not as it comes; 'float16' casts it, and with `accumulate` above 1 its
@@ -144,20 +162,23 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     workers, arguments = workers or Workers(), dict(arguments or {})
     positive('epochs', epochs)
     for name, good, wanted, value in (
-            ('run', isinstance(run, RunFolder), 'a RunFolder', run),
-            ('schedule', isinstance(schedule, mx.lr_scheduler.LRScheduler), 'an LRScheduler', schedule),
-            ('optimizer', isinstance(optimizer, str), 'a name', optimizer),
-            ('dtype', dtype in ('float32', 'float16'), "'float32' or 'float16'", dtype),
-            ('seed', positive('seed', seed, or_zero=True) < 2 ** 32, 'below 2 ** 32', seed),
-            ('patience', isinstance(patience, (int, float)) and patience > 0, 'seconds above 0', patience),
-            ('save_seconds', isinstance(save_seconds, (int, float)) and save_seconds >= 0, 'seconds', save_seconds)):
+        ('run', isinstance(run, RunFolder), 'a RunFolder', run),
+        ('schedule', isinstance(schedule, mx.lr_scheduler.LRScheduler), 'an LRScheduler', schedule),
+        ('optimizer', isinstance(optimizer, str), 'a name', optimizer),
+        ('dtype', dtype in ('float32', 'float16'), "'float32' or 'float16'", dtype),
+        ('seed', positive('seed', seed, or_zero=True) < 2**32, 'below 2 ** 32', seed),
+        ('patience', isinstance(patience, (int, float)) and patience > 0, 'seconds above 0', patience),
+        ('save_seconds', isinstance(save_seconds, (int, float)) and save_seconds >= 0, 'seconds', save_seconds),
+    ):
         if not good:
             raise ValueError(f'{name} must be {wanted}, got {shown(value)}.')
     _check_devices(net, ctx)
     batches = len(train) // positive('accumulate', accumulate) * accumulate
     if not batches:
-        raise ValueError(f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
-                         '(--accumulate); accumulate fewer, or take smaller batches.')
+        raise ValueError(
+            f'An epoch has {len(train)} batches, fewer than the {accumulate} that an update accumulates '
+            '(--accumulate); accumulate fewer, or take smaller batches.'
+        )
     if not len(test):
         raise ValueError(f'There is no held-out image for worker {workers.rank} of {workers.size}; hold out more.')
     if dtype == 'float16':
@@ -167,8 +188,10 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
         check_arguments(progress.arguments, arguments, resume)
         _check_progress(progress, resume, task, epochs, batches, accumulate)
         if progress.best and not run.holds_best():
-            raise ValueError(f'{resume} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
-                             'give the --save-dir of that run, or copy its best.params and model.json.')
+            raise ValueError(
+                f'{resume} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
+                'give the --save-dir of that run, or copy its best.params and model.json.'
+            )
         progress.arguments = arguments
         restore_parameters(net, arrays, resume)
     parameters = net.collect_params()
@@ -178,16 +201,35 @@ def fit(net, train, test, run, task, epochs, schedule, ctx=None, optimizer='nest
     if optimizer_options is None:
         optimizer_options = {'momentum': 0.9, 'wd': 1e-4} if optimizer == 'nesterov' else {}
     try:
-        rule = mx.optimizer.create(optimizer, lr_scheduler=schedule, begin_num_update=progress.updates,
-                                   multi_precision=dtype == 'float16', **optimizer_options)
+        rule = mx.optimizer.create(
+            optimizer,
+            lr_scheduler=schedule,
+            begin_num_update=progress.updates,
+            multi_precision=dtype == 'float16',
+            **optimizer_options,
+        )
     except TypeError as error:
         raise ValueError(f'optimizer_options do not fit the optimizer {optimizer} ({error}).') from None
     trainer = workers.trainer(parameters, rule)
     if resume:
         restore_optimizer(net, trainer, arrays)
         arrays.close()
-    loop = _Loop(net, trainer, task, run, progress, ctx, workers, StopSignals(), epochs, batches, accumulate, dtype,
-                 seed, save_seconds)
+    loop = _Loop(
+        net,
+        trainer,
+        task,
+        run,
+        progress,
+        ctx,
+        workers,
+        StopSignals(),
+        epochs,
+        batches,
+        accumulate,
+        dtype,
+        seed,
+        save_seconds,
+    )
     if loop.first:
         run.begin(fresh=not resume)
         if resume:
@@ -210,8 +252,9 @@ def _check_devices(net, ctx):
     for name, parameter in net.collect_params().items():
         known = parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else ()
         if not set(ctx) <= set(known):
-            raise ValueError(f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this '
-                             'ctx.')
+            raise ValueError(
+                f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this ctx.'
+            )
 
 
 @contextmanager
@@ -232,16 +275,26 @@ def _check_progress(progress, path, task, epochs, batches, accumulate):
     """Raise a ValueError unless a run of these epochs and batches can make a checkpoint's progress."""
     epoch, batch = progress.epoch, progress.batch
     if epoch > epochs + 1:
-        raise ValueError(f'{path} is of a run that has trained {epoch - 1} epochs, more than the {epochs} asked for; '
-                         'give --num-epochs as many, or start another run.')
+        raise ValueError(
+            f'{path} is of a run that has trained {epoch - 1} epochs, more than the {epochs} asked for; '
+            'give --num-epochs as many, or start another run.'
+        )
     updates = ((epoch - 1) * batches + batch) // accumulate
     wanted = {'epoch', 'lr', 'loss', task.train_score, task.headline}
     records = progress.history + ([progress.best] if progress.best else [])
-    if (batch > batches or batch % accumulate or progress.updates != updates
-            or bool(progress.sums) != bool(batch) or progress.sums and tuple(progress.sums) != SUMS
-            or any(not wanted <= set(record) or set(record) != set(records[0]) for record in records)):
-        raise ValueError(f'{path} is damaged: {progress.updates} updates, batch {batch} of {batches} in epoch {epoch} '
-                         'and its figures do not fit together; resume from an earlier one.')
+    if (
+        batch > batches
+        or batch % accumulate
+        or progress.updates != updates
+        or bool(progress.sums) != bool(batch)
+        or progress.sums
+        and tuple(progress.sums) != SUMS
+        or any(not wanted <= set(record) or set(record) != set(records[0]) for record in records)
+    ):
+        raise ValueError(
+            f'{path} is damaged: {progress.updates} updates, batch {batch} of {batches} in epoch {epoch} '
+            'and its figures do not fit together; resume from an earlier one.'
+        )
 
 
 @dataclass
@@ -267,8 +320,10 @@ class _Loop:
         pass
 
     def last_words(self):
-        return (f'Worker {self.workers.rank} has waited too long for the others, or was told to stop while it waited: '
-                f'one of them is lost. Start all of them again with --resume; the checkpoints are in {self.run.path}.')
+        return (
+            f'Worker {self.workers.rank} has waited too long for the others, or was told to stop while it waited: '
+            f'one of them is lost. Start all of them again with --resume; the checkpoints are in {self.run.path}.'
+        )
 
     @property
     def first(self):
@@ -292,19 +347,22 @@ class _Loop:
     def stop_if_told(self, save=None):
         """Raise Stopped, after `save`, where any worker has been sent a signal."""
         number = self.signals.number
-        if self.workers.size > 1:       # all of them have to stop after the same update
+        if self.workers.size > 1:  # all of them have to stop after the same update
             told = self.workers.total([number]).item()
             number = number or (told and signal.SIGTERM)
         if number:
             if save:
                 save()
-            raise Stopped(f'Stopped after {self.progress.updates} updates, in epoch {self.progress.epoch} of '
-                          f'{self.epochs}; a checkpoint is in {self.run.path}.', number)
+            raise Stopped(
+                f'Stopped after {self.progress.updates} updates, in epoch {self.progress.epoch} of '
+                f'{self.epochs}; a checkpoint is in {self.run.path}.',
+                number,
+            )
 
     def train_epoch(self, train, epoch):
         progress = self.progress
         sums = progress.sums = progress.sums or dict.fromkeys(SUMS, 0)
-        computed = []       # figures of a batch, not yet waited for
+        computed = []  # figures of a batch, not yet waited for
         began = saved = time.time()
 
         def account():
@@ -327,8 +385,13 @@ class _Loop:
             self.save(epoch, batch + 1)
 
         with closing(train.epoch(epoch, progress.batch)) as source, tqdm(
-                total=self.batches, initial=progress.batch, desc=f'epoch {epoch}/{self.epochs}', file=sys.stderr,
-                leave=False, disable=None if self.first else True) as bar:
+            total=self.batches,
+            initial=progress.batch,
+            desc=f'epoch {epoch}/{self.epochs}',
+            file=sys.stderr,
+            leave=False,
+            disable=None if self.first else True,
+        ) as bar:
             for batch in range(progress.batch, self.batches):
                 asked = time.time()
                 data, label = next(source)
@@ -350,10 +413,12 @@ class _Loop:
     def step(self, data, label, epoch, batch):
         """Train on a batch; the figures are (images, losses, scores), still being computed."""
         place = [self.seed, epoch, batch]
-        mx.random.seed(int(np.random.RandomState([*place, self.workers.rank]).randint(2 ** 31)))
+        mx.random.seed(int(np.random.RandomState([*place, self.workers.rank]).randint(2**31)))
         # A generator for each part, so that all are mixed by the same share.
-        parts = [self.task.mix(part.astype(self.dtype, copy=False), target, epoch, np.random.RandomState(place))
-                 for part, target in zip(_split(data, self.ctx), _split(self.task.targets(label), self.ctx))]
+        parts = [
+            self.task.mix(part.astype(self.dtype, copy=False), target, epoch, np.random.RandomState(place))
+            for part, target in zip(_split(data, self.ctx), _split(self.task.targets(label), self.ctx))
+        ]
         with autograd.record():
             outputs = [self.net(part) for part, _ in parts]
             losses = [self.task.loss(output, target, part) for output, (part, target) in zip(outputs, parts)]
@@ -363,19 +428,28 @@ class _Loop:
             self.progress.updates += 1
             if self.accumulate > 1:
                 self.net.collect_params().zero_grad()
-        return (len(data), [loss.sum() for loss in losses],
-                [self.task.score(output, target) for output, (_, target) in zip(outputs, parts)])
+        return (
+            len(data),
+            [loss.sum() for loss in losses],
+            [self.task.score(output, target) for output, (_, target) in zip(outputs, parts)],
+        )
 
     def end_epoch(self, test, epoch):
         progress, task = self.progress, self.task
         if epoch == 1:
-            self.save(epoch, self.batches)      # what is killed from here on goes on from here
+            self.save(epoch, self.batches)  # what is killed from here on goes on from here
         self.workers.average(list(self.net.collect_params('.*running_').values()))
         sums = dict(zip(progress.sums, self.workers.total(list(progress.sums.values())).tolist()))
         found = evaluate(self.net, test, self.ctx, task, self.workers, self.dtype, self.alive)
-        record = {'epoch': epoch, 'lr': self.trainer.learning_rate, 'loss': sums['loss'] / sums['images'],
-                  task.train_score: sums['score'] / sums['scores'], **found,
-                  'time': sums['time'] / self.workers.size, 'waiting': sums['waiting'] / sums['time']}
+        record = {
+            'epoch': epoch,
+            'lr': self.trainer.learning_rate,
+            'loss': sums['loss'] / sums['images'],
+            task.train_score: sums['score'] / sums['scores'],
+            **found,
+            'time': sums['time'] / self.workers.size,
+            'waiting': sums['waiting'] / sums['time'],
+        }
         record['images_per_second'] = sums['images'] / record['time']
         progress.history.append(record)
         progress.sums = {}
@@ -387,7 +461,8 @@ class _Loop:
                 f'[Epoch {epoch}] {task.train_score.replace("_accuracy", "")}={record[task.train_score]:.4f} '
                 f'val={record[task.headline]:.4f} loss={record["loss"]:.4f} lr: {record["lr"]:.5f} '
                 f'time: {record["time"]:.1f} ({record["images_per_second"]:.0f} images/s, {record["waiting"]:.0%} of '
-                'the time waiting for data)')
+                'the time waiting for data)'
+            )
             self.run.save_epoch(progress.history)
             if better:
                 self.run.save_best(self.net, record)

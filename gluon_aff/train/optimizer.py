@@ -1,4 +1,5 @@
 """Nesterov's momentum as MXNet defines it, whatever the layout of the weights in memory."""
+
 from __future__ import annotations
 
 import mxnet as mx
@@ -27,8 +28,15 @@ class Nesterov(mx.optimizer.NAG):
         if state is None:
             return super().update(index, weight, grad, state)
         self._update_count(index)
-        mx.nd.nag_mom_update(weight, grad, state, lr=self._get_lr(index), wd=self._get_wd(index),
-                             momentum=self.momentum, rescale_grad=self.rescale_grad).copyto(weight)
+        mx.nd.nag_mom_update(
+            weight,
+            grad,
+            state,
+            lr=self._get_lr(index),
+            wd=self._get_wd(index),
+            momentum=self.momentum,
+            rescale_grad=self.rescale_grad,
+        ).copyto(weight)
 
     def update_multi_precision(self, index, weight, grad, state):
         if isinstance(state, tuple):

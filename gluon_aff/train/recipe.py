@@ -1,4 +1,5 @@
 """What the training scripts share: the way from their flags to a run."""
+
 from __future__ import annotations
 
 import os
@@ -9,7 +10,7 @@ import sys
 import mxnet as mx
 from gluoncv.utils.block import freeze_bn
 
-from ..data.identity import identity
+from ..data.fingerprint import identity
 from ..errors import in_words
 from ..text import any_character, printable
 from .arguments import launched, resuming, run_arguments
@@ -37,8 +38,10 @@ def devices(args, workers):
     """
     found = mx.context.num_gpus()
     if args.num_gpus > found:
-        raise ValueError(f'--num-gpus {args.num_gpus}, but MXNet finds {found}; use fewer, or install the extra of '
-                         'your CUDA version (README, Install).')
+        raise ValueError(
+            f'--num-gpus {args.num_gpus}, but MXNet finds {found}; use fewer, or install the extra of '
+            'your CUDA version (README, Install).'
+        )
     if args.dtype == 'float16' and not args.num_gpus:
         raise ValueError('--dtype float16 needs --num-gpus: MXNet has no float16 convolution on a CPU.')
     if args.num_gpus and workers.local_rank is not None:
@@ -71,16 +74,21 @@ def batch_size(args, images, ctx, workers):
     size, devices = args.batch_size, len(ctx) * workers.size
     most = images // devices
     if most < 2:
-        raise ValueError(f'The number of training images must be {2 * devices} or more, two for each device, got '
-                         f'{images}; add images.')
+        raise ValueError(
+            f'The number of training images must be {2 * devices} or more, two for each device, got '
+            f'{images}; add images.'
+        )
     if size > most:
         if 'batch_size' in args.given:
             each = f' for each of {devices} devices' if devices > 1 else ''
-            raise ValueError(f'--batch-size must be 2 to {most}{each}, as there are {images} training images, got '
-                             f'{size}.')
+            raise ValueError(
+                f'--batch-size must be 2 to {most}{each}, as there are {images} training images, got {size}.'
+            )
         size = max(2, most // 2)
-        print(f'There are {images} training images, so --batch-size is {size} instead of {args.batch_size}.',
-              file=sys.stderr)
+        print(
+            f'There are {images} training images, so --batch-size is {size} instead of {args.batch_size}.',
+            file=sys.stderr,
+        )
     return size * len(ctx)
 
 
@@ -104,10 +112,19 @@ def classification_task(args, net, teacher=None):
     """
     mixed = args.num_epochs - args.mixup_off_epoch
     if args.mixup and mixed < 1:
-        raise ValueError(f'--mixup-off-epoch must be below --num-epochs {args.num_epochs}, got {args.mixup_off_epoch}; '
-                         'or leave --mixup out.')
-    return Classification(net.classes, 0.1 * args.label_smoothing, args.mixup_alpha * args.mixup, mixed, teacher,
-                          args.temperature, args.hard_weight)
+        raise ValueError(
+            f'--mixup-off-epoch must be below --num-epochs {args.num_epochs}, got {args.mixup_off_epoch}; '
+            'or leave --mixup out.'
+        )
+    return Classification(
+        net.classes,
+        0.1 * args.label_smoothing,
+        args.mixup_alpha * args.mixup,
+        mixed,
+        teacher,
+        args.temperature,
+        args.hard_weight,
+    )
 
 
 def initialize(net, kind, ctx):
@@ -178,15 +195,33 @@ def train(args, net, task, train_data, test_data, run, ctx, workers):
     options = {'wd': args.wd, **({'momentum': args.momentum} if args.optimizer == 'nesterov' else {})}
     arguments = run_arguments(args, workers, identity(run.description['labels'], train_data, test_data))
     try:
-        best = fit(net, train_data, test_data, run, task, args.num_epochs, schedule, ctx, args.optimizer, options,
-                   args.accumulate, args.dtype, workers, args.seed, _checkpoint(args, run, workers), arguments,
-                   args.patience)
+        best = fit(
+            net,
+            train_data,
+            test_data,
+            run,
+            task,
+            args.num_epochs,
+            schedule,
+            ctx,
+            args.optimizer,
+            options,
+            args.accumulate,
+            args.dtype,
+            workers,
+            args.seed,
+            _checkpoint(args, run, workers),
+            arguments,
+            args.patience,
+        )
     finally:
         run.close()
     if workers.rank == 0:
-        print(f'Best {task.headline} {best[task.headline]:.4f}, in epoch {best["epoch"]} of {args.num_epochs}; '
-              f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
-              f'To run it again in its place: {printable(args.command)} --overwrite')
+        print(
+            f'Best {task.headline} {best[task.headline]:.4f}, in epoch {best["epoch"]} of {args.num_epochs}; '
+            f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
+            f'To run it again in its place: {printable(args.command)} --overwrite'
+        )
     return best
 
 
@@ -195,14 +230,18 @@ def _checkpoint(args, run, workers):
     if workers.rank == 0:
         run.claim()
         if run.holds_run() and not args.resume and not args.overwrite:
-            raise ValueError(f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, '
-                             'or another --save-dir.')
+            raise ValueError(
+                f'{args.save_dir} holds a run; give --resume to go on with it, --overwrite to replace it, '
+                'or another --save-dir.'
+            )
     if args.resume != 'auto':
         return args.resume
     found = checkpoints(args.save_dir)
     if not found and workers.rank == 0 and run.holds_run():
-        raise ValueError(f'{args.save_dir} holds a run without a checkpoint to resume from; give --overwrite in '
-                         'place of --resume, or another --save-dir.')
+        raise ValueError(
+            f'{args.save_dir} holds a run without a checkpoint to resume from; give --overwrite in '
+            'place of --resume, or another --save-dir.'
+        )
     return found[0] if found else None
 
 
@@ -210,19 +249,25 @@ def _schedule(args, batches, workers):
     """The learning rates that the flags ask for, where an epoch has so many batches."""
     updates, scale = batches // args.accumulate, workers.size if args.scale_lr else 1
     if not updates:
-        raise ValueError(f'--accumulate must be at most {batches}, the batches of an epoch, got {args.accumulate}; '
-                         'accumulate fewer, or take smaller batches.')
+        raise ValueError(
+            f'--accumulate must be at most {batches}, the batches of an epoch, got {args.accumulate}; '
+            'accumulate fewer, or take smaller batches.'
+        )
     warmup = min(args.warmup_epochs, args.num_epochs - 1)
     if warmup * updates < 2:
         warmup = 0
     if warmup < args.warmup_epochs and workers.rank == 0:
-        print(f'--warmup-epochs is {warmup} instead of {args.warmup_epochs}, as --num-epochs is {args.num_epochs} and '
-              f'an epoch has {updates} updates.', file=sys.stderr)
+        print(
+            f'--warmup-epochs is {warmup} instead of {args.warmup_epochs}, as --num-epochs is {args.num_epochs} and '
+            f'an epoch has {updates} updates.',
+            file=sys.stderr,
+        )
     decays = args.lr_decay_epoch
     if args.lr_decay_period:
         decays = range(args.lr_decay_period, args.num_epochs, args.lr_decay_period)
-    return learning_rate(args.lr_mode, args.lr * scale, args.num_epochs, updates, warmup, args.warmup_lr * scale,
-                         decays, args.lr_decay)
+    return learning_rate(
+        args.lr_mode, args.lr * scale, args.num_epochs, updates, warmup, args.warmup_lr * scale, decays, args.lr_decay
+    )
 
 
 def run_script(name, main):
@@ -263,5 +308,5 @@ def run_script(name, main):
     sys.stderr.flush()
     sys.stdout.flush()
     if status and {'DMLC_ROLE', 'HOROVOD_RANK'} & set(os.environ):
-        os._exit(status)        # MXNet would wait at the end for the other workers, who may be waiting for this one
+        os._exit(status)  # MXNet would wait at the end for the other workers, who may be waiting for this one
     sys.exit(status)

@@ -1,4 +1,5 @@
 """The folder that a training run writes; every file in it is whole or absent."""
+
 from __future__ import annotations
 
 import json
@@ -16,7 +17,7 @@ from .curves import plot_curves
 
 try:
     import fcntl
-except ModuleNotFoundError:     # on Windows
+except ModuleNotFoundError:  # on Windows
     fcntl = None
 
 __all__ = ['RunFolder']
@@ -24,7 +25,7 @@ __all__ = ['RunFolder']
 LOCK = '.run.lock'
 RESULTS = ('best.params', 'model.json', 'log.jsonl', 'curves.png')
 REPORTS = ('log.txt', 'skipped.txt')
-FOLDERS = ('tensorboard', 'overlays')       # the latter is train_stopsign.py's
+FOLDERS = ('tensorboard', 'overlays')  # the latter is train_stopsign.py's
 
 
 class RunFolder:
@@ -61,8 +62,9 @@ class RunFolder:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError:
-                raise ImportError('--tensorboard needs tensorboardX; run: '
-                                  "pip install 'gluon_aff[tensorboard]'") from None
+                raise ImportError(
+                    "--tensorboard needs tensorboardX; run: pip install 'gluon_aff[tensorboard]'"
+                ) from None
             self._make_board = partial(SummaryWriter, self.file('tensorboard'))
 
     def claim(self):
@@ -84,10 +86,11 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise ValueError(f'Another run is writing to {self.path}; wait for its end, or give another --save-dir.'
-                             ) from None
+            raise ValueError(
+                f'Another run is writing to {self.path}; wait for its end, or give another --save-dir.'
+            ) from None
         except OSError:
-            pass        # no locks on this file system
+            pass  # no locks on this file system
         self._lock = descriptor
 
     def holds_run(self):
@@ -97,7 +100,7 @@ class RunFolder:
         -------
         bool
         """
-        names = RESULTS if self._begun else (*RESULTS, *REPORTS)        # a log.txt that no run began is somebody's
+        names = RESULTS if self._begun else (*RESULTS, *REPORTS)  # a log.txt that no run began is somebody's
         return bool(checkpoints(self.path)) or any(os.path.lexists(self.file(name)) for name in names)
 
     def holds_best(self):
@@ -124,12 +127,13 @@ class RunFolder:
                 self._clear()
             self._open_log().close()
             if self.skipped:
-                with atomic(self.file('skipped.txt')) as path, open(path, 'w', encoding='utf-8',
-                                                                    errors='backslashreplace') as file:
-                    print(f'Left out: {len(self.skipped)}', *map(printable, self.skipped), sep='\n',
-                          file=file)
-                print(printable(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.'),
-                      file=sys.stderr)
+                with atomic(self.file('skipped.txt')) as path, open(
+                    path, 'w', encoding='utf-8', errors='backslashreplace'
+                ) as file:
+                    print(f'Left out: {len(self.skipped)}', *map(printable, self.skipped), sep='\n', file=file)
+                print(
+                    printable(f'Left out: {len(self.skipped)}; {self.file("skipped.txt")} names them.'), file=sys.stderr
+                )
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
         self._board = self._make_board()
@@ -148,8 +152,10 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            raise ValueError(f'The run cannot be saved in {self.path} ({error.strerror or error}); make room there, or '
-                             'give another --save-dir.') from None
+            raise ValueError(
+                f'The run cannot be saved in {self.path} ({error.strerror or error}); make room there, or '
+                'give another --save-dir.'
+            ) from None
 
     def file(self, name):
         """The path of a file in the folder."""
@@ -188,8 +194,10 @@ class RunFolder:
     def save_best(self, net, record):
         """Write the parameters of the best epoch so far, then model.json."""
         with self._writing():
-            write_parameters(self.file('best.params'), {
-                name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()})
+            write_parameters(
+                self.file('best.params'),
+                {name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()},
+            )
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
 
@@ -203,5 +211,5 @@ class RunFolder:
         """
         with self._writing():
             write_checkpoint(self.file(f'checkpoint-{progress.updates:08d}.npz'), net, trainer, progress)
-            for path in checkpoints(self.path)[self.keep:]:
+            for path in checkpoints(self.path)[self.keep :]:
                 os.remove(path)

@@ -1,4 +1,5 @@
 """Learning rates over a run, put together from GluonCV's schedulers."""
+
 from __future__ import annotations
 
 from gluoncv.utils import LRScheduler, LRSequential
@@ -44,7 +45,18 @@ def learning_rate(mode, lr, epochs, batches, warmup_epochs=0, warmup_lr=0.0, dec
     for part, *_ in parts:
         if part * batches < 2:
             raise ValueError('The warm-up and what follows need two batches each; take more epochs or smaller batches.')
-    return LRSequential([
-        LRScheduler(kind, base_lr=start, target_lr=end, nepochs=part, iters_per_epoch=batches, power=power,
-                    step_epoch=[epoch - warmup_epochs for epoch in decay_epochs], step_factor=decay)
-        for part, kind, start, end in parts])
+    return LRSequential(
+        [
+            LRScheduler(
+                kind,
+                base_lr=start,
+                target_lr=end,
+                nepochs=part,
+                iters_per_epoch=batches,
+                power=power,
+                step_epoch=[epoch - warmup_epochs for epoch in decay_epochs],
+                step_factor=decay,
+            )
+            for part, kind, start, end in parts
+        ]
+    )

@@ -1,4 +1,5 @@
 """Stopping in good order: on a signal, or when the other workers no longer answer."""
+
 from __future__ import annotations
 
 import os
@@ -34,7 +35,7 @@ class StopSignals:
         self._before = {}
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():     # others may not set handlers
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
         return self

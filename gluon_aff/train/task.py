@@ -1,4 +1,5 @@
 """What is learnt: the loss, what the loss compares with, and the figures that are reported."""
+
 from __future__ import annotations
 
 import mxnet as mx
@@ -6,8 +7,8 @@ import numpy as np
 from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
 from mxnet import gluon
 
-from ..data.segmentation import IGNORED
-from .targets import check_labels, mixup, smooth
+from ..data.masks import IGNORED
+from .soft_labels import check_labels, mixup, smooth
 
 __all__ = ['Classification', 'Segmentation']
 
@@ -35,8 +36,16 @@ class Classification:
 
     headline = 'accuracy'
 
-    def __init__(self, classes, smoothing=0.0, mixup_alpha=0.0, mixup_epochs=None, teacher=None, temperature=20.0,
-                 hard_weight=0.5):
+    def __init__(
+        self,
+        classes,
+        smoothing=0.0,
+        mixup_alpha=0.0,
+        mixup_epochs=None,
+        teacher=None,
+        temperature=20.0,
+        hard_weight=0.5,
+    ):
         self.classes, self.smoothing = classes, smoothing
         self.mixup_alpha, self.mixup_epochs = mixup_alpha, mixup_epochs
         self.teacher, self.temperature = teacher, temperature
@@ -130,7 +139,7 @@ class Segmentation:
         loss = self.loss(output, mx.nd.array(label, ctx=output.context)).sum().asscalar()
         guess, label = output.argmax(axis=1).asnumpy().astype(int), check_labels(label, self.classes, IGNORED)
         labelled = label != IGNORED
-        pixels = np.bincount(self.classes * label[labelled] + guess[labelled], minlength=self.classes ** 2)
+        pixels = np.bincount(self.classes * label[labelled] + guess[labelled], minlength=self.classes**2)
         return np.array([len(label), loss, *pixels], np.float64)
 
     def figures(self, counters):
@@ -138,5 +147,8 @@ class Segmentation:
         images, loss, *pixels = counters
         pixels = np.reshape(pixels, (self.classes, self.classes))
         right, union = np.diag(pixels), pixels.sum(0) + pixels.sum(1) - np.diag(pixels)
-        return {'miou': float((right / np.maximum(union, 1)).mean()),
-                'pixel_accuracy': float(right.sum() / max(pixels.sum(), 1)), 'val_loss': float(loss / images)}
+        return {
+            'miou': float((right / np.maximum(union, 1)).mean()),
+            'pixel_accuracy': float(right.sum() / max(pixels.sum(), 1)),
+            'val_loss': float(loss / images),
+        }

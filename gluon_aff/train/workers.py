@@ -1,4 +1,5 @@
 """The processes that train one network together: alone, over MXNet's kvstore, or over Horovod."""
+
 from __future__ import annotations
 
 import atexit
@@ -88,12 +89,14 @@ class KVStoreWorkers(Workers):
         If this process was not started by a launcher.
     """
 
-    FIRST_KEY = 1 << 20     # above the trainer's, one for each parameter
+    FIRST_KEY = 1 << 20  # above the trainer's, one for each parameter
 
     def __init__(self, kind):
         if os.environ.get('DMLC_ROLE') != 'worker':
-            raise ValueError(f'--kvstore {kind} is for processes that a launcher starts; put "python -m '
-                             'gluon_aff.train.launch -n WORKERS -s SERVERS --launcher local" in front of the command.')
+            raise ValueError(
+                f'--kvstore {kind} is for processes that a launcher starts; put "python -m '
+                'gluon_aff.train.launch -n WORKERS -s SERVERS --launcher local" in front of the command.'
+            )
         super().__init__(mx.kv.create(kind))
         self.rank, self.size = self.kvstore.rank, self.kvstore.num_workers
         self._keys = {}
@@ -149,7 +152,7 @@ class HorovodWorkers(Workers):
         return self._hvd.DistributedTrainer(parameters, optimizer)
 
     def images(self, count):
-        return count        # DistributedTrainer divides by the number of workers
+        return count  # DistributedTrainer divides by the number of workers
 
     def total(self, numbers):
         values = mx.nd.array(np.asarray(numbers), dtype='float64')

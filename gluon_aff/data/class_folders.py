@@ -1,0 +1,220 @@
+"""Images in a folder for each class.
+
+The folders in a tree, by name, are its classes 0, 1, ...; each holds its images directly or in folders of its own.
+What is an image :func:`gluon_aff.data.walk.find_images` says: links are followed, what is hidden, its name beginning
+with a dot, is passed over. Files beside the class folders, that are no image, or that cannot be decoded whole are left
+out, and named in `skipped`.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import positive
+from .check import unreadable
+from .images import opened
+from .walk import IMAGE_SUFFIXES, find_images
+
+__all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'usable_images']
+
+# Names of folders that are parts of a data set.
+TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Labelled image files.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Name of each class.
+    paths : tuple of str
+    target : numpy.ndarray, int, (N,)
+    """
+
+    labels: tuple
+    paths: tuple
+    target: np.ndarray
+
+    def __len__(self):
+        return len(self.paths)
+
+    def open(self, index):
+        """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""
+        return opened(self.paths[index])
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """A tree of images, or a pair of them, to train on and held out.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Name of each class.
+    train, val : ImageFiles
+    skipped : dict of str: str
+        Of the files that were left out, by path: a sentence that says why.
+    """
+
+    labels: tuple
+    train: ImageFiles
+    val: ImageFiles
+    skipped: dict
+
+
+def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
+    """Images in class folders; each is decoded once to find those that cannot be.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of two trees, train/ and val/, or, with `val_fraction`, one tree.
+    val_fraction : float, optional
+        Share of each class that is held out, to a whole image, but at least one and not all; of a class of one image
+        none. Which ones depends on the seed and the names of the images alone.
+    seed : int, default 0
+    workers : int, default 4
+        Threads that decode.
+
+    Returns
+    -------
+    ImageFolders
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is missing.
+    ValueError
+        If a tree has fewer than two classes, or parts of a data set for such (train/ beside test/), a class has no
+        image that can be read or a name that is no line of text, val/ has a class that train/ lacks, or `val_fraction`
+        does not fit.
+    """
+    positive('workers', workers)
+    roots = [os.path.join(data_dir, 'train'), os.path.join(data_dir, 'val')]
+    both = all(map(os.path.isdir, roots))
+    if val_fraction is None and not both:
+        raise FileNotFoundError(
+            f'There is no folder {roots[os.path.isdir(roots[0])]}; {data_dir} needs train/ and '
+            'val/ with a folder for each class, or hold out a part of one tree by a val_fraction '
+            'such as 0.1.'
+        )
+    if val_fraction is not None:
+        if not 0 < val_fraction < 1:
+            raise ValueError(f'val_fraction must lie between 0 and 1, got {val_fraction!r}.')
+        if both:
+            raise ValueError(f'{data_dir} has train/ and val/; leave val_fraction out, or name the tree to split.')
+        roots = [data_dir]
+    skipped = {}
+    trees = [_tree(root, skipped) for root in roots]
+    alien = sorted(set(trees[-1]) - set(trees[0]))
+    if alien:
+        raise ValueError(
+            f'{roots[1]} has class folders that {roots[0]} lacks: {", ".join(alien)}; both need the same names.'
+        )
+    trees = [_readable(root, tree, skipped, workers) for root, tree in zip(roots, trees)]
+    train, val = trees if val_fraction is None else _split(trees[0], val_fraction, seed)
+    if not any(val.values()):
+        raise ValueError(f'{data_dir} has one image for each class, so none can be held out; add images.')
+    return ImageFolders(tuple(train), _files(train, train), _files(train, val), skipped)
+
+
+def _files(labels, tree):
+    """The ImageFiles of a tree, {class: paths}; its classes are some of the labels."""
+    labels = tuple(labels)
+    target = [np.full(len(paths), labels.index(name), np.int32) for name, paths in tree.items()]
+    return ImageFiles(labels, tuple(path for paths in tree.values() for path in paths), np.concatenate(target))
+
+
+def _split(tree, val_fraction, seed):
+    """The tree without the images that are held out, and that of those."""
+    train, val = {}, {}
+    for number, (name, paths) in enumerate(tree.items()):
+        count = min(max(1, round(len(paths) * val_fraction)), len(paths) - 1)
+        held_out = set(np.random.RandomState([seed, number]).permutation(len(paths))[:count])
+        train[name] = [path for i, path in enumerate(paths) if i not in held_out]
+        val[name] = [path for i, path in enumerate(paths) if i in held_out]
+    return train, val
+
+
+def _tree(root, skipped):
+    """The image files in the class folders of a tree, {class: paths}; the others are added to `skipped`."""
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'There is no folder {root}; name one that holds a folder of images for each class.')
+    entries = {name: os.path.join(root, name) for name in sorted(os.listdir(root)) if name[0] != '.'}
+    classes = {name: path for name, path in entries.items() if os.path.isdir(path)}
+    if len(classes) < 2:
+        raise ValueError(
+            f'{root} has {"one class folder" if classes else "no class folder"}; it needs a folder of '
+            'images for each of at least two classes, named after them.'
+        )
+    _check_names(root, classes)
+    skipped.update(
+        {path: f'{path} lies beside the class folders.' for name, path in entries.items() if name not in classes}
+    )
+    tree = {}
+    for name, path in classes.items():
+        tree[name], left_out = find_images([path])
+        skipped.update(left_out)
+        if tree[name] == [path]:
+            raise ValueError(
+                f'Class {name} of {root} is empty: its folder holds no image file '
+                f'({", ".join(IMAGE_SUFFIXES)}); add images or remove the folder.'
+            )
+    return tree
+
+
+def _readable(root, tree, skipped, workers):
+    """A tree without the files that are no whole images, which are added to `skipped`."""
+    broken = unreadable([path for paths in tree.values() for path in paths], opened, f'check {root}', workers)
+    skipped.update(broken)
+    readable = {name: [path for path in paths if path not in broken] for name, paths in tree.items()}
+    for name, paths in readable.items():
+        if not paths:
+            raise ValueError(
+                f'Class {name} of {root} is empty: none of its {len(tree[name])} image files can be read, '
+                f'of which the first is {tree[name][0]}; add images or remove the folder.'
+            )
+    return readable
+
+
+def _check_names(root, classes):
+    held_out = [name for name in classes if name.lower() in HELD_OUT]
+    for name in classes:
+        if name.lower() in TRAIN and held_out:
+            raise ValueError(
+                f'{root} has the folders {name} and {", ".join(held_out)}, which are parts of a data set, '
+                f'not classes; name {os.path.join(root, name)} as the tree to split, or call the '
+                'held-out part val and leave val_fraction out.'
+            )
+        if any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in name):
+            raise ValueError(
+                f'The class folder {name!r} of {root} has a name with control characters or that is not '
+                'UTF-8, and classes are named after their folders; rename it.'
+            )
+
+
+def usable_images(paths, workers=4):
+    """Image files, each of which was decoded once to find those that cannot be.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Of files and folders, see :func:`gluon_aff.data.walk.find_images`.
+    workers : int, default 4
+        Threads that decode.
+
+    Returns
+    -------
+    images : list of str
+    skipped : dict of str: str
+        Of the files that are left out, by path: a sentence that says why.
+    """
+    images, skipped = find_images(paths)
+    skipped.update(unreadable(images, opened, 'check images', workers))
+    return [path for path in images if path not in skipped], skipped

@@ -1,0 +1,49 @@
+"""Networks as MXNet's symbol and parameters, which every binding of MXNet loads without this project's code."""
+
+from __future__ import annotations
+
+import os
+
+import mxnet as mx
+
+from ..files import write_whole
+from ..params_file import write_parameters
+from .graph import Graph
+
+__all__ = ['export_symbol']
+
+
+def export_symbol(net, path, preprocess=None):
+    """Write a network as <path>-symbol.json and <path>-0000.params, as Gluon's own export names them.
+
+    ``mxnet.gluon.SymbolBlock.imports`` and ``mxnet.model.load_checkpoint`` read them. Parameters have their structural
+    names, so that the second file can be loaded into the network as well. The same parameters give the same bytes.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.HybridBlock
+        Initialised, with one input; written as it is, so give what :func:`gluon_aff.deploy.fold_batchnorm` returns for
+        the form for inference.
+    path : str
+        What the names begin with; the folder is made.
+    preprocess : (mean, std), optional
+        Of RGB values in 0..1: then the input is (N, H, W, C) uint8 and the graph normalises it.
+
+    Raises
+    ------
+    ValueError
+        If the network has no parameters yet, or is not a HybridBlock with one input.
+    OSError
+        If the files cannot be written whole, which is checked by reading them.
+    """
+    graph, path = Graph(net), os.fspath(path)
+    if preprocess:
+        graph.preprocess(*preprocess)
+    symbol = graph.symbol()
+    states = set(symbol.list_auxiliary_states())
+    values = {
+        f'{"aux" if name in states else "arg"}:{name}': mx.nd.array(value, dtype=value.dtype)
+        for name, value in graph.used().items()
+    }
+    write_parameters(f'{path}-0000.params', values)
+    write_whole(f'{path}-symbol.json', symbol.tojson().encode())

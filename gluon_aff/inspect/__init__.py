@@ -1,0 +1,1 @@
+"""What a network is and looks at: parameters, multiply-adds, Grad-CAM."""

@@ -1,0 +1,1 @@
+"""The blocks: fusion, contexts, the attentions that papers compare with, and their CPU kernels."""

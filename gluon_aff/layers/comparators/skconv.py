@@ -1,0 +1,94 @@
+"""Selective kernel convolution.
+
+Reference: Li et al., "Selective Kernel Networks", CVPR 2019 (arXiv 1903.06586).
+"""
+
+from __future__ import annotations
+
+from mxnet import init
+from mxnet.gluon import nn
+
+from ...errors import positive
+from ..context import ChannelBlock, GlobalAvgPool, plain
+from ..fusion import soft_weights
+
+__all__ = ['SKConv']
+
+
+class SKConv(ChannelBlock):
+    """Selective kernel convolution, a A + b B: A a 3x3 convolution of the input, B one of dilation 2 for 5x5.
+
+    The paper's equations 1 to 6: z = relu(BatchNorm(W s)) with s the mean of
+    A + B over the map, and (a, b) the softmax over the two outputs of a second layer on z. A and B, grouped, end in
+    BatchNorm and ReLU; the sum is followed by neither. No layer has a bias.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    groups : int, default 32
+        Of the two convolutions.
+    stride, dilation : int, default 1, 1
+        Of the two convolutions; B has twice the dilation.
+    reduction, min_width : int, default 16, 32
+        z has max(C / reduction, min_width) values.
+    norm_layer, norm_kwargs : the normalisation, default BatchNorm, called as in the fusion blocks.
+
+    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
+    image: a training batch needs at least two.
+
+    Raises
+    ------
+    ValueError
+        If the groups do not divide C, a number is out of its range, or the input is not (N, C, H, W).
+    """
+
+    squeezes = False
+
+    def __init__(
+        self,
+        channels,
+        groups=32,
+        stride=1,
+        dilation=1,
+        reduction=16,
+        min_width=32,
+        norm_layer=nn.BatchNorm,
+        norm_kwargs=None,
+        prefix=None,
+        params=None,
+    ):
+        super().__init__(
+            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+        )
+        if channels % positive('groups', groups):
+            raise ValueError(f'groups must divide the {channels} channels, got {groups}.')
+        hidden = max(channels // reduction, positive('min_width', min_width))
+        with self.name_scope():
+            self.small, self.large = (self._branch(channels, groups, stride, factor * dilation) for factor in (1, 2))
+            self.select = nn.HybridSequential()
+            with self.select.name_scope():
+                self.select.add(
+                    GlobalAvgPool(),
+                    nn.Conv2D(hidden, 1, use_bias=False, in_channels=channels, weight_initializer=init.Normal(0.01)),
+                    self._norm(hidden),
+                    nn.Activation('relu'),
+                    nn.Conv2D(
+                        2 * channels, 1, use_bias=False, in_channels=hidden, weight_initializer=init.Normal(0.01)
+                    ),
+                )
+
+    def _branch(self, channels, groups, stride, dilation):
+        branch = nn.HybridSequential()
+        with branch.name_scope():
+            branch.add(
+                nn.Conv2D(channels, 3, stride, dilation, dilation, groups, use_bias=False, in_channels=channels),
+                self._norm(channels),
+                nn.Activation('relu'),
+            )
+        return branch
+
+    def hybrid_forward(self, F, x):
+        small, large = plain(F, self.small(x)), plain(F, self.large(x))
+        difference = small - large
+        return difference * soft_weights(F, self.select(small + large), difference) + large

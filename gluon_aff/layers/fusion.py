@@ -1,0 +1,425 @@
+"""Fusion blocks, (x, y) -> z: what stands where a network would add or concatenate two feature maps.
+
+Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from sections 3.2 and
+3.3, the other strategies from table 4, where each is built on MS-CAM, and the other ways to mix the contexts from table
+6, in the supplement. M(.) below is MS-CAM's weights.
+"""
+
+from __future__ import annotations
+
+from mxnet.gluon import nn
+
+from ..errors import unknown
+from . import kernels as compiled
+from .context import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, plain, sigmoid, spread
+
+__all__ = [
+    'AFF',
+    'Add',
+    'Concat',
+    'ConcatAFF',
+    'FUSIONS',
+    'GlobalAFF',
+    'HalfAFF',
+    'Highway',
+    'IAFF',
+    'LocalAFF',
+    'MSGAU',
+    'MSSA',
+    'MSSE',
+    'RecursiveAFF',
+    'SK',
+    'get_fusion',
+]
+
+
+def soft_weights(F, logits, like):
+    """a, where (a, b) is the softmax over the halves of logits (N, 2 C, 1, 1), repeated over the plane of `like`."""
+    a, b = F.split(logits, num_outputs=2, axis=1)
+    # Over two logits softmax is the sigmoid of their difference.
+    return spread(F, sigmoid(F, a - b), like)
+
+
+class Fusion(ChannelBlock):
+    """Base of the fusions, to derive your own from: x and y are (N, C, H, W) of one shape, and so is z.
+
+    Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map
+    or the identity and y the map with the larger receptive field; `residual` puts a residual block's two branches in
+    these places.
+
+    Raises
+    ------
+    ValueError
+        As :class:`AFF` does.
+    """
+
+    def residual(self, body, identity):
+        """Fuse a residual block's learned branch with its shortcut."""
+        return self(identity, body)
+
+
+class AttentionalFusion(compiled.Compilable, MultiScale, Fusion):
+    """Base of the fusions on MS-CAM."""
+
+    def gate(self, F, u, x, y, suffix='', scale=1, difference=False):
+        """scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); all plain maps."""
+        contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
+        layers = {context.scale: context.layers for context in contexts}
+        if len(layers) == 2 and type(self).mix is MultiScale.mix and compiled.usable(F, *layers.values()):
+            return compiled.gate(F, u, x, y, layers['local'], layers['global'], scale, difference)
+        weighed = (x - y if difference else x) * self.weights(F, u, suffix) + y
+        return weighed if scale == 1 else scale * weighed
+
+    def select(self, F, u, x, y, suffix='', scale=1):
+        """scale * (M(u) * x + (1 - M(u)) * y), all plain maps, with a product fewer."""
+        return self.gate(F, u, x, y, suffix, scale, difference=True)
+
+
+class Add(Fusion):
+    """z = x + y: the fusion of ResNet, without parameters.
+
+    Takes, and has no use for, the reduction and the normalisation of the other fusions. Inputs and output
+    (N, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not (N, C, H, W) of one shape.
+    """
+
+    squeezes = False
+
+    def hybrid_forward(self, F, x, y):
+        # Not x + y: oneDNN's subgraphs (Module, optimize_for) fuse elemwise_add into the convolution before it, and
+        # lose the norm after that convolution in a pre-activation network.
+        return F.add_n(x, y)
+
+
+class Concat(Fusion):
+    """z = 1x1 convolution of BatchNorm([x, y]) (table 4): concatenation, brought back to C channels.
+
+    Parameters
+    ----------
+    channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is taken and has nothing to act on.
+
+    Inputs and output (N, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not (N, C, H, W) of one shape.
+    """
+
+    squeezes = False
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.bn = self._norm(2 * channels)
+            self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
+
+    def _set_widths(self, channels):
+        self.conv.set_widths(channels, 2 * channels)
+
+    def hybrid_forward(self, F, x, y):
+        return self.conv(self.bn(F.concat(x, y, dim=1)))
+
+
+class AFF(AttentionalFusion):
+    """Attentional feature fusion, z = 2 * (M(x + y) * x + (1 - M(x + y)) * y) (section 3.2, eq. 3).
+
+    The factor 2, which the paper does not print and the released networks have, makes M = 1/2 a plain addition.
+
+    Parameters
+    ----------
+    channels : int, default 0
+        C of both inputs. With 0 it is taken from the first input, as in Gluon's layers; a network that is hybridized
+        before its first forward needs it given.
+    reduction : int, default 4
+        r: the contexts squeeze C channels to C / r. The paper uses 4 in basic blocks and 16 in bottlenecks.
+    scales : pair of {'local', 'global'}, default ('local', 'global')
+        The two contexts that M adds up (ablated in table 3); all choices have the same number of parameters.
+    norm_layer : block, default :class:`mxnet.gluon.nn.BatchNorm`
+        Normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+    norm_kwargs : dict, optional
+        More arguments for it.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
+    Raises
+    ------
+    ValueError
+        If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not (N, C, H, W) of one
+        shape.
+    """
+
+    def residual(self, body, identity):
+        # In the released networks M multiplies the learned branch.
+        return self(body, identity)
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return self.select(F, x + y, x, y, scale=2)
+
+
+class IAFF(AFF):
+    """Iterative AFF (section 3.3, eq. 4): z = M2(u) * x + (1 - M2(u)) * y with the paper's AFF as u.
+
+    u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the
+    released networks.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`; the scales hold for both rounds.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
+    Raises
+    ------
+    ValueError
+        As :class:`AFF` does.
+    """
+
+    rounds = 2
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        u = self.select(F, x + y, x, y)
+        return self.select(F, u, x, y, '2')
+
+
+class GlobalAFF(AFF):
+    """AFF with two global contexts: M weighs whole channels (table 3, "Global + Global").
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, ('global', 'global'), norm_layer, norm_kwargs, prefix, params)
+
+
+class LocalAFF(AFF):
+    """AFF with two local contexts: M sees each place alone (table 3, "Local + Local").
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, ('local', 'local'), norm_layer, norm_kwargs, prefix, params)
+
+
+class HalfAFF(AFF):
+    """AFF with the mean of the two contexts in place of their sum: M = sigmoid(local / 2 + global / 2) (table 6).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def mix(self, F, first, second, like):
+        return super().mix(F, first, second, like) / 2
+
+
+class ConcatAFF(AFF):
+    """AFF whose contexts are mixed by a learned 1x1 convolution: M = sigmoid(conv([local, global])) (table 6).
+
+    The convolution has no bias, and 2 C^2 parameters more than :class:`AFF`.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(
+        self,
+        channels=0,
+        reduction=4,
+        scales=('local', 'global'),
+        norm_layer=nn.BatchNorm,
+        norm_kwargs=None,
+        prefix=None,
+        params=None,
+    ):
+        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        # The convolution's two halves, so that the global context is convolved at 1x1 instead of all over the map.
+        with self.name_scope():
+            self.local_conv = PointwiseConv(channels, channels, use_bias=False)
+            self.global_conv = PointwiseConv(channels, channels, use_bias=False)
+
+    def _set_widths(self, channels):
+        self.local_conv.set_widths(channels, channels)
+        self.global_conv.set_widths(channels, channels)
+
+    def mix(self, F, first, second, like):
+        return super().mix(F, self.local_conv(first), self.global_conv(second), like)
+
+
+class RecursiveAFF(AFF):
+    """AFF whose contexts are themselves fused by AFF: M = sigmoid(AFF'(local, global)) (table 6).
+
+    AFF'(l, g) = 2 * (M'(l + g) * l + (1 - M'(l + g)) * g), with the global context repeated over the map: a second
+    MS-CAM decides between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
+    reading of the table's words.
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they hold for
+        both levels, which makes twice its parameters.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(
+        self,
+        channels=0,
+        reduction=4,
+        scales=('local', 'global'),
+        norm_layer=nn.BatchNorm,
+        norm_kwargs=None,
+        prefix=None,
+        params=None,
+    ):
+        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.fuse = AFF(channels, scales=scales, **self._settings)
+
+    def mix(self, F, first, second, like):
+        return self.fuse(*self.align(F, first, second, like))
+
+
+class MSGAU(AttentionalFusion):
+    """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return self.gate(F, y, x, y)
+
+
+class MSSE(AttentionalFusion):
+    """z = x + M(y) * y: refinement by a partial context, as in squeeze-and-excitation (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return self.gate(F, y, y, x)
+
+
+class MSSA(AttentionalFusion):
+    """z = M(x + y) * x + y: modulation by the full context, as in spatial attention (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return self.gate(F, x + y, x, y)
+
+
+class Highway(AttentionalFusion):
+    """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context, as in highway networks (table 4).
+
+    Parameters
+    ----------
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return self.select(F, x, x, y)
+
+
+class SK(Fusion):
+    """z = 2 * (a * x + b * y), (a, b) the softmax over two outputs of the global context of x + y (table 4).
+
+    The selective kernel's fusion (Li et al., CVPR 2019); the factor 2 makes a = b = 1/2 a plain addition.
+
+    Parameters
+    ----------
+    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`.
+
+    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
+    """
+
+    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        with self.name_scope():
+            self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
+
+    def weights(self, F, u):
+        """a(u), of the shape of u, a plain map (N, C, H, W)."""
+        return soft_weights(F, self.global_att(u), u)
+
+    def hybrid_forward(self, F, x, y):
+        x, y = plain(F, x), plain(F, y)
+        return 2 * ((x - y) * self.weights(F, x + y) + y)
+
+
+FUSIONS = {
+    'add': Add,
+    'concat': Concat,
+    'aff': AFF,
+    'iaff': IAFF,
+    'ms_gau': MSGAU,
+    'ms_se': MSSE,
+    'ms_sa': MSSA,
+    'sk': SK,
+    'highway': Highway,
+    'global_aff': GlobalAFF,
+    'local_aff': LocalAFF,
+    'half_aff': HalfAFF,
+    'concat_aff': ConcatAFF,
+    'recursive_aff': RecursiveAFF,
+}
+
+
+def get_fusion(fusion):
+    """The class behind a name of the table, or `fusion` itself where it is a callable such as a class or a partial.
+
+    Parameters
+    ----------
+    fusion : str or callable
+        A key of `FUSIONS`, in any case, or what makes a :class:`Fusion` from ``channels``, ``reduction``,
+        ``norm_layer`` and ``norm_kwargs``, such as ``functools.partial(AFF, scales=('global', 'global'))``.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not in the table; it suggests the nearest ones.
+    """
+    if callable(fusion):
+        return fusion
+    name = str(fusion).lower()
+    if name not in FUSIONS:
+        raise unknown('fusion', fusion, FUSIONS)
+    return FUSIONS[name]

@@ -1,0 +1,1 @@
+"""The host networks, one file each."""

@@ -1,0 +1,60 @@
+"""U-Nets with the concatenations of their long skip connections replaced by a fusion.
+
+References: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015; Dai et
+al., "Attentional Feature Fusion", WACV 2021 (fusion in long skip connections).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
+
+from ..registry import STOP_SIGN, register_model
+from .segmentation_network import SegmentationNetwork, conv_norm_relu
+
+__all__ = ['UNet']
+
+
+class UpBlock(HybridBlock):
+    """A low-level and a high-level map fused, and twice 3x3 convolution, normalisation and ReLU to the low one's width.
+
+    Input x (N, in_channels, H, W) and y (N, channels, h, w); output (N, in_channels, H, W).
+    """
+
+    def __init__(self, channels, in_channels, align, norm, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        with self.name_scope():
+            self.merge = align(channels, in_channels)
+            self.body = nn.HybridSequential(prefix='')
+            self.body.add(*conv_norm_relu(in_channels, channels, norm), *conv_norm_relu(in_channels, in_channels, norm))
+
+    def hybrid_forward(self, F, x, y):
+        return self.body(self.merge(x, y))
+
+
+class UNet(SegmentationNetwork):
+    """Segmentation by a U-Net: from the last stage up, each map is fused with that of the stage before and convolved.
+
+    The low-level map is expanded to the high-level one's channels for the fusion; the two 3x3 convolutions behind it
+    bring the fused map back to the low-level one's. 'concat' makes the original, but that the high-level map is resized
+    bilinearly rather than by a transposed convolution.
+
+    Takes and gives what :class:`model_zoo.hosts.segmentation_network.SegmentationNetwork` does: (N, 3, H, W) to
+    (N, classes, H, W). Raises ValueError as it does.
+    """
+
+    def make_decoder(self, channels, align, norm):
+        pairs = list(zip(channels[1:], channels))
+        return [UpBlock(high, low, align, norm) for high, low in reversed(pairs)], []
+
+
+for _fusion in ('add', 'concat', 'aff', 'iaff'):
+    for _blocks in (1, 2, 3, 4):
+        register_model(
+            f'unet_{_fusion}_resnet{6 * _blocks + 2}',
+            family='U-Net',
+            dataset=STOP_SIGN,
+            source='AFF paper, section 3.3, on U-Net; ResNet of depth 6b + 2 with b blocks a stage',
+        )(partial(UNet, (_blocks,) * 3, fusion=_fusion))

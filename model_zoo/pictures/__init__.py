@@ -1,0 +1,1 @@
+"""Figures: Grad-CAM, the comparison, the page."""

@@ -1,0 +1,1 @@
+"""Released weights: which there are, their download and their loading."""
