@@ -1,8 +1,8 @@
 """The ResNets that the AFF paper compares itself with, and the SK and SE networks that it builds on.
 
-Each is GluonCV's resnet*_v1b, the comparison's baseline, with an attention of gluon_aff.layers.comparators in its place, and
-takes what :class:`model_zoo.hosts.resnet.ResNet` takes, `fusion` included; images (N, 3, H, W) to logits (N, classes).
-The stride is on the 3x3 convolution in all of them. Raises as ResNet does.
+Each is GluonCV's resnet*_v1b, the comparison's baseline, with an attention of gluon_aff.layers.comparators in its
+place, and takes what :class:`model_zoo.hosts.resnet.ResNet` takes, `fusion` included; images (N, 3, H, W) to logits
+(N, classes). The stride is on the 3x3 convolution in all of them. Raises as ResNet does.
 
 References: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, and those of the attentions.
 """

@@ -25,8 +25,9 @@ def conv_norm_relu(channels, in_channels, norm):
 class SegmentationNetwork(FeatureNetwork):
     """Base of the networks that classify each pixel.
 
-    The stem and the three stages are those of :class:`~model_zoo.hosts.cifar_resnet.CifarResNet`, with the same parameter
-    names; their blocks add. Behind each stage stand the normalisation and the ReLU that end a pre-activation network.
+    The stem and the three stages are those of :class:`model_zoo.hosts.cifar_resnet.CifarResNet`, with the same
+    parameter names; their blocks add. Behind each stage stand the normalisation and the ReLU that end a pre-activation
+    network.
     A subclass says in `make_decoder` how the maps of the stages, which have the whole of the input's size, a half and a
     quarter, become one.
 
