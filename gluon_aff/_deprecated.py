@@ -22,6 +22,7 @@ MODULES = {
     'gluon_aff.data.cifar_files': 'gluon_aff.data.cifar_archive',
     'gluon_aff.data.folders': 'gluon_aff.data.class_folders',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
+    'gluon_aff.data.plain_pickle': 'gluon_aff.data.cifar_pickle',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
     'gluon_aff.deploy.onnx_file': 'gluon_aff.deploy.onnx_writer',

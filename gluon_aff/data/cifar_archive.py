@@ -15,7 +15,7 @@ import mxnet as mx
 import numpy as np
 
 from ..download import digest, fetch
-from .plain_pickle import load_plain
+from .cifar_pickle import load_batch
 
 __all__ = ['BinaryVersion', 'PythonVersion', 'default_folder', 'load_cifar']
 
@@ -70,7 +70,7 @@ class BinaryVersion:
 
 @dataclass(frozen=True)
 class PythonVersion:
-    """Pickled dicts of an array of pixels and lists of labels; never unpickled, see :func:`load_plain`.
+    """Pickled dicts of an array of pixels and lists of labels; never unpickled, see :func:`load_batch`.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class PythonVersion:
 
     def read(self, content):
         """Rows of pixels and labels of a file."""
-        batch, key = load_plain(content), self.key + 's'
+        batch, key = load_batch(content), self.key + 's'
         rows, target = batch.get('data'), batch.get(key)
         if (
             not isinstance(rows, np.ndarray)
@@ -106,7 +106,7 @@ class PythonVersion:
 
     def read_names(self, content):
         """The classes' names, in their order."""
-        names = load_plain(content).get(self.key + '_names')
+        names = load_batch(content).get(self.key + '_names')
         if type(names) is not list:
             raise ValueError(f"is no pickle of '{self.key}_names'")
         return tuple(name.decode('latin-1') if type(name) is bytes else name for name in names)
