@@ -64,7 +64,7 @@ def main(argv):
         'cifar100': lambda: cifar100(args.data_dir, args.labels == 'fine'),
     }[args.dataset]()
     train_set, test_set = fewer(*data.train, args.train_images), fewer(*data.test, args.test_images)
-    size, part = batch_size(args, len(train_set[1]), ctx, workers), (workers.rank, workers.size)
+    size, shard = batch_size(args, len(train_set[1]), ctx, workers), (workers.rank, workers.size)
     train_data = Batches(
         *train_set,
         size,
@@ -74,9 +74,9 @@ def main(argv):
         flip=data.flip,
         augment=AutoAugment('cifar10') if args.auto_aug else None,
         seed=args.seed,
-        part=part,
+        shard=shard,
     )
-    test_data = Batches(*test_set, size, data.mean, data.std, part=part)
+    test_data = Batches(*test_set, size, data.mean, data.std, shard=shard)
 
     net, options = start_network(args, data.labels, ctx)
     task = classification_task(args, net, open_teacher(args, data.labels, ctx))

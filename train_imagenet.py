@@ -105,7 +105,7 @@ def main(argv):
         'crop_ratio': args.crop_ratio,
         'workers': args.num_workers,
         'seed': args.seed,
-        'part': (workers.rank, workers.size),
+        'shard': (workers.rank, workers.size),
     }
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)

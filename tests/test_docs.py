@@ -25,6 +25,7 @@ PACKAGES = [
     'gluon_aff.data.fingerprint',
     'gluon_aff.data.imagenet',
     'gluon_aff.data.images',
+    'gluon_aff.data.loader',
     'gluon_aff.data.orientation',
     'gluon_aff.data.record_writer',
     'gluon_aff.data.records',

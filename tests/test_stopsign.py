@@ -287,15 +287,15 @@ def test_the_defaults_are_the_papers_settings():
 
 
 def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
-    SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 3))
-    with refused('3 images to evaluate on are fewer than the 4 workers'):
-        SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 4))
+    SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, shard=(0, 3))
+    with refused('3 images to evaluate on are fewer than the 4 processes'):
+        SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, shard=(0, 4))
 
 
 def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
     data = held_out(signs)
     shares = [
-        identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2))) for rank in range(2)
+        identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, shard=(rank, 2))) for rank in range(2)
     ]
     assert shares[0] == shares[1]
     data.paths.reverse()

@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ from ..errors import positive
 from . import labels
 from .cifar_archive import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
-from .sharding import batches_of, check_training, checked_part, number_of_batches
+from .loader import Loader
 
 __all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'fewer', 'resize']
 
@@ -283,71 +284,64 @@ def fewer(images, target, number=None):
     return images[chosen], target[chosen]
 
 
-class Batches:
-    """Batches (N, 3, H, W) float32 and (N,) float32 labels, as numpy arrays, of an image set.
-
-    What an epoch gives depends on seed, epoch and the images alone.
+class Batches(Loader):
+    """Batches (N, 3, 32, 32) float32 and (N,) float32 labels of images in memory, prepared by the CIFAR recipe.
 
     Parameters
     ----------
     images, target : (M, H, W, C) uint8, (M,) int
     batch_size : int
-        Of each worker.
     mean, std : three floats each
+        Of RGB values in 0..1.
     train : bool, default False
-        Shuffle, crop at random out of a padding of 4 pixels, and leave out the last, smaller batch.
+        Shuffle, and crop at random from the image padded by 4 pixels.
     flip : bool, default False
         In training, mirror half of the images.
     augment : callable, optional
-        In training, what makes another RGB PIL.Image of one, given a numpy.random.RandomState, such as
-        :class:`gluon_aff.data.autoaugment.AutoAugment`; before the crop.
-    seed : int, default 0
-    part : (rank, size), default (0, 1)
-        Which of how many workers this is. In training, the batches of all of them make up what one worker would get
-        with a batch of size x batch_size; else the images are dealt out in turn.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer images than a training batch has, or it has one image: the global context's
-        normalisation then gives a constant.
+        In training, before the crop: (RGB PIL.Image, numpy.random.RandomState) -> PIL.Image, such as
+        :class:`gluon_aff.data.autoaugment.AutoAugment`.
+    seed, shard
+        See :class:`gluon_aff.data.loader.Loader`, as for the errors raised.
     """
 
     PAD = 4
 
     def __init__(
-        self, images, target, batch_size, mean, std, train=False, flip=False, augment=None, seed=0, part=(0, 1)
+        self,
+        images: np.ndarray,
+        target: np.ndarray,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        train: bool = False,
+        flip: bool = False,
+        augment: Callable | None = None,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ):
+        super().__init__(len(images), batch_size, train=train, seed=seed, shard=shard)
         self.images, self.target, self.mean, self.std = images, target, mean, std
-        self.batch_size, self.train, self.flip = positive('batch_size', batch_size), train, flip
-        self.augment, self.seed, self.part = augment, seed, checked_part(part)
-        if train:
-            check_training(batch_size, len(images), self.part)
-
-    def __len__(self):
-        return number_of_batches(len(self.images), self.batch_size, self.part, self.train)
+        self.flip, self.augment = flip, augment
 
     def epoch(self, number=0, start=0):
-        """Iterate over the batches of an epoch, from batch `start` on."""
-        total = len(self.images)
-        order = np.arange(total)
+        # One generator draws the order and all crops: the released runs depend on it.
+        random = np.random.RandomState((self.seed * 100003 + number) % 2**32)
+        batches = self._batches(random)
         if self.train:
-            random = np.random.RandomState((self.seed * 100003 + number) % 2**32)
-            order = random.permutation(total)
-            offsets = random.randint(0, 2 * self.PAD + 1, (total, 2))
-            mirrored = random.rand(total) < 0.5 * self.flip
-        for chosen in batches_of(order, self.batch_size, self.part, self.train)[start:]:
-            images = self.images[chosen]
+            offsets = random.randint(0, 2 * self.PAD + 1, (self.total, 2))
+            mirrored = random.rand(self.total) < 0.5 * self.flip
+        for indices in batches[start:]:
+            images = self.images[indices]
             if self.train:
                 if self.augment:
-                    images = np.stack([self._augmented(image, number, i) for image, i in zip(images, chosen)])
-                images = self._crop(images, offsets[chosen], mirrored[chosen])
-            yield normalise(images, self.mean, self.std), self.target[chosen].astype(np.float32)
+                    images = np.stack([self._augmented(image, number, i) for image, i in zip(images, indices)])
+                images = self._crop(images, offsets[indices], mirrored[indices])
+            yield normalise(images, self.mean, self.std), self.target[indices].astype(np.float32)
 
     def _augmented(self, image, number, index):
-        # A generator for each image, so that neither the batch size nor who makes the batch matters.
         rgb = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
-        return np.asarray(self.augment(rgb, np.random.RandomState([self.seed, number, index])))
+        return np.asarray(self.augment(rgb, self._random(number, index)))
 
     def _crop(self, images, offsets, mirrored):
         height, width = images.shape[1:3]

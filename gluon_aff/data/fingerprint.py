@@ -33,7 +33,7 @@ def identity(labels, *loaders):
     """
     digest = hashlib.sha256()
     for loader in loaders:
-        source = getattr(loader, 'source', getattr(loader, 'data', loader))
+        source = getattr(loader, 'source', loader)
         target = getattr(source, 'target', None)
         if hasattr(source, 'paths'):
             paths = [os.path.abspath(path) for path in source.paths]

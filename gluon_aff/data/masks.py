@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image
 
 from ..errors import positive
 from .images import normalise
-from .sharding import batches_of, number_of_batches
+from .loader import Loader
 
 __all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'overlay_names', 'random_view']
 
@@ -58,83 +59,64 @@ def random_view(image, mask, base_size, crop_size, fill, random):
     return view, labels
 
 
-class SegmentationBatches:
-    """Batches (N, 3, H, W) float32 and (N, H, W) float32 masks, as numpy arrays.
-
-    What an epoch gives depends on seed, epoch and the images alone; several workers share it out.
+class SegmentationBatches(Loader):
+    """Batches (N, 3, H, W) float32 and (N, H, W) float32 masks of photographs.
 
     Parameters
     ----------
-    data : sequence of (image, mask)
+    source : sequence of (image, mask)
         Such as :class:`gluon_aff.data.coco.CocoSegmentation`: uint8 (H, W, 3) and int (H, W), IGNORED where there is
         no label.
     batch_size : int
-        Of each worker. In evaluation it is 1: images come whole, at their own size, as in GluonCV's evaluation.
+        In evaluation it is 1: images keep their own size, as in GluonCV's evaluation.
     mean, std : three floats each
         Of RGB values in 0..1.
     train : bool, default False
-        Shuffle, take a :func:`random_view` of each image, padded with the mean, and leave out the last images that do
-        not make a batch for all workers.
+        Shuffle, and take a :func:`random_view` of each image, padded with the mean.
     base_size, crop_size : int, default 520, 480
-        In training; as in GluonCV's recipes.
-    seed : int, default 0
-    part : (int, int), default (0, 1)
-        Number of this worker, from 0, and of all. In training all workers' batches make up one, in order; in
-        evaluation a worker takes every so-manieth image.
+        In training, as in GluonCV's recipes.
+    seed, shard
+        See :class:`gluon_aff.data.loader.Loader`.
 
     Raises
     ------
     ValueError
-        If there are fewer images than a training batch of all workers has, it has one image for a worker (the global
-        context's normalisation then gives a constant), there are fewer images to evaluate on than workers, or another
-        number is out of its range.
+        As :class:`gluon_aff.data.loader.Loader`, if `batch_size` is not 1 in evaluation, there are fewer images to
+        evaluate on than processes, or a size is not positive.
     """
 
-    def __init__(self, data, batch_size, mean, std, train=False, base_size=520, crop_size=480, seed=0, part=(0, 1)):
-        self.data, self.mean, self.std, self.train = data, mean, std, train
-        self.batch_size, self.seed, self.part = positive('batch_size', batch_size), seed, tuple(part)
+    def __init__(
+        self,
+        source: Any,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        train: bool = False,
+        base_size: int = 520,
+        crop_size: int = 480,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ):
+        super().__init__(len(source), batch_size, train=train, seed=seed, shard=shard)
+        self.source, self.mean, self.std = source, mean, std
         self.base_size, self.crop_size = positive('base_size', base_size), positive('crop_size', crop_size)
-        rank, size = self.part
-        if not 0 <= rank < size:
-            raise ValueError(f'part must be (worker, workers) with workers counted from 0, got {part!r}.')
-        if train and not 2 <= batch_size <= len(data) // size:
-            raise ValueError(
-                f'batch_size must be 2 to {len(data) // size}, the number of training images for each of '
-                f'{size} workers, got {batch_size}.'
-            )
         if not train and batch_size != 1:
+            raise ValueError(f'batch_size must be 1 in evaluation, as images keep their own size, got {batch_size}.')
+        if not train and self.total < self.shard[1]:
             raise ValueError(
-                f'batch_size must be 1 in evaluation, which takes images as large as they are, got {batch_size}.'
-            )
-        if not train and len(data) < size:
-            raise ValueError(
-                f'The {len(data)} images to evaluate on are fewer than the {size} workers; take fewer workers.'
+                f'The {self.total} images to evaluate on are fewer than the {self.shard[1]} processes; '
+                'take fewer processes.'
             )
 
-    def __len__(self):
-        return number_of_batches(len(self.data), self.batch_size, self.part, self.train)
-
-    def epoch(self, number=0, start=0):
-        """Iterate over the batches of an epoch, from the batch `start` on."""
-        order = np.arange(len(self.data))
-        if self.train:
-            order = np.random.RandomState([self.seed, number]).permutation(order)
-        for chosen in batches_of(order, self.batch_size, self.part, self.train)[start:]:
-            yield self._batch([self._view(number, index) if self.train else self.data[index] for index in chosen])
-
-    def _view(self, number, index):
-        # A generator for each image, so that neither the batch size nor the worker matters.
-        return random_view(
-            *self.data[index],
-            self.base_size,
-            self.crop_size,
-            255 * np.asarray(self.mean),
-            np.random.RandomState([self.seed, number, index]),
-        )
-
-    def _batch(self, pairs):
+    def _load(self, indices, number):
+        pairs = [self._view(number, index) if self.train else self.source[index] for index in indices]
         images, masks = (np.stack(arrays) for arrays in zip(*pairs))
         return normalise(images, self.mean, self.std), masks.astype(np.float32)
+
+    def _view(self, number, index):
+        fill = 255 * np.asarray(self.mean)
+        return random_view(*self.source[index], self.base_size, self.crop_size, fill, self._random(number, index))
 
 
 def overlay(image, mask, opacity=0.5):
