@@ -1,7 +1,7 @@
 """Augmentation of ImageNet's training images: random resized crop, mirroring, colour jitter, PCA lighting.
 
-References: Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6, for the crop; Krizhevsky, Sutskever and
-Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012, section 4.1, for the lighting.
+References: Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6, for the crop; Krizhevsky, Sutskever
+and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012, section 4.1, for the lighting.
 Brightness, contrast and saturation are those of mxnet.image, but values are clipped to 0..255 once, at the end:
 mxnet.image does not clip, and the record reader and gluon's transforms round and clip after each change. Gluon's
 saturation takes 0.114 times blue alone for grey, by mistake (MXNet 1.9.1).
