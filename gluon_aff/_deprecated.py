@@ -51,8 +51,22 @@ MODULES = {
     'model_zoo.unet': 'model_zoo.hosts.unet',
 }
 
-# For each module as it is called now: old names, and what they are called now.
-NAMES: dict = {}
+# For each module as it is called now: old names, and what they are called now, with the module if that is another.
+NAMES: dict = {
+    'gluon_aff.data.cifar': {
+        'digits': 'gluon_aff.data.image_sets.digits',
+        'fashion_mnist': 'gluon_aff.data.image_sets.fashion_mnist',
+        'fewer': 'gluon_aff.data.image_sets.subset',
+        'resize': 'gluon_aff.data.image_sets.resize',
+    },
+    'gluon_aff.data.cifar_pickle': {'load_plain': 'load_batch'},
+    'gluon_aff.data.images': {
+        'evaluation_array': 'gluon_aff.data.preprocessing.evaluation_array',
+        'evaluation_crop': 'gluon_aff.data.preprocessing.evaluation_crop',
+        'normalise': 'gluon_aff.data.preprocessing.normalise',
+        'short_side': 'gluon_aff.data.preprocessing.short_side',
+    },
+}
 
 
 def deprecated_names(module):
@@ -68,9 +82,14 @@ def deprecated_names(module):
         if new is None:
             raise AttributeError(f'module {module!r} has no attribute {name!r}')
         warnings.warn(f'{module}.{name} is now called {new}.', DeprecationWarning, stacklevel=2)
-        return getattr(import_module(module), new)
+        return _current(module, new)
 
     return __getattr__
+
+
+def _current(module, new):
+    owner, _, name = new.rpartition('.')
+    return getattr(import_module(owner or module), name)
 
 
 def renamed(new):
@@ -111,7 +130,7 @@ class _Finder:
         current = import_module(new)
 
         def __getattr__(name):
-            return getattr(current, NAMES.get(new, {}).get(name, name))
+            return _current(new, NAMES.get(new, {}).get(name, name))
 
         module.__getattr__, module.__all__, module.__doc__ = __getattr__, current.__all__, current.__doc__
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 
 from ._deprecated import renamed
-from .data.images import evaluation_crop, normalise, short_side
+from .data.preprocessing import evaluation_crop, normalise, short_side
 from .validation import shown
 
 __all__ = ['ModelSpec']

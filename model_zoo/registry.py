@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Callable
 
 from gluon_aff._deprecated import renamed
-from gluon_aff.data import cifar, class_names
+from gluon_aff.data import cifar, class_names, image_sets
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.text import printable
@@ -72,8 +72,8 @@ CIFAR100 = Dataset(
 FASHION_MNIST = Dataset(
     'Fashion-MNIST',
     (3, 32, 32),
-    cifar.FASHION_MNIST_MEAN,
-    cifar.FASHION_MNIST_STD,
+    image_sets.FASHION_MNIST_MEAN,
+    image_sets.FASHION_MNIST_STD,
     1.0,
     lambda: class_names.FASHION_MNIST,
 )

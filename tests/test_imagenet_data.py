@@ -21,7 +21,8 @@ from gluon_aff.data.augmentation import crop_box, draw_colours, random_resized_c
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import ImageFiles, image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_array, normalise, opened, read_image, short_side
+from gluon_aff.data.images import opened, read_image
+from gluon_aff.data.preprocessing import evaluation_array, normalise, short_side
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from model_zoo.__main__ import main

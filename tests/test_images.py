@@ -18,7 +18,8 @@ from gluon_aff.data import images
 from gluon_aff.data.augmentation import random_resized_crop
 from gluon_aff.data.class_folders import image_folders, usable_images
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_crop, opened, read_image, short_side, upright
+from gluon_aff.data.images import opened, read_image, upright
+from gluon_aff.data.preprocessing import evaluation_crop, short_side
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import positive
-from .images import normalise
 from .loader import Loader
+from .preprocessing import normalise
 
 __all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'overlay_names', 'random_view']
 

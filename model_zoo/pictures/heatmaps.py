@@ -12,7 +12,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_aff.data.images import evaluation_crop
+from gluon_aff.data.preprocessing import evaluation_crop
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.grad_cam import fusion_weights, grad_cam
