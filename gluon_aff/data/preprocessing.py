@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import numpy as np
 from PIL import Image
@@ -10,8 +11,8 @@ from PIL import Image
 __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'short_side']
 
 
-def normalise(images, mean, std):
-    """uint8 images (N, H, W, C) to float32 (N, 3, H, W): values in 0..1, less mean, by std; grey ones become RGB.
+def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """uint8 images as float32 (N, 3, H, W): scaled to 0..1, minus mean, divided by std; grey becomes RGB.
 
     Parameters
     ----------
@@ -21,20 +22,20 @@ def normalise(images, mean, std):
     """
     scale = (1 / (255 * np.asarray(std))).astype(np.float32)[:, None, None]
     shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32)[:, None, None]
-    # Bytes are transposed, as floats would take five times as long.
+    # Transposing floats would take five times as long as bytes.
     values = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) * scale
     values -= shift
     return values
 
 
-def short_side(size, crop_ratio):
-    """To how many pixels the short side is resized for a centre crop of `size`: ceil(size / crop_ratio)."""
+def short_side(size: int, crop_ratio: float) -> int:
+    """The pixels that the short side is resized to for a centre crop of `size`: ceil(size / crop_ratio)."""
     # Rounded first, as 21 / 0.7 is a little more than 30.
     return math.ceil(round(size / crop_ratio, 6))
 
 
-def evaluation_crop(image, input_size, crop_ratio=0.875):
-    """The part of an RGB image that a network sees: short side resized to ceil(H / crop_ratio), centre cropped.
+def evaluation_crop(image: Image.Image, input_size: Sequence[int], crop_ratio: float = 0.875) -> np.ndarray:
+    """The part of an RGB image that a network sees: its short side resized to ceil(H / crop_ratio), its centre cropped.
 
     Parameters
     ----------
@@ -56,16 +57,16 @@ def evaluation_crop(image, input_size, crop_ratio=0.875):
     box = left, top, left + width, top + height
     if size == image.size:
         return np.asarray(image.crop(box))
-    # The part alone is a little differently rounded, so it is computed only where the rest would be most of the work; a
-    # crop_ratio above 1 has a black border.
+    # The crop alone is rounded slightly differently, so it is computed only if the rest would be most of the work. A
+    # crop_ratio above 1 gives a black border.
     if min(left, top) < 0 or size[0] * size[1] <= 8 * width * height:
         return np.asarray(image.resize(size, Image.BILINEAR).crop(box))
     return np.asarray(_resized(image, size, box))
 
 
 def _resized(image, size, box):
-    """The part within `box`, in pixels of the result, of an image resized to `size`; nothing else is computed."""
-    # Pillow's box has single precision, so it gets a box in the small part of the image that crop and filter need.
+    """`image.resize(size).crop(box)`, computing nothing but the crop."""
+    # Pillow's box has single precision, so it is relative to the small part of the image that crop and filter need.
     starts, ends, within = [], [], []
     for old, new, low, high in zip(image.size, size, box[:2], box[2:]):
         margin = math.ceil(max(1, old / new)) + 1
@@ -77,7 +78,13 @@ def _resized(image, size, box):
     return part.resize((box[2] - box[0], box[3] - box[1]), Image.BILINEAR, (left, top, right, bottom))
 
 
-def evaluation_array(image, input_size, mean, std, crop_ratio=0.875):
+def evaluation_array(
+    image: Image.Image,
+    input_size: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_ratio: float = 0.875,
+) -> np.ndarray:
     """An RGB image as a network's input: :func:`evaluation_crop`, normalised.
 
     Parameters
