@@ -8,8 +8,8 @@ Its rules:
   value means as stored. Damaged metadata are ignored.
 - The upper 8 of 16 bits are kept. Alpha is dropped, colours stay as stored. Pillow converts CMYK, YCbCr and Lab to RGB.
 - Refused are: floating-point numbers and integers of 32 bits, as their range is unknown; truncated files, such as a
-  JPEG without its end marker; more than 64 million pixels or 256 MiB (AVIF, HEIF and WebP: 32 million and 64 MiB; JPEG 2000:
-  16 million and 64 MiB); anything but a regular file.
+  JPEG without its end marker; more than 64 million pixels or 256 MiB (AVIF, HEIF and WebP: 32 million and 64 MiB; JPEG
+  2000: 16 million and 64 MiB); anything but a regular file.
 """
 
 from __future__ import annotations
