@@ -60,6 +60,7 @@ NAMES: dict = {
         'resize': 'gluon_aff.data.image_sets.resize',
     },
     'gluon_aff.data.cifar_pickle': {'load_plain': 'load_batch'},
+    'gluon_aff.data.class_folders': {'usable_images': 'readable_images'},
     'gluon_aff.data.images': {
         'evaluation_array': 'gluon_aff.data.preprocessing.evaluation_array',
         'evaluation_crop': 'gluon_aff.data.preprocessing.evaluation_crop',

@@ -12,7 +12,7 @@ import warnings
 import mxnet as mx
 from tqdm import tqdm
 
-from gluon_aff.data.class_folders import usable_images
+from gluon_aff.data.class_folders import readable_images
 from gluon_aff.data.images import read_image
 from gluon_aff.data.masks import overlay, overlay_names
 from gluon_aff.data.record_writer import write_records
@@ -394,7 +394,7 @@ def export_command(args):
     model, is_random = open_or_random(args.name, args.weights)
     if is_random:
         _say(f'{model.name} has no released weights and --weights is not given; the exported parameters are random.')
-    calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
+    calibration, skipped = readable_images([args.calibrate]) if args.calibrate else (None, {})
     if args.calibrate and not calibration:
         raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
     before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()
@@ -421,7 +421,14 @@ def export_command(args):
 
 def records_command(args):
     """Pack folders of images, one for each class, into train.rec and val.rec, with their .idx and classes.txt."""
-    skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
+    skipped = write_records(
+        args.tree,
+        args.output,
+        val_fraction=args.val_fraction,
+        resize=args.resize,
+        quality=args.quality,
+        workers=args.workers,
+    )
     for name in ('train.rec', 'val.rec'):
         packed = RecordFile(os.path.join(args.output, name))
         print(f'{printable(packed.path)}: {len(packed)} images of {len(packed.class_names)} classes')

@@ -249,7 +249,7 @@ def test_a_split_is_of_each_class_and_of_names_and_seed_alone(tmp_path_factory, 
         for name in reversed(names) if reverse else names:
             (root / name).parent.mkdir(exist_ok=True)
             Image.new('L', (2, 2)).save(root / name)
-        found = image_folders(root, fraction, seed)
+        found = image_folders(root, fraction, seed=seed)
         splits.append([[os.path.relpath(path, root) for path in part.paths] for part in (found.train, found.val)])
         assert sorted(splits[-1][0] + splits[-1][1]) == sorted(names)
         for number, count in enumerate(counts):

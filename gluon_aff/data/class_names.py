@@ -1,11 +1,9 @@
-"""Names of the classes of the data sets, in the order of their numbers."""
+"""The class names of the data sets, in the order of their labels, and files of class names."""
 
 from __future__ import annotations
 
-import logging
 import os
-
-log = logging.getLogger(__name__)
+from typing import Iterable
 
 MAX_BYTES = 16 << 20  # of a file of class names
 
@@ -13,18 +11,7 @@ DIGITS = tuple('0123456789')
 
 STOP_SIGN = ('background', 'stop sign')
 
-FASHION_MNIST = (
-    'T-shirt/top',
-    'Trouser',
-    'Pullover',
-    'Dress',
-    'Coat',
-    'Sandal',
-    'Shirt',
-    'Sneaker',
-    'Bag',
-    'Ankle boot',
-)
+FASHION_MNIST = tuple('T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot'.split(','))
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
@@ -48,31 +35,28 @@ CIFAR100_COARSE = tuple(
 )
 
 
-def imagenet():
-    """The 1000 classes of ImageNet-1k, as GluonCV words them; where it is not installed they are numbered."""
-    try:
-        from gluoncv.data import ImageNet1kAttr
-    except ImportError:
-        log.warning("The names of ImageNet's classes are GluonCV's, which is not installed; they are numbered.")
-        return tuple(f'class {i}' for i in range(1000))
+def imagenet() -> tuple[str, ...]:
+    """GluonCV's names of the 1000 classes of ImageNet-1k."""
+    from gluoncv.data import ImageNet1kAttr
+
     return tuple(ImageNet1kAttr().classes)
 
 
 def named(labels):
-    """The class names that a checkpoint's `labels` stands for, one for each of its outputs."""
+    """The class names of a released checkpoint, one for each of its outputs, by their name in the catalogue."""
     if labels == 'cifar100_coarse':
         # The released networks were given 100 outputs and trained on 20 superclasses.
         return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
     return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()
 
 
-def read_class_names(path):
-    """The class names in a text file, one on each line, in the order of their numbers.
+def read_class_names(path: str) -> tuple[str, ...]:
+    """Read class names from a text file, one per line, in the order of their labels.
 
     Parameters
     ----------
     path : str
-        UTF-8, with a byte order mark or without.
+        UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -83,7 +67,7 @@ def read_class_names(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not UTF-8, has an empty line between others, or is longer than any list of class names.
+        If it is not UTF-8, has an empty line, or is too large.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no file of class names {path}.')
@@ -105,19 +89,19 @@ def read_class_names(path):
     return names
 
 
-def write_class_names(path, names):
+def write_class_names(path: str, names: Iterable[str]) -> None:
     """Write class names for :func:`read_class_names`.
 
     Parameters
     ----------
     path : str
-    names : sequence of str
+    names : iterable of str
 
     Raises
     ------
     ValueError
-        If a name has a line break, a null or a byte order mark in front, or bytes of a folder's name that are not
-        UTF-8; nothing is written.
+        If a name is empty, begins with a byte order mark, or has a line break, a null or bytes that are not UTF-8;
+        nothing is written.
     """
     for name in names:
         if name[:1] in ('', '\ufeff') or any(c in '\n\r\0' or '\ud800' <= c <= '\udfff' for c in name):

@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 
-from ..data.class_folders import usable_images
+from ..data.class_folders import readable_images
 from ..data.images import read_image
 from ..files import write_whole
 from ..spec import ModelSpec
@@ -270,7 +270,7 @@ def _input(model):
 def _in_folder(folder):
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
-    files, skipped = usable_images([folder])
+    files, skipped = readable_images([folder])
     for sentence in skipped.values():
         log.warning(printable(sentence))
     if not files:
