@@ -9,7 +9,7 @@ from PIL import Image
 
 from .._deprecated import deprecated_names
 from . import class_names
-from .cifar_archive import BinaryVersion, PythonVersion, load_cifar
+from .cifar_archive import load_cifar
 from .image_sets import ImageSet
 from .loader import Loader
 from .preprocessing import normalise
@@ -41,30 +41,7 @@ def cifar10(data_dir: str | None = None) -> ImageSet:
     ValueError
         If an archive is not the published one, or a file is damaged.
     """
-    files = [f'data_batch_{i}' for i in range(1, 6)]
-    train, test = load_cifar(
-        'cifar10',
-        class_names.CIFAR10,
-        (
-            BinaryVersion(
-                'cifar-10-binary.tar.gz',
-                'cifar-10-batches-bin',
-                tuple(file + '.bin' for file in files),
-                ('test_batch.bin',),
-                label_bytes=1,
-                column=0,
-            ),
-            PythonVersion(
-                'cifar-10-python.tar.gz',
-                'cifar-10-batches-py',
-                tuple(files),
-                ('test_batch',),
-                'batches.meta',
-                key='label',
-            ),
-        ),
-        data_dir,
-    )
+    train, test = load_cifar('cifar10', 'label', class_names=class_names.CIFAR10, data_dir=data_dir)
     return ImageSet('cifar10', class_names.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
@@ -88,24 +65,7 @@ def cifar100(data_dir: str | None = None, fine: bool = True) -> ImageSet:
         As :func:`cifar10`.
     """
     kind, names = ('fine', class_names.CIFAR100) if fine else ('coarse', class_names.CIFAR100_COARSE)
-    train, test = load_cifar(
-        'cifar100',
-        names,
-        (
-            BinaryVersion(
-                'cifar-100-binary.tar.gz',
-                'cifar-100-binary',
-                ('train.bin',),
-                ('test.bin',),
-                label_bytes=2,
-                column=int(fine),
-            ),
-            PythonVersion(
-                'cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta', key=f'{kind}_label'
-            ),
-        ),
-        data_dir,
-    )
+    train, test = load_cifar('cifar100', f'{kind}_label', class_names=names, data_dir=data_dir)
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 

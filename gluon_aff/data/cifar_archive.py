@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from dataclasses import dataclass
-from typing import Sequence
+from typing import NamedTuple
 
 import mxnet as mx
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from ..download import digest, fetch
 from .cifar_pickle import load_batch
 
-__all__ = ['BinaryVersion', 'PythonVersion', 'default_folder', 'load_cifar']
+__all__ = ['default_folder', 'load_cifar']
 
 SITE = 'https://www.cs.toronto.edu/~kriz'
 MXNET_MIRROR = 'https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com'
@@ -38,61 +37,37 @@ DIGESTS = {
 SIZE, PIXELS = 32, 3 * 32 * 32
 
 
-@dataclass(frozen=True)
-class BinaryVersion:
-    """Files of records: label bytes, then 1,024 bytes each of red, green and blue.
-
-    Attributes
-    ----------
-    archive, folder : str
-        Name of the archive, and of the folder in it.
-    train, test : tuple of str
-        Files in the folder.
-    label_bytes, column : int
-        How many labels a record has, and which of them to use.
-    """
+class Binary(NamedTuple):
+    """A version whose files are records: label bytes, then 1,024 bytes each of red, green and blue."""
 
     archive: str
     folder: str
     train: tuple
     test: tuple
-    label_bytes: int
-    column: int
-    names = None  # the class names are in a text file, which is not read
+    labels: tuple  # of a record, in order
+    names: None = None  # the class names are in a text file, which is not read
 
-    def read(self, content):
+    def read(self, content, label):
         """Rows of pixels and labels of a file."""
-        record = self.label_bytes + PIXELS
+        record = len(self.labels) + PIXELS
         if not content or len(content) % record:
             raise ValueError(f'has {len(content)} bytes, not a whole number of records of {record}')
         records = np.frombuffer(content, np.uint8).reshape(-1, record)
-        return records[:, self.label_bytes :], records[:, self.column]
+        return records[:, len(self.labels) :], records[:, self.labels.index(label)]
 
 
-@dataclass(frozen=True)
-class PythonVersion:
-    """Pickled dicts of an array of pixels and lists of labels, read by :func:`load_batch`.
-
-    Attributes
-    ----------
-    archive, folder, train, test
-        As in :class:`BinaryVersion`.
-    names : str
-        File of the class names.
-    key : str
-        Appended 's' it is the key of the labels, appended '_names' that of the class names.
-    """
+class Python(NamedTuple):
+    """A version whose files are pickled dicts of an array of pixels and lists of labels."""
 
     archive: str
     folder: str
     train: tuple
     test: tuple
-    names: str
-    key: str
+    names: str  # file of the class names
 
-    def read(self, content):
+    def read(self, content, label):
         """Rows of pixels and labels of a file."""
-        batch, key = load_batch(content), self.key + 's'
+        batch, key = load_batch(content), label + 's'
         rows, target = batch.get('data'), batch.get(key)
         if (
             not isinstance(rows, np.ndarray)
@@ -100,17 +75,39 @@ class PythonVersion:
             or rows.shape[1] != PIXELS
             or type(target) is not list
             or not 0 < len(target) == len(rows)
-            or not all(type(label) is int for label in target)
+            or not all(type(number) is int for number in target)
         ):
             raise ValueError(f"is not a pickle of 'data', rows of {PIXELS} bytes, and as many {key!r}")
         return rows, target
 
-    def read_names(self, content):
+    def read_names(self, content, label):
         """The class names, in the order of their labels."""
-        names = load_batch(content).get(self.key + '_names')
+        names = load_batch(content).get(label + '_names')
         if type(names) is not list:
-            raise ValueError(f"is not a pickle of '{self.key}_names'")
+            raise ValueError(f"is not a pickle of '{label}_names'")
         return tuple(name.decode('latin-1') if type(name) is bytes else name for name in names)
+
+
+BATCHES = tuple(f'data_batch_{i}' for i in range(1, 6))
+# The first version is downloaded.
+VERSIONS = {
+    'cifar10': (
+        Binary(
+            'cifar-10-binary.tar.gz',
+            'cifar-10-batches-bin',
+            tuple(f'{batch}.bin' for batch in BATCHES),
+            ('test_batch.bin',),
+            ('label',),
+        ),
+        Python('cifar-10-python.tar.gz', 'cifar-10-batches-py', BATCHES, ('test_batch',), 'batches.meta'),
+    ),
+    'cifar100': (
+        Binary(
+            'cifar-100-binary.tar.gz', 'cifar-100-binary', ('train.bin',), ('test.bin',), ('coarse_label', 'fine_label')
+        ),
+        Python('cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta'),
+    ),
+}
 
 
 def default_folder(name: str) -> str:
@@ -119,9 +116,9 @@ def default_folder(name: str) -> str:
 
 
 def load_cifar(
-    name: str, classes: tuple[str, ...], versions: Sequence[BinaryVersion | PythonVersion], data_dir: str | None = None
+    name: str, label: str, *, class_names: tuple[str, ...], data_dir: str | None = None
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Read the images and labels of the first version that is in a folder, after a download if there is none.
+    """Read a data set from the first version that is in a folder, after a download if there is none.
 
     Unpacked files come first. They are not verified, so that changed ones can be used, and nothing in them is executed.
     An archive is only opened if its digest is the published one.
@@ -129,11 +126,10 @@ def load_cifar(
     Parameters
     ----------
     name : {'cifar10', 'cifar100'}
-        MXNet's name of the data set.
-    classes : tuple of str
-        Class names, in the order of their labels.
-    versions : sequence of BinaryVersion or PythonVersion
-        The first is downloaded.
+    label : {'label', 'fine_label', 'coarse_label'}
+        Of CIFAR-10 the first, of CIFAR-100 one of the others.
+    class_names : tuple of str
+        In the order of the labels.
     data_dir : str, optional
         Folder of the archive, or of its unpacked files; default :func:`default_folder`.
 
@@ -152,11 +148,11 @@ def load_cifar(
         If an archive is not the published one, or a file is damaged.
     """
     data_dir = os.path.expanduser(data_dir or default_folder(name))
-    version, source, contents = _unpacked(versions, data_dir) or _packed(name, versions, data_dir)
+    version, source, contents = _unpacked(VERSIONS[name], data_dir) or _packed(name, data_dir)
 
     def read(reader, file):
         try:
-            return reader(contents.pop(file))
+            return reader(contents.pop(file), label)
         except ValueError as error:
             raise ValueError(f'{source}: {file} {error}; fetch {version.archive} again.') from None
 
@@ -165,9 +161,9 @@ def load_cifar(
         for file in files:
             pixels, target = read(version.read, file)
             low, high = min(target), max(target)
-            if low < 0 or high >= len(classes):
+            if low < 0 or high >= len(class_names):
                 raise ValueError(
-                    f'{source}: {file} has labels {low} to {high}, of {len(classes)} classes; '
+                    f'{source}: {file} has labels {low} to {high}, of {len(class_names)} classes; '
                     f'fetch {version.archive} again.'
                 )
             rows.append(pixels)
@@ -175,7 +171,7 @@ def load_cifar(
         images = np.concatenate(rows).reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
         return images, np.concatenate(targets)
 
-    if version.names in contents and read(version.read_names, version.names) != classes:
+    if version.names in contents and read(version.read_names, version.names) != class_names:
         raise ValueError(f"{source}: {version.names} names other classes than {name}'s; fetch {version.archive} again.")
     return split(version.train), split(version.test)
 
@@ -204,10 +200,10 @@ def _content(path):
         return file.read()
 
 
-def _packed(name, versions, data_dir):
+def _packed(name, data_dir):
     """The same for an archive that is there, or else is downloaded."""
-    paths = {version: os.path.join(data_dir, version.archive) for version in versions}
-    version = next((version for version, path in paths.items() if os.path.isfile(path)), versions[0])
+    paths = {version: os.path.join(data_dir, version.archive) for version in VERSIONS[name]}
+    version = next((version for version, path in paths.items() if os.path.isfile(path)), VERSIONS[name][0])
     path, (published, *others) = paths[version], DIGESTS[version.archive]
     if not os.path.isfile(path):
         mirror = os.environ.get('MXNET_GLUON_REPO') or MXNET_MIRROR
