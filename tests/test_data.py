@@ -11,7 +11,6 @@ from PIL import Image
 
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.image_sets import digits, fashion_mnist, subset
-from gluon_aff.data.images import read_image
 from gluon_aff.data.preprocessing import evaluation_array, normalise
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
@@ -138,7 +137,7 @@ def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_o
 
     def colours(batch_size, epoch, train=True):
         batches = Batches(images, target, batch_size, *HALF, train=train, augment=noted, seed=1)
-        return {int(label): data.max() for parts in batches.epoch(epoch) for data, label in zip(*parts)}
+        return {int(label): data.max() for batch in batches.epoch(epoch) for data, label in zip(*batch)}
 
     assert colours(12, 1) == colours(3, 1) != colours(3, 2)
     assert len(set(colours(12, 1).values())) > 3
@@ -226,25 +225,3 @@ def test_evaluation_of_an_image_of_the_input_size_keeps_its_pixels():
     np.testing.assert_array_equal(
         evaluation_array(Image.fromarray(pixels), (3, 32, 32), *HALF, 1.0), normalise(pixels[None], *HALF)[0]
     )
-
-
-def test_pictures_are_turned_upright_and_made_rgb(tmp_path):
-    picture = Image.new('L', (20, 10))
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / 'turned.jpg', exif=exif)
-    image = read_image(tmp_path / 'turned.jpg')
-    assert image.size == (10, 20) and image.mode == 'RGB'
-
-
-@pytest.mark.parametrize('file', ['photo.jpg', 'photo.png'])
-def test_a_truncated_picture_is_refused_whatever_gluoncv_tells_pillow(tmp_path, file):
-    import gluoncv.data  # noqa: F401  (sets ImageFile.LOAD_TRUNCATED_IMAGES)
-
-    pixels = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(tmp_path / file)
-    whole = (tmp_path / file).read_bytes()
-    read_image(tmp_path / file)
-    (tmp_path / file).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match='not an image that can be read'):
-        read_image(tmp_path / file)
