@@ -158,6 +158,7 @@ setup(
     ext_modules=operators(),
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
     package_data={
+        'gluon_aff.data': ['*.txt'],
         'model_zoo.weights': ['*.json', 'released/*'],
         'model_zoo.pictures.page': ['*.css', '*.html', '*.js', '*.png', '*.txt'],
     },

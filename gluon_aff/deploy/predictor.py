@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .._deprecated import renamed
-from ..data.images import read_image, upright
+from ..data.images import to_image
 from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
@@ -153,7 +153,7 @@ class Predictor:
         ValueError
             If the image cannot be read or is of another shape or type.
         """
-        return self.spec.prepare(_image(image))
+        return self.spec.prepare(to_image(image))
 
     def classify(self, crops, top_k=5):
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
@@ -246,7 +246,7 @@ class Predictor:
             if isinstance(images, (str, os.PathLike))
             else (images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image))
         )
-        maps = [self._segment(_image(image), probabilities) for image in ([images] if one else _images(images))]
+        maps = [self._segment(to_image(image), probabilities) for image in ([images] if one else _images(images))]
         return maps[0] if one else maps
 
     def _segment(self, image, probabilities):
@@ -302,17 +302,6 @@ def _paths(path):
     for sentence in skipped.values():
         log.warning(printable(sentence))
     return images
-
-
-def _image(image):
-    """A path, a PIL image or an array as an upright RGB PIL.Image."""
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(os.fspath(image))
-    if isinstance(image, Image.Image):
-        return upright(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_kind(image)}.')
-    return Image.fromarray(image)
 
 
 def _kind(array):
