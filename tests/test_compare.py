@@ -16,7 +16,7 @@ from reference import refused
 
 from gluon_aff import FUSIONS
 from model_zoo import Published, checkpoints, get_model, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.pictures import comparison as compare
 from model_zoo.pictures.comparison import TABLE, Row, figure, write_csv, write_markdown
 from model_zoo.reported_results import LOG, LOGS, PUBLISHED, Figure

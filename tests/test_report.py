@@ -16,7 +16,7 @@ from PIL import Image
 from programs import TOP
 
 from model_zoo import checkpoints, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.pictures.page import charts, facts, page, sections
 from model_zoo.reported_results import HOSTS, TABLES
 

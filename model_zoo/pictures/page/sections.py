@@ -17,7 +17,7 @@ from gluon_aff.style import FUSION_COLOURS
 from ...loading import open_trained
 from ...registry import list_models, model_info
 from ...reported_results import HOSTS, PAPER, TABLES
-from ..heatmaps import crop, enlarged, look
+from ..heatmaps import crop, enlarged, network_rows
 from . import charts
 
 __all__ = [
@@ -252,7 +252,7 @@ def gallery(size=96):
     rows = [
         row
         for model, seen in zip(opened, crops)
-        for row in look(model, seen, model.name, FASHION_MNIST, with_fusion=True)
+        for row in network_rows(model, seen, model.name, FASHION_MNIST, with_fusion=True)
     ]
     originals = list(map(enlarged, crops[0]))
     cards = []
