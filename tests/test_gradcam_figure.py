@@ -82,7 +82,7 @@ def test_wrapped_lines_fit_and_keep_every_letter(text, width):
     lines = wrap(text, width)
     assert ''.join(''.join(lines).split()) == ''.join(text.split())
     assert all(len(line) <= 1 or len(wrap(line, width)) == 1 for line in lines)
-    assert len(wrap(text, width, SMALL, lines=1)) == 1
+    assert len(wrap(text, width, size=SMALL, lines=1)) == 1
 
 
 def test_sixty_images_are_wrapped_and_paged(tmp_path):
