@@ -183,7 +183,7 @@ setup(
         'test': TEST,
         'dev': [*TEST, 'build', 'ruff', 'wheel'],
     },
-    entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
+    entry_points={'console_scripts': ['gluon-aff = model_zoo.cli:main']},
     classifiers=[
         'Programming Language :: Python :: 3',
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(8, 14)),

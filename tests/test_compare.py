@@ -16,7 +16,7 @@ from reference import refused
 
 from gluon_aff import FUSIONS
 from model_zoo import Published, checkpoints, get_model, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.pictures import comparison as compare
 from model_zoo.pictures.comparison import TABLE, Row, figure, write_csv, write_markdown
 from model_zoo.reported_results import LOG, LOGS, PUBLISHED, Figure
@@ -56,7 +56,7 @@ def test_every_published_figure_names_its_source_and_its_network_can_be_built():
             assert model_info(name).published is stated
             continue
         # Of the paper's tables: a host by its name, with another fusion.
-        fusion = next(each for each in sorted(FUSIONS, key=len, reverse=True) if each in name)
+        fusion = next(known for known in sorted(FUSIONS, key=len, reverse=True) if known in name)
         get_model(name.replace(fusion, 'aff'), fusion=fusion)
 
 
@@ -160,15 +160,15 @@ def written(write, rows, *args):
 def test_csv_reads_back_with_all_digits(rows):
     read = list(csv.DictReader(io.StringIO(written(write_csv, rows), newline='')))
     assert [row['network'] for row in read] == list(TABLE)
-    for row, found in zip(rows, read):
-        assert [int(found[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
+    for row, line in zip(rows, read):
+        assert [int(line[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
             row.parameters,
             row.without_classifier,
             row.multiply_adds,
         ]
         error = row.published and row.published.top1_error
-        assert found['published_top1_error_percent'] == ('' if error is None else str(error))
-        assert found['images_per_second'] == ''
+        assert line['published_top1_error_percent'] == ('' if error is None else str(error))
+        assert line['images_per_second'] == ''
 
 
 def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was_counted(rows):
@@ -226,6 +226,7 @@ def test_speed_is_images_by_seconds(monkeypatch):
 
 
 def check_labels(picture, names):
+    picture.canvas.draw()
     for axes in picture.axes:
         assert 'published' in axes.get_ylabel()
         labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
@@ -247,10 +248,10 @@ def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows
     shown = [row for row in rows if row.published and row.published.top1_error]
     picture = figure(rows)
     check_labels(picture, [row.name for row in shown])
-    found = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
+    points = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
     errors = [row.published.top1_error for row in shown]
-    assert found[0] == [pytest.approx((row.parameters / 1e6, e)) for row, e in zip(shown, errors)]
-    assert found[1] == [pytest.approx((row.multiply_adds / 1e9, e)) for row, e in zip(shown, errors)]
+    assert points[0] == [pytest.approx((row.parameters / 1e6, e)) for row, e in zip(shown, errors)]
+    assert points[1] == [pytest.approx((row.multiply_adds / 1e9, e)) for row, e in zip(shown, errors)]
 
 
 def test_labels_of_points_in_one_place_do_not_overlap():

@@ -43,7 +43,7 @@ from gluon_aff.deploy import (
 from gluon_aff.deploy.graph import Graph
 from gluon_aff.layers.comparators import AAConv
 from model_zoo import get_model, list_models
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.loading import Trained, open_predictor, open_trained
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
@@ -1005,7 +1005,7 @@ def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys)
 
 FULL = textwrap.dedent("""
     import resource, sys
-    from model_zoo.__main__ import main
+    from model_zoo.cli import main
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
     sys.exit(main(['export', 'fashion_mnist_aff_resnet8', '-o', 'out', '--format', sys.argv[2]]))
 """)

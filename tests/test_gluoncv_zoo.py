@@ -133,7 +133,7 @@ import sys
 sys.modules['gluoncv'] = None
 import mxnet as mx
 import gluon_aff, model_zoo
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 net = model_zoo.get_model('fashion_mnist_aff_resnet8', pretrained=True)
 assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 10) and net.class_names[0] == 'T-shirt/top'
 assert model_zoo.model_info('aff_resnet50').class_names[999] == 'class 999'

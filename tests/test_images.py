@@ -23,7 +23,7 @@ from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import Predictor
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.loading import open_trained
 
 PHOTO = Image.fromarray(load_sample_image('flower.jpg')[100:124, 200:236])
@@ -463,7 +463,7 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args: None)  # drawing takes long
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
-        'model_zoo.__main__.export',
+        'gluon_aff.deploy.export',
         lambda model, output, formats, calibration, *rest: calls.append(calibration) or {'files': {}, 'int8': report},
     )
     for command in (

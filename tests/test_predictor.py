@@ -13,7 +13,7 @@ from reference import error, filled, refused
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.predictor import BACKENDS
 from model_zoo import get_model
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.loading import Trained, open_trained
 
 pytest.importorskip('onnx', reason="needs the extra 'onnx'")

@@ -22,7 +22,7 @@ from gluon_aff.data.class_names import FASHION_MNIST, named
 from gluon_aff.download import DownloadError, digest
 from gluon_aff.train import Classification, evaluate
 from model_zoo import get_model, get_model_file, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.weights import catalog as weights
 from model_zoo.weights.catalog import Checkpoint, checkpoints, load_parameters
 
