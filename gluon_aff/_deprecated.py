@@ -23,7 +23,9 @@ MODULES = {
     'gluon_aff.data.folders': 'gluon_aff.data.class_folders',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
+    'gluon_aff.deploy.external_data': 'gluon_aff.deploy.onnx_files',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
+    'gluon_aff.deploy.folding': 'gluon_aff.deploy.graph',
     'gluon_aff.deploy.onnx_file': 'gluon_aff.deploy.onnx_writer',
     'gluon_aff.deploy.symbol': 'gluon_aff.deploy.symbol_writer',
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
@@ -50,7 +52,7 @@ MODULES = {
 }
 
 # For each module as it is called now: old names, and what they are called now.
-NAMES: dict = {}
+NAMES: dict = {'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'}}
 
 
 def deprecated_names(module):

@@ -325,7 +325,7 @@ def _count(name):
     """(classes, trainable parameters, multiply-adds for one image) of a registered network with its default options."""
     entry = _find(name)
     net = entry.build()
-    return (net.classes, *complexity(net, (1, *entry.dataset.input_size))[:2])
+    return (net.classes, *complexity(net, (1, *entry.dataset.input_size)))
 
 
 def model_info(name):
