@@ -29,7 +29,7 @@ from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, peak_memory, t
 
 from gluon_aff import complexity
 from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
-from gluon_aff.deploy.onnx_writer import session
+from gluon_aff.deploy.onnx_files import session
 from gluon_aff.layers.kernels import compiled
 from model_zoo import get_model, model_info
 

@@ -24,7 +24,9 @@ MODULES = {
     'gluon_aff.data.labels': 'gluon_aff.data.class_names',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
+    'gluon_aff.deploy.external_data': 'gluon_aff.deploy.onnx_files',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
+    'gluon_aff.deploy.folding': 'gluon_aff.deploy.graph',
     'gluon_aff.deploy.onnx_file': 'gluon_aff.deploy.onnx_writer',
     'gluon_aff.deploy.symbol': 'gluon_aff.deploy.symbol_writer',
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
@@ -52,6 +54,7 @@ MODULES = {
 
 # For each module as it is called now: old names, and what they are called now (there, or as module:name elsewhere).
 NAMES: dict[str, dict[str, str]] = {
+    'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',
         'Dataset': 'gluon_aff._deprecated:dataset',

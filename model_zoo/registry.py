@@ -291,7 +291,7 @@ def _count(name):
     entry = _find(name)
     net = entry.build()
     dynamic = not getattr(net, 'input_size', None)
-    return (net.classes, net.min_size, dynamic, *complexity(net, (1, *entry.dataset.input_size))[:2])
+    return (net.classes, net.min_size, dynamic, *complexity(net, (1, *entry.dataset.input_size)))
 
 
 def model_info(name: str) -> ModelCard:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them out.'
         )
     predictor = open_predictor(args.name, args.weights, args.backend, device(args.gpu))
-    segments = predictor.task == 'segmentation'
+    segments = predictor.spec.task == 'segmentation'
     read, write = _segmentation(predictor, images, args) if segments else _classification(predictor, args)
     batch_size, unreadable = 1 if segments else args.batch_size or 8, 0
     with tqdm(total=len(images), unit='image', file=sys.stderr, leave=False, disable=None) as progress:
@@ -66,7 +66,9 @@ def _classification(predictor, args):
     from gluon_aff.data.images import read_image
 
     if args.output is not None:
-        raise ValueError(f'-o is for segmentation networks; the classes from {predictor.name} go to standard output.')
+        raise ValueError(
+            f'-o is for segmentation networks; the classes from {predictor.spec.name} go to standard output.'
+        )
     write_image = {'csv': _csv_writer, 'jsonl': lambda: _write_json, None: lambda: _write_table}.get(
         args.format, lambda: _write_table
     )()
@@ -108,27 +110,29 @@ def _segmentation(predictor, images, args):
 
     for flag, value in (('--top-k', args.top_k), ('--format', args.format), ('--batch-size', args.batch_size)):
         if value is not None:
-            raise ValueError(f'{flag} is for classification networks; {predictor.name} segments images, one by one.')
+            raise ValueError(
+                f'{flag} is for classification networks; {predictor.spec.name} segments images, one by one.'
+            )
     if args.output is None:
         raise ValueError(
-            f'{predictor.name} is a segmentation network: give -o, a folder for the images with their masks overlaid.'
+            f'{predictor.spec.name} is a segmentation network: give -o, a folder for the images with their masks overlaid.'
         )
     overlays = {path: os.path.join(args.output, name) for path, name in overlay_names(images, '-overlay.png').items()}
     if os.path.isdir(args.output):
         remove_abandoned(args.output)
     if not predictor.spec.dynamic:
-        _, height, width = predictor.input_size
+        _, height, width = predictor.spec.input_size
         say(
-            f'{predictor.name} takes images of {width} x {height} only; others are scaled to fit into that, and their '
+            f'{predictor.spec.name} takes images of {width} x {height} only; others are scaled to fit into that, and their '
             'masks scaled back.'
         )
 
     def read(path):
         image = read_image(path)
-        if predictor.spec.dynamic and min(image.size) < predictor.min_size:
+        if predictor.spec.dynamic and min(image.size) < predictor.spec.min_size:
             raise ValueError(
                 f'{path} is {image.width} x {image.height}, smaller than the '
-                f'{predictor.min_size} pixels that {predictor.name} needs.'
+                f'{predictor.spec.min_size} pixels that {predictor.spec.name} needs.'
             )
         return image
 

@@ -92,7 +92,7 @@ def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Cont
     for name in names:
         network, hybrid, fusion = name.partition('+')
         net = get_model(network, **({'fusion': fusion} if hybrid else {}))
-        parameters, multiply_adds, _ = complexity(net, (1, *IMAGENET.input_size))
+        parameters, multiply_adds = complexity(net, (1, *IMAGENET.input_size))
         head = getattr(net, net.head_name).collect_params().values()
         rows.append(
             Row(

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
-
 from gluon_aff.data.labels import FASHION_MNIST
+from PIL import Image
 
 from ...loading import open_trained
 from ...registry import list_models
