@@ -20,7 +20,7 @@ from gluon_aff.data.images import evaluation_array, read_image
 from gluon_aff.data.masks import overlay
 from model_zoo import cli, get_model, list_models, model_info
 from model_zoo.cli import main
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 OPTIONS = {'classes': 3, 'width': 1}
 
@@ -42,9 +42,9 @@ def files(tmp_path_factory):
                 'options': OPTIONS,
                 'class_names': ['cat', 'dog', 'owl'],
                 'parameters': 'best.params',
-                'input_size': card.input_size,
-                'mean': card.mean,
-                'std': card.std,
+                'input_size': card.spec.input_size,
+                'mean': card.spec.mean,
+                'std': card.spec.std,
                 'crop_ratio': 1.0,
             }
         )
@@ -108,7 +108,7 @@ def test_predict_with_a_segmentation_network_writes_overlays(files, pyramid, cap
     )
     written = [str(tmp_path / f'{name}-overlay.png') for name in 'abd']
     assert status == 1 and out.split() == written and 'c.png is not an image' in err
-    model = open_trained('fpn_add_resnet8', str(pyramid))
+    model = load_model('fpn_add_resnet8', str(pyramid))
     for name, path in zip(('a.png', 'b.jpg', 'd.png'), written):
         image = read_image(files / 'pictures' / name)
         np.testing.assert_array_equal(np.asarray(Image.open(path)), overlay(image, model.segment(image)))
@@ -128,7 +128,7 @@ def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, c
     assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
     assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
     with pytest.raises(ValueError, match='classifies whole images'):
-        open_trained(str(files / 'run')).segment(read_image(picture))
+        load_model(str(files / 'run')).segment(read_image(picture))
     _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
     assert 'segmentation' in out and 'stop sign' in out
 
@@ -197,7 +197,7 @@ def predictions(files, path):
     """What the network says of a picture, computed without the command line."""
     net = get_model('cifar_aff_resnet8', pretrained=str(files / 'run' / 'best.params'), **OPTIONS)
     card = model_info('cifar_aff_resnet8')
-    data = evaluation_array(read_image(path), card.input_size, card.mean, card.std, 1.0)
+    data = evaluation_array(read_image(path), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
     return mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy()
 
 
@@ -278,7 +278,7 @@ def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
     net = gluon.SymbolBlock.imports(symbol, ['data'], params)
     card = model_info('cifar_aff_resnet8')
     picture = files / 'pictures' / 'b.jpg'
-    data = evaluation_array(read_image(picture), card.input_size, card.mean, card.std, 1.0)
+    data = evaluation_array(read_image(picture), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
     np.testing.assert_allclose(
         mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy(), predictions(files, picture), rtol=1e-5
     )

@@ -104,16 +104,20 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     model, random = open_model(SHIPPED[1])
     whole = Image.open(STRIP)
     images = [whole.crop((28 * i, 0, 28 * i + 28, 28)).convert('RGB') for i in range(10)]
-    data = np.stack([evaluation_array(image, model.input_size, model.mean, model.std, 1.0) for image in images])
+    data = np.stack(
+        [evaluation_array(image, model.spec.input_size, model.spec.mean, model.spec.std, 1.0) for image in images]
+    )
     scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
     row, *fused = network_rows(
         model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True
     )
     assert not random and row.title == 'AFF'
     assert [panel.caption for panel in row.panels] == [
-        f'{model.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
+        f'{model.spec.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
     ]
-    assert [panel.starred for panel in row.panels] == [model.class_names[each.argmax()] != 'Trouser' for each in scores]
+    assert [panel.starred for panel in row.panels] == [
+        model.spec.class_names[each.argmax()] != 'Trouser' for each in scores
+    ]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
     original = enlarged(crop(model, images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
@@ -190,10 +194,10 @@ def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsy
             {
                 'model': card.name,
                 'options': {},
-                'class_names': card.class_names,
+                'class_names': card.spec.class_names,
                 'parameters': 'best.params',
-                'mean': card.mean,
-                'std': card.std,
+                'mean': card.spec.mean,
+                'std': card.spec.std,
                 'crop_ratio': 1.0,
                 'input_size': (3, 64, 64),
             }

@@ -15,7 +15,7 @@ from hypothesis import given
 from PIL import Image
 from programs import TOP
 
-from model_zoo import checkpoints, list_models, model_info
+from model_zoo import list_models, list_weights, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.page import charts, facts, gallery, page, tables
 from model_zoo.reported_results import HOSTS, TABLES
@@ -117,11 +117,11 @@ def test_every_network_has_its_row_section_and_data(read):
         message = shown[model['name']]
         assert f'{card.parameters:,}' in message and f"get_model('{card.name}'" in message
         assert f'gluon-aff export {card.name}' in message
-        for file in checkpoints(card.name):
+        for file in list_weights(card.name):
             assert file.digest in message and file.recipe in message and file.license in message
             assert (f'gluon-aff download {card.name}' in message) == (file.url is not None)
-        if card.published and card.published.top1_error is not None:
-            assert f'{card.published.top1_error:.2f} %' in message and '(' in message
+        if card.reported and card.reported.top1_error is not None:
+            assert f'{card.reported.top1_error:.2f} %' in message and '(' in message
 
 
 @pytest.mark.parametrize(

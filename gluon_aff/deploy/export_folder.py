@@ -86,7 +86,7 @@ def export(
     folder = os.path.realpath(folder)
     _check_replaceable(folder)
     try:
-        check_plain_name(_file_names(model.name)['symbol'])
+        check_plain_name(_file_names(model.spec.name)['symbol'])
     except ValueError as error:
         raise ValueError(f'The name of a network names its files, and {error}.') from None
     try:

@@ -7,7 +7,7 @@ import argparse
 from gluon_aff.text import printable
 
 from ..registry import list_models
-from ..weights.catalog import checkpoints
+from ..weights import list_weights
 from ._common import add_root, say
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    records = [record for name in list_models(args.pattern) for record in checkpoints(name)]
+    records = [record for name in list_models(args.pattern) for record in list_weights(name)]
     if not records:
         raise ValueError(
             f'No network with released parameters fits {args.pattern!r}; '

@@ -31,15 +31,17 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.class_folders import usable_images
     from gluon_aff.deploy import export
 
-    from ..loading import open_or_random
+    from ..loading import load_or_initialize
 
     formats = args.format.split(',')
     for flag, is_set in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
         if is_set and 'int8' not in formats:
             raise ValueError(f'{flag} is for INT8; add int8 to --format, or leave {flag} out.')
-    model, is_random = open_or_random(args.name, args.weights)
+    model, is_random = load_or_initialize(args.name, args.weights)
     if is_random:
-        say(f'{model.name} has no released weights and --weights is not given; the exported parameters are random.')
+        say(
+            f'{model.spec.name} has no released weights and --weights is not given; the exported parameters are random.'
+        )
     calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
     if args.calibrate and not calibration:
         raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')

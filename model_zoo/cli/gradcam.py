@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.walk import find_images
 
     from ..pictures.figure import FORMATS, pages, save
-    from ..pictures.heatmaps import check_labels, crop, image_row, network_rows, open_model
+    from ..pictures.heatmaps import check_class_names, crop, image_row, network_rows, open_model
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     ctx = device(args.gpu)
     opened = [(name, *open_model(name, ctx)) for name in args.models]
     models = [model for _, model, _ in opened]
-    check_labels(truths or (), models)
+    check_class_names(truths or (), models)
     crops = {}  # by the image's number; of a large image these alone stay in memory
     for number, path in enumerate(paths):
         try:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     crops_of_models = list(zip(*crops.values()))
     rows = [image_row(crops_of_models[0], captions)]
     for (name, model, _), own in zip(opened, crops_of_models):
-        title = f'{model.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
+        title = f'{model.spec.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
         rows += network_rows(model, own, printable(title), truths, args.method, args.fusion_weights)
     banner = _banner([name for name, _, is_random in opened if is_random])
     if banner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..registry import model_info
-from ..weights.catalog import checkpoints
+from ..weights import list_weights
 from ._common import add_root, print_table, size
 
 
@@ -16,32 +16,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     card = model_info(args.name)
+    spec = card.spec
     print_table(
         [
             ('name', card.name),
             ('family', card.family),
-            ('task', card.task),
+            ('task', spec.task),
             ('fusion', card.fusion),
             ('params', f'{card.parameters:,} trainable'),
             ('multiply-adds', f'{card.multiply_adds:,} for one image'),
-            ('input', f'{size(card.input_size)}, RGB in 0..1 less mean, by std; centre crop of {card.crop_ratio:g}'),
-            ('mean', ', '.join(f'{value:.4f}' for value in card.mean)),
-            ('std', ', '.join(f'{value:.4f}' for value in card.std)),
+            ('input', f'{size(spec.input_size)}, RGB in 0..1 less mean, by std; centre crop of {spec.crop_ratio:g}'),
+            ('mean', ', '.join(f'{value:.4f}' for value in spec.mean)),
+            ('std', ', '.join(f'{value:.4f}' for value in spec.std)),
             ('data set', card.dataset),
-            ('classes', f'{card.classes}: {", ".join(card.labels[:4])}, ...'),
+            ('classes', f'{card.classes}: {", ".join(spec.class_names[:4])}, ...'),
             ('source', card.source),
-            *_published_rows(card.published),
+            *_reported_rows(card.reported),
             ('weights', ', '.join(card.weights) or 'none released'),
         ]
     )
-    for record in checkpoints(card.name):
-        metrics = ', '.join(f'{name.replace("_", " ")} {value:.4f}' for name, value in record.figures.items())
+    for record in list_weights(card.name):
+        metrics = ', '.join(f'{name.replace("_", " ")} {value:.4f}' for name, value in record.results.items())
         print()
         print_table(
             [
                 ('weights', record.tag),
-                ('data set', f'{record.dataset}, labels {record.labels}, {record.outputs} outputs'),
-                ('figures', f'{metrics} ({record.figures_source})'),
+                ('data set', f'{record.dataset}, classes {record.classes}, {record.outputs} outputs'),
+                ('figures', f'{metrics} ({record.metrics_source})'),
                 ('recipe', record.recipe),
                 ('from', record.source),
                 ('licence', record.license),
@@ -53,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _published_rows(published):
-    """Rows (title, text) of a network's published results, the title on the first."""
-    lines = [f'{result}; {result.source}' for result in published.figures] if published else []
-    if published and published.parameters:
-        lines.append(f'{published.parameters:g} M parameters ({published.counted}); {published.parameters_source}')
+def _reported_rows(reported):
+    """Rows (title, text) of a network's reported results, the title on the first."""
+    lines = [f'{result}; {result.source}' for result in reported.results] if reported else []
+    if reported and reported.parameters:
+        lines.append(f'{reported.parameters:g} M parameters ({reported.counted}); {reported.parameters_source}')
     return [('published' if number == 0 else '', line) for number, line in enumerate(lines or ['nothing'])]

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
                 card.name,
                 f'{card.parameters / 1e6:.2f} M',
                 f'{card.multiply_adds / 1e9:.2f} G',
-                size(card.input_size),
+                size(card.spec.input_size),
                 ', '.join(card.weights) or '-',
             )
         )

@@ -115,7 +115,8 @@ def _segmentation(predictor, images, args):
             )
     if args.output is None:
         raise ValueError(
-            f'{predictor.spec.name} is a segmentation network: give -o, a folder for the images with their masks overlaid.'
+            f'{predictor.spec.name} is a segmentation network: give -o, a folder for the images with their masks '
+            'overlaid.'
         )
     overlays = {path: os.path.join(args.output, name) for path, name in overlay_names(images, '-overlay.png').items()}
     if os.path.isdir(args.output):
@@ -123,8 +124,8 @@ def _segmentation(predictor, images, args):
     if not predictor.spec.dynamic:
         _, height, width = predictor.spec.input_size
         say(
-            f'{predictor.spec.name} takes images of {width} x {height} only; others are scaled to fit into that, and their '
-            'masks scaled back.'
+            f'{predictor.spec.name} takes images of {width} x {height} only; others are scaled to fit into that, '
+            'and their masks scaled back.'
         )
 
     def read(path):

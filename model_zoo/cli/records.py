@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
     for name in ('train.rec', 'val.rec'):
         records = RecordFile(os.path.join(args.output, name))
-        print(f'{printable(records.path)}: {len(records)} images of {len(records.labels)} classes')
+        print(f'{printable(records.path)}: {len(records)} images of {len(records.class_names)} classes')
     return report_skipped(skipped)
 
 

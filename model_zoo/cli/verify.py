@@ -9,7 +9,7 @@ from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
 
 from ..registry import get_model
-from ..weights.catalog import checkpoints
+from ..weights import list_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     arrays = read_parameters(args.file)
     values = sum(array.size for array in arrays.values())
     print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
-    released = [record for record in checkpoints() if digest(args.file, record.digest_kind) == record.digest]
+    released = [record for record in list_weights() if digest(args.file, record.digest_kind) == record.digest]
     for record in released:
         print(f'it is the released file of {record.model}, {record.tag}')
     if not released:

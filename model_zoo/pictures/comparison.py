@@ -20,8 +20,9 @@ from tqdm import tqdm
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.style import COLOURS, STYLE
 
-from ..registry import IMAGENET, get_model
-from ..reported_results import PUBLISHED, Published
+from ..datasets import IMAGENET
+from ..registry import get_model
+from ..reported_results import REPORTED, Reported
 from .label_layout import label_boxes
 
 __all__ = ['Row', 'TABLE', 'compare', 'figure', 'write_csv', 'write_markdown']
@@ -50,7 +51,7 @@ class Row:
     Attributes
     ----------
     name : str
-    published : Published or None
+    reported : Reported or None
     parameters, without_classifier : int
         Trainable ones.
     multiply_adds : int
@@ -60,7 +61,7 @@ class Row:
     """
 
     name: str
-    published: Published | None
+    reported: Reported | None
     parameters: int
     without_classifier: int
     multiply_adds: int
@@ -97,7 +98,7 @@ def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Cont
         rows.append(
             Row(
                 name,
-                None if hybrid else PUBLISHED.get(network.lower()),
+                None if hybrid else REPORTED.get(network.lower()),
                 parameters,
                 parameters - sum(math.prod(parameter.shape) for parameter in head),
                 multiply_adds,
@@ -142,7 +143,7 @@ def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
         '--- | ---: | ---: | ---: | ---: | ---: | ---:',
     ]
     for row in rows:
-        stated = row.published or Published()
+        stated = row.reported or Reported()
         reported = ['' if value is None else f'{round(value, 2):g}' for value in (stated.top1_error, stated.parameters)]
         counted = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
         counted = ['' if value is None else f'{value:.2f}' for value in counted]
@@ -155,9 +156,9 @@ def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
         file=out,
     )
     for row in rows:
-        if row.published and row.published.source:
-            counted = f'; parameters {row.published.counted}' if row.published.parameters else ''
-            print(f'- {row.name}: {row.published.source}{counted}', file=out)
+        if row.reported and row.reported.source:
+            counted = f'; parameters {row.reported.counted}' if row.reported.parameters else ''
+            print(f'- {row.name}: {row.reported.source}{counted}', file=out)
 
 
 def write_csv(rows: Sequence[Row], out: TextIO) -> None:
@@ -174,7 +175,7 @@ def write_csv(rows: Sequence[Row], out: TextIO) -> None:
         'parameters parameters_without_classifier multiply_adds images_per_second'.split()
     )
     for row in rows:
-        stated = row.published or Published()
+        stated = row.reported or Reported()
         reported = (stated.top1_error, stated.parameters, stated.counted, stated.source)
         counted = (row.parameters, row.without_classifier, row.multiply_adds, row.images_per_second)
         writer.writerow((row.name, *reported, *counted))
@@ -196,10 +197,10 @@ def figure(rows: Sequence[Row]) -> Figure:
     ValueError
         If no row has a published error.
     """
-    rows = [row for row in rows if row.published and row.published.top1_error is not None]
+    rows = [row for row in rows if row.reported and row.reported.top1_error is not None]
     if not rows:
         raise ValueError('None of these networks has a published error to draw.')
-    errors = [row.published.top1_error for row in rows]
+    errors = [row.reported.top1_error for row in rows]
     with rc_context(STYLE):
         picture = Figure(figsize=(12, 5))
         canvas = FigureCanvasAgg(picture)

@@ -16,17 +16,15 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from gluon_aff.data.images import evaluation_crop
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.grad_cam import fusion_weights, grad_cam
-from gluon_aff.spec import ModelSpec
 from gluon_aff.style import COLOURS
 from gluon_aff.text import printable
 
-from ..loading import Trained, open_or_random, open_trained
+from ..loading import LoadedModel, load_model, load_or_initialize
 
-__all__ = ['Panel', 'Row', 'check_labels', 'crop', 'enlarged', 'image_row', 'network_rows', 'open_model']
+__all__ = ['Panel', 'Row', 'check_class_names', 'crop', 'enlarged', 'image_row', 'network_rows', 'open_model']
 
 PANEL = 224  # pixels of a panel's longer side; smaller images are enlarged before a map is laid over them
 BATCH = 8  # images that go through a network at once
@@ -50,7 +48,7 @@ class Row:
     panels: list[Panel]
 
 
-def open_model(name: str, ctx: mx.Context | None = None) -> tuple[Trained, bool]:
+def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
     """Load a network by name, with random parameters where there are no others.
 
     Parameters
@@ -61,33 +59,33 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[Trained, bool]
 
     Returns
     -------
-    Trained, bool
+    LoadedModel, bool
         And whether its parameters are random: none are released and none are given.
 
     Raises
     ------
     ValueError, FileNotFoundError, DownloadError
-        As :func:`model_zoo.loading.open_trained`.
+        As :func:`model_zoo.loading.load_model`.
     """
     if os.path.isdir(name):
-        return open_trained(name, None, ctx), False
+        return load_model(name, None, ctx), False
     name, _, weights = name.partition('=')
-    return open_or_random(name, weights or None, ctx)
+    return load_or_initialize(name, weights or None, ctx)
 
 
-def crop(model: Trained, image: Image.Image) -> np.ndarray:
+def crop(model: LoadedModel, image: Image.Image) -> np.ndarray:
     """The part of an image that a network sees: the centre, after resizing.
 
     Parameters
     ----------
-    model : Trained
+    model : LoadedModel
     image : PIL.Image.Image, RGB
 
     Returns
     -------
     numpy.ndarray, uint8, (H, W, 3)
     """
-    return evaluation_crop(image, model.input_size, model.crop_ratio)
+    return model.spec.prepare(image)
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
@@ -102,7 +100,7 @@ def image_row(crops: Sequence[np.ndarray], captions: Sequence[str]) -> Row:
 
 
 def network_rows(
-    model: Trained,
+    model: LoadedModel,
     crops: Sequence[np.ndarray],
     title: str,
     truths: Sequence[str] | None = None,
@@ -113,7 +111,7 @@ def network_rows(
 
     Parameters
     ----------
-    model : Trained
+    model : LoadedModel
         A segmentation network sees the same crop, and explains the class that
         :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
     crops : sequence of numpy.ndarray, uint8 (H, W, 3)
@@ -132,7 +130,7 @@ def network_rows(
     -------
     list of Row
     """
-    ctx, spec = device(model.net), ModelSpec.of(model)
+    ctx, spec = device(model.net), model.spec
     explained, fused = [], {}
     for start in range(0, len(crops), BATCH):
         batch = crops[start : start + BATCH]
@@ -141,7 +139,7 @@ def network_rows(
         maps, classes, outputs = grad_cam(model.net, data, method=method)
         for index, picture in enumerate(pictures):
             truth = truths[start + index] if truths else None
-            name, score, is_right = _prediction(model, outputs[index], classes[index], truth)
+            name, score, is_right = _prediction(spec, outputs[index], classes[index], truth)
             heat = _blend(picture, maps[index], colormaps['turbo'], 0.5)
             explained.append(Panel(heat, f'{printable(name)}\n{score}', not is_right))
         for stage, weights in (fusion_weights(model.net, data) if with_fusion else {}).items():
@@ -152,15 +150,9 @@ def network_rows(
     return [Row(title, explained), *(Row(f'{title}, M of {stage}', panels) for stage, panels in fused.items())]
 
 
-<<<<<<< HEAD
-def check_labels(truths, models):
-    """Raise a ValueError for a class that none of the networks (Trained) knows."""
-    known = {name for model in models for names in model.class_names for name in _names(names)}
-=======
-def check_labels(truths: Sequence[str], models: Sequence[Trained]) -> None:
+def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
     """Raise a ValueError for a class that none of the networks knows."""
-    known = {synonym for model in models for name in model.labels for synonym in _synonyms(name)}
->>>>>>> w/cli
+    known = {synonym for model in models for name in model.spec.class_names for synonym in _synonyms(name)}
     for truth in truths:
         if truth.lower() not in known:
             raise unknown('class', truth, known)
@@ -171,17 +163,10 @@ def _synonyms(name):
     return {name.lower(), *(synonym.strip() for synonym in name.lower().split(','))}
 
 
-<<<<<<< HEAD
-def _verdict(model, output, number, truth):
-    """(label, score in words, whether it is the truth) of what a network says of an image."""
-    label = model.class_names[number]
-    right = truth is None or truth.lower() in _names(label)
-=======
-def _prediction(model, output, number, truth):
+def _prediction(spec, output, number, truth):
     """(class name, score in words, whether it is the truth) of a network's output for an image."""
-    name = model.labels[number]
+    name = spec.class_names[number]
     is_right = truth is None or truth.lower() in _synonyms(name)
->>>>>>> w/cli
     if output.ndim == 3:
         share = (output.argmax(0) == number).mean()
         return name, f'{share:.1%} of the pixels', is_right and (truth is None or share > 0)

@@ -7,9 +7,10 @@ import re
 import statistics
 from pathlib import Path
 
-from ...registry import IMAGENET, STOP_SIGN, list_models, model_info
+from ...datasets import IMAGENET, STOP_SIGN
+from ...registry import list_models, model_info
 from ...reported_results import HOSTS
-from ...weights.catalog import checkpoints
+from ...weights import list_weights
 
 __all__ = ['ablation', 'curves', 'models', 'pointing_game']
 
@@ -96,18 +97,18 @@ def models() -> list[dict]:
 
 
 def _model(card, own):
-    files = checkpoints(card.name)
+    files = list_weights(card.name)
     return {
         'name': card.name,
         'family': card.family,
-        'task': card.task,
+        'task': card.spec.task,
         'dataset': card.dataset,
         'fusion': card.fusion or 'add',
-        'input': 'x'.join(map(str, card.input_size)),
+        'input': 'x'.join(map(str, card.spec.input_size)),
         'parameters': card.parameters,
         'multiply_adds': card.multiply_adds,
         'source': card.source,
-        'results': _published_results(card) + _shipped_results(files) + own,
+        'results': _reported_results(card) + _shipped_results(files) + own,
         'checkpoints': [_checkpoint(file) for file in files],
         'code': _code(card, files),
     }
@@ -128,7 +129,7 @@ def _result(metric, percent, dataset, source, *, options='', own=True, error=Non
     }
 
 
-def _published_results(card):
+def _reported_results(card):
     return [
         _result(
             result.metric,
@@ -139,13 +140,13 @@ def _published_results(card):
             own=False,
             error=result.error,
         )
-        for result in (card.published.figures if card.published else ())
+        for result in (card.reported.results if card.reported else ())
     ]
 
 
 def _shipped_results(files):
     return [
-        _result('accuracy', 100 * file.figures['accuracy'], file.dataset, file.figures_source)
+        _result('accuracy', 100 * file.metrics['accuracy'], file.dataset, file.metrics_source)
         for file in files
         if file.url is None
     ]
@@ -173,7 +174,7 @@ def _checkpoint(file):
     return {
         'tag': file.tag,
         'dataset': file.dataset,
-        'labels': file.labels,
+        'classes': file.classes,
         'shipped': file.url is None,
         'file': file.file,
         'digest_kind': {'git_blob': 'git object id'}.get(file.digest_kind, file.digest_kind),

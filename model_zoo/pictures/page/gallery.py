@@ -8,10 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from gluon_aff.data.labels import FASHION_MNIST
 from PIL import Image
 
-from ...loading import open_trained
+from gluon_aff.data.class_names import FASHION_MNIST
+
+from ...loading import load_model
 from ...registry import list_models
 from ..heatmaps import crop, image_row, network_rows
 
@@ -31,11 +32,11 @@ def gallery_section() -> str:
     """
     images = _test_images(HERE / 'fashion_mnist.png')
     rows = []
-    for model in map(open_trained, list_models('fashion_mnist_*', pretrained=True)):
+    for model in map(load_model, list_models('fashion_mnist_*', pretrained=True)):
         crops = [crop(model, image) for image in images]
         if not rows:
             rows.append(image_row(crops, FASHION_MNIST))
-        rows += network_rows(model, crops, model.name, FASHION_MNIST, with_fusion=True)
+        rows += network_rows(model, crops, model.spec.name, FASHION_MNIST, with_fusion=True)
     items = []
     for number, name in enumerate(FASHION_MNIST):
         pictures = ''.join(_picture(row.title, row.panels[number], name) for row in rows)

@@ -90,12 +90,12 @@ def details(model: dict) -> str:
         facts = [
             ('file', f'{file["file"]}, {where}'),
             (file['digest_kind'], file['digest']),
-            ('trained on', f'{file["dataset"]}, labels {file["labels"]}'),
+            ('trained on', f'{file["dataset"]}, classes {file["classes"]}'),
             ('recipe', file['recipe']),
             ('from', file['source']),
             ('licence', file['license']),
         ]
-        elements += [f'<h4>Checkpoint {escape(file["tag"])}</h4>', _definitions(facts)]
+        elements += [f'<h4>Weights {escape(file["tag"])}</h4>', _definitions(facts)]
     for title, code in model['code'].items():
         elements.append(f'<h4>{escape(title)}</h4><pre tabindex="0"><code>{escape(code)}</code></pre>')
     return ''.join([*elements, '</details>'])
