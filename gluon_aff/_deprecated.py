@@ -84,7 +84,7 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 def deprecated_names(module):
-    """A module's ``__getattr__`` that answers for its old names.
+    """A module's ``__getattr__``, which finds its old names.
 
     Parameters
     ----------
@@ -160,7 +160,8 @@ class _Finder:
         def __getattr__(name):
             return _get(new, NAMES.get(new, {}).get(name, name))
 
-        module.__getattr__, module.__all__, module.__doc__ = __getattr__, current.__all__, current.__doc__
+        module.__getattr__, module.__doc__ = __getattr__, current.__doc__
+        module.__all__ = getattr(current, '__all__', [name for name in vars(current) if name[0] != '_'])
 
 
 def install():

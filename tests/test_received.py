@@ -152,7 +152,7 @@ def mutated(data, description):
 def works_or_is_refused(folder):
     try:
         predictor = open_predictor(str(folder))
-        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.task == 'classification' else [1]
+        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.spec.task == 'classification' else [1]
     except (ValueError, FileNotFoundError) as error:
         assert not isinstance(error, UnicodeError) and '\n' not in str(error) and len(str(error)) < 1000
         assert str(error).isprintable() or str(folder) in str(error)

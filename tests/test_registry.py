@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from reference import error, filled, parameters, refused, tensor, trainable
 
+from gluon_aff.inspect.complexity import complexity
 from model_zoo import (
     CIFAR100,
     FASHION_MNIST,
@@ -158,7 +159,9 @@ def test_card_says_what_the_network_is(name):
     assert card.name == name and card.family and card.source
     assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
+    assert (card.parameters, card.multiply_adds) == complexity(net, (1, *card.spec.input_size))
     assert card.classes == net.classes == len(card.spec.class_names)
+    assert card.spec.min_size == net.min_size and card.spec.dynamic == (not getattr(net, 'input_size', None))
     data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(
         name.split('_')[0], IMAGENET
     )

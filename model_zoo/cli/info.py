@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         ]
     )
     for record in list_weights(card.name):
-        metrics = ', '.join(f'{name.replace("_", " ")} {value:.4f}' for name, value in record.results.items())
+        metrics = ', '.join(f'{name.replace("_", " ")} {value:.4f}' for name, value in record.metrics.items())
         print()
         print_table(
             [
