@@ -681,10 +681,8 @@ def batches(count=11, batch_size=2, **options):
     return SegmentationBatches(Scenes(count), batch_size, *HALF, **options)
 
 
-def same(batches, expected):
-    return len(batches) == len(expected) and all(
-        (a == b).all() for x, y in zip(batches, expected) for a, b in zip(x, y)
-    )
+def same(ours, expected):
+    return len(ours) == len(expected) and all((a == b).all() for x, y in zip(ours, expected) for a, b in zip(x, y))
 
 
 def test_training_batches_have_each_image_at_most_once_in_another_order_each_epoch():

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Iterable
+
+__all__ = [
+    'BY_NAME',
+    'CIFAR10',
+    'CIFAR100',
+    'CIFAR100_COARSE',
+    'DIGITS',
+    'FASHION_MNIST',
+    'IMAGENET',
+    'STOP_SIGN',
+    'numbered',
+    'read_class_names',
+    'write_class_names',
+]
 
 MAX_BYTES = 16 << 20  # of a file of class names
 
@@ -35,19 +50,21 @@ CIFAR100_COARSE = tuple(
 )
 
 
-def imagenet() -> tuple[str, ...]:
-    """GluonCV's names of the 1000 classes of ImageNet-1k."""
-    from gluoncv.data import ImageNet1kAttr
+# As GluonCV words them.
+IMAGENET = tuple(Path(__file__).with_name('imagenet_classes.txt').read_text(encoding='utf-8').splitlines())
 
-    return tuple(ImageNet1kAttr().classes)
+# By the keys of the released weights; the networks for the 20 superclasses were given 100 outputs.
+BY_NAME = {
+    'cifar100_coarse': CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100)),
+    'cifar100_fine': CIFAR100,
+    'fashion_mnist': FASHION_MNIST,
+    'imagenet': IMAGENET,
+}
 
 
-def named(labels):
-    """The class names of a released checkpoint, one for each of its outputs, by their name in the catalogue."""
-    if labels == 'cifar100_coarse':
-        # The released networks were given 100 outputs and trained on 20 superclasses.
-        return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
-    return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for classes that have none."""
+    return tuple(f'class {i}' for i in range(classes))
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from .._deprecated import deprecated_names
 from .metadata import without_metadata
 from .orientation import ORIENTATION, orientation
 
-__all__ = ['opened', 'read_image', 'upright']
+__all__ = ['opened', 'read_image', 'to_image', 'upright']
 
 FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS, MAX_BYTES = 64_000_000, 2**28
@@ -264,6 +264,10 @@ def _rgb(image):
 def read_image(path: str | os.PathLike | BinaryIO) -> Image.Image:
     """Read an image file as an upright RGB PIL.Image, by the module's rules.
 
+    Parameters
+    ----------
+    path : str or binary file
+
     Raises
     ------
     ValueError
@@ -271,6 +275,29 @@ def read_image(path: str | os.PathLike | BinaryIO) -> Image.Image:
     """
     with opened(path) as image:
         return upright(image)
+
+
+def to_image(image: str | os.PathLike | Image.Image | np.ndarray) -> Image.Image:
+    """An image in any form as an upright RGB PIL.Image.
+
+    Parameters
+    ----------
+    image : str, PIL.Image or numpy.ndarray
+        A path, an image, or an RGB array (H, W, 3) of uint8.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or cannot be read.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return upright(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f'{image.shape} of {image.dtype}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'
+        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {got}.')
+    return Image.fromarray(image)
 
 
 __getattr__ = deprecated_names(__name__)
