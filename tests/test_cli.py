@@ -194,7 +194,7 @@ def test_an_unknown_name_suggests_the_nearest(capsys):
 
 
 def predictions(files, path):
-    """What the network says of a picture, computed without the command line."""
+    """The probabilities of a picture, computed without the command line."""
     net = get_model('cifar_aff_resnet8', pretrained=str(files / 'run' / 'best.params'), **OPTIONS)
     card = model_info('cifar_aff_resnet8')
     data = evaluation_array(read_image(path), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
@@ -207,12 +207,11 @@ def test_predict_reports_the_unreadable_picture_and_goes_on(capsys, files):
     assert status == 1 and 'c.png is not an image' in err and '1 of 4' in err
     assert [row['image'][-5:] for row in rows] == ['a.png', 'b.jpg', 'd.png']
     for row in rows:
-        wanted = predictions(files, row['image'])
-        labels = [['cat', 'dog', 'owl'][i] for i in wanted.argsort()[::-1]]
-        assert [found['label'] for found in row['predictions']] == labels[:2]
-        assert [found['probability'] for found in row['predictions']] == pytest.approx(
-            sorted(wanted)[::-1][:2], abs=2e-6
-        )
+        expected = predictions(files, row['image'])
+        names = [['cat', 'dog', 'owl'][i] for i in expected.argsort()[::-1]]
+        assert [prediction['label'] for prediction in row['predictions']] == names[:2]
+        probabilities = [prediction['probability'] for prediction in row['predictions']]
+        assert probabilities == pytest.approx(sorted(expected)[::-1][:2], abs=2e-6)
 
 
 def test_predict_reports_a_missing_file_and_goes_on(capsys, files):
