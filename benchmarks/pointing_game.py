@@ -3,8 +3,8 @@
     python -m benchmarks.pointing_game
 
 Each image of 32x32 has one object, a disc, square, triangle or cross of 6 to 24 pixels, somewhere on a background of
-noise and strokes; its class is its shape, its colour is random. Add, SE and AFF networks are trained on the same images,
-and the map of the true class is a hit if its maximum lies in the object's bounding box (Zhang et al., "Top-down Neural
+noise and strokes; its class is its shape, its colour is random. Add, SE and AFF networks are trained on the same
+images, and the map of the true class is a hit if its maximum lies in the object's bounding box (Zhang et al., "Top-down Neural
 Attention by Excitation Backprop", ECCV 2016). Each run has a folder in --save-dir, and pointing_game.csv has a row for
 each network, seed, layer and size of object.
 """
@@ -39,7 +39,7 @@ LAYERS = {'last stage': None, 'before the pool': 'features.6'}
 
 
 def draw(shape, centre, size):
-    """The share of each pixel that an object of `size` pixels covers: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
+    """The share of each pixel covered by an object of `size` pixels: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
     x, y = np.meshgrid(*2 * [(np.arange(SIDE * FINE) + 0.5) / FINE])
     x, y = (2 * (position - middle) / size for position, middle in zip((x, y), centre))
     inside = {
