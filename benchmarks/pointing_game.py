@@ -4,9 +4,9 @@
 
 Each image of 32x32 has one object, a disc, square, triangle or cross of 6 to 24 pixels, somewhere on a background of
 noise and strokes; its class is its shape, its colour is random. Add, SE and AFF networks are trained on the same
-images, and the map of the true class is a hit if its maximum lies in the object's bounding box (Zhang et al., "Top-down Neural
-Attention by Excitation Backprop", ECCV 2016). Each run has a folder in --save-dir, and pointing_game.csv has a row for
-each network, seed, layer and size of object.
+images, and the map of the true class is a hit if its maximum lies in the object's bounding box (Zhang et al., "Top-down
+Neural Attention by Excitation Backprop", ECCV 2016). Each run has a folder in --save-dir, and pointing_game.csv has a
+row for each network, seed, layer and size of object.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ NAMES: dict[str, dict[str, str]] = {
         'open_or_random': 'load_or_initialize',
         'open_trained': 'load_model',
     },
+    'model_zoo.pictures.heatmaps': {'check_labels': 'check_class_names', 'look': 'network_rows'},
     'model_zoo.registry': {
         'CIFAR100': 'model_zoo.datasets:CIFAR100',
         'Dataset': 'gluon_aff._deprecated:dataset',
