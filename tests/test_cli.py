@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -81,6 +83,12 @@ def test_list_is_a_table_of_the_models_that_fit(capsys):
     head, *rows = [line.split() for line in out.splitlines()]
     assert status == 0 and [row[0] for row in rows] == list_models('cifar_*_resnet8')
     assert '1.34' in out and '3x32x32' in out and head[0] == 'name'
+
+
+def test_list_builds_no_network(capsys):
+    start = time.process_time()
+    run(capsys, 'list')
+    assert time.process_time() - start < 1
 
 
 def test_list_without_a_fit_says_so(capsys):
@@ -321,6 +329,16 @@ def test_a_command_is_a_module_with_help_flags_and_a_run(capsys):
         parser = argparse.ArgumentParser()
         import_module(f'model_zoo.cli.{name}').add_arguments(parser)
         assert all(action.help for action in parser._actions), name
+
+
+def test_no_two_modules_have_one_name():
+    top = Path(__file__).parents[1]
+    patterns = (
+        '*.py',
+        *(f'{folder}/**/*.py' for folder in ('gluon_aff', 'model_zoo', 'benchmarks', 'examples', 'tests')),
+    )
+    names = Counter(path.name for pattern in patterns for path in top.glob(pattern))
+    assert [name for name, number in names.items() if number > 1] == ['__init__.py']
 
 
 def test_the_module_runs_and_a_closed_pipe_is_no_error():

@@ -16,7 +16,7 @@ from gluon_aff.style import FUSION_COLOURS
 from . import facts
 from .charts import series_of
 from .gallery import gallery_section
-from .networks import details, table_row
+from .network_sections import details, table_row
 from .plots import curves_section, scatter_plots
 from .tables import ablation_section, pointing_table
 
