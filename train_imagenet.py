@@ -15,7 +15,7 @@ import mxnet as mx
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     RunFolder,
