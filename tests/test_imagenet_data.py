@@ -424,7 +424,7 @@ def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_numbe
 
 @given(size=st.integers(1, 3), batch_size=st.integers(2, 5), number=st.integers(0, 3), train=st.booleans())
 @settings(max_examples=12)
-def test_the_parts_together_are_what_one_worker_sees(files, size, batch_size, number, train):
+def test_the_shards_together_are_what_one_worker_sees(files, size, batch_size, number, train):
     def loader(batch_size, shard=(0, 1)):
         return Images(files, 8, batch_size, *STATISTICS, train=train, shard=shard, workers=2)
 

@@ -706,6 +706,15 @@ def test_an_epoch_depends_on_seed_and_number_alone_and_goes_on_from_any_batch():
     assert not same(list(batches(seed=1).epoch(3)), whole) and not same(list(batches().epoch(4)), whole)
 
 
+def test_seed_epoch_and_image_decide_a_view():
+    order = np.random.RandomState([7, 3]).permutation(11)[:2]
+    images, masks = next(batches(seed=7).epoch(3))
+    for index, image, mask in zip(order, images, masks):
+        view, expected = random_view(*Scenes(11)[index], 60, 24, (127.5,) * 3, np.random.RandomState([7, 3, index]))
+        np.testing.assert_allclose((image.transpose(1, 2, 0) * 0.25 + 0.5) * 255, view, atol=1e-3)
+        np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize('workers, batch_size', [(2, 2), (3, 2), (2, 5)])
 def test_workers_batches_make_up_the_batches_of_one(workers, batch_size):
     one = list(batches(batch_size=workers * batch_size).epoch(1))
