@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gluon_aff.data.cifar import Batches, digits, fashion_mnist, fewer
-from gluon_aff.data.images import evaluation_array, normalise, read_image
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits, fashion_mnist, subset
+from gluon_aff.data.images import read_image
+from gluon_aff.data.preprocessing import evaluation_array, normalise
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 
@@ -33,7 +35,7 @@ def fashion_dir(tmp_path):
 def test_digits_are_all_of_them_split_without_overlap():
     data = digits()
     assert data.train[0].shape == (1437, 32, 32, 1) and data.test[0].shape == (360, 32, 32, 1)
-    assert set(data.test[1]) == set(range(10)) == set(map(int, data.labels))
+    assert set(data.test[1]) == set(range(10)) == set(map(int, data.class_names))
     train, test = ({image.tobytes() for image in part[0]} for part in (data.train, data.test))
     assert not train & test
 
@@ -47,7 +49,7 @@ def test_stated_normalisation_centres_the_digits():
 def test_fashion_mnist_reads_gzipped_and_plain_files(fashion_dir):
     data = fashion_mnist(str(fashion_dir))
     assert data.train[0].shape == (12, 32, 32, 1) and data.test[1].shape == (5,)
-    assert len(data.labels) == 10
+    assert len(data.class_names) == 10
 
 
 def test_fashion_mnist_is_looked_for_where_mxnet_puts_it(fashion_dir, monkeypatch):
@@ -144,26 +146,26 @@ def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_o
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=6), data=st.data())
-def test_fewer_images_are_some_of_all_with_each_class_in_its_share(counts, data):
+def test_a_subset_holds_each_class_in_its_share(counts, data):
     target = np.random.RandomState(1).permutation(np.repeat(np.arange(len(counts)), counts))
     images = np.arange(len(target))
     number = data.draw(st.integers(1, len(target)))
-    chosen, labels = fewer(images, target, number)
+    chosen, labels = subset(images, target, number)
     assert len(set(chosen)) == number and (target[chosen] == labels).all()
     for label, count in enumerate(counts):
         assert abs((labels == label).sum() - number * count / len(target)) <= len(counts) / 2 + 1
-    assert set(fewer(images, target, number - 1 or 1)[0]) <= set(chosen)
-    np.testing.assert_array_equal(fewer(images, target, number)[0], chosen)
+    assert set(subset(images, target, number - 1 or 1)[0]) <= set(chosen)
+    np.testing.assert_array_equal(subset(images, target, number)[0], chosen)
 
 
-def test_fewer_images_of_uneven_classes_keep_the_proportions():
+def test_a_subset_of_uneven_classes_keeps_the_proportions():
     target = np.repeat([0, 1, 2], [600, 300, 100])
-    assert np.bincount(fewer(target, target, 100)[1]).tolist() == [60, 30, 10]
+    assert np.bincount(subset(target, target, 100)[1]).tolist() == [60, 30, 10]
 
 
 def test_more_images_than_there_are_are_refused():
     with pytest.raises(ValueError, match='has 5 images, fewer than the 6'):
-        fewer(np.zeros(5), np.zeros(5), 6)
+        subset(np.zeros(5), np.zeros(5), 6)
 
 
 def test_a_training_batch_of_one_image_is_refused():
