@@ -12,8 +12,9 @@ from typing import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed
 from ..errors import positive
-from . import labels
+from . import class_names
 from .cifar_archive import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
 from .loader import Loader
@@ -32,7 +33,7 @@ class ImageSet:
     Attributes
     ----------
     name : str
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class.
     mean, std : tuple of float
         Of RGB values in 0..1.
@@ -42,12 +43,14 @@ class ImageSet:
     """
 
     name: str
-    labels: tuple
+    class_names: tuple
     mean: tuple
     std: tuple
     train: tuple
     test: tuple
     flip: bool
+
+    labels = renamed('class_names')
 
 
 def resize(images):
@@ -80,7 +83,7 @@ def digits():
     target = data.target.astype(np.int32)
     return ImageSet(
         'digits',
-        labels.DIGITS,
+        class_names.DIGITS,
         (0.3057,) * 3,
         (0.3235,) * 3,
         (images[train], target[train]),
@@ -154,7 +157,7 @@ def fashion_mnist(data_dir=None):
 
     return ImageSet(
         'fashion_mnist',
-        labels.FASHION_MNIST,
+        class_names.FASHION_MNIST,
         FASHION_MNIST_MEAN,
         FASHION_MNIST_STD,
         split('train'),
@@ -188,7 +191,7 @@ def cifar10(data_dir=None):
     files = [f'data_batch_{i}' for i in range(1, 6)]
     train, test = load_cifar(
         'cifar10',
-        labels.CIFAR10,
+        class_names.CIFAR10,
         (
             BinaryVersion(
                 'cifar-10-binary.tar.gz',
@@ -209,7 +212,7 @@ def cifar10(data_dir=None):
         ),
         data_dir,
     )
-    return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
+    return ImageSet('cifar10', class_names.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
 def cifar100(data_dir=None, fine=True):
@@ -232,7 +235,7 @@ def cifar100(data_dir=None, fine=True):
     DownloadError, FileNotFoundError, ValueError
         As :func:`cifar10`.
     """
-    kind, names = ('fine', labels.CIFAR100) if fine else ('coarse', labels.CIFAR100_COARSE)
+    kind, names = ('fine', class_names.CIFAR100) if fine else ('coarse', class_names.CIFAR100_COARSE)
     train, test = load_cifar(
         'cifar100',
         names,
