@@ -1,4 +1,4 @@
-"""The pointing game on made images: does the maximum of a Grad-CAM map lie on the object?
+"""The pointing game on drawn images: does the maximum of a Grad-CAM map lie on the object?
 
     python -m benchmarks.pointing_game
 
@@ -24,7 +24,7 @@ from gluon_aff.data.images import normalise
 from gluon_aff.files import atomic
 from gluon_aff.inspect.grad_cam import METHODS, grad_cam
 from gluon_aff.layers.comparators import SE
-from gluon_aff.train import Classification, RunFolder, fit, learning_rate, run_script
+from gluon_aff.train import Classification, RunFolder, TrainConfig, fit, run_script
 from model_zoo import get_model
 from model_zoo.hosts.cifar_resnet import PreActBlock, conv3x3
 
@@ -39,7 +39,7 @@ LAYERS = {'last stage': None, 'before the pool': 'features.6'}
 def draw(shape, centre, size):
     """Which share of each pixel an object of `size` pixels covers: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
     x, y = np.meshgrid(*2 * [(np.arange(SIDE * FINE) + 0.5) / FINE])
-    x, y = (2 * (place - middle) / size for place, middle in zip((x, y), centre))
+    x, y = (2 * (points - middle) / size for points, middle in zip((x, y), centre))
     inside = {
         'disc': x**2 + y**2 < 1,
         'square': np.maximum(abs(x), abs(y)) < 1,
@@ -65,7 +65,7 @@ def background(random):
 
 
 def make(number, seed):
-    """Images with objects whose place is known.
+    """Images with one object each, and its box.
 
     Parameters
     ----------
@@ -120,11 +120,9 @@ def train(name, seed, images, target, held_out, args):
         net,
         batches,
         Batches(*held_out, 100, MEAN, STD),
+        TrainConfig(num_epochs=args.num_epochs, lr=args.lr, seed=seed, overwrite=True),
         RunFolder(folder, {}, keep=1),
-        Classification(len(SHAPES)),
-        args.num_epochs,
-        learning_rate('cosine', args.lr, args.num_epochs, len(batches), 1),
-        seed=seed,
+        task=Classification(len(SHAPES)),
     )
     return net
 
@@ -136,13 +134,13 @@ def _inside(x, y, boxes):
 
 def hits(net, images, target, boxes, layer, method):
     """Whether the maximum of the true class's map lies in the object's box: bool (N,)."""
-    found = []
-    for part in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
-        maps = grad_cam(net, mx.nd.array(normalise(images[part], MEAN, STD)), target[part], layer, method).maps
-        rows, columns = np.unravel_index(maps.reshape(len(part), -1).argmax(1), maps.shape[1:])
+    hit = []
+    for batch in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
+        maps = grad_cam(net, mx.nd.array(normalise(images[batch], MEAN, STD)), target[batch], layer, method).maps
+        rows, columns = np.unravel_index(maps.reshape(len(batch), -1).argmax(1), maps.shape[1:])
         # A map of zeros points nowhere.
-        found.append(_inside(columns + 0.5, rows + 0.5, boxes[part]) & (maps.max((1, 2)) > 0))
-    return np.concatenate(found)
+        hit.append(_inside(columns + 0.5, rows + 0.5, boxes[batch]) & (maps.max((1, 2)) > 0))
+    return np.concatenate(hit)
 
 
 def play(net, images, target, boxes, method):
@@ -150,8 +148,8 @@ def play(net, images, target, boxes, method):
     right = (
         np.concatenate(
             [
-                net(mx.nd.array(normalise(part, MEAN, STD))).asnumpy().argmax(1)
-                for part in np.array_split(images, max(1, len(images) // 100))
+                net(mx.nd.array(normalise(batch, MEAN, STD))).asnumpy().argmax(1)
+                for batch in np.array_split(images, max(1, len(images) // 100))
             ]
         )
         == target

@@ -12,7 +12,7 @@ from reference import trainable
 import train_cifar
 from benchmarks import ablation
 from gluon_aff import FUSIONS, complexity
-from gluon_aff.train import RunFolder
+from gluon_aff.train import RunFolder, parse
 from model_zoo import get_model
 from model_zoo.reported_results import TABLES
 
@@ -37,7 +37,7 @@ def trainings(monkeypatch):
     begun, main = [], train_cifar.main
 
     def counted(argv):
-        begun.append(os.path.basename(train_cifar.parse_args(argv).save_dir))
+        begun.append(os.path.basename(parse(train_cifar.Config, argv).save_dir))
         return main(argv)
 
     monkeypatch.setattr(train_cifar, 'main', counted)

@@ -55,7 +55,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def run(tree, tmp_path_factory):
-    """The folder of a run on a tree of which some files are damaged, and what it said."""
+    """The folder of a run on a tree of which some files are damaged, and what it printed."""
     folder = tmp_path_factory.mktemp('run')
     damaged = tree / 'train' / CLASSES[0] / 'cut.jpg'
     damaged.write_bytes((tree / 'train' / CLASSES[0] / '0.jpg').read_bytes()[:700])
@@ -65,12 +65,12 @@ def run(tree, tmp_path_factory):
 
 def test_a_folder_of_photographs_gives_a_network_that_names_its_classes(run, tree, capsys):
     folder, _ = run
-    said = json.loads((folder / 'model.json').read_text())
-    assert said['class_names'] == list(CLASSES) and said['input_size'] == [3, 32, 32]
-    assert said['options'] == {'classes': 2, 'last_gamma': True}
+    model_json = json.loads((folder / 'model.json').read_text())
+    assert model_json['class_names'] == list(CLASSES) and model_json['input_size'] == [3, 32, 32]
+    assert model_json['options'] == {'classes': 2, 'last_gamma': True}
     assert command_line(['predict', str(folder), str(tree / 'val' / CLASSES[0] / '1.jpg'), '--format', 'jsonl']) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {each['label'] for each in found['predictions']} == set(CLASSES)
+    answer = json.loads(capsys.readouterr().out)
+    assert {prediction['label'] for prediction in answer['predictions']} == set(CLASSES)
 
 
 def test_a_damaged_file_is_named_and_left_out(run):
