@@ -57,7 +57,7 @@ class Config(ClassificationConfig):
         metavar='N',
         affects_results=False,
     )
-    input_size: int | None = flag(None, whole(1), "side of the images, default the model's")
+    input_size: int | None = flag(None, whole(1, 2048), "side of the images, default the model's")
     crop_ratio: float = flag(0.875, number(0, 1, ends='(]'), 'of the held-out images')
     model: str = flag('iaff_resnet50', help='a name of python -m model_zoo list')
     mixup_alpha: float = 0.2

@@ -51,7 +51,7 @@ class Config(TrainConfig):
     val_annotations: str = flag('annotations/instances_val2017.json', metavar='FILE', affects_results=False)
     category: str = flag('stop sign', help='its name in the annotations')
     base_size: int = flag(520, whole(1), "pixels; an image's long side is trained on at 0.5 to 2 times this")
-    input_size: int = flag(480, whole(1), 'side of the crops that are trained on')
+    input_size: int = flag(480, whole(1, 2048), 'side of the crops that are trained on')
     model: str = flag('fpn_aff_resnet20', help='fpn_* or unet_*, see python -m model_zoo list')
     width: int | None = flag(None, whole(1), "channels of the first stage are 16 x width, default the model's")
     fusion: str | None = flag(help="a fusion other than the model's, such as ms_se")

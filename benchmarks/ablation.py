@@ -32,6 +32,7 @@ from gluon_aff.train import (
     read_checkpoint,
     run_arguments,
     run_script,
+    whole,
 )
 from model_zoo import get_model
 from model_zoo.reported_results import HOSTS as PUBLISHED_HOSTS
@@ -63,7 +64,7 @@ def parse_args(argv):
         help='of the fusion table',
     )
     parser.add_argument('--blocks', nargs='+', type=int, choices=range(1, 5), default=[1], help='b, of each stage')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--seeds', nargs='+', type=whole(0), default=[0, 1, 2])
     parser.add_argument(
         '--equal-parameters',
         action='store_true',

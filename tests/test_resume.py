@@ -212,13 +212,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 @pytest.fixture(scope='module')
 def digits_run(tmp_path_factory):
     flags = [
-        '--width',
-        '1',
-        '--num-epochs',
-        '2',
-        '--batch-size',
-        '256',
-        '--save-dir',
+        *'--width 1 --num-epochs 2 --batch-size 256 --save-dir'.split(),
         str(tmp_path_factory.mktemp('digits') / 'run'),
     ]
     train_cifar.main(flags)

@@ -156,17 +156,9 @@ def test_accuracy_counts_what_the_network_says():
 def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):
     best = train_cifar.main(
         [
-            '--width',
-            '1',
-            '--num-epochs',
-            '2',
-            '--batch-size',
-            '256',
-            '--save-dir',
+            *'--width 1 --num-epochs 2 --batch-size 256 --save-dir'.split(),
             str(tmp_path / 'run'),
-            '--fusion',
-            'ms_se',
-            '--no-wd',
+            *'--fusion ms_se --no-wd'.split(),
         ]
     )
     model_json = json.loads((tmp_path / 'run' / 'model.json').read_text())
@@ -477,12 +469,7 @@ def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path
     )
     train_cifar.main(
         [
-            '--dataset',
-            'digits',
-            '--model',
-            'fashion_mnist_aff_resnet8',
-            '--use-pretrained',
-            '--save-dir',
+            *'--dataset digits --model fashion_mnist_aff_resnet8 --use-pretrained --save-dir'.split(),
             str(tmp_path / 'run'),
         ]
     )
@@ -516,3 +503,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ValueError, match='cannot be saved'):
         RunFolder(tmp_path / 'file' / 'run', {}).begin(fresh=True)
+
+
+@pytest.mark.parametrize('old, new', [('headline', 'main_metric'), ('figures', 'metrics'), ('counters', 'batch_sums')])
+def test_the_old_names_of_a_task_still_work(old, new):
+    learnt = Classification(3)
+    with pytest.warns(DeprecationWarning, match=f'{old} is now called {new}'):
+        assert getattr(learnt, old) == getattr(learnt, new)

@@ -355,18 +355,7 @@ def test_labels_that_are_no_classes_are_refused():
 
 def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):
     best = train_cifar.main(
-        [
-            '--width',
-            '1',
-            '--train-images',
-            '20',
-            '--test-images',
-            '10',
-            '--num-epochs',
-            '1',
-            '--save-dir',
-            str(tmp_path / 'run'),
-        ]
+        [*'--width 1 --train-images 20 --test-images 10 --num-epochs 1 --save-dir'.split(), str(tmp_path / 'run')]
     )
     err = capsys.readouterr().err
     assert 'There are 20 training images, so --batch-size is 10 instead of 32.' in err
@@ -410,15 +399,9 @@ def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_p
     weights = os.path.join(run[-1], 'best.params')
     flags = [
         *FEW,
-        '--num-epochs',
-        '1',
-        '--backbone-lr',
-        '0',
-        '--pretrained',
+        *'--num-epochs 1 --backbone-lr 0 --pretrained'.split(),
         weights,
-        '--teacher',
-        'cifar_aff_resnet8',
-        '--teacher-weights',
+        *'--teacher cifar_aff_resnet8 --teacher-weights'.split(),
         weights,
         '--save-dir',
         str(tmp_path / 'run'),

@@ -17,20 +17,7 @@ from gluon_aff.train import checkpoints, read_checkpoint
 from model_zoo import get_model
 from model_zoo.__main__ import main as command_line
 
-SMALL = [
-    '--input-size',
-    '32',
-    '--batch-size',
-    '4',
-    '--num-epochs',
-    '2',
-    '--lr',
-    '0.01',
-    '-j',
-    '2',
-    '--model',
-    'add_resnet50',
-]
+SMALL = '--input-size 32 --batch-size 4 --num-epochs 2 --lr 0.01 -j 2 --model add_resnet50'.split()
 MIXED = ['--last-gamma', '--no-wd', '--label-smoothing', '--mixup', '--mixup-off-epoch', '1', '--init', 'kaiming']
 CLASSES = 'blume', 'tempel'
 
@@ -79,7 +66,7 @@ def test_a_damaged_file_is_named_and_left_out(run):
     assert report[0] == 'Left out: 1' and str(damaged) in report[1]
 
 
-def test_figures_of_a_mixed_run_are_the_authors(run):
+def test_metrics_of_a_mixed_run_are_the_authors(run):
     folder, _ = run
     records = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     assert [record['epoch'] for record in records] == [1, 2]
@@ -124,13 +111,9 @@ def test_fine_tuning_with_a_frozen_backbone_replaces_the_head_and_changes_nothin
             *SMALL,
             '--data-dir',
             str(tree / 'train'),
-            '--val-fraction',
-            '0.3',
-            '--pretrained',
+            *'--val-fraction 0.3 --pretrained'.split(),
             str(path),
-            '--backbone-lr',
-            '0',
-            '--save-dir',
+            *'--backbone-lr 0 --save-dir'.split(),
             str(tmp_path / 'run'),
         ]
     )
@@ -153,8 +136,7 @@ def test_records_train_as_folders_do(tree, tmp_path):
     write_records(str(tree), str(tmp_path / 'rec'), resize=64, workers=2)
     flags = [
         *SMALL,
-        '--use-rec',
-        '--rec-train',
+        *'--use-rec --rec-train'.split(),
         str(tmp_path / 'rec' / 'train.rec'),
         '--rec-val',
         str(tmp_path / 'rec' / 'val.rec'),

@@ -90,42 +90,48 @@ class epochs:  # noqa: N801
 def flag(
     default: Any = None,
     accepts: number | epochs | Sequence[str] | None = None,
-    help: str = '',
+    help: str | None = '',
     *,
     names: Sequence[str] = (),
     hidden: Sequence[str] = (),
-    metavar: str | None = None,
-    const: Any = None,
-    required: bool = False,
     group: str = '',
     affects_results: bool = True,
+    **options: Any,
 ) -> Any:
-    """A dataclass field that is a flag; without `accepts` it takes a text, or nothing where `default` is False.
+    """A dataclass field that is a flag of a script.
 
     Parameters
     ----------
     default : object
-    accepts : number, or sequence of str
-        A range, or the choices.
+        With False, and no `const` among the options, the flag takes no value.
+    accepts : number, or sequence of str, default any text
+        The range, or the choices.
     help : str
         None hides the flag.
-    names : sequence of str, default the field's name
-        Spellings on the command line.
-    hidden : sequence of str
-        Further spellings, which --help does not list.
-    metavar : str, optional
-        What --help calls the value.
-    const : object, optional
-        The value of the flag without one; by default it needs one.
-    required : bool, default False
+    names, hidden : sequence of str
+        Spellings on the command line, by default the field's name; and further ones that --help does not list.
     group : str
         Title in --help above this flag and those that follow.
     affects_results : bool, default True
         Whether a resumed run must have the same value.
+    **options
+        Of argparse's add_argument, such as metavar.
     """
-    metadata = {'accepts': accepts, 'help': help, 'names': names, 'hidden': hidden}
-    metadata.update(metavar=metavar, const=const, required=required, group=group, affects_results=affects_results)
-    return field(default=default, metadata=metadata)
+    options['nargs'] = '?' if 'const' in options else 0 if default is False else None
+    if accepts is not None:
+        options['choices' if isinstance(accepts, Sequence) else 'type'] = accepts
+    return field(
+        default=default,
+        metadata={
+            'accepts': accepts,
+            'help': help,
+            'names': names,
+            'hidden': hidden,
+            'group': group,
+            'affects_results': affects_results,
+            'options': options,
+        },
+    )
 
 
 def flags(cls: type) -> dict[str, Field]:

@@ -19,7 +19,7 @@ from ..text import any_character, printable
 from .config import TrainConfig, flags
 from .stop import Stopped
 
-__all__ = ['launched', 'parse', 'resuming', 'run_script', 'script', 'starting']
+__all__ = ['launched', 'make_parser', 'parse', 'resuming', 'run_script', 'script', 'starting']
 
 Config = TypeVar('Config', bound=TrainConfig)
 # The library's arguments, by the names of its errors, and the flags that set them.
@@ -52,13 +52,28 @@ class _Store(argparse.Action):
         namespace.typed = {**namespace.typed, self.dest: option_string}
 
 
+def make_parser(config: type[TrainConfig]) -> argparse.ArgumentParser:
+    """The parser of a script's flags, which are the fields of its `config`.
+
+    The first line of the config's docstring describes the script in --help.
+    """
+    file, summary = inspect.getfile(config), inspect.getdoc(config).splitlines()[0]
+    parser = _Parser(os.path.basename(file), description=summary, allow_abbrev=False)
+    parser.set_defaults(typed={})
+    group = parser
+    for name, declared in flags(config).items():
+        if declared.metadata['group']:
+            group = parser.add_argument_group(declared.metadata['group'])
+        _add(group, name, config.__dataclass_fields__[name].default, declared.metadata)
+    return parser
+
+
 def parse(config: type[Config], argv: Sequence[str]) -> Config:
     """The settings that a command line gives.
 
     Parameters
     ----------
     config : subclass of TrainConfig
-        Of the script; its docstring's first line describes the script in --help.
     argv : sequence of str
 
     Raises
@@ -66,43 +81,23 @@ def parse(config: type[Config], argv: Sequence[str]) -> Config:
     ValueError
         For an unknown flag, a value out of its range, or a flag that has no effect beside the others.
     """
-    file = inspect.getfile(config)
-    parser = _Parser(os.path.basename(file), description=inspect.getdoc(config).splitlines()[0], allow_abbrev=False)
-    parser.set_defaults(typed={})
-    group = parser
-    for name, declared in flags(config).items():
-        if declared.metadata['group']:
-            group = parser.add_argument_group(declared.metadata['group'])
-        _add(group, name, config.__dataclass_fields__[name].default, declared.metadata)
-    settings = config(
-        **vars(parser.parse_args(argv)), command=launched(['python', os.path.relpath(file), *starting(argv)])
-    )
+    parser = make_parser(config)
+    command = ['python', os.path.relpath(inspect.getfile(config)), *starting(argv)]
+    settings = config(**vars(parser.parse_args(argv)), command=launched(command))
     useless = settings.useless_flag()
     if useless:
         parser.error(f'{useless[0]} is of no use {useless[1]}')
     return settings
 
 
-def _add(group, name, default, metadata):
-    accepts, options = metadata['accepts'], {}
-    if default is False and metadata['const'] is None:
-        options['nargs'] = 0
-    elif isinstance(accepts, Sequence):
-        options['choices'] = accepts
-    elif accepts is not None:
-        options['type'] = accepts
-    if metadata['const'] is not None:
-        options.update(nargs='?', const=metadata['const'])
-    if metadata['required']:
-        options['required'] = True
+def _add(group, name, default, flag):
     shown = ','.join(map(str, default)) if isinstance(default, tuple) else default
     note = '' if shown is None or shown is False else f'(default: {shown})'
-    text = argparse.SUPPRESS if metadata['help'] is None else f'{metadata["help"]} {note}'.strip()
-    names = metadata['names'] or [f'--{name.replace("_", "-")}']
-    options.update(dest=name, action=_Store, default=default, metavar=metadata['metavar'])
-    group.add_argument(*names, help=text.replace('%', '%%') if text != argparse.SUPPRESS else text, **options)
-    if metadata['hidden']:
-        group.add_argument(*metadata['hidden'], help=argparse.SUPPRESS, **options)
+    options = {**flag['options'], 'dest': name, 'default': default, 'action': _Store}
+    text = argparse.SUPPRESS if flag['help'] is None else f'{flag["help"]} {note}'.strip()
+    group.add_argument(*flag['names'] or [f'--{name.replace("_", "-")}'], help=text, **options)
+    if flag['hidden']:
+        group.add_argument(*flag['hidden'], help=argparse.SUPPRESS, **options)
 
 
 def script(config: type[TrainConfig]) -> Callable:
