@@ -9,11 +9,10 @@ model.json, which `python -m model_zoo predict RUN_FOLDER IMAGE...` uses, checkp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     ClassificationConfig,
     batch_size,
@@ -60,7 +59,7 @@ DATASETS = {
 
 @script(Config)
 def main(config):
-    check_task(config.model, 'classification')
+    spec = check_task(config.model, 'classification').spec
     workers, ctx = start(config)
 
     data = DATASETS[config.dataset](config)
@@ -83,8 +82,14 @@ def main(config):
     task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
     run = open_run(
         config,
-        ModelSpec(
-            config.model, 'classification', data.class_names, (3, 32, 32), net.min_size, data.mean, data.std, 1.0
+        replace(
+            spec,
+            class_names=data.class_names,
+            input_size=(3, 32, 32),
+            min_size=net.min_size,
+            mean=data.mean,
+            std=data.std,
+            crop_ratio=1.0,
         ),
         options=options,
         dataset=data.name,

@@ -11,13 +11,12 @@ model.json, with the names of the classes, which `python -m model_zoo predict RU
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.records import RecordFile
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     ClassificationConfig,
     batch_size,
@@ -90,11 +89,11 @@ def read_data(config):
 
 @script(Config)
 def main(config):
-    card = check_task(config.model, 'classification')
+    spec = check_task(config.model, 'classification').spec
     workers, ctx = start(config)
 
     train_images, val_images, skipped = read_data(config)
-    size = config.input_size or card.input_size[1]
+    size = config.input_size or spec.input_size[1]
     batch = batch_size(config, len(train_images), devices=len(ctx), workers=workers)
     common = {
         'crop_ratio': config.crop_ratio,
@@ -103,16 +102,16 @@ def main(config):
         'shard': workers.shard,
     }
     augment = AutoAugment('imagenet') if config.auto_aug else None
-    train = Images(train_images, size, batch, card.mean, card.std, train=True, augment=augment, **common)
-    test = Images(val_images, size, batch, card.mean, card.std, **common)
+    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, augment=augment, **common)
+    test = Images(val_images, size, batch, spec.mean, spec.std, **common)
 
     names = train_images.class_names
     net, options = start_network(config, names, ctx=ctx)
     task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
     run = open_run(
         config,
-        ModelSpec(
-            config.model, 'classification', names, (3, size, size), net.min_size, card.mean, card.std, config.crop_ratio
+        replace(
+            spec, class_names=names, input_size=(3, size, size), min_size=net.min_size, crop_ratio=config.crop_ratio
         ),
         skipped=skipped,
         options=options,

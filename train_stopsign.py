@@ -12,12 +12,11 @@ and a list of the images that could not be used (skipped.txt).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.masks import SegmentationBatches, overlay, overlay_names
 from gluon_aff.files import atomic
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     Segmentation,
     TrainConfig,
@@ -33,7 +32,7 @@ from gluon_aff.train import (
     whole,
 )
 from model_zoo.from_flags import build_network, check_task
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 OVERLAYS = 12  # of the first held-out images
 
@@ -80,29 +79,29 @@ def read_data(config, split):
 
 @script(Config)
 def main(config):
-    card = check_task(config.model, 'segmentation')
+    spec = check_task(config.model, 'segmentation').spec
     workers, ctx = start(config)
 
     train_images, val_images = read_data(config, 'train'), read_data(config, 'val')
     train = SegmentationBatches(
         train_images,
         batch_size(config, len(train_images), devices=len(ctx), workers=workers),
-        card.mean,
-        card.std,
+        spec.mean,
+        spec.std,
         train=True,
         base_size=config.base_size,
         crop_size=config.input_size,
         seed=config.seed,
         shard=workers.shard,
     )
-    test = SegmentationBatches(val_images, 1, card.mean, card.std, shard=workers.shard)
+    test = SegmentationBatches(val_images, 1, spec.mean, spec.std, shard=workers.shard)
 
     names, size = train_images.class_names, (3, config.input_size, config.input_size)
     net, options = build_network(config, len(names))
     initialize(net, config.init, ctx)
     run = open_run(
         config,
-        ModelSpec(config.model, 'segmentation', names, size, net.min_size, card.mean, card.std, 1.0),
+        replace(spec, class_names=names, input_size=size, min_size=net.min_size, crop_ratio=1.0),
         skipped=[*train_images.report, *val_images.report],
         options=options,
         dataset=config.data_dir,
@@ -116,7 +115,7 @@ def main(config):
 
 def save_overlays(folder, images, ctx):
     """Write the first held-out images with the masks that the best epoch's network predicts."""
-    model = open_trained(folder, ctx=ctx)
+    model = load_model(folder, ctx=ctx)
     names = overlay_names(images.paths[:OVERLAYS], '.png')
     for path, (image, _) in zip(images.paths[:OVERLAYS], images):
         with atomic(os.path.join(folder, 'overlays', names[path])) as partial:

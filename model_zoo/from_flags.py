@@ -45,9 +45,9 @@ def check_task(name: str, task: str, flag: str = '--model') -> ModelCard:
         If there is no such network, or its task is another.
     """
     card = model_info(name)
-    if card.task != task:
+    if card.spec.task != task:
         raise ValueError(
-            f'{flag} {name} {TASKS[card.task][0]}; give a {task} network, {TASKS[task][1]}, '
+            f'{flag} {name} {TASKS[card.spec.task][0]}; give a {task} network, {TASKS[task][1]}, '
             'of python -m model_zoo list.'
         )
     return card
