@@ -95,7 +95,7 @@ def _shapes(net):
 def start_network(
     config: ClassificationConfig, class_names: Sequence[str], *, ctx: Sequence[mx.Context]
 ) -> tuple[HybridBlock, dict]:
-    """The classifier that a script's flags ask for, ready to be trained, and its options.
+    """The classifier of `class_names` that a script's `config` asks for, ready to be trained on `ctx`, and its options.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def start_network(
 
 
 def open_teacher(config: ClassificationConfig, classes: int, *, ctx: Sequence[mx.Context]) -> HybridBlock | None:
-    """The network that --teacher names, if any.
+    """The network of so many `classes` that the --teacher of a `config` names, on `ctx`; None without one.
 
     Raises
     ------

@@ -157,7 +157,7 @@ def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Pr
 
 
 def read_checkpoint(path: str) -> tuple[Archive, Progress]:
-    """The arrays and the progress of a checkpoint.
+    """The arrays and the progress of the checkpoint at `path`.
 
     The whole file is compared with its checksums, in little memory; an array is read when it is asked for.
 
@@ -184,7 +184,7 @@ def read_checkpoint(path: str) -> tuple[Archive, Progress]:
 
 
 def restore_parameters(net: HybridBlock, arrays: Archive, path: str) -> None:
-    """Give a network, whose shapes may be unknown yet, the parameters of a checkpoint at `path`.
+    """Set the parameters of `net`, whose shapes may be unknown yet, to the `arrays` of the checkpoint at `path`.
 
     Raises
     ------

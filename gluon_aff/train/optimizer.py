@@ -18,7 +18,7 @@ OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': ()}
 def make_optimizer(
     config: TrainConfig, schedule: mx.lr_scheduler.LRScheduler, *, updates: int = 0
 ) -> mx.optimizer.Optimizer:
-    """The optimizer of a run that has made so many updates; with float16 it keeps float32 copies of the weights."""
+    """The optimizer of a `config`, by its `schedule`, after so many `updates`; for float16 it keeps float32 weights."""
     return mx.optimizer.create(
         config.optimizer,
         lr_scheduler=schedule,
@@ -30,7 +30,7 @@ def make_optimizer(
 
 
 def no_weight_decay(net: mx.gluon.Block) -> None:
-    """Exempt biases, beta and gamma from weight decay (He et al., "Bag of Tricks", CVPR 2019)."""
+    """Exempt biases, beta and gamma of `net` from weight decay (He et al., "Bag of Tricks", CVPR 2019)."""
     for parameter in net.collect_params('.*(beta|gamma|bias)').values():
         parameter.wd_mult = 0
 

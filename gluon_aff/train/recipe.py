@@ -85,7 +85,7 @@ def batch_size(config: TrainConfig, images: int, *, devices: int, workers: Worke
 def classification_task(
     config: ClassificationConfig, classes: int, *, teacher: HybridBlock | None = None
 ) -> Classification:
-    """The loss and metrics that a config asks for.
+    """The task of so many `classes`, with a `teacher` to distil or without, that a `config` asks for.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def classification_task(
 
 
 def initialize(net: HybridBlock, kind: str, ctx: Sequence[mx.Context]) -> None:
-    """Initialise a network's weights: 'xavier', or 'kaiming' (He et al., ICCV 2015; fan-in, gain for ReLU)."""
+    """Initialise `net` on `ctx`: of `kind` 'xavier', or 'kaiming' (He et al., ICCV 2015; fan-in, gain for ReLU)."""
     net.initialize({'xavier': mx.init.Xavier(), 'kaiming': mx.init.MSRAPrelu('in', 0)}[kind], ctx=ctx)
 
 

@@ -102,7 +102,10 @@ def _flag(name):
 def check_checkpoint(
     progress: Progress, path: str, arguments: dict, run: RunFolder, *, task: Task, config: TrainConfig, batches: int
 ) -> None:
-    """Raise a ValueError unless a run, with so many batches in an epoch, may go on from the checkpoint at `path`."""
+    """Raise a ValueError unless a `run` may go on from the checkpoint at `path`.
+
+    Its `arguments`, `task` and `config`, and the number of `batches` in an epoch, must fit the checkpoint's `progress`.
+    """
     if progress.arguments:  # none where fit was called without them, before TrainConfig
         # A flag that is newer than the checkpoint had its default.
         check_arguments({**type(config)().arguments(), **progress.arguments}, arguments, path)

@@ -128,7 +128,7 @@ def script(config: type[TrainConfig]) -> Callable:
 
 
 def starting(argv: Sequence[str]) -> list[str]:
-    """A script's arguments without --resume and --overwrite."""
+    """The arguments `argv` of a script without --resume and --overwrite."""
     kept, after_resume = [], False
     for argument in argv:
         dropped = argument in ('--resume', '--overwrite') or argument.startswith('--resume=')
@@ -139,7 +139,7 @@ def starting(argv: Sequence[str]) -> list[str]:
 
 
 def resuming(argv: Sequence[str]) -> list[str]:
-    """A script's arguments to go on from the latest checkpoint."""
+    """The arguments `argv` of a script, to go on from the latest checkpoint."""
     return [*starting(argv), '--resume']
 
 
