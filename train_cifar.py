@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
+from gluon_aff.data.cifar import Batches, cifar10, cifar100
+from gluon_aff.data.image_sets import digits, fashion_mnist, subset
 from gluon_aff.train import (
     ClassificationConfig,
     batch_size,
@@ -63,7 +64,7 @@ def main(config):
     workers, ctx = start(config)
 
     data = DATASETS[config.dataset](config)
-    train_set, test_set = fewer(*data.train, config.train_images), fewer(*data.test, config.test_images)
+    train_set, test_set = subset(*data.train, config.train_images), subset(*data.test, config.test_images)
     size = batch_size(config, len(train_set[1]), devices=len(ctx), workers=workers)
     train = Batches(
         *train_set,

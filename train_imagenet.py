@@ -73,12 +73,12 @@ def read_data(config):
     if not config.use_rec:
         if not config.data_dir:
             raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
-        folders = image_folders(config.data_dir, config.val_fraction, config.seed, config.num_workers)
+        folders = image_folders(config.data_dir, config.val_fraction, seed=config.seed, workers=config.num_workers)
         return folders.train, folders.val, folders.skipped.values()
     if not config.rec_train or not config.rec_val:
         raise ValueError('--use-rec needs --rec-train and --rec-val.')
-    train = RecordFile(config.rec_train, config.rec_train_idx, config.num_workers)
-    val = RecordFile(config.rec_val, config.rec_val_idx, config.num_workers)
+    train = RecordFile(config.rec_train, config.rec_train_idx, workers=config.num_workers)
+    val = RecordFile(config.rec_val, config.rec_val_idx, workers=config.num_workers)
     if len(val.class_names) > len(train.class_names):
         raise ValueError(
             f'{config.rec_val} has {len(val.class_names)} classes and {config.rec_train} {len(train.class_names)}; '

@@ -57,6 +57,20 @@ MODULES = {
 
 # For each module as it is called now: old names, and what they are called now (there, or as module:name elsewhere).
 NAMES: dict[str, dict[str, str]] = {
+    'gluon_aff.data.cifar': {
+        'digits': 'gluon_aff.data.image_sets:digits',
+        'fashion_mnist': 'gluon_aff.data.image_sets:fashion_mnist',
+        'fewer': 'gluon_aff.data.image_sets:subset',
+        'resize': 'gluon_aff.data.image_sets:resize',
+    },
+    'gluon_aff.data.cifar_pickle': {'load_plain': 'load_batch'},
+    'gluon_aff.data.class_folders': {'usable_images': 'readable_images'},
+    'gluon_aff.data.images': {
+        'evaluation_array': 'gluon_aff.data.preprocessing:evaluation_array',
+        'evaluation_crop': 'gluon_aff.data.preprocessing:evaluation_crop',
+        'normalise': 'gluon_aff.data.preprocessing:normalise',
+        'short_side': 'gluon_aff.data.preprocessing:short_side',
+    },
     'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',

@@ -7,7 +7,8 @@ import mxnet as mx
 import numpy as np
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.cifar import Batches, digits
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits
 from gluon_aff.train import Classification, RunFolder, TrainConfig, fit, get_workers, run_script
 from model_zoo import get_model
 

@@ -257,7 +257,7 @@ def names(**lists):
         ('cifar-10-python', 'batches.meta', names(label_names=texts(class_names.CIFAR10[::-1])), 'other classes'),
         ('cifar-10-python', 'batches.meta', names(label_names=[1, None, [b'cat']]), 'other classes'),
         ('cifar-100-python', 'meta', names(fine_label_names=texts(class_names.CIFAR100[1:])), 'other classes'),
-        ('cifar-10-python', 'batches.meta', names(names=[]), "no pickle of 'label_names'"),
+        ('cifar-10-python', 'batches.meta', names(names=[]), "not a pickle of 'label_names'"),
         ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is not a pickle of plain data, or is damaged'),
     ],
 )

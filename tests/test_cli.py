@@ -16,8 +16,9 @@ import pytest
 from mxnet import gluon
 from PIL import Image
 
-from gluon_aff.data.images import evaluation_array, read_image
+from gluon_aff.data.images import read_image
 from gluon_aff.data.masks import overlay
+from gluon_aff.data.preprocessing import evaluation_array
 from model_zoo import cli, get_model, list_models, model_info
 from model_zoo.cli import main
 from model_zoo.loading import load_model

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from matplotlib.text import Text
 from PIL import Image
 
-from gluon_aff.data.images import evaluation_array
+from gluon_aff.data.preprocessing import evaluation_array
 from model_zoo import get_model, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.figure import SMALL, pages, save, wrap

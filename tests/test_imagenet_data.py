@@ -21,7 +21,8 @@ from gluon_aff.data.augmentation import crop_box, draw_colours, random_resized_c
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import ImageFiles, image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_array, normalise, opened, read_image, short_side
+from gluon_aff.data.images import opened, read_image
+from gluon_aff.data.preprocessing import evaluation_array, normalise, short_side
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from model_zoo.cli import main
@@ -248,7 +249,7 @@ def test_a_split_is_of_each_class_and_of_names_and_seed_alone(tmp_path_factory, 
         for name in reversed(names) if reverse else names:
             (root / name).parent.mkdir(exist_ok=True)
             Image.new('L', (2, 2)).save(root / name)
-        found = image_folders(root, fraction, seed)
+        found = image_folders(root, fraction, seed=seed)
         splits.append([[os.path.relpath(path, root) for path in part.paths] for part in (found.train, found.val)])
         assert sorted(splits[-1][0] + splits[-1][1]) == sorted(names)
         for number, count in enumerate(counts):

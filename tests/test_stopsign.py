@@ -23,8 +23,8 @@ import train_stopsign
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.fingerprint import identity
-from gluon_aff.data.images import normalise
 from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.train import Segmentation, Stopped, parse
 from model_zoo.loading import load_model
 

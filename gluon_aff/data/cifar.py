@@ -1,179 +1,32 @@
-"""Small labelled images in memory, 32x32, and batches of them."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), and batches of small images, prepared as the released runs were."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import struct
-import zlib
-from dataclasses import dataclass
 from typing import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from .._deprecated import renamed
-from ..errors import positive
+from .._deprecated import deprecated_names
 from . import class_names
-from .cifar_archive import BinaryVersion, PythonVersion, default_folder, load_cifar
-from .images import normalise
+from .cifar_archive import load_cifar
+from .image_sets import ImageSet
 from .loader import Loader
+from .preprocessing import normalise
 
-__all__ = ['Batches', 'ImageSet', 'cifar10', 'cifar100', 'digits', 'fashion_mnist', 'fewer', 'resize']
+__all__ = ['Batches', 'cifar10', 'cifar100']
 
-SIZE = 32
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # the released recipe's
-FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3  # of the training images, resized
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """A data set: images uint8 (N, 32, 32, C) and labels int (N,), for training and held out.
-
-    Attributes
-    ----------
-    name : str
-    class_names : tuple of str
-        Name of each class.
-    mean, std : tuple of float
-        Of RGB values in 0..1.
-    train, test : (images, labels)
-    flip : bool
-        Whether a mirrored image still belongs to its class.
-    """
-
-    name: str
-    class_names: tuple
-    mean: tuple
-    std: tuple
-    train: tuple
-    test: tuple
-    flip: bool
-
-    labels = renamed('class_names')
-
-
-def resize(images):
-    """Grey images, uint8 (N, H, W), as (N, 32, 32, 1), bilinear."""
-    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.BILINEAR)) for image in images]
-    return np.stack(resized)[..., None]
-
-
-def digits():
-    """scikit-learn's 1,797 handwritten digits (8x8, UCI), resized to 32x32; a fifth of each class is held out.
-
-    Returns
-    -------
-    ImageSet
-        1,437 images to train on and 360 held out, always the same ones.
-
-    Raises
-    ------
-    ImportError
-        If scikit-learn is missing.
-    """
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ModuleNotFoundError:
-        raise ImportError("The digits come with scikit-learn; run: pip install 'gluon_aff[train]'") from None
-    data = load_digits()
-    images = resize((data.images * (255 / 16)).round().astype(np.uint8))
-    train, held_out = train_test_split(np.arange(len(images)), test_size=360, stratify=data.target, random_state=0)
-    target = data.target.astype(np.int32)
-    return ImageSet(
-        'digits',
-        class_names.DIGITS,
-        (0.3057,) * 3,
-        (0.3235,) * 3,
-        (images[train], target[train]),
-        (images[held_out], target[held_out]),
-        flip=False,
-    )
-
-
-def _read_idx(path, dimensions):
-    """The array of an IDX file of bytes, gzipped or not."""
-    try:
-        with open(path, 'rb') as file:
-            content = file.read()
-        if content[:2] == b'\x1f\x8b':
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f'{path} cannot be read: {error}.') from None
-    header = 4 * (1 + dimensions)
-    if len(content) < header or content[:4] != bytes([0, 0, 8, dimensions]):
-        raise ValueError(f'{path} is not an IDX file of bytes with {dimensions} dimensions.')
-    shape = struct.unpack(f'>{dimensions}I', content[4:header])
-    if len(content) - header != np.prod(shape, dtype=np.int64):
-        raise ValueError(
-            f'{path} says it holds {" x ".join(map(str, shape))} bytes, but has {len(content) - header}; '
-            'fetch it again.'
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def fashion_mnist(data_dir=None):
-    """Fashion-MNIST (Xiao et al., 2017), 60,000 + 10,000 images of 28x28, resized to 32x32.
+def cifar10(data_dir: str | None = None) -> ImageSet:
+    """CIFAR-10, 50,000 + 10,000 images of 32x32.
 
     Parameters
     ----------
     data_dir : str, optional
-        Folder of the four IDX files (train-images-idx3-ubyte and so on), gzipped or not. Default
-        $MXNET_HOME/datasets/fashion-mnist, where MXNet's own data set puts them.
-
-    Returns
-    -------
-    ImageSet
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is missing.
-    ValueError
-        If one is damaged, or images and labels do not agree.
-    """
-    data_dir = os.path.expanduser(data_dir or default_folder('fashion-mnist'))
-
-    def split(prefix):
-        arrays = []
-        for kind, dimensions in (('images-idx3', 3), ('labels-idx1', 1)):
-            path = os.path.join(data_dir, f'{prefix}-{kind}-ubyte')
-            for candidate in (path, path + '.gz'):
-                if os.path.isfile(candidate):
-                    arrays.append(_read_idx(candidate, dimensions))
-                    break
-            else:
-                raise FileNotFoundError(
-                    f'Fashion-MNIST needs {path} (or .gz); get the four IDX files from the '
-                    "data set's home page or your package manager and name their folder."
-                )
-        images, target = arrays
-        if images.shape[1:] != (28, 28) or len(images) != len(target) or not len(target) or target.max() > 9:
-            raise ValueError(
-                f'{prefix} of {data_dir} is not Fashion-MNIST: images {images.shape}, labels {target.shape}.'
-            )
-        return resize(images), target.astype(np.int32)
-
-    return ImageSet(
-        'fashion_mnist',
-        class_names.FASHION_MNIST,
-        FASHION_MNIST_MEAN,
-        FASHION_MNIST_STD,
-        split('train'),
-        split('t10k'),
-        flip=True,
-    )
-
-
-def cifar10(data_dir=None):
-    """CIFAR-10 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32.
-
-    Parameters
-    ----------
-    data_dir : str, optional
-        Folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or of what is in one; where there is neither, the
-        first is downloaded into it. Default $MXNET_HOME/datasets/cifar10.
+        Folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or unpacked; without either, the first is
+        downloaded there. Default $MXNET_HOME/datasets/cifar10.
 
     Returns
     -------
@@ -182,49 +35,25 @@ def cifar10(data_dir=None):
     Raises
     ------
     DownloadError
-        If it cannot be downloaded; says which file to put where.
+        If it cannot be downloaded; the message says which file to save where.
     FileNotFoundError
-        If some of its unpacked files are missing.
+        If some of the unpacked files are missing.
     ValueError
         If an archive is not the published one, or a file is damaged.
     """
-    files = [f'data_batch_{i}' for i in range(1, 6)]
-    train, test = load_cifar(
-        'cifar10',
-        class_names.CIFAR10,
-        (
-            BinaryVersion(
-                'cifar-10-binary.tar.gz',
-                'cifar-10-batches-bin',
-                tuple(file + '.bin' for file in files),
-                ('test_batch.bin',),
-                label_bytes=1,
-                column=0,
-            ),
-            PythonVersion(
-                'cifar-10-python.tar.gz',
-                'cifar-10-batches-py',
-                tuple(files),
-                ('test_batch',),
-                'batches.meta',
-                key='label',
-            ),
-        ),
-        data_dir,
-    )
+    train, test = load_cifar('cifar10', 'label', class_names=class_names.CIFAR10, data_dir=data_dir)
     return ImageSet('cifar10', class_names.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
-def cifar100(data_dir=None, fine=True):
-    """CIFAR-100 (Krizhevsky, 2009), 50,000 + 10,000 images of 32x32.
+def cifar100(data_dir: str | None = None, fine: bool = True) -> ImageSet:
+    """CIFAR-100, 50,000 + 10,000 images of 32x32.
 
     Parameters
     ----------
     data_dir : str, optional
-        Folder of cifar-100-binary.tar.gz or cifar-100-python.tar.gz, or of what is in one; where there is neither, the
-        first is downloaded into it. Default $MXNET_HOME/datasets/cifar100.
+        As in :func:`cifar10`. Default $MXNET_HOME/datasets/cifar100.
     fine : bool, default True
-        The 100 classes; else the 20 superclasses, which the paper's tables are on.
+        Use the 100 classes; otherwise the 20 superclasses, as the paper's tables do.
 
     Returns
     -------
@@ -236,55 +65,8 @@ def cifar100(data_dir=None, fine=True):
         As :func:`cifar10`.
     """
     kind, names = ('fine', class_names.CIFAR100) if fine else ('coarse', class_names.CIFAR100_COARSE)
-    train, test = load_cifar(
-        'cifar100',
-        names,
-        (
-            BinaryVersion(
-                'cifar-100-binary.tar.gz',
-                'cifar-100-binary',
-                ('train.bin',),
-                ('test.bin',),
-                label_bytes=2,
-                column=int(fine),
-            ),
-            PythonVersion(
-                'cifar-100-python.tar.gz', 'cifar-100-python', ('train',), ('test',), 'meta', key=f'{kind}_label'
-            ),
-        ),
-        data_dir,
-    )
+    train, test = load_cifar('cifar100', f'{kind}_label', class_names=names, data_dir=data_dir)
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
-
-
-def fewer(images, target, number=None):
-    """Some images of a set, each class in its share: always the same ones, and the more hold the fewer.
-
-    Parameters
-    ----------
-    images, target : (M, H, W, C) uint8, (M,) int
-    number : int, default M
-
-    Returns
-    -------
-    (images, target)
-
-    Raises
-    ------
-    ValueError
-        If number is not 1 to M.
-    """
-    if number is None:
-        return images, target
-    if positive('A number of images', number) > len(target):
-        raise ValueError(f'The set has {len(target)} images, fewer than the {number} asked for.')
-    order = np.random.RandomState(0).permutation(len(target))
-    place = np.empty(len(target))  # in its class, as a share of the class
-    for label in np.unique(target):
-        own = order[target[order] == label]
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
-    chosen = np.argsort(place, kind='stable')[:number]
-    return images[chosen], target[chosen]
 
 
 class Batches(Loader):
@@ -354,3 +136,6 @@ class Batches(Loader):
             crop = padded[i, top : top + height, left : left + width]
             out[i] = crop[:, ::-1] if mirrored[i] else crop
         return out
+
+
+__getattr__ = deprecated_names(__name__)

@@ -13,6 +13,8 @@ import pickle
 
 import numpy as np
 
+from .._deprecated import deprecated_names
+
 __all__ = ['load_batch']
 
 # Of plain data in protocols 2 to 4: no persistent ids, extension codes, classes that are instantiated, sets or buffers.
@@ -135,3 +137,6 @@ def load_batch(content: bytes) -> dict:
         raise
     except Exception:  # whatever the operations of a damaged file lead to
         raise ValueError('is not a pickle of plain data, or is damaged') from None
+
+
+__getattr__ = deprecated_names(__name__)

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import positive
 from .augmentation import random_resized_crop, write_training
-from .images import evaluation_array, upright
+from .images import upright
 from .loader import Loader
+from .preprocessing import evaluation_array
 
 __all__ = ['Images']
 
@@ -21,7 +22,7 @@ class Images(Loader):
 
     In training, an image is cropped at random, mirrored or not, and its colours changed
     (:mod:`gluon_aff.data.augmentation`); in evaluation, it is resized and its centre cropped
-    (:func:`gluon_aff.data.images.evaluation_array`).
+    (:func:`gluon_aff.data.preprocessing.evaluation_array`).
 
     Parameters
     ----------

@@ -1,32 +1,40 @@
-"""Batches of photographs and masks: one random view of each to train on, or whole ones to evaluate on; overlays."""
+"""Batches of photographs and masks, random views to train on and whole images to evaluate on; overlays of masks."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from itertools import chain, count
 from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image
 
 from ..errors import positive
-from .images import normalise
 from .loader import Loader
+from .preprocessing import normalise
 
 __all__ = ['IGNORED', 'SegmentationBatches', 'overlay', 'overlay_names', 'random_view']
 
-# The label of pixels that GluonCV's SegmentationMetric and losses leave out.
+# The label of pixels that GluonCV's SegmentationMetric and losses ignore.
 IGNORED = -1
-MAX_NAME = 240  # bytes of a file's name, most systems' 255 less room for a number
-# Of the classes 1, 2, ... in an overlay, in turn; none is a sign's red.
+MAX_NAME = 240  # bytes of a file's name: 255 on most systems, less room for a number
+# Of the classes 1, 2, ... in an overlay, cyclically; none is the red of a sign.
 COLOURS = ((0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (255, 128, 0), (64, 96, 255))
 
 
-def random_view(image, mask, base_size, crop_size, fill, random):
-    """A random part of an image and of its mask: scaled, mirrored in half of the cases, cropped.
+def random_view(
+    image: np.ndarray,
+    mask: np.ndarray,
+    base_size: int,
+    crop_size: int,
+    fill: Sequence[float],
+    random: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale, mirror and crop an image and its mask at random.
 
-    As in GluonCV, the long side becomes 0.5 to 2 times `base_size`. What a small image leaves of the crop, on the right
-    and below, has the colour `fill` and the label IGNORED.
+    As in GluonCV, the long side becomes 0.5 to 2 times `base_size`. A smaller image is padded on the right and below
+    with the colour `fill` and the label IGNORED.
 
     Parameters
     ----------
@@ -53,10 +61,10 @@ def random_view(image, mask, base_size, crop_size, fill, random):
     image, mask = image[inside], mask[inside]
     view = np.empty((crop_size, crop_size, 3), np.uint8)
     view[:] = np.round(fill)
-    labels = np.full((crop_size, crop_size), IGNORED, np.int32)
+    view_mask = np.full((crop_size, crop_size), IGNORED, np.int32)
     view[: mask.shape[0], : mask.shape[1]] = image
-    labels[: mask.shape[0], : mask.shape[1]] = mask
-    return view, labels
+    view_mask[: mask.shape[0], : mask.shape[1]] = mask
+    return view, view_mask
 
 
 class SegmentationBatches(Loader):
@@ -119,8 +127,8 @@ class SegmentationBatches(Loader):
         return random_view(*self.source[index], self.base_size, self.crop_size, fill, self._random(number, index))
 
 
-def overlay(image, mask, opacity=0.5):
-    """A photograph overlaid with its mask: a colour for each class, none for the background and ignored pixels.
+def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> Image.Image:
+    """Overlay an image with its mask: a colour for each class, none for the background and ignored pixels.
 
     Parameters
     ----------
@@ -129,7 +137,7 @@ def overlay(image, mask, opacity=0.5):
     mask : numpy.ndarray, int (H, W)
         Such as :meth:`model_zoo.loading.LoadedModel.segment` gives.
     opacity : float, default 0.5
-        Share of the class's colour, 0 to 1.
+        Of the class's colour, 0 to 1.
 
     Returns
     -------
@@ -138,12 +146,12 @@ def overlay(image, mask, opacity=0.5):
     Raises
     ------
     ValueError
-        If the mask has another size than the image.
+        If mask and image differ in size.
     """
     pixels, mask = np.array(image), np.asarray(mask)
     if pixels.shape != (*mask.shape, 3):
         raise ValueError(
-            f'A mask (H, W) and an image (H, W, 3) must have one size, got {mask.shape} and {pixels.shape}.'
+            f'A mask (H, W) and an image (H, W, 3) must have the same size, got {mask.shape} and {pixels.shape}.'
         )
     inside = mask > 0
     colours = np.asarray(COLOURS)[(mask[inside] - 1) % len(COLOURS)]
@@ -151,21 +159,21 @@ def overlay(image, mask, opacity=0.5):
     return Image.fromarray(pixels)
 
 
-def overlay_names(paths, ending):
-    """A file name for the overlay of each image, no two alike, whatever their folders.
+def overlay_names(paths: Sequence[str], ending: str) -> dict[str, str]:
+    """A unique file name for the overlay of each image.
 
-    It is the image's own name without its suffix; where several images have the same one, with the suffix or the names
-    of the folders in which they differ; and, if that is not enough, with a number. It is cut to 240 bytes.
+    It is the image's name without its suffix. If several images share it, the suffix or the folders in which they
+    differ are added, then a number. It is cut to 240 bytes.
 
     Parameters
     ----------
     paths : sequence of str
     ending : str
-        What all names end in, such as '-overlay.png'.
+        Of all names, such as '-overlay.png'.
 
     Returns
     -------
-    dict of str to str
+    dict of str: str
         Names by path.
     """
     groups, names, taken = defaultdict(list), {}, set()
@@ -174,23 +182,16 @@ def overlay_names(paths, ending):
     for alike in groups.values():
         top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in alike])
         inside = [os.path.relpath(path, top).replace(os.sep, '-') for path in alike]
-        whole = [os.path.basename(path) for path in alike]
-        for form in (
-            [os.path.splitext(name)[0] for name in whole],
-            whole,
-            [os.path.splitext(name)[0] for name in inside],
-            inside,
-        ):
+        own = [os.path.basename(path) for path in alike]
+        stems = [[os.path.splitext(name)[0] for name in form] for form in (own, inside)]
+        for form in (stems[0], own, stems[1], inside):
             if len({name.casefold() for name in form}) == len(alike):
                 break
         for path, name in zip(alike, form):
             while len(os.fsencode(name)) > MAX_NAME - len(ending):
                 name = name[:-1]
-            name = next(
-                each
-                for each in (name, *(f'{name}-{number}' for number in range(2, len(paths) + 2)))
-                if each.casefold() not in taken
-            )
+            numbered = (f'{name}-{number}' for number in count(2))
+            name = next(unique for unique in chain([name], numbered) if unique.casefold() not in taken)
             taken.add(name.casefold())
             names[path] = name + ending
     return {path: names[path] for path in dict.fromkeys(paths)}
