@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.train import (
     ClassificationConfig,
     batch_size,
