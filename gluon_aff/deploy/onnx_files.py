@@ -71,7 +71,7 @@ def session(file: str | bytes, threads: int | None = None):
 
 
 def read_onnx(path: str) -> bytes:
-    """The content of an ONNX file, checked by :func:`check_onnx`; FileNotFoundError if there is none."""
+    """The content of the ONNX file at `path`, checked by :func:`check_onnx`; a FileNotFoundError if there is none."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no ONNX file {path}.')
     with open(path, 'rb') as file:
@@ -81,7 +81,7 @@ def read_onnx(path: str) -> bytes:
 
 
 def load_onnx(path: str):
-    """The onnx.ModelProto of a file; errors as :func:`read_onnx` and :func:`import_onnx`."""
+    """The onnx.ModelProto of the file at `path`; errors as :func:`read_onnx` and :func:`import_onnx`."""
     onnx = import_onnx()
     from google.protobuf.message import DecodeError
 
