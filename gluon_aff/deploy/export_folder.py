@@ -51,7 +51,7 @@ def export(
     Parameters
     ----------
     model : model_zoo.loading.Trained, or any object with its attributes
-        net, and name, task, labels, input_size, min_size, mean, std, crop_ratio, as
+        net, and name, task, class_names, input_size, min_size, mean, std, crop_ratio, as
         :class:`gluon_aff.spec.ModelSpec` takes them.
     folder : str
         A link means the folder that it points to.
@@ -177,10 +177,10 @@ def _check_network(graph, spec):
     shape, names = graph.input_shapes(spec.input_size)
     shapes = graph.shapes(shape)
     outputs = [shapes[node][1:2] for node, _ in graph.outputs]
-    if outputs != [(len(spec.labels),)]:
+    if outputs != [(len(spec.class_names),)]:
         raise ValueError(
-            f'{spec.name} has {len(spec.labels)} labels, and its network gives {shown(outputs)} classes; '
-            'give a label for each.'
+            f'{spec.name} has {len(spec.class_names)} class names, and its network gives {shown(outputs)} classes; '
+            'give a name for each class.'
         )
     return 'H' in names
 

@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed
 from ..data.images import read_image, upright
 from ..data.walk import find_images
 from ..errors import positive
@@ -51,7 +52,7 @@ class Predictor:
     Attributes
     ----------
     spec : gluon_aff.spec.ModelSpec
-        Its name, task, labels, input_size, min_size, mean, std and crop_ratio are the predictor's, too.
+        Its name, task, class_names, input_size, min_size, mean, std and crop_ratio are the predictor's, too.
 
     Raises
     ------
@@ -63,6 +64,8 @@ class Predictor:
     ImportError
         If the backend's package is missing.
     """
+
+    labels = renamed('class_names')
 
     def __init__(self, source, backend: str | None = None, ctx=None, threads: int | None = None):
         context = ctx or mx.cpu()
@@ -84,7 +87,7 @@ class Predictor:
         self._run = block(source.net, context)
 
     def __getattr__(self, name):
-        if name in ('name', 'task', 'labels', 'input_size', 'min_size', 'mean', 'std', 'crop_ratio'):
+        if name in ('name', 'task', 'class_names', 'input_size', 'min_size', 'mean', 'std', 'crop_ratio'):
             return getattr(self.spec, name)
         raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
 
@@ -123,10 +126,10 @@ class Predictor:
             )
         output = self._run(np.ascontiguousarray(batch))
         sides = batch.shape[2:] if spec.layout == 'NCHW' else batch.shape[1:3]
-        shape = (len(batch), len(spec.labels), *(sides if spec.task == 'segmentation' else ()))
+        shape = (len(batch), len(spec.class_names), *(sides if spec.task == 'segmentation' else ()))
         if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype.kind != 'f':
             raise ValueError(
-                f'{spec.name} should give {shape} floats, {len(spec.labels)} classes, and gives '
+                f'{spec.name} should give {shape} floats, {len(spec.class_names)} classes, and gives '
                 f"{_describe(output)}; its file or its model.json is another network's."
             )
         if not np.isfinite(output).all():
@@ -174,7 +177,7 @@ class Predictor:
         predictions = []
         for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
             best = scores.argsort()[::-1][:top_k]
-            predictions.append([(self.spec.labels[i], float(scores[i])) for i in best])
+            predictions.append([(self.spec.class_names[i], float(scores[i])) for i in best])
         return predictions
 
     def predict(self, images: Images, top_k: int = 5, batch_size: int = 8) -> list:
