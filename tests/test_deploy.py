@@ -336,7 +336,7 @@ def test_a_missing_or_unfit_onnx_is_named(tmp_path, monkeypatch):
     with refused("need the package onnx.*pip install 'gluon_aff.onnx.'", ImportError):
         export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with refused('needs onnxruntime, which cannot be imported', ImportError):
+    with refused('needs the package onnxruntime', ImportError):
         compare_onnx(__file__, __file__, [np.zeros((1, 3, 8, 8), np.float32)])
     assert not list(tmp_path.iterdir())
 

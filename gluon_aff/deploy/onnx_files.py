@@ -15,7 +15,7 @@ INSTALL = "run: pip install 'gluon_aff[onnx]'"
 # ONNX Runtime opens the files that a model names while it makes a session, some versions anywhere on the machine. A
 # tensor names its file under the key "location", which a protocol buffer holds in one piece after its length, 8,
 # written in one to ten bytes.
-LOCATION, LENGTH = b'location', re.compile(rb'(\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])$', re.DOTALL)
+LOCATION, LENGTH = b'location', re.compile(rb'(\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z')
 FUNCTIONS = 25  # the field of onnx.proto's ModelProto
 FIXED_SIZES = {1: 8, 5: 4}  # bytes by wire type of protocol buffers
 VARINT, BYTES = 0, 2
