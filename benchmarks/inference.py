@@ -56,7 +56,7 @@ if os.environ.get('OMP_NUM_THREADS') != str(args.threads):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, 'OMP_NUM_THREADS': str(args.threads)})
 
 try:
-    side = args.input_size or model_info(args.network).input_size[1]
+    side = args.input_size or model_info(args.network).spec.input_size[1]
     # Some networks have parameters for maps of one size.
     OPTIONS = {'input_size': side} if get_model(args.network).input_size else {}
 except ValueError as error:

@@ -10,7 +10,6 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import mxnet as mx
@@ -25,10 +24,10 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from PIL import Image
 from programs import TOP
-from reference import error, filled, refused, tensor, tiered
+from reference import error, filled, loaded, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
-from gluon_aff.data.images import normalise
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.deploy import (
     Predictor,
     compare_onnx,
@@ -46,9 +45,10 @@ from gluon_aff.deploy import (
 )
 from gluon_aff.deploy.graph import Graph
 from gluon_aff.layers.comparators import AAConv
+from gluon_aff.spec import ModelSpec
 from model_zoo import get_model, list_models
 from model_zoo.__main__ import main
-from model_zoo.loading import Trained, open_predictor, open_trained
+from model_zoo.loading import LoadedModel, load_model, open_predictor
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -98,7 +98,7 @@ def fashion(count):
 
 @pytest.fixture(scope='module')
 def shipped():
-    return open_trained(SHIPPED)
+    return load_model(SHIPPED)
 
 
 @pytest.fixture(scope='module')
@@ -397,10 +397,11 @@ def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason=f'Fashion-MNIST is not at {FASHION}')
 def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
-    from gluon_aff.data.cifar import Batches, fashion_mnist
+    from gluon_aff.data.cifar import Batches
+    from gluon_aff.data.image_sets import fashion_mnist
 
     data = fashion_mnist(str(FASHION))
-    export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.input_size)
+    export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.spec.input_size)
     calibration = Batches(data.train[0][:500], data.train[1][:500], 100, data.mean, data.std).epoch()
     quantize_onnx(tmp_path / 'net.onnx', calibration, tmp_path / 'int8.onnx')
     report = compare_onnx(
@@ -477,7 +478,7 @@ def test_an_export_with_preprocessing_takes_uint8_images(shipped, pictures, tmp_
 
 def test_segmentation_is_exported_too(tmp_path, pictures):
     net = filled(get_model('fpn_aff_resnet8'))
-    model = Trained('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    model = loaded('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3)
     for fixed in (False, True):
         folder = str(tmp_path / str(fixed))
         export(model, folder, ('symbol', 'onnx'), dynamic=not fixed)
@@ -494,18 +495,9 @@ def test_segmentation_is_exported_too(tmp_path, pictures):
 
 def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
     net = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3))
-    model = SimpleNamespace(
-        name='net',
-        task='classification',
-        net=net,
-        class_names=list(map(str, range(20))),
-        min_size=1,
-        input_size=(3, 8, 8),
-        mean=(0,) * 3,
-        std=(1,) * 3,
-        crop_ratio=1,
-    )
-    export(model, str(tmp_path / 'out'), ('onnx',))
+    names = tuple(map(str, range(20)))
+    spec = ModelSpec('net', 'classification', names, (3, 8, 8), 1, (0,) * 3, (1,) * 3, 1)
+    export(LoadedModel(spec, net), str(tmp_path / 'out'), ('onnx',))
     with refused('does not know an operator of net'):
         Predictor(str(tmp_path / 'out'), 'opencv')
     with refused('takes arrays .N, 3, 8, 8. of float32'):
@@ -565,7 +557,7 @@ def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
     with refused('There is no folder', FileNotFoundError):
         Predictor(str(tmp_path / 'none'))
     with refused('MXNet computes a network that is not exported'):
-        Predictor(open_trained(SHIPPED), 'int8')
+        Predictor(load_model(SHIPPED), 'int8')
 
 
 def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp_path, monkeypatch):
@@ -590,15 +582,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     export(shipped, str(target), ('onnx',))
     # The other formats stay, as they are of the same network.
     assert sorted(read_export(target, ('symbol', 'params', 'onnx'))['files']) == ['onnx', 'params', 'symbol']
-    changed = Trained(
-        SHIPPED,
-        filled(get_model(SHIPPED)),
-        shipped.class_names,
-        shipped.input_size,
-        shipped.mean,
-        shipped.std,
-        shipped.crop_ratio,
-    )
+    changed = replace(shipped, net=filled(get_model(SHIPPED)))
     export(changed, str(target), ('onnx',))
     assert sorted(path.name for path in target.iterdir()) == [f'{SHIPPED}.onnx', 'model.json']
     (tmp_path / 'mine').mkdir()
@@ -606,7 +590,9 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     with refused(r'letter.txt/new cannot be written \(.*\); make room on its disk, or name another folder', OSError):
         export(shipped, str(tmp_path / 'mine' / 'letter.txt' / 'new'), ('symbol',))
     with refused('has 2 class names, and its network gives '):
-        export(replace(shipped, class_names=('a', 'b')), str(tmp_path / 'other'), ('symbol',))
+        export(
+            replace(shipped, spec=replace(shipped.spec, class_names=('a', 'b'))), str(tmp_path / 'other'), ('symbol',)
+        )
     for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
         with refused('exists and is not an exported folder'):
             export(shipped, str(taken), ('symbol',))
@@ -663,7 +649,7 @@ def test_an_export_changes_nothing_of_the_network(pictures, tmp_path):
         }
 
     before = state()
-    model = Trained('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    model = loaded('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
     export(model, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
     after = state()
     assert not [(kind, name) for kind in before for name in before[kind] if before[kind][name] != after[kind].get(name)]
@@ -676,7 +662,7 @@ def test_an_export_traces_the_network_once(name, pictures, tmp_path, monkeypatch
     net, forward = filled(get_model(name, classes=2)), HybridBlock.forward
     calls = []
     monkeypatch.setattr(HybridBlock, 'forward', lambda block, *x: calls.append(block) or forward(block, *x))
-    model = Trained(name, net, ('a', 'b'), (3, 32, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    model = loaded(name, net, ('a', 'b'), (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
     export(model, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
     assert traced == [net] and calls.count(net) == 1
 
@@ -1006,15 +992,19 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
 
 def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
     net = filled(get_model('cifar_add_resnet8', in_channels=1, width=1))
-    class_names = [str(i) for i in range(100)]
-    model = Trained('cifar_add_resnet8', net, class_names, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), 1.0)
+    names = [str(i) for i in range(100)]
+    model = loaded('cifar_add_resnet8', net, names, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
     description = export(model, str(tmp_path / 'out'), ('onnx',))
     assert description['mean'] == [0.3] and description['std'] == [0.2] and description['shape'] == ['N', 1, 'H', 'W']
-    description = export(replace(model, mean=(0.1, 0.2, 0.3), input_size=(1, 32, 32)), str(tmp_path / 'b'), ('onnx',))
+    description = export(replace(model, spec=replace(model.spec, mean=(0.1, 0.2, 0.3))), str(tmp_path / 'b'), ('onnx',))
     assert description['mean'] == [0.1]
     for mean in ((), (0.1, 0.2), (0.1, 'x', 0.3), 0.1):
         with refused('mean must be numbers from -1000 to 1000, one for each of the 3 channels, got'):
-            export(replace(model, mean=mean, input_size=(3, 32, 32)), str(tmp_path / 'c'), ('onnx',))
+            export(
+                replace(model, spec=replace(model.spec, mean=mean, input_size=(3, 32, 32))),
+                str(tmp_path / 'c'),
+                ('onnx',),
+            )
 
 
 def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys):

@@ -8,13 +8,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from reference import error, filled, refused
+from reference import error, filled, loaded, refused
 
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.predictor import BACKENDS
 from model_zoo import get_model
-from model_zoo.__main__ import main
-from model_zoo.loading import Trained, open_trained
+from model_zoo.cli import main
+from model_zoo.loading import load_model
 
 pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -34,13 +34,13 @@ def data(count, side):
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp('export') / 'exported'
-    export(open_trained(SHIPPED), str(folder))
+    export(load_model(SHIPPED), str(folder))
     return str(folder)
 
 
 @pytest.fixture(scope='module')
 def segmenter():
-    return Trained(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    return loaded(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3)
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +58,7 @@ def test_opencv_is_right_after_other_shapes(exported):
 
 @pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime', 'opencv', None])
 def test_several_threads_call_one_network(exported, backend):
-    predictor, opened = Predictor(exported, backend), open_trained(SHIPPED)
+    predictor, opened = Predictor(exported, backend), load_model(SHIPPED)
     batches = [data(1 + number % 2, 16) + number for number in range(16)]
     expected = [predictor.logits(batch) for batch in batches]
     outputs = {}
@@ -121,7 +121,7 @@ def test_a_device_or_threads_that_a_backend_has_not_are_refused(exported):
     for backend in ('onnxruntime', 'opencv'):
         with refused("computes on the CPU only; use backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
-    for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (open_trained(SHIPPED), None)):
+    for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (load_model(SHIPPED), None)):
         with refused('threads is for ONNX Runtime'):
             Predictor(source, backend, threads=1)
     with refused('threads must be a positive whole number'):
@@ -187,7 +187,7 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
 def test_a_network_of_one_channel_sees_grey(tmp_path):
     net = filled(get_model('cifar_add_resnet8', classes=3, in_channels=1))
     # Of values for three channels it takes the first.
-    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (0.4, 0.5, 0.6), (0.3, 0.2, 0.1), 1.0)
+    model = loaded('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (0.4, 0.5, 0.6), (0.3, 0.2, 0.1))
     folders = [str(tmp_path / name) for name in ('floats', 'pixels')]
     for folder in folders:
         export(model, folder, preprocess=folder == folders[1])

@@ -19,7 +19,7 @@ from gluon_aff.deploy import Predictor, backends, compare_onnx, export, is_expor
 from gluon_aff.deploy.onnx_files import check_onnx
 from gluon_aff.spec import ModelSpec
 from model_zoo import get_model
-from model_zoo.loading import open_predictor, open_trained
+from model_zoo.loading import load_model, open_predictor
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -33,7 +33,7 @@ OPTIONS = {'classes': 3, 'width': 1}
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp('export') / 'exported'
-    export(open_trained(SHIPPED), str(folder))
+    export(load_model(SHIPPED), str(folder))
     return folder
 
 
@@ -152,7 +152,7 @@ def mutated(data, description):
 def works_or_is_refused(folder):
     try:
         predictor = open_predictor(str(folder))
-        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.task == 'classification' else [1]
+        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.spec.task == 'classification' else [1]
     except (ValueError, FileNotFoundError) as error:
         assert not isinstance(error, UnicodeError) and '\n' not in str(error) and len(str(error)) < 1000
         assert str(error).isprintable() or str(folder) in str(error)
@@ -196,7 +196,7 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
     (tmp_path / 'model.json').write_bytes(text.encode('latin-1'))
     assert not is_export(tmp_path)
     with refused(says):
-        open_trained(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
 )
 def test_a_runs_description_is_checked(trained, tmp_path, values, says):
     with refused(says):
-        open_trained(str(changed(trained, tmp_path, **values)))
+        load_model(str(changed(trained, tmp_path, **values)))
 
 
 def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
@@ -227,7 +227,7 @@ def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
     (folder / 'best.params').unlink()
     (folder / 'best.params').symlink_to(tmp_path / 'elsewhere')
     with refused('is a link'):
-        open_trained(str(folder))
+        load_model(str(folder))
 
 
 def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exported):
@@ -248,7 +248,7 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
     assert ModelSpec.from_json(old) == spec
     metadata['labels'] = metadata.pop('class_names')
     assert ModelSpec.from_metadata({**metadata, 'version': '1'}) == spec
-    assert open_trained(str(trained)).class_names == ('a', 'b', 'c')
+    assert load_model(str(trained)).spec.class_names == ('a', 'b', 'c')
 
 
 # The files of an export

@@ -50,9 +50,8 @@ def export(
 
     Parameters
     ----------
-    model : model_zoo.loading.Trained, or any object with its attributes
-        net, and name, task, class_names, input_size, min_size, mean, std, crop_ratio, as
-        :class:`gluon_aff.spec.ModelSpec` takes them.
+    model : model_zoo.LoadedModel, or any object with its attributes
+        spec, a :class:`gluon_aff.spec.ModelSpec`, and net.
     folder : str
         A link means the folder that it points to.
     formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
@@ -88,7 +87,7 @@ def export(
     folder = os.path.realpath(folder)
     _check_replaceable(folder)
     try:
-        check_plain_name(_file_names(model.name)['symbol'])
+        check_plain_name(_file_names(model.spec.name)['symbol'])
     except ValueError as error:
         raise ValueError(f'The name of a network names its files, and {error}.') from None
     try:
@@ -137,7 +136,7 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
     """Write all files to `folder`, taking over those of an `earlier` export of the same; returns the description."""
     from .. import __version__
 
-    spec = ModelSpec.of(model, layout='NHWC' if preprocess else 'NCHW')
+    spec = replace(model.spec, layout='NHWC' if preprocess else 'NCHW')
     graph = Graph(model.net)
     graph.check_float32()
     graph.fold()
@@ -180,7 +179,7 @@ def _check_network(graph, spec):
     if outputs != [(len(spec.class_names),)]:
         raise ValueError(
             f'{spec.name} has {len(spec.class_names)} class names, and its network gives {shown(outputs)} classes; '
-            'give a name for each class.'
+            'give a name for each.'
         )
     return 'H' in names
 

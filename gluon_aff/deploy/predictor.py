@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .._deprecated import renamed
-from ..data.images import read_image, upright
+from ..data.images import to_image
 from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
@@ -37,7 +37,7 @@ class Predictor:
 
     Parameters
     ----------
-    source : str or model_zoo.loading.Trained
+    source : str or model_zoo.loading.LoadedModel
         A folder that :func:`gluon_aff.deploy.export` wrote, or a network with its description, which MXNet computes.
         For a registered name or a run's folder see :func:`model_zoo.loading.open_predictor`.
     backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
@@ -52,7 +52,6 @@ class Predictor:
     Attributes
     ----------
     spec : gluon_aff.spec.ModelSpec
-        Its name, task, class_names, input_size, min_size, mean, std and crop_ratio are the predictor's, too.
 
     Raises
     ------
@@ -65,7 +64,14 @@ class Predictor:
         If the backend's package is missing.
     """
 
-    labels = renamed('class_names')
+    crop_ratio = renamed('spec.crop_ratio')
+    input_size = renamed('spec.input_size')
+    labels = renamed('spec.class_names')
+    mean = renamed('spec.mean')
+    min_size = renamed('spec.min_size')
+    name = renamed('spec.name')
+    std = renamed('spec.std')
+    task = renamed('spec.task')
 
     def __init__(self, source, backend: str | None = None, ctx=None, threads: int | None = None):
         context = ctx or mx.cpu()
@@ -83,13 +89,8 @@ class Predictor:
             raise ValueError(
                 'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
             )
-        self.spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
+        self.spec = source.spec
         self._run = block(source.net, context)
-
-    def __getattr__(self, name):
-        if name in ('name', 'task', 'class_names', 'input_size', 'min_size', 'mean', 'std', 'crop_ratio'):
-            return getattr(self.spec, name)
-        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """The network's output.
@@ -151,7 +152,7 @@ class Predictor:
         ValueError
             If the image cannot be read or is of another shape or type.
         """
-        return self.spec.prepare(_open_image(image))
+        return self.spec.prepare(to_image(image))
 
     def classify(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
@@ -241,7 +242,7 @@ class Predictor:
         else:
             single = images.ndim != 4 if isinstance(images, np.ndarray) else isinstance(images, Image.Image)
         masks = [
-            self._segment(_open_image(image), probabilities) for image in ([images] if single else _list_images(images))
+            self._segment(to_image(image), probabilities) for image in ([images] if single else _list_images(images))
         ]
         return masks[0] if single else masks
 
@@ -301,17 +302,6 @@ def _list_images(images):
         else:
             flat.append(image)
     return flat
-
-
-def _open_image(image):
-    """A path, a PIL image or an array as an upright RGB PIL.Image."""
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(os.fspath(image))
-    if isinstance(image, Image.Image):
-        return upright(image)
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {_describe(image)}.')
-    return Image.fromarray(image)
 
 
 def _describe(array):
