@@ -1,6 +1,6 @@
 """The orientation of an image, from EXIF or else XMP; damaged metadata do no harm.
 
-Pillow's own reader of EXIF stops with a warning at the first damaged tag, and does not check the type.
+Pillow's own reader of EXIF stops with a warning at the first truncated tag, and accepts an orientation of any type.
 """
 
 from __future__ import annotations

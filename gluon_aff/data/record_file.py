@@ -2,8 +2,8 @@
 
 A record is MXNet's magic number, a word with the kind and the length, a header (flag, label, two ids), and the content
 of an image file, padded to a multiple of four bytes. Content that contains the magic number at a multiple of four bytes
-is split there into several records, without it. MXNet's own reader and writer of this format end the process, or raise
-with a C++ trace, on a damaged file or a full disk.
+is split there into several records, without it. MXNet's own reader and writer raise a C++ trace for a damaged file or a
+full disk.
 """
 
 from __future__ import annotations
