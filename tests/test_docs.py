@@ -81,6 +81,7 @@ PACKAGES = [
     'model_zoo.from_flags',
     'model_zoo.hosts.unet',
     'model_zoo.weights.catalog',
+    'model_zoo.weights.parameters',
 ]
 PUBLIC = {
     f'{package}.{name}': getattr(importlib.import_module(package), name)
