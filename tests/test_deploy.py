@@ -610,7 +610,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
             raise KeyboardInterrupt
         rename(old, new)
 
-    other = replace(shipped, mean=(0.1,) * 3)
+    other = replace(shipped, spec=replace(shipped.spec, mean=(0.1,) * 3))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, 'rename', stopped)
         export(other, str(target), ('symbol',))
@@ -741,7 +741,7 @@ def photographs(tmp_path_factory):
 def cropping(shipped, tmp_path_factory):
     """An exported folder of a network that sees the middle of an image."""
     folder = tmp_path_factory.mktemp('cropping') / 'exported'
-    export(replace(shipped, crop_ratio=0.8), str(folder), ('onnx',))
+    export(replace(shipped, spec=replace(shipped.spec, crop_ratio=0.8)), str(folder), ('onnx',))
     return folder
 
 
