@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
         if args.no_speed and value is not None:
             raise ValueError(f'{flag} is for the speed, which --no-speed leaves out; leave one of them out.')
     ctx, batch = device(args.gpu), args.batch or 1
-    rows = comparison.compare(args.names or comparison.TABLE, None if args.no_speed else batch, ctx)
+    rows = comparison.compare(args.names or comparison.TABLE, batch=None if args.no_speed else batch, ctx=ctx)
     if args.format == 'csv':
         comparison.write_csv(rows, sys.stdout)
     else:
         how = f'inference in float32 at batch {batch} on {ctx}, median of {comparison.RUNS} runs in turns'
-        comparison.write_markdown(rows, sys.stdout, '' if args.no_speed else how)
+        comparison.write_markdown(rows, sys.stdout, how='' if args.no_speed else how)
     if args.plot:
         comparison.figure(rows).savefig(args.plot, dpi=150)
     return 0

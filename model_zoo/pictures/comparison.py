@@ -71,7 +71,7 @@ class Row:
     published = renamed('reported')
 
 
-def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:
+def compare(names: Sequence[str] = TABLE, *, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:
     """Count the parameters and multiply-adds of networks, and measure their speed.
 
     Parameters
@@ -130,7 +130,7 @@ def _seconds(nets, shape, ctx):
     return [statistics.median(seconds) for seconds in times]
 
 
-def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
+def write_markdown(rows: Sequence[Row], out: TextIO, *, how: str = '') -> None:
     """Write the table in Markdown, and below it the sources of the published results.
 
     Parameters

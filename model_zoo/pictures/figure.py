@@ -81,7 +81,7 @@ def _width(text, size):
 
 
 @rc_context(STYLE)
-def pages(rows: Sequence[Row], note: str = '', banner: str = '') -> list[Figure]:
+def pages(rows: Sequence[Row], *, note: str = '', banner: str = '') -> list[Figure]:
     """Lay rows of panels out on pages, at most eight columns wide; more images go on below, the rows repeated.
 
     Parameters
