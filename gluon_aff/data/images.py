@@ -137,6 +137,8 @@ def _content(file):
 def _checked(image, size):
     try:
         _check_image(image, size)
+        if not isinstance(image.info.get('xmp', b''), bytes):
+            del image.info['xmp']  # a damaged tag of a TIFF, which Pillow 13 searches while it loads the pixels
         if image.format == 'PNG':
             image.load()  # its metadata may follow the pixels
         return image
