@@ -11,7 +11,7 @@ __all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install']
 
 # Old modules, and where their content is now.
 MODULES = {
-    'gluon_aff.aligned': 'gluon_aff.layers.aligned',
+    'gluon_aff.aligned': 'gluon_aff.layers.multi_input',
     'gluon_aff.attention': 'gluon_aff.layers.context',
     'gluon_aff.comparators': 'gluon_aff.layers.comparators',
     'gluon_aff.comparators.aaconv': 'gluon_aff.layers.comparators.aaconv',
@@ -50,7 +50,10 @@ MODULES = {
 }
 
 # For each module as it is called now: old names, and what they are called now.
-NAMES: dict = {}
+NAMES: dict = {
+    'gluon_aff.layers.kernels': {'Compilable': 'CompiledBlock', 'WIDEST': 'MAX_HIDDEN_CHANNELS'},
+    'model_zoo.hosts.resnet': {'Place': 'BlockConfig'},
+}
 
 
 def deprecated_names(module):

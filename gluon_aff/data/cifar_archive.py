@@ -11,9 +11,9 @@ import posixpath
 import tarfile
 from dataclasses import dataclass
 
-import mxnet as mx
 import numpy as np
 
+from .._mxnet import data_folder
 from ..download import digest, fetch
 from .plain_pickle import load_plain
 
@@ -119,7 +119,7 @@ def default_folder(name):
     ----------
     name : str
     """
-    return os.path.join(os.path.expanduser(mx.base.data_dir()), 'datasets', name)
+    return os.path.join(data_folder(), 'datasets', name)
 
 
 def load_cifar(name, classes, versions, data_dir=None):

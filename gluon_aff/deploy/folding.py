@@ -81,7 +81,7 @@ def _drop(graph):
 
 
 def _spread(node):
-    """What `spread` of layers.context repeats, and the map whose plane it takes; None for other nodes."""
+    """What `broadcast_spatial` of layers.layout repeats, and the map whose plane it takes; None for other nodes."""
 
     def is_flattened(node):
         return node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, -1)'
@@ -110,7 +110,7 @@ def _broadcast(graph):
 
 
 def drop_plain(graph):
-    """Remove what `plain` of layers.context put in: other engines than MXNet keep their layouts themselves."""
+    """Remove what `default_layout` of layers.layout put in: other engines than MXNet keep their layouts themselves."""
     for node in graph.nodes():
         if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
             graph.replace(node, node.inputs[0][0])

@@ -11,6 +11,7 @@ import warnings
 import mxnet as mx
 from mxnet.gluon import SymbolBlock
 
+from .._mxnet import load_value
 from ..params_file import read_parameters
 from ..validation import shown
 
@@ -143,7 +144,7 @@ def open_symbol(symbol, params, name, spec, ctx):
             net = SymbolBlock(graph, [mx.sym.var('data')])
         for key, parameter in net.collect_params().items():
             value = mx.nd.array(arrays[key], dtype=arrays[key].dtype)
-            parameter._load_init(value, ctx, cast_dtype=True, dtype_source='saved')
+            load_value(parameter, value, ctx, cast_dtype=True, dtype_source='saved')
     except (_DamagedError, AssertionError, mx.MXNetError) as error:
         reason = str(error) if isinstance(error, _DamagedError) else 'MXNet cannot build it'
         raise ValueError(f'{name} is not a usable symbol: {reason}; export the network again.') from None

@@ -14,13 +14,13 @@ from types import MethodType
 from typing import NamedTuple
 
 import numpy as np
-from mxnet import autograd, nd
-from mxnet.base import MXNetError
+from mxnet import MXNetError, autograd, nd
 from mxnet.gluon import Parameter
 from mxnet.gluon.block import Block, HybridBlock
 from mxnet.ndarray import NDArray
 from PIL import Image
 
+from .._mxnet import children, detached_copy, has_values, run_unhybridized
 from ..errors import unknown
 from ..layers.fusion import SK, AttentionalFusion
 from ..layers.multi_input import MultiInputAFF
@@ -176,7 +176,7 @@ def fusion_weights(net, x):
 def _walk(block, path=''):
     """(path, block) of a block and of all below it."""
     yield path, block
-    for name, child in block._children.items():
+    for name, child in children(block).items():
         yield from _walk(child, f'{path}.{name}' if path else name)
 
 
@@ -223,11 +223,10 @@ def _twin(net):
 
     def shared(parameter):
         # Autograd keeps its records on the arrays; separate ones leave the caller's graphs alone.
-        if parameter._data is None:
+        if not has_values(parameter):
             return parameter
         if id(parameter) not in parameters:
-            parameters[id(parameter)] = twin = copy.copy(parameter)
-            twin._data, twin._grad = [array.detach() for array in parameter._data], None
+            parameters[id(parameter)] = detached_copy(parameter)
         return parameters[id(parameter)]
 
     def swapped(value):
@@ -244,13 +243,8 @@ def _twin(net):
         return value
 
     for twin in twins.values():
-        vars(twin).update(
-            {name: swapped(value) for name, value in vars(twin).items()},
-            _forward_hooks=OrderedDict(),
-            _forward_pre_hooks=OrderedDict(),
-        )
-        if isinstance(twin, HybridBlock):
-            twin._active = False
+        vars(twin).update({name: swapped(value) for name, value in vars(twin).items()})
+        run_unhybridized(twin)
     return twins[id(net)], twins
 
 

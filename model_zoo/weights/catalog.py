@@ -13,6 +13,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
+from gluon_aff._mxnet import devices, load_value, structural_parameters
 from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
 from gluon_aff.params_file import read_parameters
@@ -208,7 +209,7 @@ def read_for(net, path):
     FileNotFoundError, ValueError
         As :func:`gluon_aff.params_file.read_parameters`.
     """
-    arrays, wanted = read_parameters(path), net._collect_params_with_prefix()
+    arrays, wanted = read_parameters(path), structural_parameters(net)
     if any(name in wanted for name in arrays):
         return arrays
     local = {
@@ -251,12 +252,12 @@ def load_parameters(net, path, ctx=None, allow_missing=False, ignore_extra=False
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
-    found, wanted = read_for(net, path), net._collect_params_with_prefix()
+    found, wanted = read_for(net, path), structural_parameters(net)
     if allow_missing and not any(name in wanted and name not in fresh for name in found):
         raise _another(path, found, ['it has none of their names'])
     missing = load_arrays(net, found, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
     for name in [*missing, *fresh]:
-        if name in fresh or (wanted[name]._data is None and not wanted[name]._deferred_init):
+        if name in fresh or not devices(wanted[name]):
             wanted[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
     if missing:
         log.warning(
@@ -295,7 +296,7 @@ def load_arrays(
     """
     if dtype_source not in ('current', 'saved'):
         raise ValueError(f"dtype_source must be 'current' or 'saved', got {dtype_source!r}.")
-    wanted = {name: parameter for name, parameter in net._collect_params_with_prefix().items() if name not in fresh}
+    wanted = {name: parameter for name, parameter in structural_parameters(net).items() if name not in fresh}
     loaded = [name for name in wanted if name in arrays]
     shared = {id(wanted[name]) for name in loaded}
     missing = [name for name in wanted if id(wanted[name]) not in shared]
@@ -314,7 +315,8 @@ def load_arrays(
     for name in loaded:
         dtype = arrays[name].dtype if dtype_source == 'saved' else np.dtype(wanted[name].dtype)
         value = mx.nd.array(arrays[name].astype(dtype), dtype=dtype)
-        wanted[name]._load_init(
+        load_value(
+            wanted[name],
             value.as_np_ndarray() if mx.util.is_np_array() else value,
             ctx,
             cast_dtype=cast_dtype,
