@@ -7,8 +7,8 @@ One network with each fusion takes turns in one process: a step of training (for
 inference, all hybridized (static) and on random images. "uncompiled" are the networks without the compiled operators
 (where those were not built, they are the same), "naive" the formulas in Gluon's layers. Where PyTorch is installed
 --fusions knows its networks, too: eager, in float32, in its usual layout ('torch aff') and channels last ('torch
-channels last aff'). Give them a run of their own: the threads of two libraries in one process hinder each other. The peak memory
-is that of three steps in a process of its own, above what the process took before the network was made.
+channels last aff'). Give them a run of their own: the threads of two libraries in one process hinder each
+other. The peak memory is that of three steps in a process of its own, above what it took before the network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 

@@ -636,7 +636,7 @@ def photographs(folder, names=('a', 'b'), count=6):
 
 def loaders(folder):
     found = image_folders(str(folder))
-    return found.train.labels, *(Images(files, 32, 2, (0,) * 3, (1,) * 3) for files in (found.train, found.val))
+    return found.train.class_names, *(Images(files, 32, 2, (0,) * 3, (1,) * 3) for files in (found.train, found.val))
 
 
 def test_a_data_set_is_known_by_its_classes_and_images_wherever_it_lies(tmp_path):

@@ -11,6 +11,7 @@ from typing import Callable
 
 from mxnet.gluon import ParameterDict, nn
 
+from .._deprecated import renamed
 from ..errors import unknown
 from . import kernels
 from .context import SCALES, ChannelBlock, ChannelContext, MultiScale, PointwiseConv
@@ -63,6 +64,8 @@ class Fusion(ChannelBlock):
 
 class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
+
+    gate = renamed('modulate')
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
         """scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); maps in the default layout."""

@@ -12,6 +12,7 @@ from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
+from gluon_aff._deprecated import renamed
 from gluon_aff._mxnet import devices
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.layers.fusion import Add, get_fusion
@@ -277,7 +278,7 @@ class Network(StagedNetwork):
     ----------
     classes : int
         Number of outputs.
-    labels : tuple of str or None
+    class_names : tuple of str or None
         Name of each output, where loaded parameters say them.
     in_channels : int
         Channels of the input; 0 if they are taken from the first one.
@@ -288,10 +289,12 @@ class Network(StagedNetwork):
         As :class:`StagedNetwork` does.
     """
 
+    labels = renamed('class_names')
+
     def __init__(self, classes: int, in_channels: int, prefix: str | None = None, params: ParameterDict | None = None):
         super().__init__(in_channels, prefix=prefix, params=params)
         self.classes = positive('classes', classes)
-        self.labels = None
+        self.class_names = None
 
     def reset_classifier(self, classes: int) -> None:
         """Replace the head by a new one with `classes` outputs.
@@ -318,7 +321,7 @@ class Network(StagedNetwork):
         if ctx:
             new.initialize(mx.init.Xavier(), ctx=ctx)
         setattr(self, self.head_name, new)
-        self.classes, self.labels = classes, None
+        self.classes, self.class_names = classes, None
 
 
 class FeatureNetwork(Network):
