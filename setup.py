@@ -158,6 +158,7 @@ setup(
     ext_modules=operators(),
     packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
     package_data={
+        'gluon_aff.data': ['*.txt'],
         'model_zoo.weights': ['*.json', 'released/*'],
         'model_zoo.pictures.page': ['*.css', '*.html', '*.js', '*.png', '*.txt'],
     },
@@ -182,7 +183,7 @@ setup(
         'test': TEST,
         'dev': [*TEST, 'build', 'ruff', 'wheel'],
     },
-    entry_points={'console_scripts': ['gluon-aff = model_zoo.__main__:main']},
+    entry_points={'console_scripts': ['gluon-aff = model_zoo.cli:main']},
     classifiers=[
         'Programming Language :: Python :: 3',
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(8, 14)),

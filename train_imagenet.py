@@ -72,8 +72,8 @@ def read_data(args):
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')
         sources = [
-            RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
-            RecordFile(args.rec_val, args.rec_val_idx, args.num_workers),
+            RecordFile(args.rec_train, args.rec_train_idx, workers=args.num_workers),
+            RecordFile(args.rec_val, args.rec_val_idx, workers=args.num_workers),
         ]
         if len(sources[1].class_names) > len(sources[0].class_names):
             raise ValueError(
@@ -83,7 +83,7 @@ def read_data(args):
         return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
     if not args.data_dir:
         raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
-    folders = image_folders(args.data_dir, args.val_fraction, args.seed, args.num_workers)
+    folders = image_folders(args.data_dir, args.val_fraction, seed=args.seed, workers=args.num_workers)
     return [folders.train, folders.val], Images, folders.skipped.values()
 
 
@@ -96,16 +96,16 @@ def main(argv):
     mx.random.seed(args.seed)
 
     sources, loader, skipped = read_data(args)
-    class_names, size = sources[0].class_names, args.input_size or card.input_size[1]
+    class_names, size = sources[0].class_names, args.input_size or card.spec.input_size[1]
     common = {
         'size': size,
         'batch_size': batch_size(args, len(sources[0]), ctx, workers),
-        'mean': card.mean,
-        'std': card.std,
+        'mean': card.spec.mean,
+        'std': card.spec.std,
         'crop_ratio': args.crop_ratio,
         'workers': args.num_workers,
         'seed': args.seed,
-        'part': (workers.rank, workers.size),
+        'shard': (workers.rank, workers.size),
     }
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)
@@ -113,7 +113,14 @@ def main(argv):
     net, options = start_network(args, class_names, ctx)
     task = classification_task(args, net, open_teacher(args, class_names, ctx))
     spec = ModelSpec(
-        args.model, 'classification', class_names, (3, size, size), net.min_size, card.mean, card.std, args.crop_ratio
+        args.model,
+        'classification',
+        class_names,
+        (3, size, size),
+        net.min_size,
+        card.spec.mean,
+        card.spec.std,
+        args.crop_ratio,
     )
     run = RunFolder(
         args.save_dir,

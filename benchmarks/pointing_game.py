@@ -20,7 +20,7 @@ from mxnet.gluon import nn
 from PIL import Image, ImageDraw
 
 from gluon_aff.data.cifar import Batches
-from gluon_aff.data.images import normalise
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.files import atomic
 from gluon_aff.inspect.grad_cam import METHODS, grad_cam
 from gluon_aff.layers.comparators import SE

@@ -16,15 +16,16 @@ from sklearn.datasets import load_sample_image
 
 from gluon_aff.data import images
 from gluon_aff.data.augmentation import random_resized_crop
-from gluon_aff.data.class_folders import image_folders, usable_images
+from gluon_aff.data.class_folders import image_folders, readable_images
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_crop, opened, read_image, short_side, upright
+from gluon_aff.data.images import opened, read_image, upright
+from gluon_aff.data.preprocessing import evaluation_crop, short_side
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import Predictor
-from model_zoo.__main__ import main
-from model_zoo.loading import open_trained
+from model_zoo.cli import main
+from model_zoo.loading import load_model
 
 PHOTO = Image.fromarray(load_sample_image('flower.jpg')[100:124, 200:236])
 # EXIF's: type: the form in which struct packs it.
@@ -449,7 +450,7 @@ def test_one_walker_finds_images_by_name_or_content_follows_links_and_names_what
     found, skipped = find_images([root])
     assert found == sorted([*good, broken]) and sorted(skipped) == bad
     assert all(path in sentence and '\n' not in sentence for path, sentence in skipped.items())
-    found, skipped = usable_images([root, bad[0]])
+    found, skipped = readable_images([root, bad[0]])
     assert found == good and sorted(skipped) == sorted([*bad, broken])
     named = [root / '.hidden', root / '.x.png', root / 'notes.txt']
     assert find_images(named)[0] == [str(root / '.hidden' / 'x.png'), *map(str, named[1:])]
@@ -463,7 +464,7 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args: None)  # drawing takes long
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
-        'model_zoo.__main__.export',
+        'gluon_aff.deploy.export',
         lambda model, output, formats, calibration, *rest: calls.append(calibration) or {'files': {}, 'int8': report},
     )
     for command in (
@@ -531,7 +532,7 @@ def test_images_of_every_kind_are_the_same_in_every_reader(tmp_path):
     for index in range(len(packed)):
         with packed.open(index) as image:
             assert np.abs(np.asarray(upright(image)) - wanted).mean() < 5
-    predictor = Predictor(open_trained('fashion_mnist_aff_resnet8'))
+    predictor = Predictor(load_model('fashion_mnist_aff_resnet8'))
     path = str(tmp_path / 'val' / 'a' / 'WEBP.png')
     scores = [dict(predictor.predict(image, 10)[0]) for image in (path, Image.open(path), np.asarray(PHOTO))]
     assert scores[0] == scores[1] == scores[2]

@@ -1,11 +1,24 @@
-"""Names of the classes of the data sets, in the order of their numbers."""
+"""The class names of the data sets, in the order of their labels, and files of class names."""
 
 from __future__ import annotations
 
-import logging
 import os
+from pathlib import Path
+from typing import Sequence
 
-log = logging.getLogger(__name__)
+__all__ = [
+    'BY_NAME',
+    'CIFAR10',
+    'CIFAR100',
+    'CIFAR100_COARSE',
+    'DIGITS',
+    'FASHION_MNIST',
+    'IMAGENET',
+    'STOP_SIGN',
+    'numbered',
+    'read_class_names',
+    'write_class_names',
+]
 
 MAX_BYTES = 16 << 20  # of a file of class names
 
@@ -13,18 +26,7 @@ DIGITS = tuple('0123456789')
 
 STOP_SIGN = ('background', 'stop sign')
 
-FASHION_MNIST = (
-    'T-shirt/top',
-    'Trouser',
-    'Pullover',
-    'Dress',
-    'Coat',
-    'Sandal',
-    'Shirt',
-    'Sneaker',
-    'Bag',
-    'Ankle boot',
-)
+FASHION_MNIST = tuple('T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot'.split(','))
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
@@ -48,31 +50,30 @@ CIFAR100_COARSE = tuple(
 )
 
 
-def imagenet():
-    """The 1000 classes of ImageNet-1k, as GluonCV words them; where it is not installed they are numbered."""
-    try:
-        from gluoncv.data import ImageNet1kAttr
-    except ImportError:
-        log.warning("The names of ImageNet's classes are GluonCV's, which is not installed; they are numbered.")
-        return tuple(f'class {i}' for i in range(1000))
-    return tuple(ImageNet1kAttr().classes)
+# As GluonCV words them.
+IMAGENET = tuple(Path(__file__).with_name('imagenet_classes.txt').read_text(encoding='utf-8').splitlines())
+
+# By the keys of the released weights; the networks for the 20 superclasses were given 100 outputs.
+BY_NAME = {
+    'cifar100_coarse': CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100)),
+    'cifar100_fine': CIFAR100,
+    'fashion_mnist': FASHION_MNIST,
+    'imagenet': IMAGENET,
+}
 
 
-def named(labels):
-    """The class names that a checkpoint's `labels` stands for, one for each of its outputs."""
-    if labels == 'cifar100_coarse':
-        # The released networks were given 100 outputs and trained on 20 superclasses.
-        return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
-    return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for classes that have none."""
+    return tuple(f'class {i}' for i in range(classes))
 
 
-def read_class_names(path):
+def read_class_names(path: str) -> tuple[str, ...]:
     """The class names in a text file, one on each line, in the order of their numbers.
 
     Parameters
     ----------
     path : str
-        UTF-8, with a byte order mark or without.
+        UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def read_class_names(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not UTF-8, has an empty line between others, or is longer than any list of class names.
+        If it is not UTF-8, has an empty line, or is too large.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no file of class names {path}.')
@@ -105,19 +106,19 @@ def read_class_names(path):
     return names
 
 
-def write_class_names(path, names):
+def write_class_names(path: str, names: Sequence[str]) -> None:
     """Write class names for :func:`read_class_names`.
 
     Parameters
     ----------
     path : str
-    names : sequence of str
+    names : iterable of str
 
     Raises
     ------
     ValueError
-        If a name has a line break, a null or a byte order mark in front, or bytes of a folder's name that are not
-        UTF-8; nothing is written.
+        If a name is empty, begins with a byte order mark, or has a line break, a null or bytes that are not UTF-8;
+        nothing is written.
     """
     for name in names:
         if name[:1] in ('', '\ufeff') or any(c in '\n\r\0' or '\ud800' <= c <= '\udfff' for c in name):

@@ -6,7 +6,6 @@ Fusion", WACV 2021 (ResNet-20-b: b blocks a stage, depth 6b + 2).
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
@@ -14,7 +13,6 @@ from mxnet.gluon import ParameterDict, nn
 from gluon_aff.errors import positive
 from gluon_aff.layers.layout import GlobalAvgPool
 
-from ..registry import CIFAR100, FASHION_MNIST, register_model
 from .network import FeatureNetwork, ResidualBlock, check_start_stage, make_downsample, make_fusion, make_norm
 
 __all__ = ['CifarResNet', 'PreActBlock']
@@ -151,21 +149,3 @@ class CifarResNet(FeatureNetwork):
             trunk, channels = make_trunk(layers, width, norm, fusion, reduction, start_stage, in_channels, block)
             self.features.add(*trunk, norm(in_channels=channels[-1]), nn.Activation('relu'))
             self.add_head(channels[-1], GlobalAvgPool(), final_drop=final_drop)
-
-
-for _fusion in ('add', 'concat', 'aff', 'iaff'):
-    for _blocks in (1, 2, 3, 4, 5):
-        register_model(
-            f'cifar_{_fusion}_resnet{6 * _blocks + 2}',
-            family='CIFAR ResNet',
-            dataset=CIFAR100,
-            source='AFF paper, section 4; depth 6b + 2 with b blocks a stage',
-        )(partial(CifarResNet, (_blocks,) * 3, fusion=_fusion))
-
-for _fusion in ('add', 'aff'):
-    register_model(
-        f'fashion_mnist_{_fusion}_resnet8',
-        family='CIFAR ResNet',
-        dataset=FASHION_MNIST,
-        source='the 8-layer CIFAR ResNet at width 1, trained with train_cifar.py',
-    )(partial(CifarResNet, (1, 1, 1), classes=10, width=1, fusion=_fusion))

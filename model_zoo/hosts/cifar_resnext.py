@@ -6,7 +6,6 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
@@ -14,7 +13,6 @@ from mxnet.gluon import ParameterDict, nn
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.layers.layout import GlobalAvgPool
 
-from ..registry import CIFAR100, register_model
 from .cifar_resnet import conv3x3
 from .network import FeatureNetwork, check_start_stage, make_fusion, make_norm, stage_configs
 from .resnext import grouped_width, make_resnext_stage
@@ -88,13 +86,3 @@ class CifarResNeXt(FeatureNetwork):
                 self.features.add(make_resnext_stage(configs, cardinality, fuse, True, last_gamma))
                 planes, channels = 2 * planes, 4 * planes
             self.add_head(channels, GlobalAvgPool(), final_drop=final_drop)
-
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _blocks in (4, 5):
-        register_model(
-            f'cifar_{_fusion}_resnext{9 * _blocks + 2}_32x4d',
-            family='CIFAR ResNeXt',
-            dataset=CIFAR100,
-            source='AFF paper, section 4; depth 9b + 2 with b blocks a stage',
-        )(partial(CifarResNeXt, (_blocks,) * 3, fusion=_fusion))

@@ -19,7 +19,7 @@ from gluon_aff.layers.fusion import Add, get_fusion
 from gluon_aff.layers.kernels import CompiledBlock
 from gluon_aff.layers.norm import build_norm
 
-from ..weights.catalog import load_arrays, read_for
+from ..weights.parameters import load_arrays, read_for
 
 
 def make_norm(norm_layer: Callable, norm_kwargs: dict | None, use_global_stats: bool) -> Callable:

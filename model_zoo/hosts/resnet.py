@@ -15,7 +15,6 @@ from mxnet.gluon.block import HybridBlock
 from gluon_aff._deprecated import deprecated_names
 from gluon_aff.errors import check_booleans, pair
 
-from ..registry import IMAGENET, register_model
 from .network import (
     BlockConfig,
     Network,
@@ -263,16 +262,5 @@ class ResNet(Network):
             x = self.drop(x)
         return self.fc(x)
 
-
-LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _depth, _layers in LAYERS.items():
-        register_model(
-            f'{_fusion}_resnet{_depth}',
-            family='ResNet',
-            dataset=IMAGENET,
-            source=f'AFF paper, section 4; host: resnet{_depth}_v1d of GluonCV',
-        )(partial(ResNet, _layers, fusion=_fusion))
 
 __getattr__ = deprecated_names(__name__)

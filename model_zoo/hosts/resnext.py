@@ -6,7 +6,6 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
@@ -14,7 +13,6 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.errors import check_booleans, positive
 
-from ..registry import IMAGENET, register_model
 from .network import (
     BlockConfig,
     FeatureNetwork,
@@ -172,15 +170,3 @@ class ResNeXt(FeatureNetwork):
                 self.features.add(make_resnext_stage(configs, cardinality, fuse, avg_down and stage > 1, last_gamma))
                 channels = 4 * planes
             self.add_head(channels, nn.GlobalAvgPool2D(), final_drop=final_drop)
-
-
-LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _depth, _layers in LAYERS.items():
-        register_model(
-            f'{_fusion}_resnext{_depth}_32x4d',
-            family='ResNeXt',
-            dataset=IMAGENET,
-            source='AFF paper, section 4; host: ResNext of GluonCV with the deep stem',
-        )(partial(ResNeXt, _layers, fusion=_fusion))
