@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from gluon_aff._mxnet import structural_parameters
 from gluon_aff.train import initialize, tune_backbone
 
 from .registry import get_model, model_info
@@ -91,7 +92,7 @@ def build_network(args, classes, **options):
 
 
 def _shapes(net):
-    return [parameter.shape for parameter in net._collect_params_with_prefix().values()]
+    return [parameter.shape for parameter in structural_parameters(net).values()]
 
 
 def start_network(args, class_names, ctx):

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 import mxnet as mx
 import numpy as np
 
+from .._mxnet import has_values, mean_value, structural_parameters, trainer_parameters, trainer_updaters
 from ..files import atomic
 from ..validation import shown
 from .npz_file import Archive
@@ -123,8 +124,8 @@ def _leaves(state):
 
 def _names(net, trainer):
     """Of the trainer's parameters, in its order, the names in the network's files."""
-    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
-    return [names[id(parameter)] for parameter in trainer._params]
+    names = {id(parameter): name for name, parameter in structural_parameters(net).items()}
+    return [names[id(parameter)] for parameter in trainer_parameters(trainer)]
 
 
 def write_checkpoint(path, net, trainer, progress):
@@ -144,15 +145,15 @@ def write_checkpoint(path, net, trainer, progress):
         If a parameter is no longer finite; nothing is written.
     """
     arrays = {
-        f'parameters/{name}': parameter._reduce().asnumpy()
-        for name, parameter in net._collect_params_with_prefix().items()
-        if parameter._data is not None
+        f'parameters/{name}': mean_value(parameter).asnumpy()
+        for name, parameter in structural_parameters(net).items()
+        if has_values(parameter)
     }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f'{name} is no longer finite after update {progress.updates}.')
     names = _names(net, trainer)
-    for index, state in trainer._updaters[0].states.items():
+    for index, state in trainer_updaters(trainer)[0].states.items():
         arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy() for part, leaf in enumerate(_leaves(state))})
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial:
@@ -229,7 +230,7 @@ def restore_parameters(net, arrays, path):
     saved = {
         name[len('parameters/') :]: header for name, header in arrays.headers.items() if name.startswith('parameters/')
     }
-    wanted = net._collect_params_with_prefix()
+    wanted = structural_parameters(net)
     unlike = sorted(set(saved) ^ set(wanted)) or sorted(
         name
         for name, parameter in wanted.items()
@@ -264,10 +265,10 @@ def restore_optimizer(net, trainer, arrays):
         If they do not fit the optimizer, or some are missing.
     """
     saved = {name: header for name, header in arrays.headers.items() if name.startswith('optimizer/')}
-    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer._params)):
+    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer_parameters(trainer))):
         if parameter.grad_req == 'null' or not trainer.optimizer.begin_num_update:
             continue
-        for updater, weight in zip(trainer._updaters, parameter.list_data()):
+        for updater, weight in zip(trainer_updaters(trainer), parameter.list_data()):
             state = trainer.optimizer.create_state_multi_precision(index, weight)
             for number, leaf in enumerate(_leaves(state)):
                 key = f'optimizer/{name}/{number}'

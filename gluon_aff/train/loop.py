@@ -15,6 +15,7 @@ import numpy as np
 from mxnet import autograd, gluon
 from tqdm import tqdm
 
+from .._mxnet import devices
 from ..errors import positive
 from ..validation import shown
 from .arguments import check_arguments
@@ -250,8 +251,7 @@ def fit(
 def _check_devices(net, ctx):
     """A ValueError where a parameter is not initialised, or not on all devices."""
     for name, parameter in net.collect_params().items():
-        known = parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else ()
-        if not set(ctx) <= set(known):
+        if not set(ctx) <= set(devices(parameter)):
             raise ValueError(
                 f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this ctx.'
             )

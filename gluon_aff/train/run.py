@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 
+from .._mxnet import mean_value, structural_parameters
 from ..files import atomic, remove_abandoned
 from ..params_file import write_parameters
 from ..text import printable
@@ -196,7 +197,7 @@ class RunFolder:
         with self._writing():
             write_parameters(
                 self.file('best.params'),
-                {name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()},
+                {name: mean_value(parameter) for name, parameter in structural_parameters(net).items()},
             )
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
