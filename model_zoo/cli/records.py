@@ -13,7 +13,12 @@ from ._common import report_skipped, whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('tree', metavar='TREE', help='folder of train/ and val/, or of the classes')
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
-    parser.add_argument('--val-fraction', type=_fraction, metavar='F', help='share of one tree that is held out')
+    parser.add_argument(
+        '--val-fraction',
+        type=_fraction,
+        metavar='F',
+        help='share of the images to hold out, if TREE is the folder of the classes',
+    )
     parser.add_argument(
         '--resize', type=whole(0), default=256, metavar='N', help='pixels of the short side, default 256; 0: as it is'
     )
