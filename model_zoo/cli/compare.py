@@ -1,4 +1,4 @@
-"""Set networks side by side: published errors, parameters, multiply-adds and speed."""
+"""Compare networks: published errors, parameters, multiply-adds and speed."""
 
 from __future__ import annotations
 

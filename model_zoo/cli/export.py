@@ -1,4 +1,4 @@
-"""Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
+"""Export a network: MXNet's symbol and parameters, ONNX, INT8, with model.json beside them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         say(f'removed {", ".join(removed)} of the earlier export, which had other parameters or another description.')
     if 'int8' in formats:
         say(
-            'on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}; its logits differ '
-            'by {mean_absolute_difference:.3g} on average, at a mean magnitude of {mean_absolute_logit:.3g}.'.format(
+            'on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}; the logits '
+            'differ by {mean_absolute_difference:.3g} on average, at a mean magnitude of {mean_absolute_logit:.3g}.'.format(
                 **description['int8']
             )
         )

@@ -1,4 +1,4 @@
-"""Show the evidence for each prediction: a row for each network, a column for each image (Grad-CAM; PNG or PDF)."""
+"""Draw the evidence for predictions (Grad-CAM), a row for each network and a column for each image, as PNG or PDF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print the card of a network."""
+"""Describe a network and its released weights."""
 
 from __future__ import annotations
 

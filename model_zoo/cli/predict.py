@@ -1,4 +1,4 @@
-"""Classify images, the most probable classes of each; a segmentation network writes overlays (-o)."""
+"""Classify images: the most probable classes of each. A segmentation network writes overlays (-o)."""
 
 from __future__ import annotations
 
