@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     if removed:
         say(f'removed {", ".join(removed)} of the earlier export, which had other parameters or another description.')
     if 'int8' in formats:
+        int8 = description['int8']
         say(
-            'on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}; the logits '
-            'differ by {mean_absolute_difference:.3g} on average, at a mean magnitude of {mean_absolute_logit:.3g}.'.format(
-                **description['int8']
-            )
+            f'on the {int8["images"]} images INT8 predicts the same class as float32 for {int8["top1_agreement"]:.2%}; '
+            f'the logits differ by {int8["mean_absolute_difference"]:.3g} on average, at a mean magnitude of '
+            f'{int8["mean_absolute_logit"]:.3g}.'
         )
     return report_skipped(skipped)
