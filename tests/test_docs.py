@@ -49,14 +49,15 @@ PACKAGES = [
     'gluon_aff.spec',
     'gluon_aff.train',
     'gluon_aff.train.npz_file',
-    'gluon_aff.train.arguments',
     'gluon_aff.train.checkpoint',
+    'gluon_aff.train.config',
     'gluon_aff.train.curves',
-    'gluon_aff.train.flags',
     'gluon_aff.train.loop',
     'gluon_aff.train.optimizer',
     'gluon_aff.train.recipe',
+    'gluon_aff.train.resume',
     'gluon_aff.train.run',
+    'gluon_aff.train.script',
     'gluon_aff.train.stop',
     'gluon_aff.train.workers',
     'model_zoo',
@@ -79,6 +80,7 @@ PACKAGES = [
     'model_zoo.from_flags',
     'model_zoo.hosts.unet',
     'model_zoo.weights.catalog',
+    'model_zoo.weights.parameters',
 ]
 PUBLIC = {
     f'{package}.{name}': getattr(importlib.import_module(package), name)
