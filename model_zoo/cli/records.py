@@ -13,12 +13,7 @@ from ._common import report_skipped, whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('tree', metavar='TREE', help='folder of train/ and val/, or of the classes')
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
-    parser.add_argument(
-        '--val-fraction',
-        type=_fraction,
-        metavar='F',
-        help='share of the images to hold out, if TREE is the folder of the classes',
-    )
+    parser.add_argument('--val-fraction', type=_fraction, metavar='F', help='share of one tree that is held out')
     parser.add_argument(
         '--resize', type=whole(0), default=256, metavar='N', help='pixels of the short side, default 256; 0: as it is'
     )
@@ -30,7 +25,14 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.record_file import RecordFile
     from gluon_aff.data.record_writer import write_records
 
-    skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
+    skipped = write_records(
+        args.tree,
+        args.output,
+        val_fraction=args.val_fraction,
+        resize=args.resize,
+        quality=args.quality,
+        workers=args.workers,
+    )
     for name in ('train.rec', 'val.rec'):
         records = RecordFile(os.path.join(args.output, name))
         print(f'{printable(records.path)}: {len(records)} images of {len(records.class_names)} classes')
