@@ -49,18 +49,13 @@ class Row:
 
 
 def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
-    """Load a network by name, with random parameters where there are no others.
+    """Load a network by name, on `ctx`; and whether its parameters are random: none are released and none are given.
 
     Parameters
     ----------
     name : str
         A registered name, NAME=FILE (a parameter file, or the tag of a released one), or a training run's folder.
     ctx : mxnet.Context, default mxnet.cpu()
-
-    Returns
-    -------
-    LoadedModel, bool
-        And whether its parameters are random: none are released and none are given.
 
     Raises
     ------
