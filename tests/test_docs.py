@@ -8,7 +8,6 @@ from mxnet.gluon import Block
 
 PACKAGES = [
     'gluon_aff',
-    'gluon_aff.layers.aligned',
     'gluon_aff.layers.context',
     'gluon_aff.layers.comparators.aaconv',
     'gluon_aff.layers.comparators.lip',
