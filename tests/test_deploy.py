@@ -610,7 +610,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
             raise KeyboardInterrupt
         rename(old, new)
 
-    other = replace(shipped, mean=(0.1,) * 3)
+    other = replace(shipped, spec=replace(shipped.spec, mean=(0.1,) * 3))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, 'rename', stopped)
         export(other, str(target), ('symbol',))
@@ -667,12 +667,17 @@ def test_an_export_traces_the_network_once(name, pictures, tmp_path, monkeypatch
     assert traced == [net] and calls.count(net) == 1
 
 
-def test_the_writers_do_not_change_the_graph(tmp_path):
-    traced = Graph(filled(get_model('fpn_aff_resnet8'))).fold()
+def test_the_writers_change_neither_the_graph_nor_the_network(tmp_path):
+    net = filled(get_model('fpn_aff_resnet8'))
+    traced = Graph(net)
     before = traced.digest()
+    # To run the network would set the gammas that it does not use to 1.
+    export_onnx(net, tmp_path / 'direct.onnx', (3, 32, 32))
     write_onnx(traced, tmp_path / 'net.onnx', input_size=(3, 32, 32))
     write_symbol(traced, tmp_path / 'net')
-    assert traced.digest() == before
+    assert traced.digest() == before == Graph(net).digest()
+    write_onnx(traced.fold(), tmp_path / 'folded.onnx', input_size=(3, 32, 32))
+    assert len({(tmp_path / f'{name}.onnx').read_bytes() for name in ('direct', 'net', 'folded')}) == 1
 
 
 def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
