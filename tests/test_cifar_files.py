@@ -20,7 +20,7 @@ from gluon_aff import download
 from gluon_aff.data import cifar_archive as cifar_files
 from gluon_aff.data import class_names
 from gluon_aff.data.cifar import cifar10, cifar100
-from gluon_aff.download import DownloadError
+from gluon_aff.verified_download import DownloadError
 
 READERS = {'cifar10': cifar10, 'fine': cifar100, 'coarse': lambda data_dir=None: cifar100(data_dir, fine=False)}
 FOLDERS = {

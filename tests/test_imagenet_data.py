@@ -23,8 +23,8 @@ from gluon_aff.data.class_folders import ImageFiles, image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.images import opened, read_image
 from gluon_aff.data.preprocessing import evaluation_array, normalise, short_side
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.data.record_writer import write_records
-from gluon_aff.data.records import RecordFile
 from model_zoo.cli import main
 
 PHOTOS = load_sample_images().images

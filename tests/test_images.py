@@ -20,8 +20,8 @@ from gluon_aff.data.class_folders import image_folders, readable_images
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.images import opened, read_image, upright
 from gluon_aff.data.preprocessing import evaluation_crop, short_side
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.data.record_writer import write_records
-from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import Predictor
 from model_zoo.cli import main
@@ -584,7 +584,7 @@ def test_records_of_others_are_read_upright_and_bad_images_in_them_are_left_out_
 def test_our_records_are_those_of_mxnet(words, tmp_path_factory):
     import mxnet as mx
 
-    from gluon_aff.data.records import write_record
+    from gluon_aff.data.record_file import write_record
 
     path, content = tmp_path_factory.mktemp('records') / 'x.rec', b''.join(words)
     with open(path, 'wb') as file:

@@ -20,8 +20,8 @@ from gluon_aff import download
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_names import FASHION_MNIST
 from gluon_aff.data.image_sets import fashion_mnist, resize
-from gluon_aff.download import DownloadError, digest
 from gluon_aff.train import Classification, evaluate
+from gluon_aff.verified_download import DownloadError, digest
 from model_zoo import get_model, get_model_file, list_models, model_info
 from model_zoo.cli import main
 from model_zoo.weights import ReleasedWeights, list_weights, load_parameters
@@ -695,7 +695,7 @@ FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fas
 def accuracy_of(name, images, target):
     card = model_info(name)
     batches = Batches(images, target, 100, card.spec.mean, card.spec.std)
-    return evaluate(get_model(name, pretrained=True), batches, [mx.cpu()], Classification(card.classes))['accuracy']
+    return evaluate(get_model(name, pretrained=True), batches, task=Classification(card.classes))['accuracy']
 
 
 @pytest.mark.parametrize('name', SHIPPED)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import mxnet as mx
 import numpy as np
 
-from ..download import digest, fetch
+from ..verified_download import digest, fetch
 from .cifar_pickle import load_batch
 
 __all__ = ['default_folder', 'load_cifar']

@@ -26,7 +26,7 @@ class Images(Loader):
 
     Parameters
     ----------
-    source : gluon_aff.data.class_folders.ImageFiles or gluon_aff.data.records.RecordFile
+    source : gluon_aff.data.class_folders.ImageFiles or gluon_aff.data.record_file.RecordFile
     size : int
         H and W.
     batch_size : int

@@ -16,7 +16,7 @@ from ..files import temporary_folder
 from .class_folders import image_folders
 from .class_names import write_class_names
 from .images import read_image
-from .records import write_record
+from .record_file import write_record
 
 __all__ = ['write_records']
 
