@@ -78,9 +78,11 @@ def main(argv):
     )
     test_data = Batches(*test_set, size, data.mean, data.std, part=part)
 
-    net, options = start_network(args, data.labels, ctx)
-    task = classification_task(args, net, open_teacher(args, data.labels, ctx))
-    spec = ModelSpec(args.model, 'classification', data.labels, (3, 32, 32), net.min_size, data.mean, data.std, 1.0)
+    net, options = start_network(args, data.class_names, ctx)
+    task = classification_task(args, net, open_teacher(args, data.class_names, ctx))
+    spec = ModelSpec(
+        args.model, 'classification', data.class_names, (3, 32, 32), net.min_size, data.mean, data.std, 1.0
+    )
     run = RunFolder(
         args.save_dir,
         {

@@ -75,10 +75,10 @@ def read_data(args):
             RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
             RecordFile(args.rec_val, args.rec_val_idx, args.num_workers),
         ]
-        if len(sources[1].labels) > len(sources[0].labels):
+        if len(sources[1].class_names) > len(sources[0].class_names):
             raise ValueError(
-                f'{args.rec_val} has {len(sources[1].labels)} classes and {args.rec_train} '
-                f'{len(sources[0].labels)}; both need the same.'
+                f'{args.rec_val} has {len(sources[1].class_names)} classes and {args.rec_train} '
+                f'{len(sources[0].class_names)}; both need the same.'
             )
         return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
     if not args.data_dir:
@@ -96,7 +96,7 @@ def main(argv):
     mx.random.seed(args.seed)
 
     sources, loader, skipped = read_data(args)
-    labels, size = sources[0].labels, args.input_size or card.input_size[1]
+    class_names, size = sources[0].class_names, args.input_size or card.input_size[1]
     common = {
         'size': size,
         'batch_size': batch_size(args, len(sources[0]), ctx, workers),
@@ -110,10 +110,10 @@ def main(argv):
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)
 
-    net, options = start_network(args, labels, ctx)
-    task = classification_task(args, net, open_teacher(args, labels, ctx))
+    net, options = start_network(args, class_names, ctx)
+    task = classification_task(args, net, open_teacher(args, class_names, ctx))
     spec = ModelSpec(
-        args.model, 'classification', labels, (3, size, size), net.min_size, card.mean, card.std, args.crop_ratio
+        args.model, 'classification', class_names, (3, size, size), net.min_size, card.mean, card.std, args.crop_ratio
     )
     run = RunFolder(
         args.save_dir,

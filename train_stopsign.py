@@ -105,13 +105,13 @@ def main(argv):
     )
     test_data = SegmentationBatches(sources[1], 1, card.mean, card.std, part=part)
 
-    labels = sources[0].labels
-    net, options = build_network(args, len(labels))
+    class_names = sources[0].class_names
+    net, options = build_network(args, len(class_names))
     initialize(net, args.init, ctx)
     spec = ModelSpec(
         args.model,
         'segmentation',
-        labels,
+        class_names,
         (3, args.input_size, args.input_size),
         net.min_size,
         card.mean,
@@ -125,7 +125,7 @@ def main(argv):
         args.tensorboard,
         [line for source in sources for line in source.report],
     )
-    best = train(args, net, Segmentation(len(labels)), train_data, test_data, run, ctx, workers)
+    best = train(args, net, Segmentation(len(class_names)), train_data, test_data, run, ctx, workers)
     if workers.rank == 0:
         model = open_trained(run.path, ctx=ctx)
         names = overlay_names(sources[1].paths[:OVERLAYS], '.png')

@@ -121,7 +121,7 @@ def result(folder, progress, host, fusion, blocks, seed):
     net = get_model(model['model'], **model['options'])
     return {
         'dataset': model['dataset'],
-        'classes': len(model['labels']),
+        'classes': len(model['class_names']),
         'train_images': model['train_images'],
         'test_images': model['test_images'],
         'epochs': progress.arguments['num_epochs'],

@@ -17,7 +17,7 @@ import numpy as np
 from mxnet import gluon
 from PIL import Image
 
-from gluon_aff.data import labels
+from gluon_aff.data import class_names
 from gluon_aff.data.cifar import Batches, digits
 from gluon_aff.train import Classification, evaluate
 
@@ -38,7 +38,7 @@ def save_pictures(folder, images, names, count=5):
 
 
 clothing = np.load(TOP / 'tests/data/fashion_mnist_test.npz')
-save_pictures(RUN / 'clothing', clothing['images'], [labels.FASHION_MNIST[i] for i in clothing['labels'][:5]])
+save_pictures(RUN / 'clothing', clothing['images'], [class_names.FASHION_MNIST[i] for i in clothing['labels'][:5]])
 command(f'-m model_zoo predict fashion_mnist_aff_resnet8 {RUN}/clothing --top-k 1')
 
 command(f'train_cifar.py --model fashion_mnist_aff_resnet8 --use-pretrained --save-dir {RUN} --overwrite')

@@ -7,7 +7,7 @@ import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 
-__all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install']
+__all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install', 'renamed']
 
 # Old modules, and where their content is now.
 MODULES = {
@@ -21,6 +21,7 @@ MODULES = {
     'gluon_aff.compiled': 'gluon_aff.layers.kernels',
     'gluon_aff.data.cifar_files': 'gluon_aff.data.cifar_archive',
     'gluon_aff.data.folders': 'gluon_aff.data.class_folders',
+    'gluon_aff.data.labels': 'gluon_aff.data.class_names',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
@@ -69,6 +70,26 @@ def deprecated_names(module):
         return getattr(import_module(module), new)
 
     return __getattr__
+
+
+def renamed(new):
+    """A property of the old name of the attribute `new`, to read and to set."""
+
+    class Renamed:
+        def __set_name__(self, owner, name):
+            self.text = f'{owner.__name__}.{name} is now called {new}.'
+
+        def __get__(self, instance, owner):
+            if instance is None:
+                return self
+            warnings.warn(self.text, DeprecationWarning, stacklevel=2)
+            return getattr(instance, new)
+
+        def __set__(self, instance, value):
+            warnings.warn(self.text, DeprecationWarning, stacklevel=2)
+            setattr(instance, new, value)
+
+    return Renamed()
 
 
 class _Finder:

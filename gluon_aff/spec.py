@@ -7,12 +7,13 @@ from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
 
+from ._deprecated import renamed
 from .data.images import evaluation_crop, normalise, short_side
 from .validation import shown
 
 __all__ = ['ModelSpec']
 
-VERSION = 1
+VERSION = 2  # of model.json; version 1 has labels for class_names
 TASKS = ('classification', 'segmentation')
 LUMA = (19595, 38470, 7471)  # of red, green and blue, by 65536: ITU-R 601-2, as Pillow computes grey
 LAYOUTS = {'NCHW': 'float32', 'NHWC': 'uint8'}  # an exported network normalises uint8 images itself
@@ -29,7 +30,7 @@ class ModelSpec:
     name : str
     task : {'classification', 'segmentation'}
         What has a class: an image or each of its pixels.
-    labels : tuple of str
+    class_names : tuple of str
         The name of each output.
     input_size : (C, H, W)
         Of sides up to 2048 pixels.
@@ -55,7 +56,7 @@ class ModelSpec:
 
     name: str
     task: str
-    labels: tuple
+    class_names: tuple
     input_size: tuple
     min_size: int
     mean: tuple
@@ -65,16 +66,20 @@ class ModelSpec:
     layout: str = 'NCHW'
     dynamic: bool = True
 
+    labels = renamed('class_names')
+
     def __post_init__(self):
-        for field in ('labels', 'input_size', 'mean', 'std'):
+        for field in ('class_names', 'input_size', 'mean', 'std'):
             value = getattr(self, field)
             value = value.tolist() if hasattr(value, 'tolist') else value  # of a numpy array
             object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
         self._check('name', _is_text(self.name) and self.name.isprintable(), 'a printable text')
         self._check('task', self.task in TASKS, 'classification or segmentation')
         self._check(
-            'labels',
-            isinstance(self.labels, tuple) and 1 <= len(self.labels) <= MAX_CLASSES and all(map(_is_text, self.labels)),
+            'class_names',
+            isinstance(self.class_names, tuple)
+            and 1 <= len(self.class_names) <= MAX_CLASSES
+            and all(map(_is_text, self.class_names)),
             f'1 to {MAX_CLASSES:,} texts of 1 to {MAX_NAME} characters',
         )
         self._check('min_size', _is_integer(self.min_size, 1, MAX_SIDE), f'a whole number from 1 to {MAX_SIDE}')
@@ -177,10 +182,10 @@ class ModelSpec:
         ValueError
             If a value is missing, of another type, out of its range or not finite, or does not agree with the others.
         """
-        values = {**values, **known}
-        version = values.get('version', VERSION)
-        if not _is_integer(version, VERSION, VERSION):
-            raise ValueError(f'version must be {VERSION}, got {shown(version)}; a newer gluon_aff may read it.')
+        values = {**current(values), **known}
+        version = values.get('version', 1)
+        if not _is_integer(version, 1, VERSION):
+            raise ValueError(f'version must be 1 to {VERSION}, got {shown(version)}; a newer gluon_aff may read it.')
         names = [field.name for field in fields(cls)]
         missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
         if missing:
@@ -206,7 +211,7 @@ class ModelSpec:
         ValueError
             As :meth:`from_json` does.
         """
-        names = {field.name for field in fields(cls)} | {'version', 'dtype', 'shape'}
+        names = {field.name for field in fields(cls)} | {'version', 'labels', 'dtype', 'shape'}
         values = {}
         for key in names & set(texts):
             try:
@@ -220,6 +225,13 @@ class ModelSpec:
             **{field.name: getattr(self, field.name) for field in fields(self) if field.name != 'dynamic'},
             dynamic=False,
         )
+
+
+def current(values):
+    """The content of a model.json of any version under today's keys."""
+    if 'labels' not in values or 'class_names' in values:
+        return values
+    return {'class_names' if key == 'labels' else key: value for key, value in values.items()}
 
 
 def _is_text(value):

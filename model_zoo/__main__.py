@@ -102,7 +102,7 @@ def info_command(args):
             ('mean', ', '.join(f'{v:.4f}' for v in card.mean)),
             ('std', ', '.join(f'{v:.4f}' for v in card.std)),
             ('data set', card.dataset),
-            ('classes', f'{card.classes}: {", ".join(card.labels[:4])}, ...'),
+            ('classes', f'{card.classes}: {", ".join(card.class_names[:4])}, ...'),
             ('source', card.source),
             *_published(card.published),
             ('weights', ', '.join(card.weights) or 'none released'),
@@ -424,7 +424,7 @@ def records_command(args):
     skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
     for name in ('train.rec', 'val.rec'):
         packed = RecordFile(os.path.join(args.output, name))
-        print(f'{printable(packed.path)}: {len(packed)} images of {len(packed.labels)} classes')
+        print(f'{printable(packed.path)}: {len(packed)} images of {len(packed.class_names)} classes')
     return _name_skipped(skipped)
 
 

@@ -93,13 +93,13 @@ def _shapes(net):
     return [parameter.shape for parameter in net._collect_params_with_prefix().values()]
 
 
-def start_network(args, labels, ctx):
+def start_network(args, class_names, ctx):
     """The network that :func:`gluon_aff.train.add_classification_flags` asks for, ready to be trained.
 
     Parameters
     ----------
     args : argparse.Namespace
-    labels : sequence of str
+    class_names : sequence of str
         Name of each class.
     ctx : list of mxnet.Context
 
@@ -119,23 +119,23 @@ def start_network(args, labels, ctx):
             f'--num-layer {args.num_layer} is not the depth of --model {args.model}; '
             'leave --num-layer out, or name another model.'
         )
-    net, options = build_network(args, len(labels), pretrained=args.pretrained, ctx=ctx)
+    net, options = build_network(args, len(class_names), pretrained=args.pretrained, ctx=ctx)
     if not args.pretrained:
         initialize(net, args.init, ctx)
-    elif net.labels != labels:
-        net.reset_classifier(len(labels))
+    elif net.class_names != class_names:
+        net.reset_classifier(len(class_names))
     if args.backbone_lr != 1:
         tune_backbone(net, getattr(net, net.head_name), args.backbone_lr)
     return net, options
 
 
-def open_teacher(args, labels, ctx):
+def open_teacher(args, class_names, ctx):
     """The network that --teacher names, or None.
 
     Parameters
     ----------
     args : argparse.Namespace
-    labels : sequence of str
+    class_names : sequence of str
         Name of each class.
     ctx : list of mxnet.Context
 
@@ -154,9 +154,9 @@ def open_teacher(args, labels, ctx):
         return None
     check_task(args.teacher, 'classification', '--teacher')
     teacher = get_model(args.teacher, pretrained=args.teacher_weights or True, ctx=ctx)
-    if teacher.classes != len(labels):
+    if teacher.classes != len(class_names):
         raise ValueError(
-            f'--teacher {args.teacher} has {teacher.classes} classes and the data {len(labels)}; '
+            f'--teacher {args.teacher} has {teacher.classes} classes and the data {len(class_names)}; '
             'give --teacher-weights of one that was trained on the same.'
         )
     teacher.hybridize(static_alloc=True, static_shape=True)

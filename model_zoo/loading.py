@@ -10,9 +10,10 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from gluon_aff._deprecated import renamed
 from gluon_aff.deploy import Predictor, is_export
 from gluon_aff.deploy.graph import device
-from gluon_aff.spec import ModelSpec
+from gluon_aff.spec import ModelSpec, current
 from gluon_aff.validation import check_plain_name, read_json, shown
 
 from .registry import get_model, model_info
@@ -30,11 +31,13 @@ class Trained:
 
     name: str
     net: HybridBlock
-    labels: tuple
+    class_names: tuple
     input_size: tuple
     mean: tuple
     std: tuple
     crop_ratio: float
+
+    labels = renamed('class_names')
 
     @property
     def task(self):
@@ -58,7 +61,7 @@ class Trained:
         Returns
         -------
         numpy.ndarray, int32, (H, W)
-            Numbers of `labels`; :func:`gluon_aff.data.masks.overlay` shows them.
+            Numbers of `class_names`; :func:`gluon_aff.data.masks.overlay` shows them.
 
         Raises
         ------
@@ -80,7 +83,7 @@ def open_trained(name, weights=None, ctx=None):
         A registered name, or the folder of a training run (with model.json).
     weights : str, optional
         Parameter file, or tag of a released one (default: the first). A model.json beside a file says the network's
-        options and labels; without one the number of classes is the file's.
+        options and class names; without one the number of classes is the file's.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
 
     Returns
@@ -110,8 +113,8 @@ def open_trained(name, weights=None, ctx=None):
         if description['model'] == card.name:
             return _described(description, beside, weights, ctx)
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
-    labels = net.labels or tuple(f'class {i}' for i in range(net.classes))
-    return Trained(card.name, net, labels, card.input_size, card.mean, card.std, card.crop_ratio)
+    class_names = net.class_names or tuple(f'class {i}' for i in range(net.classes))
+    return Trained(card.name, net, class_names, card.input_size, card.mean, card.std, card.crop_ratio)
 
 
 def open_or_random(name, weights=None, ctx=None):
@@ -136,7 +139,7 @@ def open_or_random(name, weights=None, ctx=None):
     card = model_info(name)
     net = get_model(name)
     net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
-    return Trained(card.name, net, card.labels, card.input_size, card.mean, card.std, card.crop_ratio), True
+    return Trained(card.name, net, card.class_names, card.input_size, card.mean, card.std, card.crop_ratio), True
 
 
 def open_predictor(name, weights=None, backend=None, ctx=None):
@@ -169,14 +172,15 @@ def open_predictor(name, weights=None, backend=None, ctx=None):
 def _read_description(folder):
     try:
         values = read_json(folder, 'model.json')
+        values = current(values) if isinstance(values, dict) else {}
     except FileNotFoundError:
         raise ValueError(f"{folder} is not a training run's folder: it has no model.json.") from None
     except OSError as error:
         raise ValueError(f'{folder}/model.json cannot be read: {error.strerror}.') from None
     missing = [
         key
-        for key in ('model', 'options', 'labels', 'input_size', 'mean', 'std', 'crop_ratio', 'parameters')
-        if not isinstance(values, dict) or key not in values
+        for key in ('model', 'options', 'class_names', 'input_size', 'mean', 'std', 'crop_ratio', 'parameters')
+        if key not in values
     ]
     if missing:
         raise ValueError(f'{folder}/model.json lacks {", ".join(missing)}; give the folder of a training run.')
@@ -227,9 +231,9 @@ def _described(description, folder, weights, ctx):
     name = description['model'].lower()
     try:
         spec = ModelSpec.from_json(description, name=name, task=model_info(name).task, min_size=net.min_size)
-        if len(spec.labels) != net.classes:
-            raise ValueError(f'labels must be {net.classes}, one for each class, got {len(spec.labels)}.')
+        if len(spec.class_names) != net.classes:
+            raise ValueError(f'class_names must be {net.classes}, one for each class, got {len(spec.class_names)}.')
     except ValueError as error:
         raise ValueError(f'{path} is damaged: {error}') from None
     load_parameters(net, weights, ctx=ctx)
-    return Trained(spec.name, net, spec.labels, spec.input_size, spec.mean, spec.std, spec.crop_ratio)
+    return Trained(spec.name, net, spec.class_names, spec.input_size, spec.mean, spec.std, spec.crop_ratio)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Callable
 
-from gluon_aff.data import cifar, labels
+from gluon_aff._deprecated import renamed
+from gluon_aff.data import cifar, class_names
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.text import printable
@@ -50,8 +51,10 @@ class Dataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_ratio: float
-    labels: Callable[[], tuple[str, ...]]
+    class_names: Callable[[], tuple[str, ...]]
     task: str = 'classification'
+
+    labels = renamed('class_names')
 
 
 # The recipe's figures (0..255), AFF paper's released training script.
@@ -61,13 +64,18 @@ IMAGENET = Dataset(
     tuple(v / 255 for v in (123.68, 116.779, 103.939)),
     tuple(v / 255 for v in (58.393, 57.12, 57.375)),
     0.875,
-    labels.imagenet,
+    class_names.imagenet,
 )
 CIFAR100 = Dataset(
-    'CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0, lambda: labels.CIFAR100
+    'CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0, lambda: class_names.CIFAR100
 )
 FASHION_MNIST = Dataset(
-    'Fashion-MNIST', (3, 32, 32), cifar.FASHION_MNIST_MEAN, cifar.FASHION_MNIST_STD, 1.0, lambda: labels.FASHION_MNIST
+    'Fashion-MNIST',
+    (3, 32, 32),
+    cifar.FASHION_MNIST_MEAN,
+    cifar.FASHION_MNIST_STD,
+    1.0,
+    lambda: class_names.FASHION_MNIST,
 )
 STOP_SIGN = Dataset(
     'COCO, images with a stop sign',
@@ -75,7 +83,7 @@ STOP_SIGN = Dataset(
     IMAGENET.mean,
     IMAGENET.std,
     1.0,
-    lambda: labels.STOP_SIGN,
+    lambda: class_names.STOP_SIGN,
     'segmentation',
 )
 
@@ -97,7 +105,7 @@ class ModelCard:
     crop_ratio : float
         Evaluation resizes the short side to H / crop_ratio and takes the centre H x W.
     classes : int
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class.
     parameters : int
         Trainable ones.
@@ -119,12 +127,14 @@ class ModelCard:
     std: tuple[float, float, float]
     crop_ratio: float
     classes: int
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     parameters: int
     multiply_adds: int
     source: str
     weights: tuple[str, ...] = ()
     published: Published | None = None
+
+    labels = renamed('class_names')
 
 
 @dataclass(frozen=True)
@@ -276,13 +286,13 @@ def get_model(
         net.reset_classifier(outputs)
     weights.load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)
     if not fresh:
-        net.labels = labels.named(record.labels) if record else _labels(entry, outputs)
+        net.class_names = class_names.named(record.labels) if record else _class_names(entry, outputs)
     return net
 
 
-def _labels(entry, outputs):
+def _class_names(entry, outputs):
     """Names of the outputs if there are as many as the network's own data set has classes."""
-    names = entry.dataset.labels()
+    names = entry.dataset.class_names()
     return names if len(names) == outputs else None
 
 
@@ -358,7 +368,7 @@ def model_info(name):
         std=data.std,
         crop_ratio=data.crop_ratio,
         classes=classes,
-        labels=data.labels(),
+        class_names=data.class_names(),
         parameters=parameters,
         multiply_adds=multiply_adds,
         source=entry.source,

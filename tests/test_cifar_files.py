@@ -18,7 +18,7 @@ from python2 import dumps
 
 from gluon_aff import download
 from gluon_aff.data import cifar_archive as cifar_files
-from gluon_aff.data import labels
+from gluon_aff.data import class_names
 from gluon_aff.data.cifar import cifar10, cifar100
 from gluon_aff.download import DownloadError
 
@@ -54,8 +54,8 @@ def files():
         out['cifar-10-python'][file] = dumps(
             {b'batch_label': b'batch', b'labels': target.tolist(), b'data': data, b'filenames': [b'a.png'] * len(data)}
         )
-    out['cifar-10-binary']['batches.meta.txt'] = '\n'.join([*labels.CIFAR10, '', '']).encode()
-    out['cifar-10-python']['batches.meta'] = dumps({b'label_names': texts(labels.CIFAR10), b'num_vis': 3072})
+    out['cifar-10-binary']['batches.meta.txt'] = '\n'.join([*class_names.CIFAR10, '', '']).encode()
+    out['cifar-10-python']['batches.meta'] = dumps({b'label_names': texts(class_names.CIFAR10), b'num_vis': 3072})
     for i, file in enumerate(['train', 'test']):
         data, fine, coarse = batch(10 + i)
         out['cifar-100-binary'][file + '.bin'] = np.column_stack([coarse, fine, data]).astype(np.uint8).tobytes()
@@ -63,7 +63,7 @@ def files():
             {b'fine_labels': fine.tolist(), b'coarse_labels': coarse.tolist(), b'data': data}
         )
     out['cifar-100-python']['meta'] = dumps(
-        {b'fine_label_names': texts(labels.CIFAR100), b'coarse_label_names': texts(labels.CIFAR100_COARSE)}
+        {b'fine_label_names': texts(class_names.CIFAR100), b'coarse_label_names': texts(class_names.CIFAR100_COARSE)}
     )
     return out
 
@@ -119,7 +119,7 @@ def same(a, b):
         for x, y in zip(one, other):
             assert x.dtype == y.dtype
             np.testing.assert_array_equal(x, y)
-    assert a.labels == b.labels and a.name == b.name
+    assert a.class_names == b.class_names and a.name == b.name
 
 
 def refused(name, folder, kind=ValueError):
@@ -153,7 +153,7 @@ def test_every_image_and_label_is_read_from_archive_and_folder(name, version, tm
         assert part[0].dtype == np.uint8 and part[1].dtype == np.int32
         np.testing.assert_array_equal(part[0].transpose(0, 3, 1, 2), images)
         np.testing.assert_array_equal(part[1], target)
-    assert len(data.labels) == {'cifar10': 10, 'fine': 100, 'coarse': 20}[name]
+    assert len(data.class_names) == {'cifar10': 10, 'fine': 100, 'coarse': 20}[name]
 
 
 def test_the_binary_version_is_read_as_mxnet_reads_it(tmp_path):
@@ -230,7 +230,7 @@ def test_a_folder_that_is_not_whole_is_refused_whatever_else_is_there(tmp_path):
     assert 'lacks data_batch_3.bin;' in refused('cifar10', tmp_path, FileNotFoundError)
     shutil.rmtree(tmp_path / 'cifar-10-batches-bin')
     (tmp_path / 'cifar-10-batches-bin').mkdir()
-    assert cifar10(str(tmp_path)).labels == labels.CIFAR10, 'an empty one is none'
+    assert cifar10(str(tmp_path)).class_names == class_names.CIFAR10, 'an empty one is none'
 
 
 def target(**labels):
@@ -254,9 +254,9 @@ def names(**lists):
         ('cifar-10-python', 'test_batch', target(labels=[0, -1, 2]), 'labels -1 to 2, of 10 classes'),
         ('cifar-10-python', 'test_batch', target(fine_labels=[0, 1, 2]), "as many 'labels'"),
         ('cifar-100-python', 'train', target(coarse_labels=[0, 1, 2]), "as many 'fine_labels'"),
-        ('cifar-10-python', 'batches.meta', names(label_names=texts(labels.CIFAR10[::-1])), 'other classes'),
+        ('cifar-10-python', 'batches.meta', names(label_names=texts(class_names.CIFAR10[::-1])), 'other classes'),
         ('cifar-10-python', 'batches.meta', names(label_names=[1, None, [b'cat']]), 'other classes'),
-        ('cifar-100-python', 'meta', names(fine_label_names=texts(labels.CIFAR100[1:])), 'other classes'),
+        ('cifar-100-python', 'meta', names(fine_label_names=texts(class_names.CIFAR100[1:])), 'other classes'),
         ('cifar-10-python', 'batches.meta', names(names=[]), "no pickle of 'label_names'"),
         ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is no pickle, or a damaged one'),
     ],
@@ -274,7 +274,7 @@ def test_a_broken_file_is_one_sentence_that_names_it(stem, file, broken, says, t
 def test_files_of_names_may_be_missing(tmp_path):
     unpack('cifar-10-python', tmp_path)
     (tmp_path / 'batches.meta').unlink()
-    assert cifar10(str(tmp_path)).labels == labels.CIFAR10
+    assert cifar10(str(tmp_path)).class_names == class_names.CIFAR10
 
 
 # Downloads

@@ -38,7 +38,7 @@ def files(tmp_path_factory):
             {
                 'model': 'cifar_aff_resnet8',
                 'options': OPTIONS,
-                'labels': ['cat', 'dog', 'owl'],
+                'class_names': ['cat', 'dog', 'owl'],
                 'parameters': 'best.params',
                 'input_size': card.input_size,
                 'mean': card.mean,
@@ -156,10 +156,10 @@ HOSTILE = {
 @pytest.mark.parametrize('encoding', ['utf-8', 'ascii'])
 def test_names_of_files_and_classes_are_printed_escaped_whatever_the_encoding(files, tmp_path, encoding):
     model = json.loads((files / 'run' / 'model.json').read_text())
-    labels = ['cat\x07\u2028', 'do\ng', '\x9b2J\u732b']
+    class_names = ['cat\x07\u2028', 'do\ng', '\x9b2J\u732b']
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'best.params').write_bytes((files / 'run' / 'best.params').read_bytes())
-    (tmp_path / 'run' / 'model.json').write_text(json.dumps({**model, 'labels': labels}))
+    (tmp_path / 'run' / 'model.json').write_text(json.dumps({**model, 'class_names': class_names}))
     for name in HOSTILE:
         (tmp_path / name).write_bytes((files / 'pictures' / 'a.png').read_bytes())
     (tmp_path / 'bad\n\x1b[2J.png').write_text('not a picture')

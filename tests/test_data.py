@@ -33,7 +33,7 @@ def fashion_dir(tmp_path):
 def test_digits_are_all_of_them_split_without_overlap():
     data = digits()
     assert data.train[0].shape == (1437, 32, 32, 1) and data.test[0].shape == (360, 32, 32, 1)
-    assert set(data.test[1]) == set(range(10)) == set(map(int, data.labels))
+    assert set(data.test[1]) == set(range(10)) == set(map(int, data.class_names))
     train, test = ({image.tobytes() for image in part[0]} for part in (data.train, data.test))
     assert not train & test
 
@@ -47,7 +47,7 @@ def test_stated_normalisation_centres_the_digits():
 def test_fashion_mnist_reads_gzipped_and_plain_files(fashion_dir):
     data = fashion_mnist(str(fashion_dir))
     assert data.train[0].shape == (12, 32, 32, 1) and data.test[1].shape == (5,)
-    assert len(data.labels) == 10
+    assert len(data.class_names) == 10
 
 
 def test_fashion_mnist_is_looked_for_where_mxnet_puts_it(fashion_dir, monkeypatch):

@@ -230,7 +230,7 @@ def test_exported_networks_compute_the_same_in_mxnet_and_onnx_runtime(name, tmp_
 
 def test_an_onnx_file_is_clean(tmp_path):
     net = filled(get_model('cifar_iaff_resnet8'))
-    export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32), metadata={'labels': ['a', 'b'], 'name': 'n'})
+    export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32), metadata={'class_names': ['a', 'b'], 'name': 'n'})
     model = onnx.load(str(tmp_path / 'net.onnx'))
     onnx.checker.check_model(model, full_check=True)
     assert [(each.domain, each.version) for each in model.opset_import] == [('', 13)] and model.ir_version == 8
@@ -241,7 +241,7 @@ def test_an_onnx_file_is_clean(tmp_path):
         for each in (*model.graph.input, *model.graph.output)
     ]
     assert dimensions == [['N', 3, 'H', 'W'], ['N', 100]]
-    assert {each.key: each.value for each in model.metadata_props} == {'labels': '["a", "b"]', 'name': 'n'}
+    assert {each.key: each.value for each in model.metadata_props} == {'class_names': '["a", "b"]', 'name': 'n'}
     used = {node.op_type for node in model.graph.node}
     assert not used & {'MatMul', 'Expand', 'Shape', 'Reshape', 'Identity'}
     names = [node.name for node in model.graph.node]
@@ -491,7 +491,7 @@ def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
         name='net',
         task='classification',
         net=net,
-        labels=list(map(str, range(20))),
+        class_names=list(map(str, range(20))),
         min_size=1,
         input_size=(3, 8, 8),
         mean=(0,) * 3,
@@ -586,7 +586,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     changed = Trained(
         SHIPPED,
         filled(get_model(SHIPPED)),
-        shipped.labels,
+        shipped.class_names,
         shipped.input_size,
         shipped.mean,
         shipped.std,
@@ -598,8 +598,8 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     (tmp_path / 'mine' / 'letter.txt').write_text('dear')
     with refused(r'letter.txt/new cannot be written \(.*\); make room on its disk, or name another folder', OSError):
         export(shipped, str(tmp_path / 'mine' / 'letter.txt' / 'new'), ('symbol',))
-    with refused('has 2 labels, and its network gives '):
-        export(replace(shipped, labels=('a', 'b')), str(tmp_path / 'other'), ('symbol',))
+    with refused('has 2 class names, and its network gives '):
+        export(replace(shipped, class_names=('a', 'b')), str(tmp_path / 'other'), ('symbol',))
     for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
         with refused('exists and is not an exported folder'):
             export(shipped, str(taken), ('symbol',))
@@ -692,8 +692,8 @@ def test_the_weights_stay_out_of_an_exported_folder(exported):
 
 
 def script():
-    """The stand-alone script in the README."""
-    text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+    """The stand-alone script in docs/deployment.md."""
+    text = (Path(__file__).parents[1] / 'docs' / 'deployment.md').read_text(encoding='utf-8')
     code = text.split('```python\n# predict.py', 1)[1].split('```', 1)[0]
     assert len(code.strip().splitlines()) <= 50
     return '# predict.py' + code
@@ -979,8 +979,8 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
 
 def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
     net = filled(get_model('cifar_add_resnet8', in_channels=1, width=1))
-    labels = [str(i) for i in range(100)]
-    model = Trained('cifar_add_resnet8', net, labels, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), 1.0)
+    class_names = [str(i) for i in range(100)]
+    model = Trained('cifar_add_resnet8', net, class_names, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), 1.0)
     said = export(model, str(tmp_path / 'out'), ('onnx',))
     assert said['mean'] == [0.3] and said['std'] == [0.2] and said['shape'] == ['N', 1, 'H', 'W']
     said = export(replace(model, mean=(0.1, 0.2, 0.3), input_size=(1, 32, 32)), str(tmp_path / 'b'), ('onnx',))

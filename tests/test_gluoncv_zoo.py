@@ -15,7 +15,7 @@ from programs import TOP, finish, start
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import _environment
-from gluon_aff.data.labels import FASHION_MNIST, named
+from gluon_aff.data.class_names import FASHION_MNIST, named
 from model_zoo import (
     checkpoints,
     get_model,
@@ -92,7 +92,7 @@ def test_pretrained_comes_from_the_verified_store_with_names_for_classes(monkeyp
     assert all(
         (a.data() == b.data()).asnumpy().all() for a, b in zip(parameters(net).values(), parameters(ours).values())
     )
-    assert net.classes == net.labels == FASHION_MNIST and ours.classes == 10
+    assert net.classes == net.class_names == FASHION_MNIST and ours.classes == 10
     assert model_store._model_sha1[NAME] == checkpoints(NAME)[0].digest
     monkeypatch.setattr('model_zoo.weights.catalog.HERE', TOP / 'tests')
     with pytest.raises(ValueError, match='absent'):
@@ -135,8 +135,8 @@ import mxnet as mx
 import gluon_aff, model_zoo
 from model_zoo.__main__ import main
 net = model_zoo.get_model('fashion_mnist_aff_resnet8', pretrained=True)
-assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 10) and net.labels[0] == 'T-shirt/top'
-assert model_zoo.model_info('aff_resnet50').labels[999] == 'class 999'
+assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 10) and net.class_names[0] == 'T-shirt/top'
+assert model_zoo.model_info('aff_resnet50').class_names[999] == 'class 999'
 assert len(model_zoo.feature_layers('aff_resnet50')) == 4
 assert main(['list', 'iaff_resnet50']) == 0
 import gluon_aff.data.cifar, gluon_aff.data.imagenet, gluon_aff.data.masks

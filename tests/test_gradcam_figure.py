@@ -109,9 +109,9 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     row, *fused = look(model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True)
     assert not random and row.title == 'AFF'
     assert [panel.caption for panel in row.panels] == [
-        f'{model.labels[each.argmax()]}\n{each.max():.2f}' for each in scores
+        f'{model.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
     ]
-    assert [panel.starred for panel in row.panels] == [model.labels[each.argmax()] != 'Trouser' for each in scores]
+    assert [panel.starred for panel in row.panels] == [model.class_names[each.argmax()] != 'Trouser' for each in scores]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
     original = enlarged(crop(model, images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
@@ -187,7 +187,7 @@ def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsy
             {
                 'model': card.name,
                 'options': {},
-                'labels': card.labels,
+                'class_names': card.class_names,
                 'parameters': 'best.params',
                 'mean': card.mean,
                 'std': card.std,

@@ -77,7 +77,7 @@ def test_classes_are_the_sorted_folder_names_and_val_has_the_numbers_of_train(tm
     tree(tmp_path / 'train', ['b', 'Éclair', 'a 1', 'B'], 1)
     tree(tmp_path / 'val', ['b', 'B'], 2)
     folders = image_folders(tmp_path)
-    assert folders.labels == folders.train.labels == folders.val.labels == ('B', 'a 1', 'b', 'Éclair')
+    assert folders.class_names == folders.train.class_names == folders.val.class_names == ('B', 'a 1', 'b', 'Éclair')
     assert folders.train.target.tolist() == [0, 1, 2, 3] and folders.val.target.tolist() == [0, 0, 2, 2]
     assert folders.skipped == {}
     assert [os.path.basename(os.path.dirname(path)) for path in folders.val.paths] == ['B', 'B', 'b', 'b']
@@ -458,7 +458,7 @@ class Counted(ImageFiles):
 
 
 def counted(files):
-    return Counted(files.labels, files.paths, files.target)
+    return Counted(files.class_names, files.paths, files.target)
 
 
 @pytest.mark.parametrize('train', [True, False])
@@ -570,7 +570,7 @@ def test_packed_records_are_the_images_of_the_tree(packed):
     folders = image_folders(packed.parent.parent / 'tree', 0.2)
     for name, files in (('train', folders.train), ('val', folders.val)):
         records = RecordFile(packed / f'{name}.rec', packed / f'{name}.idx')
-        assert records.labels == ('cat', 'owl', 'ça va') and len(records) == len(files)
+        assert records.class_names == ('cat', 'owl', 'ça va') and len(records) == len(files)
         order = np.arange(len(files))
         if name == 'train':
             order = np.random.RandomState(0).permutation(order)
@@ -638,15 +638,15 @@ def test_classes_are_named_by_classes_txt_by_imagenet_or_by_number(tmp_path):
     from gluoncv.data import ImageNet1kAttr
 
     record_file(tmp_path / 'x.rec', numbered(3))
-    assert RecordFile(tmp_path / 'x.rec').labels == ('class 0', 'class 1', 'class 2')
+    assert RecordFile(tmp_path / 'x.rec').class_names == ('class 0', 'class 1', 'class 2')
     (tmp_path / 'classes.txt').write_text('a\nb\nc\nd\n')
-    assert RecordFile(tmp_path / 'x.rec').labels == ('a', 'b', 'c', 'd')
+    assert RecordFile(tmp_path / 'x.rec').class_names == ('a', 'b', 'c', 'd')
     (tmp_path / 'classes.txt').write_text('a\nb')
     with pytest.raises(ValueError, match='names 2 classes, but .* images of class 2'):
         RecordFile(tmp_path / 'x.rec')
     os.remove(tmp_path / 'classes.txt')
     record_file(tmp_path / 'x.rec', [(999.0, numbered(1)[0][1])])
-    assert RecordFile(tmp_path / 'x.rec').labels == tuple(ImageNet1kAttr().classes)
+    assert RecordFile(tmp_path / 'x.rec').class_names == tuple(ImageNet1kAttr().classes)
 
 
 def test_an_image_with_the_magic_number_in_it_and_a_label_of_one_value_are_read(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from python2 import dumps
 
-from gluon_aff.data import labels
+from gluon_aff.data import class_names
 from gluon_aff.data.cifar_archive import PIXELS, PythonVersion
 from gluon_aff.data.plain_pickle import load_plain
 
@@ -93,12 +93,12 @@ def plain(strings):
     [
         (
             '5ff9c542aee3614f3951f8cda6e48888',
-            {'label_names': labels.CIFAR10},
+            {'label_names': class_names.CIFAR10},
             lambda names: {b'num_cases_per_batch': 10000, b'label_names': names[0], b'num_vis': 3072},
         ),
         (
             '7973b15100ade9c7d40fb424638fde48',
-            {'fine_label_names': labels.CIFAR100, 'coarse_label_names': labels.CIFAR100_COARSE},
+            {'fine_label_names': class_names.CIFAR100, 'coarse_label_names': class_names.CIFAR100_COARSE},
             lambda names: {b'fine_label_names': names[0], b'coarse_label_names': names[1]},
         ),
     ],

@@ -205,9 +205,9 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
         ({'std': [0.2, 0, 0.2]}, 'std must be numbers from 0.000001'),
         ({'mean': [0.5, 0.5]}, 'mean must be numbers'),
         ({'input_size': [3, 1000000, 1000000]}, 'at least 3 .min_size. and at most 2048'),
-        ({'labels': ['a', 'b']}, 'labels must be 3'),
+        ({'class_names': ['a', 'b']}, 'class_names must be 3'),
         ({'crop_ratio': 1e-3}, 'crop_ratio must be'),
-        ({'version': 2}, 'a newer gluon_aff may read it'),
+        ({'version': 3}, 'a newer gluon_aff may read it'),
         ({'options': {'classes': 3, 'pretrained': True}}, "options must be the network's own"),
         ({'options': {'classes': 3, 'root': '/'}}, "options must be the network's own"),
         ({'options': {'classes': 3, 'ctx': None}}, "options must be the network's own"),
@@ -232,7 +232,7 @@ def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
 
 def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exported):
     spec = Predictor(str(exported)).spec
-    assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec and spec.to_json()['version'] == 1
+    assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec and spec.to_json()['version'] == 2
     metadata = {each.key: each.value for each in onnx.load(str(exported / f'{SHIPPED}.onnx')).metadata_props}
     assert ModelSpec.from_metadata(metadata) == spec
     fixed = ModelSpec(
@@ -244,8 +244,11 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
         for key, value in json.loads((exported / 'model.json').read_text()).items()
         if key not in ('version', 'interpolation')
     }
+    old['labels'] = old.pop('class_names')
     assert ModelSpec.from_json(old) == spec
-    assert open_trained(str(trained)).labels == ('a', 'b', 'c')
+    metadata['labels'] = metadata.pop('class_names')
+    assert ModelSpec.from_metadata({**metadata, 'version': '1'}) == spec
+    assert open_trained(str(trained)).class_names == ('a', 'b', 'c')
 
 
 # The files of an export

@@ -158,7 +158,7 @@ def test_card_says_what_the_network_is(name):
     assert card.name == name and card.family and card.source
     assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
-    assert card.classes == net.classes == len(card.labels)
+    assert card.classes == net.classes == len(card.class_names)
     data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(
         name.split('_')[0], IMAGENET
     )
@@ -183,7 +183,7 @@ def test_each_round_of_attention_adds_the_same_parameters_and_multiply_adds(host
 
 
 def test_labels_are_the_classes_in_the_order_of_their_numbers():
-    imagenet, cifar = model_info('aff_resnet50').labels, model_info(NAME).labels
+    imagenet, cifar = model_info('aff_resnet50').class_names, model_info(NAME).class_names
     assert len(imagenet) == 1000 and imagenet[0] == 'tench' and imagenet[999] == 'toilet tissue'
     # The bird and the machine, the tights and the swimsuit: ImageNet has two classes of each word.
     assert {label for label in imagenet if imagenet.count(label) > 1} == {'crane', 'maillot'}
@@ -251,7 +251,7 @@ def test_pretrained_base_loads_all_but_the_head(saved, caplog):
     assert get_model(NAME, pretrained_base=False).output.weight._data is None
     for options in ({}, {'classes': 7}):
         base = get_model(NAME, pretrained_base=path, **options)
-        assert base.classes == options.get('classes', 100) and base.labels is None
+        assert base.classes == options.get('classes', 100) and base.class_names is None
         assert error(base.features(tensor((2, 3, 32, 32))), net.features(tensor((2, 3, 32, 32)))) == 0
         assert f'head of {NAME} is fresh' in caplog.text
         if not options:

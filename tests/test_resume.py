@@ -257,7 +257,7 @@ def test_a_run_in_the_way_is_neither_lost_nor_mixed_with_another(digits_run, tmp
 def test_resume_begins_where_there_is_nothing_yet(tmp_path):
     flags = ['--width', '1', '--num-epochs', '2', '--batch-size', '512', '--save-dir', str(tmp_path / 'run')]
     train_cifar.main([*flags, '--resume'])
-    assert open_trained(str(tmp_path / 'run')).labels == tuple('0123456789')
+    assert open_trained(str(tmp_path / 'run')).class_names == tuple('0123456789')
     assert len(checkpoints(str(tmp_path / 'run'))) == 2
     with pytest.raises(FileNotFoundError, match='no checkpoint nowhere.npz'):
         train_cifar.main([*flags, '--resume', 'nowhere.npz'])

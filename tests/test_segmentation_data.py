@@ -99,7 +99,9 @@ def mask_of(*boxes):
 
 def test_images_of_the_category_are_read_with_their_masks(folder):
     data = read(folder)
-    assert data.labels == ('background', 'stop sign') and data.ids == [3, 4] and len(data) == 2 and data.report == []
+    assert (
+        data.class_names == ('background', 'stop sign') and data.ids == [3, 4] and len(data) == 2 and data.report == []
+    )
     image, mask = data[0]
     assert image.dtype == np.uint8 and mask.dtype == np.int32
     np.testing.assert_array_equal(image, np.asarray(Image.open(folder / '3.png')))
@@ -326,7 +328,7 @@ def test_whole_numbers_may_be_written_as_floats_or_strings(folder, form):
 def test_categories_may_be_named_by_numbers(folder):
     for name in (7, 7.0, '7'):
         data = read(folder, changed(lambda c, name=name: c['categories'][1].update(name=name)), category='7')
-        assert data.ids == [3, 4] and data.labels == ('background', '7')
+        assert data.ids == [3, 4] and data.class_names == ('background', '7')
 
 
 def test_strings_other_than_whole_numbers_are_ids_as_they_are(folder):

@@ -192,7 +192,7 @@ def whole(signs, tmp_path_factory):
 def test_a_run_leaves_parameters_log_and_overlays(signs, whole):
     folder, best = whole
     model, said = check_figures(folder, signs)
-    assert model.labels == ('background', 'stop sign') and model.input_size == (3, 48, 48)
+    assert model.class_names == ('background', 'stop sign') and model.input_size == (3, 48, 48)
     assert said['miou'] == best['miou'] and 0 < best['train_pixel_accuracy'] < 1
     history = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     assert [record['epoch'] for record in history] == [1, 2] and max(r['miou'] for r in history) == best['miou']
@@ -295,11 +295,12 @@ def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
 def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
     data = held_out(signs)
     shares = [
-        identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2))) for rank in range(2)
+        identity(data.class_names, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2)))
+        for rank in range(2)
     ]
     assert shares[0] == shares[1]
     data.paths.reverse()
-    assert identity(data.labels, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3)) != shares[0]
+    assert identity(data.class_names, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3)) != shares[0]
 
 
 # The benchmark

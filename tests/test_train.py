@@ -167,7 +167,7 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
     assert log[-1] in capsys.readouterr().out
 
     model, data = open_trained(str(tmp_path / 'run')), digits()
-    assert model.labels == data.labels
+    assert model.class_names == data.class_names
     found = evaluate(model.net, Batches(*data.test, 60, model.mean, model.std), [mx.cpu()], Classification(10))
     assert found == pytest.approx({name: best[name] for name in found}, rel=1e-6)
     assert found['accuracy'] == best['accuracy']

@@ -66,7 +66,7 @@ def run(tree, tmp_path_factory):
 def test_a_folder_of_photographs_gives_a_network_that_names_its_classes(run, tree, capsys):
     folder, _ = run
     said = json.loads((folder / 'model.json').read_text())
-    assert said['labels'] == list(CLASSES) and said['input_size'] == [3, 32, 32]
+    assert said['class_names'] == list(CLASSES) and said['input_size'] == [3, 32, 32]
     assert said['options'] == {'classes': 2, 'last_gamma': True}
     assert command_line(['predict', str(folder), str(tree / 'val' / CLASSES[0] / '1.jpg'), '--format', 'jsonl']) == 0
     found = json.loads(capsys.readouterr().out)
@@ -100,7 +100,7 @@ def test_a_run_resumes_on_moved_photographs_and_not_on_others(run, tree, tmp_pat
         (moved / part / CLASSES[0]).rename(moved / part / 'apfel')
     with pytest.raises(ValueError, match="another data set .its class 0 was 'blume' and is 'apfel'."):
         train_imagenet.main(flags)
-    assert json.loads((tmp_path / 'run' / 'model.json').read_text())['labels'] == list(CLASSES)
+    assert json.loads((tmp_path / 'run' / 'model.json').read_text())['class_names'] == list(CLASSES)
 
 
 def values(net):
@@ -163,7 +163,7 @@ def test_records_train_as_folders_do(tree, tmp_path):
         '--auto_aug',
     ]
     train_imagenet.main(flags)
-    assert json.loads((tmp_path / 'run' / 'model.json').read_text())['labels'] == list(CLASSES)
+    assert json.loads((tmp_path / 'run' / 'model.json').read_text())['class_names'] == list(CLASSES)
 
 
 def test_autoaugment_works_on_folders(tree, tmp_path):

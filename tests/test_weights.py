@@ -18,7 +18,7 @@ from mxnet.gluon import nn
 
 from gluon_aff import download
 from gluon_aff.data.cifar import Batches, fashion_mnist, resize
-from gluon_aff.data.labels import FASHION_MNIST, named
+from gluon_aff.data.class_names import FASHION_MNIST, named
 from gluon_aff.download import DownloadError, digest
 from gluon_aff.train import Classification, evaluate
 from model_zoo import get_model, get_model_file, list_models, model_info
@@ -180,7 +180,7 @@ def test_pretrained_downloads_the_default_once(server, files, tmp_path):
     for _ in range(2):
         net = get_model(NAME, pretrained=True)
         same(values(net), {name: value.astype('float32') for name, value in released(values(network())).items()})
-        assert net.labels == FASHION_MNIST
+        assert net.class_names == FASHION_MNIST
     assert server.paths == ['/half']
     cached = tmp_path / 'home' / 'models' / f'{NAME}-{digest(files.half)[:8]}.params'
     assert cached.read_bytes() == Path(files.half).read_bytes()
@@ -269,7 +269,7 @@ def test_a_file_that_is_not_there_says_so(path):
 def test_other_classes_get_a_fresh_head_and_a_log_line(server, caplog):
     net = get_model(NAME, pretrained=True, classes=37)
     found, whole = values(net), values(get_model(NAME, pretrained=True))
-    assert net.classes == 37 and net.labels is None and found['output.weight'].shape == (37, 64)
+    assert net.classes == 37 and net.class_names is None and found['output.weight'].shape == (37, 64)
     assert found['output.weight'].std() > 0 and not found['output.bias'].any()
     for each in (found, whole):
         del each['output.weight'], each['output.bias']
@@ -704,7 +704,7 @@ def test_shipped_file_is_small_and_what_its_record_says(name):
     assert record.state() == 'intact'
     log = Path(record.path()).with_name(f'{name}.txt').read_text().splitlines()
     assert f'val={record.figures["accuracy"]:.4f}' in log[-1]
-    assert get_model(name, pretrained=True).labels == model_info(name).labels
+    assert get_model(name, pretrained=True).class_names == model_info(name).class_names
 
 
 @pytest.mark.parametrize('name, right', list(zip(SHIPPED, (472, 467))))

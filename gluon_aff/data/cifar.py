@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed
 from ..errors import positive
-from . import labels
+from . import class_names
 from .cifar_archive import BinaryVersion, PythonVersion, default_folder, load_cifar
 from .images import normalise
 from .sharding import batches_of, check_training, checked_part, number_of_batches
@@ -31,7 +32,7 @@ class ImageSet:
     Attributes
     ----------
     name : str
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class.
     mean, std : tuple of float
         Of RGB values in 0..1.
@@ -41,12 +42,14 @@ class ImageSet:
     """
 
     name: str
-    labels: tuple
+    class_names: tuple
     mean: tuple
     std: tuple
     train: tuple
     test: tuple
     flip: bool
+
+    labels = renamed('class_names')
 
 
 def resize(images):
@@ -79,7 +82,7 @@ def digits():
     target = data.target.astype(np.int32)
     return ImageSet(
         'digits',
-        labels.DIGITS,
+        class_names.DIGITS,
         (0.3057,) * 3,
         (0.3235,) * 3,
         (images[train], target[train]),
@@ -153,7 +156,7 @@ def fashion_mnist(data_dir=None):
 
     return ImageSet(
         'fashion_mnist',
-        labels.FASHION_MNIST,
+        class_names.FASHION_MNIST,
         FASHION_MNIST_MEAN,
         FASHION_MNIST_STD,
         split('train'),
@@ -187,7 +190,7 @@ def cifar10(data_dir=None):
     files = [f'data_batch_{i}' for i in range(1, 6)]
     train, test = load_cifar(
         'cifar10',
-        labels.CIFAR10,
+        class_names.CIFAR10,
         (
             BinaryVersion(
                 'cifar-10-binary.tar.gz',
@@ -208,7 +211,7 @@ def cifar10(data_dir=None):
         ),
         data_dir,
     )
-    return ImageSet('cifar10', labels.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
+    return ImageSet('cifar10', class_names.CIFAR10, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
 def cifar100(data_dir=None, fine=True):
@@ -231,7 +234,7 @@ def cifar100(data_dir=None, fine=True):
     DownloadError, FileNotFoundError, ValueError
         As :func:`cifar10`.
     """
-    kind, names = ('fine', labels.CIFAR100) if fine else ('coarse', labels.CIFAR100_COARSE)
+    kind, names = ('fine', class_names.CIFAR100) if fine else ('coarse', class_names.CIFAR100_COARSE)
     train, test = load_cifar(
         'cifar100',
         names,

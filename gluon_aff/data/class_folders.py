@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._deprecated import renamed
 from ..errors import positive
 from .check import unreadable
 from .images import opened
@@ -31,15 +32,17 @@ class ImageFiles:
 
     Attributes
     ----------
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class.
     paths : tuple of str
     target : numpy.ndarray, int, (N,)
     """
 
-    labels: tuple
+    class_names: tuple
     paths: tuple
     target: np.ndarray
+
+    labels = renamed('class_names')
 
     def __len__(self):
         return len(self.paths)
@@ -55,17 +58,19 @@ class ImageFolders:
 
     Attributes
     ----------
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class.
     train, val : ImageFiles
     skipped : dict of str: str
         Of the files that were left out, by path: a sentence that says why.
     """
 
-    labels: tuple
+    class_names: tuple
     train: ImageFiles
     val: ImageFiles
     skipped: dict
+
+    labels = renamed('class_names')
 
 
 def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
@@ -124,11 +129,11 @@ def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
     return ImageFolders(tuple(train), _files(train, train), _files(train, val), skipped)
 
 
-def _files(labels, tree):
-    """The ImageFiles of a tree, {class: paths}; its classes are some of the labels."""
-    labels = tuple(labels)
-    target = [np.full(len(paths), labels.index(name), np.int32) for name, paths in tree.items()]
-    return ImageFiles(labels, tuple(path for paths in tree.values() for path in paths), np.concatenate(target))
+def _files(class_names, tree):
+    """The ImageFiles of a tree, {class: paths}; its classes are some of the class_names."""
+    class_names = tuple(class_names)
+    target = [np.full(len(paths), class_names.index(name), np.int32) for name, paths in tree.items()]
+    return ImageFiles(class_names, tuple(path for paths in tree.values() for path in paths), np.concatenate(target))
 
 
 def _split(tree, val_fraction, seed):

@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError:
     run_lengths = None
 
+from .._deprecated import renamed
 from ..errors import unknown
 from ..text import printable
 from .check import decode_whole
@@ -64,7 +65,7 @@ class CocoSegmentation:
 
     Attributes
     ----------
-    labels : tuple of str
+    class_names : tuple of str
         'background' and the category.
     ids : list
         Of the images, in the file's order. ``len(data)`` is their number, and ``data[i]`` the i-th image, uint8
@@ -85,6 +86,8 @@ class CocoSegmentation:
         If pycocotools is missing.
     """
 
+    labels = renamed('class_names')
+
     def __init__(self, annotation_file, image_dir, category='stop sign'):
         if run_lengths is None:
             raise ImportError("COCO's masks are read with pycocotools; run: pip install 'gluon_aff[coco]'")
@@ -92,7 +95,7 @@ class CocoSegmentation:
         if not os.path.isdir(image_dir):
             raise FileNotFoundError(f'There is no folder of images {image_dir}.')
         ids = _category_ids(content['categories'], category, annotation_file)
-        self.labels = 'background', category
+        self.class_names = 'background', category
         self.ids, self.paths, self._masks = [], [], []
 
         images, annotations, doubts, self.report = _by_image(content, ids)

@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ['identity']
 
 
-def identity(labels, *loaders):
+def identity(class_names, *loaders):
     """The class names of a data set, and a digest of the list of its images, in order, with their classes.
 
     Images in files count by their names below the folder that all of them share, those in a RecordIO file by their
@@ -19,7 +19,7 @@ def identity(labels, *loaders):
 
     Parameters
     ----------
-    labels : sequence of str
+    class_names : sequence of str
         Name of each class.
     *loaders
         Of training and of held-out images: :class:`gluon_aff.data.cifar.Batches`,
@@ -47,4 +47,4 @@ def identity(labels, *loaders):
         digest.update(f'{len(source if target is None else target)}\0'.encode())
         if target is not None:
             digest.update(np.asarray(target, '<i8').tobytes())
-    return {'classes': list(labels), 'images': digest.hexdigest()}
+    return {'classes': list(class_names), 'images': digest.hexdigest()}

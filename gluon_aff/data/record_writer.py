@@ -14,8 +14,8 @@ from tqdm import tqdm
 from ..errors import positive
 from ..files import temporary_folder
 from .class_folders import image_folders
+from .class_names import write_class_names
 from .images import read_image
-from .labels import write_class_names
 from .records import write_record
 
 __all__ = ['write_records']
@@ -64,7 +64,7 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
     os.makedirs(output, exist_ok=True)
     with temporary_folder(output, '.records-') as folder:
         try:
-            write_class_names(os.path.join(folder, 'classes.txt'), folders.labels)
+            write_class_names(os.path.join(folder, 'classes.txt'), folders.class_names)
             for name, files in (('train', folders.train), ('val', folders.val)):
                 order = np.arange(len(files))
                 if name == 'train':

@@ -13,8 +13,9 @@ import struct
 
 import numpy as np
 
+from .._deprecated import renamed
 from ..errors import positive
-from . import labels
+from . import class_names
 from .check import unreadable
 from .images import MAX_BYTES, opened
 
@@ -39,7 +40,7 @@ class RecordFile:
 
     Attributes
     ----------
-    labels : tuple of str
+    class_names : tuple of str
         Name of each class: the lines of classes.txt in the same folder if there is one, ImageNet's of 1000 classes,
         else 'class 0', ...
     target : numpy.ndarray, int, (N,)
@@ -56,6 +57,8 @@ class RecordFile:
         If it is damaged, holds no image that can be read, a label is no whole number below 100,000, or the index or
         the names of the classes belong to another file.
     """
+
+    labels = renamed('class_names')
 
     def __init__(self, path, index=None, workers=4):
         positive('workers', workers)
@@ -76,7 +79,7 @@ class RecordFile:
         self.target = self.target[self.records]
         if not len(self):
             raise ValueError(f'{self.path} holds no image that can be read: {self.skipped[0]}')
-        self.labels = self._names()
+        self.class_names = self._names()
 
     def __len__(self):
         return len(self.target)
@@ -183,14 +186,14 @@ class RecordFile:
         classes = int(self.target.max()) + 1
         path = os.path.join(os.path.dirname(self.path), 'classes.txt')
         if os.path.isfile(path):
-            names = labels.read_class_names(path)
+            names = class_names.read_class_names(path)
             if len(names) < classes:
                 raise ValueError(
                     f'{path} names {len(names)} classes, but {self.path} has images of class '
                     f'{classes - 1}; it needs a line for each class.'
                 )
             return names
-        return labels.imagenet() if classes == 1000 else tuple(f'class {i}' for i in range(classes))
+        return class_names.imagenet() if classes == 1000 else tuple(f'class {i}' for i in range(classes))
 
 
 def _length(word):

@@ -33,15 +33,15 @@ LIMITS = {'symbol': 16 << 20, 'params': 2 << 30, 'onnx': (2 << 30) - 1, 'int8': 
 def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preprocess=False, dynamic=True, float_nodes=0):
     """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
 
-    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: labels, task,
-    input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each file is read
-    back, and the folder appears whole or not at all. An earlier export in its place is replaced; its files of other
-    formats stay where they are of the same network with the same parameters and description.
+    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: class names,
+    task, input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each file is
+    read back, and the folder appears whole or not at all. An earlier export in its place is replaced; its files of
+    other formats stay where they are of the same network with the same parameters and description.
 
     Parameters
     ----------
     model : model_zoo.loading.Trained, or any object with its attributes
-        name, task, net, labels, input_size, min_size, mean, std, crop_ratio, as :class:`gluon_aff.spec.ModelSpec`
+        name, task, net, class_names, input_size, min_size, mean, std, crop_ratio, as :class:`gluon_aff.spec.ModelSpec`
         takes them.
     folder : str
         Of a link, the folder that it points to.
@@ -131,9 +131,9 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
         graph.preprocess(*normalisation)
     shape, free = input_shapes(graph, spec.input_size, preprocess)
     outputs = [graph.shapes(shape)[node][1:2] for node, _ in graph.outputs]
-    if outputs != [(len(spec.labels),)]:
+    if outputs != [(len(spec.class_names),)]:
         raise ValueError(
-            f'{spec.name} has {len(spec.labels)} labels, and its network gives {shown(outputs)} classes; '
+            f'{spec.name} has {len(spec.class_names)} class names, and its network gives {shown(outputs)} classes; '
             'give a label for each.'
         )
     spec = replace(spec, dynamic=dynamic and 'H' in free)

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed
 from ..data.images import read_image, upright
 from ..data.walk import find_images
 from ..errors import positive
@@ -48,7 +49,7 @@ class Predictor:
     Attributes
     ----------
     name, task : str
-    labels : list of str
+    class_names : list of str
     input_size : (C, H, W)
     min_size : int
         The least H and W.
@@ -67,6 +68,8 @@ class Predictor:
     ImportError
         If the backend's package is missing.
     """
+
+    labels = renamed('class_names')
 
     def __init__(self, source, backend=None, ctx=None, threads=None):
         device = ctx or mx.cpu()
@@ -87,7 +90,7 @@ class Predictor:
             spec = ModelSpec.of(source, dynamic=not getattr(source.net, 'input_size', None))
             self._run = block(source.net, device)
         self.spec = spec
-        self.name, self.task, self.labels = spec.name, spec.task, list(spec.labels)
+        self.name, self.task, self.class_names = spec.name, spec.task, list(spec.class_names)
         self.input_size, self.min_size, self.crop_ratio = spec.input_size, spec.min_size, spec.crop_ratio
         self.mean, self.std = spec.mean, spec.std
 
@@ -125,10 +128,10 @@ class Predictor:
             )
         output = self._run(np.ascontiguousarray(batch))
         sides = batch.shape[2:] if spec.layout == 'NCHW' else batch.shape[1:3]
-        shape = (len(batch), len(self.labels), *(sides if self.task == 'segmentation' else ()))
+        shape = (len(batch), len(self.class_names), *(sides if self.task == 'segmentation' else ()))
         if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype.kind != 'f':
             raise ValueError(
-                f'{self.name} should give {shape} floats, {len(self.labels)} classes, and gives '
+                f'{self.name} should give {shape} floats, {len(self.class_names)} classes, and gives '
                 f"{_kind(output)}; its file or its model.json is another network's."
             )
         if not np.isfinite(output).all():
@@ -164,7 +167,7 @@ class Predictor:
         Returns
         -------
         list of list of (str, float)
-            For each image labels and probabilities, the most probable first.
+            For each image class names and probabilities, the most probable first.
 
         Raises
         ------
@@ -177,7 +180,7 @@ class Predictor:
         predictions = []
         for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
             best = scores.argsort()[::-1][:top_k]
-            predictions.append([(self.labels[i], float(scores[i])) for i in best])
+            predictions.append([(self.class_names[i], float(scores[i])) for i in best])
         return predictions
 
     def predict(self, images, top_k=5, batch_size=8):
@@ -194,7 +197,7 @@ class Predictor:
         Returns
         -------
         list of list of (str, float)
-            For each image labels and probabilities, the most probable first. A folder's images are in the order of
+            For each image class names and probabilities, the most probable first. A folder's images are in the order of
             their names.
 
         Raises
@@ -228,8 +231,8 @@ class Predictor:
         Returns
         -------
         numpy.ndarray or list of it
-            (H, W) of int32, numbers of `labels`, or (classes, H, W) of float32; a list where a folder, a sequence or an
-            array (N, H, W, 3) is given.
+            (H, W) of int32, indices into `class_names`, or (classes, H, W) of float32; a list where a folder, a
+            sequence or an array (N, H, W, 3) is given.
 
         Raises
         ------

@@ -193,7 +193,7 @@ def train(args, net, task, train_data, test_data, run, ctx, workers):
     if args.mode == 'hybrid':
         net.hybridize(static_alloc=True, static_shape=True)
     options = {'wd': args.wd, **({'momentum': args.momentum} if args.optimizer == 'nesterov' else {})}
-    arguments = run_arguments(args, workers, identity(run.description['labels'], train_data, test_data))
+    arguments = run_arguments(args, workers, identity(run.description['class_names'], train_data, test_data))
     try:
         best = fit(
             net,

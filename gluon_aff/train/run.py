@@ -39,7 +39,7 @@ class RunFolder:
     ----------
     path : str
     description : dict
-        What `model.json` holds besides the epoch and the figures: model, options, labels, input_size, mean, std,
+        What `model.json` holds besides the epoch and the figures: model, options, class_names, input_size, mean, std,
         crop_ratio, ...
     keep : int, default 3
         How many checkpoints are kept.

@@ -9,6 +9,7 @@ import numpy as np
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
+from gluon_aff._deprecated import renamed
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.layers.fusion import Add, get_fusion
 from gluon_aff.layers.kernels import Compilable
@@ -228,7 +229,7 @@ class Network(StagedNetwork):
     ----------
     classes : int
         Number of outputs.
-    labels : tuple of str or None
+    class_names : tuple of str or None
         Name of each output, where loaded parameters say them.
     in_channels : int
         Channels of the input; 0 if they are taken from the first one.
@@ -239,10 +240,12 @@ class Network(StagedNetwork):
         As :class:`StagedNetwork` does.
     """
 
+    labels = renamed('class_names')
+
     def __init__(self, classes, in_channels, prefix=None, params=None):
         super().__init__(in_channels, prefix=prefix, params=params)
         self.classes = positive('classes', classes)
-        self.labels = None
+        self.class_names = None
 
     def reset_classifier(self, classes):
         """Put a fresh head with `classes` outputs in place of the present one; everything else stays.
@@ -273,7 +276,7 @@ class Network(StagedNetwork):
         if devices:
             new.initialize(mx.init.Xavier(), ctx=devices)
         setattr(self, self.head_name, new)
-        self.classes, self.labels = classes, None
+        self.classes, self.class_names = classes, None
 
 
 class FeatureNetwork(Network):

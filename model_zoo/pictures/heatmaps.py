@@ -141,7 +141,7 @@ def look(model, crops, title, truths=None, method='grad_cam', with_fusion=False)
 
 def check_labels(truths, models):
     """Raise a ValueError for a class that none of the networks (Trained) knows."""
-    known = {name for model in models for label in model.labels for name in _names(label)}
+    known = {name for model in models for names in model.class_names for name in _names(names)}
     for truth in truths:
         if truth.lower() not in known:
             raise unknown('class', truth, known)
@@ -154,7 +154,7 @@ def _names(label):
 
 def _verdict(model, output, number, truth):
     """(label, score in words, whether it is the truth) of what a network says of an image."""
-    label = model.labels[number]
+    label = model.class_names[number]
     right = truth is None or truth.lower() in _names(label)
     if output.ndim == 3:
         share = (output.argmax(0) == number).mean()

@@ -29,8 +29,8 @@ SEGMENTERS = {'fcn': 'FCN', 'psp': 'PSPNet', 'deeplab': 'DeepLabV3'}
 def _build(name, **options):
     net = get_model(name, **options)
     # As in GluonCV, whose scripts name what a pretrained network sees by its `classes`.
-    if net.labels:
-        net.classes = net.labels
+    if net.class_names:
+        net.classes = net.class_names
     return net
 
 

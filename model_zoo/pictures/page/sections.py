@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gluon_aff.data.labels import FASHION_MNIST
+from gluon_aff.data.class_names import FASHION_MNIST
 from gluon_aff.style import FUSION_COLOURS
 
 from ...loading import open_trained

@@ -6,8 +6,8 @@ import os
 import pytest
 from reference import refused
 
-from gluon_aff.data import labels
-from gluon_aff.data.labels import read_class_names, write_class_names
+from gluon_aff.data import class_names
+from gluon_aff.data.class_names import read_class_names, write_class_names
 
 NAMES = ('cat', 'Löwe', '猫', 'a b\t', 'cat', 'T-shirt/top')
 
@@ -50,7 +50,7 @@ def test_a_missing_or_endless_file_is_refused(tmp_path):
         with refused('no file of class names', FileNotFoundError):
             read_class_names(str(tmp_path / name))
     with open(tmp_path / 'large', 'wb') as file:
-        file.truncate(labels.MAX_BYTES + 1)
+        file.truncate(class_names.MAX_BYTES + 1)
     with refused('large has more than 16 MB'):
         read_class_names(str(tmp_path / 'large'))
 
