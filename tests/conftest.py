@@ -18,7 +18,7 @@ ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS')
 
 
 def pytest_addoption(parser):
-    parser.addoption('--fast', action='store_true', help='one case of each test, without those listed in long_tests.txt')
+    parser.addoption('--fast', action='store_true', help='one case of each test, none in long_tests.txt')
 
 
 def pytest_collection_modifyitems(config, items):

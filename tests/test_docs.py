@@ -26,7 +26,7 @@ from model_zoo.reported_results import PUBLISHED
 TOP = Path(__file__).resolve().parents[1]
 PAGES = {
     path.relative_to(TOP).as_posix(): path.read_text(encoding='utf-8')
-    for path in [TOP / 'README.md', TOP / 'CONTRIBUTING.md', TOP / 'CHANGELOG.md', *sorted((TOP / 'docs').rglob('*.md'))]
+    for path in [*sorted(TOP.glob('[CR]*.md')), *sorted((TOP / 'docs').rglob('*.md'))]
 }
 SCRIPTS = {'train_cifar': train_cifar, 'train_imagenet': train_imagenet, 'train_stopsign': train_stopsign}
 # tests/test_gluoncv_scripts.py runs those of docs/gluoncv.md and checks their results.
@@ -152,9 +152,7 @@ def test_the_table_of_commands_has_every_option_and_default():
 
 def anchors(text):
     """The anchors of a page's headings, as GitHub and MkDocs make them."""
-    return {
-        re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in re.findall('(?m)^#+ (.+)$', text)
-    }
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in re.findall('(?m)^#+ (.+)$', text)}
 
 
 def test_links_resolve():

@@ -1,4 +1,4 @@
-"""Imports go down only: the scripts import model_zoo, model_zoo imports gluon_aff, and within both there is an order, too."""
+"""Imports go down only: from the scripts to model_zoo to gluon_aff, and within the packages in the order below."""
 
 import ast
 from importlib.util import resolve_name
@@ -10,8 +10,8 @@ MODULES = {
     for package in ('gluon_aff', 'model_zoo')
     for path in (TOP / package).rglob('*.py')
 }
-# From the lowest to the highest; those on one line do not import each other, and the other modules of a package, such as
-# gluon_aff.files, are at the bottom.
+# From the lowest to the highest. Those on one line do not import each other; modules that are not listed, such as
+# gluon_aff.files, are below all of them.
 ORDER = [
     ['gluon_aff.layers'],
     ['gluon_aff.inspect'],
