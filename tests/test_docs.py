@@ -200,7 +200,7 @@ def test_the_map_in_the_readme_is_the_tree():
             name = path.relative_to(TOP).as_posix()
             if path.suffix == '.py' and path.name not in ('__init__.py', '__main__.py'):
                 assert name in named, f'{name} is not in the map of the README'
-            elif path.is_dir() and path.name != '__pycache__':
+            elif path.is_dir() and any(child.name != '__pycache__' for child in path.iterdir()) and name[-2:] != '__':
                 assert name + '/' in named, f'{name}/ is not in the map of the README'
 
 
@@ -271,3 +271,9 @@ def test_modules_of_blocks_name_their_source():
         if inspect.isclass(value) and issubclass(value, Block):
             module = inspect.getmodule(value)
             assert 'Reference' in module.__doc__ or 'paper' in module.__doc__, name
+
+
+def test_the_long_tests_exist():
+    for name in (TOP / 'tests' / 'long_tests.txt').read_text(encoding='utf-8').split():
+        path, _, function = name.partition('::')
+        assert f'def {function}(' in (TOP / path).read_text(encoding='utf-8'), name
