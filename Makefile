@@ -79,7 +79,7 @@ lint: $(INSTALLED)
 	$(PY) -m mypy
 
 docs: $(INSTALLED)
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # In a copy, so that the installed operators stay as they are. Python and MXNet leak at exit by design.
 SANITIZED := build/sanitize
