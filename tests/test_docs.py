@@ -20,7 +20,7 @@ import train_imagenet
 import train_stopsign
 from gluon_aff.train import ScriptParser
 from model_zoo import list_models, model_info, registry
-from model_zoo.__main__ import _parser as build_parser
+from model_zoo.cli import build_parser
 from model_zoo.reported_results import PUBLISHED
 
 TOP = Path(__file__).resolve().parents[1]
