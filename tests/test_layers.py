@@ -19,14 +19,16 @@ ORDER = [
     ['gluon_aff.spec'],
     ['gluon_aff.train', 'gluon_aff.deploy'],
     ['model_zoo.weights'],
-    ['model_zoo.registry'],
     ['model_zoo.hosts'],
+    ['model_zoo.networks'],
+    ['model_zoo.registry'],
     ['model_zoo.loading'],
     ['model_zoo.plugins', 'model_zoo.pictures', 'model_zoo.from_flags'],
-    ['model_zoo.cli', 'model_zoo.__main__'],
+    ['model_zoo.cli'],
+    ['model_zoo.__main__'],
 ]
-# The facade of each package imports from everywhere.
-FACADES = {'gluon_aff', 'model_zoo'}
+# The facades, and the list of old names, import from everywhere.
+FACADES = {'gluon_aff', 'gluon_aff._deprecated', 'model_zoo'}
 
 
 def imported(name, statements):
