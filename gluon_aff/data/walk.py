@@ -31,7 +31,7 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], dict[str
         A sentence for each file or folder that is left out, by path.
     """
     images, skipped = [], {}
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         images += (os.path.isdir(path) and _inside(path, skipped)) or [path]
     return images, skipped
 

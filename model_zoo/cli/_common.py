@@ -69,10 +69,10 @@ def say(message: object) -> None:
 
 def print_table(rows: Iterable[Iterable[object]]) -> None:
     """Print rows of cells, the columns aligned, to standard output."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    lines = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
 def report_skipped(skipped: Mapping[str, str]) -> int:

@@ -95,7 +95,7 @@ def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Cont
     rows, nets = [], []
     for name in names:
         network, hybrid, fusion = name.partition('+')
-        net = get_model(network, **({'fusion': fusion} if hybrid else {}))
+        net = get_model(network, fusion=fusion) if hybrid else get_model(network)
         parameters, multiply_adds = complexity(net, (1, *IMAGENET.input_size))
         head = getattr(net, net.head_name).collect_params().values()
         rows.append(
@@ -148,8 +148,8 @@ def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
     for row in rows:
         stated = row.reported or Reported()
         reported = ['' if value is None else f'{round(value, 2):g}' for value in (stated.top1_error, stated.parameters)]
-        counted = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
-        counted = ['' if value is None else f'{value:.2f}' for value in counted]
+        measured = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
+        counted = ['' if value is None else f'{value:.2f}' for value in measured]
         lines.append(' | '.join([row.name, *reported, *counted]))
     for line in lines:
         print(f'| {line} |', file=out)
