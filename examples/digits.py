@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from mxnet import gluon
 from PIL import Image
@@ -50,7 +49,7 @@ symbol, parameters = (
     str(TOP / RUN / 'export' / f'fashion_mnist_aff_resnet8-{end}') for end in ('symbol.json', '0000.params')
 )
 net = gluon.SymbolBlock.imports(symbol, ['data'], parameters)
-accuracy = evaluate(net, Batches(*data.test, 60, data.mean, data.std), [mx.cpu()], Classification(10))['accuracy']
+accuracy = evaluate(net, Batches(*data.test, 60, data.mean, data.std), task=Classification(10))['accuracy']
 
 save_pictures(RUN / 'held-out', data.test[0][..., 0], [str(label) for label in data.test[1]])
 command(f'-m model_zoo predict {RUN} {RUN}/held-out --top-k 1')

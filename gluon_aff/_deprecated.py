@@ -35,6 +35,8 @@ MODULES = {
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
     'gluon_aff.gradcam': 'gluon_aff.inspect.grad_cam',
     'gluon_aff.multi_input': 'gluon_aff.layers.multi_input',
+    'gluon_aff.train.arguments': 'gluon_aff.train.resume',
+    'gluon_aff.train.flags': 'gluon_aff.train.config',
     'gluon_aff.train.targets': 'gluon_aff.train.soft_labels',
     'model_zoo.cifar_resnet': 'model_zoo.hosts.cifar_resnet',
     'model_zoo.cifar_resnext': 'model_zoo.hosts.cifar_resnext',

@@ -19,9 +19,10 @@ from gluon_aff import AFF, IAFF, complexity
 from gluon_aff.layers.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv
 from model_zoo import get_model, model_info
 from model_zoo.hosts.attention_resnet import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
-from model_zoo.hosts.resnet import LAYERS, ResNet
+from model_zoo.hosts.resnet import ResNet
 
 # The body of all of them.
+LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 V1B = {'fusion': 'add', 'deep_stem': False, 'avg_down': False}
 NETWORKS = {
     'ResNet': ResNet,

@@ -18,10 +18,11 @@ import gluon_aff
 import train_cifar
 import train_imagenet
 import train_stopsign
-from gluon_aff.train import ScriptParser
+from gluon_aff.train import parse
+from gluon_aff.train.script import make_parser
 from model_zoo import list_models, model_info, registry
 from model_zoo.cli import build_parser
-from model_zoo.reported_results import PUBLISHED
+from model_zoo.reported_results import REPORTED
 
 TOP = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -89,7 +90,7 @@ def test_commands_parse(monkeypatch, capsys):
             assert words[1] in targets, (page, command)
             counts['make'] += 1
         for script in re.finditer(r'python (train_\w+)\.py (-.+)', command):
-            SCRIPTS[script[1]].parse_args(shlex.split(script[2]))
+            parse(SCRIPTS[script[1]].Config, shlex.split(script[2]))
             counts['train'] += 1
         for module in re.findall(r'python (?:-m )?(benchmarks[./]\w+)', command):
             assert (TOP / module.replace('.', '/')).with_suffix('.py').is_file(), (page, command)
@@ -99,8 +100,7 @@ def test_commands_parse(monkeypatch, capsys):
 
 def script_defaults(script):
     """{option: default} of a training script's parser."""
-    with mock.patch.object(ScriptParser, 'parse', lambda parser, argv: parser), mock.patch.object(script, 'main'):
-        parser = script.parse_args([])
+    parser = make_parser(script.Config)
     return {
         option: action.default
         for action in parser._actions
@@ -219,7 +219,7 @@ def test_the_table_of_networks_in_the_readme():
         assert parameters == f'{card.parameters / 1e6:.2f} M' and multiply_adds == f'{card.multiply_adds / 1e9:.2f} G'
         assert (weights == 'shipped') == ('ours' in accuracy)
         if 'published' in accuracy:
-            errors = [figure.error for figure in PUBLISHED[card.name].figures if 'log' in figure.source]
+            errors = [result.error for result in REPORTED[card.name].results if 'log' in result.source]
             assert accuracy == f'{100 - errors[0]:.2f} %, published'
         else:
             assert accuracy.split()[0] in PAGES['docs/weights.md']

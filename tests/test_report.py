@@ -15,6 +15,7 @@ from hypothesis import given
 from PIL import Image
 from programs import TOP
 
+from gluon_aff.train import parse
 from model_zoo import list_models, list_weights, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.page import charts, facts, gallery, page, tables
@@ -138,7 +139,7 @@ def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
     program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet, 'train_stopsign.py': train_stopsign}[
         script
     ]
-    assert program.parse_args(flags).model == name
+    assert parse(program.Config, flags).model == name
 
 
 def test_results_say_whose_they_are():

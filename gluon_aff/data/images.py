@@ -276,7 +276,12 @@ def read_image(path: str | os.PathLike | BinaryIO) -> Image.Image:
 
 
 def to_image(image: str | os.PathLike | Image.Image | np.ndarray) -> Image.Image:
-    """A path, a PIL.Image or an RGB array (H, W, 3) of uint8 as an upright RGB PIL.Image.
+    """Any image as an upright RGB PIL.Image.
+
+    Parameters
+    ----------
+    image : str, PIL.Image or numpy.ndarray
+        A path, or RGB (H, W, 3) of uint8.
 
     Raises
     ------

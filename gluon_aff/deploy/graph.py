@@ -315,7 +315,7 @@ def fold_batchnorm(net: HybridBlock) -> SymbolBlock:
 
 
 def device(net: HybridBlock) -> mx.Context:
-    """The first device of a network's parameters; mxnet.cpu() if it has none."""
+    """The first device of the parameters of `net`; mxnet.cpu() if it has none."""
     return next((param.list_ctx()[0] for param in net.collect_params().values()), mx.cpu())
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 import json
 from collections import namedtuple
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = ['OPSET', 'translate_graph']
 
@@ -17,7 +21,7 @@ OPSET = 13
 Output = namedtuple('Output', 'name dtype')
 
 
-def translate_graph(graph, shape):
+def translate_graph(graph: Graph, shape: Sequence[int | str]):
     """The onnx.GraphProto of a :class:`gluon_aff.deploy.graph.Graph`; its outputs' shapes are left open.
 
     It calls the translations registered by mx2onnx, and changes nothing of mx2onnx or onnx, so that any number of

@@ -1,15 +1,43 @@
-"""Nesterov's momentum as MXNet defines it, whatever the layout of the weights in memory."""
+"""The optimizers of the scripts, with a Nesterov momentum that does not depend on how oneDNN stores the weights."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mxnet as mx
 
-__all__ = ['Nesterov']
+if TYPE_CHECKING:
+    from .config import TrainConfig
+
+__all__ = ['OPTIMIZERS', 'Nesterov', 'make_optimizer', 'no_weight_decay']
+
+# Names of MXNet's registry, and the fields of TrainConfig that each takes besides the learning rate and wd.
+OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': ()}
+
+
+def make_optimizer(
+    config: TrainConfig, schedule: mx.lr_scheduler.LRScheduler, *, updates: int = 0
+) -> mx.optimizer.Optimizer:
+    """The optimizer of a `config`, by its `schedule`, after so many `updates`; for float16 it keeps float32 weights."""
+    return mx.optimizer.create(
+        config.optimizer,
+        lr_scheduler=schedule,
+        begin_num_update=updates,
+        multi_precision=config.dtype == 'float16',
+        wd=config.wd,
+        **{name: getattr(config, name) for name in OPTIMIZERS[config.optimizer]},
+    )
+
+
+def no_weight_decay(net: mx.gluon.Block) -> None:
+    """Exempt biases, beta and gamma of `net` from weight decay (He et al., "Bag of Tricks", CVPR 2019)."""
+    for parameter in net.collect_params('.*(beta|gamma|bias)').values():
+        parameter.wd_mult = 0
 
 
 @mx.optimizer.register
 class Nesterov(mx.optimizer.NAG):
-    """MXNet's NAG, by name 'nesterov', without the fault that makes two equal runs differ.
+    """MXNet's NAG, registered as 'nesterov', without the fault that makes equal runs differ.
 
     v = momentum * v - lr * (grad + wd * weight); weight = weight + momentum * v - lr * (grad + wd * weight).
 
@@ -21,7 +49,7 @@ class Nesterov(mx.optimizer.NAG):
     ----------
     momentum : float
     **kwargs
-        Of mxnet.optimizer.Optimizer.
+        See :class:`mxnet.optimizer.Optimizer`.
     """
 
     def update(self, index, weight, grad, state):

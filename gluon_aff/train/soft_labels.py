@@ -1,14 +1,16 @@
-"""What the loss compares the outputs with: smoothed labels and mixtures of two images'."""
+"""Label smoothing and mixup."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 __all__ = ['mixup', 'smooth']
 
 
-def check_labels(label, classes, ignored=0):
-    """Labels as whole numbers, if all of them are `ignored` or of one of the classes; else a ValueError."""
+def check_labels(label: np.ndarray, classes: int, ignored: int = 0) -> np.ndarray:
+    """Labels as whole numbers; a ValueError unless all are `ignored` or 0 to classes - 1."""
     label = np.asarray(label).astype(int)
     if label.size and not ignored <= label.min() <= label.max() < classes:
         raise ValueError(
@@ -18,7 +20,7 @@ def check_labels(label, classes, ignored=0):
     return label
 
 
-def smooth(label, classes, smoothing=0.0):
+def smooth(label: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
     """Labels as distributions: 1 - smoothing on the class, and smoothing spread evenly over all (Szegedy et al., 2016).
 
     Parameters
@@ -43,20 +45,20 @@ def smooth(label, classes, smoothing=0.0):
     return target
 
 
-def mixup(data, target, share):
+def mixup(data: Any, target: Any, share: float) -> list:
     """Mix a batch with itself reversed, as GluonCV does: share of each image and the rest of its opposite's.
 
     Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
     Parameters
     ----------
-    data : numpy.ndarray, (N, C, H, W)
-    target : numpy.ndarray, (N, classes)
+    data : NDArray or numpy.ndarray, (N, C, H, W)
+    target : NDArray or numpy.ndarray, (N, classes)
     share : float
         Drawn from Beta(alpha, alpha), once for a batch.
 
     Returns
     -------
-    data, target : numpy.ndarray
+    [data, target]
     """
     return [share * array + (1 - share) * array[::-1] for array in (data, target)]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
+from typing import Any, Sequence
 
 import mxnet as mx
 from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._environment import check_gluoncv
 from gluon_aff.errors import positive, unknown
@@ -44,7 +46,7 @@ def _backbone(theirs, name, **options):
 
 
 def _as_resnet(net):
-    """What GluonCV's segmenters take of a ResNet, by its names: of a ResNeXt the same layers, of others the network."""
+    """A ResNet as GluonCV's segmenters use it: a ResNeXt's layers under a ResNet's names."""
     if not isinstance(net, ResNeXt):
         return net
     (*stem, bn1, relu, maxpool), *stages = net.stages()
@@ -62,14 +64,14 @@ def _as_resnet(net):
     )
 
 
-def register_with_gluoncv():
+def register_with_gluoncv() -> None:
     """Make every registered network known to GluonCV under its name, until `unregister_from_gluoncv`.
 
-    Then ``gluoncv.model_zoo.get_model`` builds it with the keywords of :func:`model_zoo.get_model`, released parameters
-    come verified from where that takes them, and GluonCV's classes take its name for their network or backbone.
-    ``get_model_list`` lists it, and ``pretrained_model_list`` if parameters are released. Where GluonCV has the name,
-    it keeps it. In a network that GluonCV's ``get_model`` gives with released parameters, `classes` is the tuple of
-    their names, as in GluonCV's own. Another call adds the networks that were registered since.
+    Then ``gluoncv.model_zoo.get_model`` builds them with the keywords of :func:`model_zoo.get_model`, released weights
+    included, and GluonCV's classes take their names for a network or backbone. ``get_model_list`` lists them, and
+    ``pretrained_model_list`` those with released weights. GluonCV's own names keep their meaning. As in GluonCV's
+    networks, `classes` of one with released weights is the tuple of class names. Another call adds the networks that
+    were registered since.
 
     Raises
     ------
@@ -89,8 +91,8 @@ def register_with_gluoncv():
         segbase.get_backbone = partial(_backbone, segbase.get_backbone)
 
 
-def unregister_from_gluoncv():
-    """Undo `register_with_gluoncv`: GluonCV knows its own networks only. Networks that were built stay as they are.
+def unregister_from_gluoncv() -> None:
+    """Undo `register_with_gluoncv`; networks that were built stay as they are.
 
     Raises
     ------
@@ -108,8 +110,8 @@ def unregister_from_gluoncv():
         segbase.get_backbone = segbase.get_backbone.args[0]
 
 
-def feature_layers(name, **options):
-    """Names of the layers that end the stages of a network, by which GluonCV's feature expanders take its maps.
+def feature_layers(name: str, **options: Any) -> list[str]:
+    """Names of the last layer of each stage, for GluonCV's feature expanders.
 
     Parameters
     ----------
@@ -121,9 +123,8 @@ def feature_layers(name, **options):
     Returns
     -------
     list of str
-        One for each stage, stage 1 first; those of an ImageNet network have 1/4 to 1/32 of the input's size. They are
-        without the network's prefix and without ``_output``, as FeatureExpander and FPNFeatureExpander, and SSD in
-        front of them, want them.
+        One for each stage, stage 1 first; in an ImageNet network they have 1/4 to 1/32 of the input's size. Without the
+        network's prefix and ``_output``, as FeatureExpander, FPNFeatureExpander and SSD expect them.
 
     Raises
     ------
@@ -136,19 +137,20 @@ def feature_layers(name, **options):
 
 
 def segmentation_model(
-    name,
-    nclass,
-    output_stride=8,
-    aux=True,
-    base_size=520,
-    crop_size=480,
-    pretrained_base=False,
-    ctx=None,
-    root=None,
-    norm_layer=nn.BatchNorm,
-    norm_kwargs=None,
-    **options,
-):
+    name: str,
+    nclass: int,
+    *,
+    output_stride: int = 8,
+    aux: bool = True,
+    base_size: int = 520,
+    crop_size: int = 480,
+    pretrained_base: bool | str = False,
+    ctx: mx.Context | Sequence[mx.Context] | None = None,
+    root: str | None = None,
+    norm_layer: type = nn.BatchNorm,
+    norm_kwargs: dict | None = None,
+    **options: Any,
+) -> HybridBlock:
     """GluonCV's FCN, PSPNet or DeepLabV3 on a dilated network of ours. Registers with GluonCV, which builds it.
 
     Parameters

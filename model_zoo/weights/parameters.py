@@ -60,6 +60,7 @@ def load_parameters(
     net: Block,
     path: str,
     ctx: mx.Context | Sequence[mx.Context] | None = None,
+    *,
     allow_missing: bool = False,
     ignore_extra: bool = False,
     fresh: Sequence[str] = (),
