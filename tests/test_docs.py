@@ -268,18 +268,18 @@ def test_docstrings_follow_numpydoc_and_document_the_signature():
     assert not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize('kind', ['(N, ', 'Raises'])
-def test_blocks_document_shapes_and_errors(kind):
-    for name, value in PUBLIC.items():
-        if inspect.isclass(value) and issubclass(value, Block):
-            assert kind in value.__doc__ + inspect.getmodule(value).__doc__, name
+BLOCKS = {
+    name: (value.__doc__ + inspect.getmodule(value).__doc__).lower()
+    for name, value in PUBLIC.items()
+    if inspect.isclass(value) and issubclass(value, Block) and hasattr(value, 'hybrid_forward')
+}
 
 
-def test_modules_of_blocks_name_their_source():
-    for name, value in PUBLIC.items():
-        if inspect.isclass(value) and issubclass(value, Block):
-            module = inspect.getmodule(value)
-            assert 'Reference' in module.__doc__ or 'paper' in module.__doc__, name
+def test_blocks_document_their_shapes_errors_and_source():
+    assert len(BLOCKS) > 30
+    for name, text in BLOCKS.items():
+        if not name.endswith('.CompiledBlock'):  # a base without operators of its own
+            assert '(n, ' in text and 'raise' in text and ('reference' in text or 'paper' in text), name
 
 
 def test_the_long_tests_exist():
