@@ -68,7 +68,7 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     gate = renamed('modulate')
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
-        """Return scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); maps in the default layout."""
+        """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
         contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
         layers = {context.scale: context.layers for context in contexts}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
