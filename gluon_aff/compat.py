@@ -51,7 +51,9 @@ ONNX = (
     ),
     ('onnx.mapping.', '_compat.OnnxMapping().'),
 )
+PYTORCH = (('    _require_pytorch_version(', '    _compat.refuse_new_pytorch()\n    _require_pytorch_version('),)
 EDITS = {
+    'gluoncv': PYTORCH,
     'mxnet.numpy_dispatch_protocol': DISTUTILS,
     'mxnet.numpy_op_fallback': DISTUTILS,
     'gluoncv.check': DISTUTILS,
@@ -111,8 +113,8 @@ class _Finder:
         if self.needed is None:
             self.needed = _prepare()
         edits = EDITS.get(name)
-        # What onnx lacks does not depend on Python and NumPy.
-        if edits is None or not self.needed and edits is not ONNX:
+        # What onnx lacks, and which PyTorch there is, does not depend on Python and NumPy.
+        if edits is None or not self.needed and edits not in (ONNX, PYTORCH):
             return None
         return _edited(name, path, target)
 
@@ -189,6 +191,22 @@ def _edited(name, path, target):
     if spec is not None and type(spec.loader) is SourceFileLoader:
         spec.loader = Loader(spec.loader.name, spec.loader.path)
     return spec
+
+
+def refuse_new_pytorch():
+    """Raise ImportError where PyTorch is 2 or newer.
+
+    GluonCV has a half for PyTorch 1, and cannot be imported at all beside a newer one. After an ImportError it does
+    without.
+    """
+    from importlib import metadata
+
+    try:
+        version = metadata.version('torch')
+    except metadata.PackageNotFoundError:
+        return
+    if int(version.partition('.')[0]) >= 2:
+        raise ImportError(f'GluonCV works with PyTorch 1, and {version} is installed.')
 
 
 def text(value):

@@ -1,7 +1,8 @@
-"""The optimizers of the scripts, with a Nesterov momentum that does not depend on how oneDNN stores the weights."""
+"""The optimizers of the scripts: AdamW, and a Nesterov momentum that does not depend on how oneDNN stores weights."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import mxnet as mx
@@ -11,7 +12,7 @@ from .._mxnet import begin_update
 if TYPE_CHECKING:
     from .config import TrainConfig
 
-__all__ = ['OPTIMIZERS', 'Nesterov', 'make_optimizer', 'no_weight_decay']
+__all__ = ['OPTIMIZERS', 'AdamW', 'Nesterov', 'make_optimizer', 'no_weight_decay']
 
 # Names of MXNet's registry, and the fields of TrainConfig that each takes besides the learning rate and wd.
 OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': ()}
@@ -66,3 +67,49 @@ class Nesterov(mx.optimizer.NAG):
         if isinstance(state, tuple):
             return super().update_multi_precision(index, weight, grad, state)
         return self.update(index, weight, grad, state)
+
+
+@mx.optimizer.register
+class AdamW(mx.optimizer.Optimizer):
+    """Adam with decoupled weight decay, by name 'adamw' (Loshchilov and Hutter, ICLR 2019).
+
+    As PyTorch's AdamW: weight = (1 - lr wd) weight - lr m / (sqrt(v) + epsilon), with m and v corrected for their bias.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+    beta1, beta2 : float, default 0.9, 0.999
+        How much of the gradient's mean and of its square's the next update keeps.
+    epsilon : float, default 1e-8
+    wd : float, default 0.01
+    **kwargs
+        Of mxnet.optimizer.Optimizer.
+    """
+
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, wd=0.01, **kwargs):
+        super().__init__(learning_rate=learning_rate, wd=wd, **kwargs)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def create_state(self, index, weight):
+        """The means of the gradient and of its square, zero."""
+        return tuple(mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype) for _ in range(2))
+
+    def update(self, index, weight, grad, state):
+        """Update a weight in place by its gradient."""
+        self._update_count(index)
+        lr, steps = self._get_lr(index), self._index_update_count[index]
+        second = math.sqrt(1 - self.beta2**steps)
+        # Not in place: see Nesterov.
+        mx.nd.contrib.adamw_update(
+            weight,
+            grad,
+            *state,
+            mx.nd.array([self.rescale_grad], ctx=weight.context),
+            lr=lr * second / (1 - self.beta1**steps),
+            eta=1.0,
+            wd=lr * self._get_wd(index),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon * second,
+            clip_gradient=self.clip_gradient or -1.0,
+        ).copyto(weight)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['mixup', 'smooth']
+__all__ = ['cutmix', 'mixup', 'smooth']
 
 
 def check_labels(label: np.ndarray, classes: int, ignored: int = 0) -> np.ndarray:
@@ -62,3 +62,37 @@ def mixup(data: Any, target: Any, share: float) -> list:
     [data, target]
     """
     return [share * array + (1 - share) * array[::-1] for array in (data, target)]
+
+
+def cutmix(data, target, share, random):
+    """Paste a rectangle of each image's opposite in the batch, and mix the targets by its area.
+
+    Reference: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV
+    2019.
+
+    Parameters
+    ----------
+    data : numpy.ndarray, (N, C, H, W)
+    target : numpy.ndarray, (N, classes)
+    share : float
+        Of each image that is kept, before the rectangle is cut at the border; drawn from Beta(alpha, alpha), once for a
+        batch.
+    random : numpy.random.RandomState
+        Draws the rectangle's centre.
+
+    Returns
+    -------
+    data, target : numpy.ndarray
+    """
+    height, width = data.shape[2:]
+    side = np.sqrt(1 - share)
+    (top, bottom), (left, right) = (_cut(random.randint(most), int(most * side), most) for most in (height, width))
+    mixed = data.copy()
+    mixed[:, :, top:bottom, left:right] = data[::-1, :, top:bottom, left:right]
+    kept = np.float32(1 - (bottom - top) * (right - left) / (height * width))
+    return mixed, kept * target + (1 - kept) * target[::-1]
+
+
+def _cut(middle, side, most):
+    """Where a side about the middle begins and ends, cut at 0 and the image's own side."""
+    return max(middle - side // 2, 0), min(middle + (side + 1) // 2, most)
