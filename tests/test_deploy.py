@@ -709,8 +709,8 @@ def test_the_weights_stay_out_of_an_exported_folder(exported):
 
 
 def script():
-    """The stand-alone script in the README."""
-    text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+    """The stand-alone script in docs/deployment.md."""
+    text = (Path(__file__).parents[1] / 'docs' / 'deployment.md').read_text(encoding='utf-8')
     code = text.split('```python\n# predict.py', 1)[1].split('```', 1)[0]
     assert len(code.strip().splitlines()) <= 50
     return '# predict.py' + code
