@@ -96,12 +96,12 @@ def main(argv):
     mx.random.seed(args.seed)
 
     sources, loader, skipped = read_data(args)
-    class_names, size = sources[0].class_names, args.input_size or card.input_size[1]
+    class_names, size = sources[0].class_names, args.input_size or card.spec.input_size[1]
     common = {
         'size': size,
         'batch_size': batch_size(args, len(sources[0]), ctx, workers),
-        'mean': card.mean,
-        'std': card.std,
+        'mean': card.spec.mean,
+        'std': card.spec.std,
         'crop_ratio': args.crop_ratio,
         'workers': args.num_workers,
         'seed': args.seed,
@@ -113,7 +113,14 @@ def main(argv):
     net, options = start_network(args, class_names, ctx)
     task = classification_task(args, net, open_teacher(args, class_names, ctx))
     spec = ModelSpec(
-        args.model, 'classification', class_names, (3, size, size), net.min_size, card.mean, card.std, args.crop_ratio
+        args.model,
+        'classification',
+        class_names,
+        (3, size, size),
+        net.min_size,
+        card.spec.mean,
+        card.spec.std,
+        args.crop_ratio,
     )
     run = RunFolder(
         args.save_dir,

@@ -33,7 +33,7 @@ from gluon_aff.train import (
     whole,
 )
 from model_zoo.from_flags import build_network, check_task
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 OVERLAYS = 12  # of the first held-out images
 
@@ -95,15 +95,15 @@ def main(argv):
     train_data = SegmentationBatches(
         sources[0],
         size,
-        card.mean,
-        card.std,
+        card.spec.mean,
+        card.spec.std,
         train=True,
         base_size=args.base_size,
         crop_size=args.input_size,
         seed=args.seed,
         part=part,
     )
-    test_data = SegmentationBatches(sources[1], 1, card.mean, card.std, part=part)
+    test_data = SegmentationBatches(sources[1], 1, card.spec.mean, card.spec.std, part=part)
 
     class_names = sources[0].class_names
     net, options = build_network(args, len(class_names))
@@ -114,8 +114,8 @@ def main(argv):
         class_names,
         (3, args.input_size, args.input_size),
         net.min_size,
-        card.mean,
-        card.std,
+        card.spec.mean,
+        card.spec.std,
         1.0,
     )
     run = RunFolder(
@@ -127,7 +127,7 @@ def main(argv):
     )
     best = train(args, net, Segmentation(len(class_names)), train_data, test_data, run, ctx, workers)
     if workers.rank == 0:
-        model = open_trained(run.path, ctx=ctx)
+        model = load_model(run.path, ctx=ctx)
         names = overlay_names(sources[1].paths[:OVERLAYS], '.png')
         for path, (image, _) in zip(sources[1].paths[:OVERLAYS], sources[1]):
             with atomic(run.file(os.path.join('overlays', names[path]))) as partial:

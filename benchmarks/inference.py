@@ -29,7 +29,7 @@ from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, peak_memory, t
 
 from gluon_aff import complexity
 from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
-from gluon_aff.deploy.onnx_writer import session
+from gluon_aff.deploy.onnx_files import session
 from gluon_aff.layers.kernels import compiled
 from model_zoo import get_model, model_info
 
@@ -56,7 +56,7 @@ if os.environ.get('OMP_NUM_THREADS') != str(args.threads):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, 'OMP_NUM_THREADS': str(args.threads)})
 
 try:
-    side = args.input_size or model_info(args.network).input_size[1]
+    side = args.input_size or model_info(args.network).spec.input_size[1]
     # Some networks have parameters for maps of one size.
     OPTIONS = {'input_size': side} if get_model(args.network).input_size else {}
 except ValueError as error:

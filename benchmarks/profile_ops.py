@@ -54,7 +54,7 @@ def measure(name):
     net = get_model(name)
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True)
-    x = mx.nd.random.uniform(shape=(args.batch_size, *model_info(name).input_size))
+    x = mx.nd.random.uniform(shape=(args.batch_size, *model_info(name).spec.input_size))
 
     def call():
         net(x)

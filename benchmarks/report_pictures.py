@@ -40,7 +40,7 @@ def main(folder):
             for scheme in ('light', 'dark'):
                 tab = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
                 tab.goto(address)
-                top = tab.locator('#each').bounding_box()['y']
+                top = tab.locator('#details').bounding_box()['y']
                 shot = tab.screenshot(full_page=True, clip={'x': 0, 'y': 0, 'width': width, 'height': top + 200})
                 picture = Image.open(io.BytesIO(shot)).convert('RGB')
                 columns(picture, number, scale).save(Path(folder, f'report-{name}-{scheme}.jpg'), quality=80)

@@ -30,7 +30,7 @@ from gluon_aff.data.masks import IGNORED, overlay
 from gluon_aff.files import atomic
 from gluon_aff.train import Segmentation, run_script
 from model_zoo import model_info
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 BOUNDS = (16, 32, 64, 128)  # between the sizes: pixels of the longer side of an object's box
 SIZES = ('< 16', '16-32', '32-64', '64-128', '>= 128')
@@ -123,7 +123,7 @@ def main(argv=None):
     for name in args.models:
         folder = os.path.join(args.runs, name)
         best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
-        models[name] = open_trained(folder)
+        models[name] = load_model(folder)
         whole, sizes = evaluate(models[name], data, found)
         rows.append(
             {

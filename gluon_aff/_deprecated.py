@@ -24,7 +24,9 @@ MODULES = {
     'gluon_aff.data.labels': 'gluon_aff.data.class_names',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
+    'gluon_aff.deploy.external_data': 'gluon_aff.deploy.onnx_files',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
+    'gluon_aff.deploy.folding': 'gluon_aff.deploy.graph',
     'gluon_aff.deploy.onnx_file': 'gluon_aff.deploy.onnx_writer',
     'gluon_aff.deploy.symbol': 'gluon_aff.deploy.symbol_writer',
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
@@ -50,12 +52,39 @@ MODULES = {
     'model_zoo.unet': 'model_zoo.hosts.unet',
 }
 
-# For each module as it is called now: old names, and what they are called now.
-NAMES: dict = {}
+# For each module as it is called now: old names, and what they are called now (there, or as module:name elsewhere).
+NAMES: dict[str, dict[str, str]] = {
+    'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
+    'model_zoo': {
+        'Checkpoint': 'ReleasedWeights',
+        'Dataset': 'gluon_aff._deprecated:dataset',
+        'Published': 'Reported',
+        'checkpoints': 'list_weights',
+    },
+    'model_zoo.loading': {
+        'Trained': 'LoadedModel',
+        'open_or_random': 'load_or_initialize',
+        'open_trained': 'load_model',
+    },
+    'model_zoo.registry': {
+        'CIFAR100': 'model_zoo.datasets:CIFAR100',
+        'Dataset': 'gluon_aff._deprecated:dataset',
+        'FASHION_MNIST': 'model_zoo.datasets:FASHION_MNIST',
+        'IMAGENET': 'model_zoo.datasets:IMAGENET',
+        'STOP_SIGN': 'model_zoo.datasets:STOP_SIGN',
+    },
+    'model_zoo.reported_results': {
+        'Figure': 'Result',
+        'PUBLISHED': 'REPORTED',
+        'Published': 'Reported',
+        'table_figures': 'table_results',
+    },
+    'model_zoo.weights': {'Checkpoint': 'ReleasedWeights', 'checkpoints': 'list_weights'},
+}
 
 
 def deprecated_names(module):
-    """A module's ``__getattr__`` that answers for its old names.
+    """A module's ``__getattr__``, which finds its old names.
 
     Parameters
     ----------
@@ -67,13 +96,32 @@ def deprecated_names(module):
         if new is None:
             raise AttributeError(f'module {module!r} has no attribute {name!r}')
         warnings.warn(f'{module}.{name} is now called {new}.', DeprecationWarning, stacklevel=2)
-        return getattr(import_module(module), new)
+        return _get(module, new)
 
     return __getattr__
 
 
+def _get(module, name):
+    """A name of a module, or one elsewhere as module:name."""
+    elsewhere, _, name = name.rpartition(':')
+    return getattr(import_module(elsewhere or module), name)
+
+
+def dataset(name, input_size, mean, std, crop_ratio, class_names, task='classification'):
+    """The ModelSpec that stands for what was a model_zoo.Dataset of these arguments."""
+    from .spec import ModelSpec
+
+    return ModelSpec(name, task, class_names(), input_size, 1, mean, std, crop_ratio)
+
+
 def renamed(new):
-    """A property of the old name of the attribute `new`, to read and to set."""
+    """A property by which the attribute `new`, such as 'spec.mean', has an old name."""
+    *path, last = new.split('.')
+
+    def owner_of(instance):
+        for name in path:
+            instance = getattr(instance, name)
+        return instance
 
     class Renamed:
         def __set_name__(self, owner, name):
@@ -83,11 +131,11 @@ def renamed(new):
             if instance is None:
                 return self
             warnings.warn(self.text, DeprecationWarning, stacklevel=2)
-            return getattr(instance, new)
+            return getattr(owner_of(instance), last)
 
         def __set__(self, instance, value):
             warnings.warn(self.text, DeprecationWarning, stacklevel=2)
-            setattr(instance, new, value)
+            setattr(owner_of(instance), last, value)
 
     return Renamed()
 
@@ -110,9 +158,10 @@ class _Finder:
         current = import_module(new)
 
         def __getattr__(name):
-            return getattr(current, NAMES.get(new, {}).get(name, name))
+            return _get(new, NAMES.get(new, {}).get(name, name))
 
-        module.__getattr__, module.__all__, module.__doc__ = __getattr__, current.__all__, current.__doc__
+        module.__getattr__, module.__doc__ = __getattr__, current.__doc__
+        module.__all__ = getattr(current, '__all__', [name for name in vars(current) if name[0] != '_'])
 
 
 def install():

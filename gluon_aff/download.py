@@ -1,7 +1,6 @@
-"""Downloads a file once, whole and verified: resumed where the line drops, locked among processes.
+"""Downloads a file once, whole and verified: resumed after interruptions, by one process at a time.
 
-On requests (which MXNet and GluonCV bring, as they do portalocker and tqdm); pooch would verify and retry, but cannot
-resume.
+On requests, portalocker and tqdm, which MXNet and GluonCV install; pooch would verify and retry, but cannot resume.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from typing import Sequence
 
 import portalocker
 import requests
@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 __all__ = ['DownloadError', 'digest', 'fetch']
 
-ATTEMPTS = 6  # in a row without a byte more
+ATTEMPTS = 6  # in a row that gain no byte
 TIMEOUT = (5, 30)  # seconds to connect, and between two pieces
-PIECE = 1 << 14  # at most what a dropped line loses
-LIMIT = 1 << 30  # bytes of a file whose size is not known; the largest one here has 170 MB
+PIECE = 1 << 14  # bytes; an interruption loses less than one piece
+LIMIT = 1 << 30  # bytes of a file whose size is not known; the largest dataset has 170 MB
 
 
 class DownloadError(OSError):
@@ -27,13 +27,13 @@ class DownloadError(OSError):
 
 
 class _RefusedError(Exception):
-    """This address will not give the file, however often it is asked."""
+    """This address does not serve the file; asking again is useless."""
 
 
 class _InterruptedError(Exception):
-    """The line dropped, or the server is not well; the next attempt may go further.
+    """The connection or the server failed; the next attempt may go further.
 
-    `attempts` is how many such ones in a row end it where nothing has been gained; None for ATTEMPTS.
+    `attempts` is how many of these in a row end the download where nothing has been gained; None for ATTEMPTS.
     """
 
     def __init__(self, reason, attempts=None):
@@ -41,19 +41,14 @@ class _InterruptedError(Exception):
         self.attempts = attempts
 
 
-def digest(path, kind='git_blob'):
-    """The digest of a file, read in pieces.
+def digest(path: str, kind: str = 'git_blob') -> str:
+    """The hexadecimal digest of a file, read in pieces.
 
     Parameters
     ----------
     path : str
     kind : {'git_blob', 'sha256', 'sha1', 'md5'}, default 'git_blob'
-        git's object id, the SHA-1 of 'blob ', the size, a zero byte and the content; or that digest of the content.
-
-    Returns
-    -------
-    str
-        Hexadecimal.
+        git's object id (the SHA-1 of 'blob ', the size, a zero byte and the content), or a digest of the content.
     """
     if kind == 'git_blob':
         running = hashlib.sha1(b'blob %d\0' % os.path.getsize(path))
@@ -65,27 +60,36 @@ def digest(path, kind='git_blob'):
     return running.hexdigest()
 
 
-def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
-    """Download a file unless it is there already, and right.
+def fetch(
+    urls: Sequence[str],
+    path: str,
+    kind: str,
+    expected: str,
+    *,
+    also: Sequence[tuple[str, str]] = (),
+    lock_timeout: float = 3600,
+    limit: int | None = None,
+) -> None:
+    """Download a file unless it is there already, with the right digest.
 
-    It is written beside its place as ``<path>.part``, resumed from there where the server allows it, verified, and
-    then renamed. A file in its place that is wrong is set aside as ``<path>.corrupt``. Processes that want the same
-    file wait for the one that downloads it. Proxies are taken from the environment.
+    It is written to ``<path>.part``, resumed from there where the server allows it, verified, and then renamed. A file
+    at `path` with another digest is renamed to ``<path>.corrupt``. Other processes that fetch the same file wait.
+    Proxies are taken from the environment.
 
     Parameters
     ----------
     urls : list of str
         Tried in turn.
     path : str
-        Where the file goes; folders are made.
-    kind, wanted : str
+        Its folder is made.
+    kind, expected : str
         The digest it must have, see :func:`digest`.
-    also : sequence of (kind, wanted), default ()
-        Digests of other files that will do in its place, such as a mirror's own.
+    also : sequence of (kind, expected), default ()
+        Digests of other files that are accepted in its place, such as a mirror's own.
     lock_timeout : float, default 3600
         Seconds to wait for another process.
     limit : int, optional
-        Bytes that the file has at most, default 1 GiB; an address that sends more is left.
+        The largest size expected, in bytes, by default 1 GiB; an address that sends more is given up.
 
     Raises
     ------
@@ -94,9 +98,9 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
     """
 
     def right(file):
-        return os.path.isfile(file) and any(digest(file, each) == it for each, it in ((kind, wanted), *also))
+        return os.path.isfile(file) and any(digest(file, k) == value for k, value in ((kind, expected), *also))
 
-    if right(path):  # a folder that cannot be written will do
+    if right(path):  # the folder may then be read-only
         return
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -106,12 +110,12 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
             if os.path.exists(path):
                 os.replace(path, path + '.corrupt')
             if not right(path + '.part'):
-                _download(urls, path, kind, wanted, right, limit or LIMIT)
+                _download(urls, path, kind, expected, right, limit or LIMIT)
             os.replace(path + '.part', path)
     except portalocker.exceptions.LockException:
         raise DownloadError(
-            f'{path}.lock could not be locked: either another process has held it for {lock_timeout:g} '
-            's, then end that one, or its file system has no locks, then give another folder.'
+            f'{path}.lock could not be locked: if another process has held it for {lock_timeout:g} s, end that one; '
+            'if its file system has no locks, give another folder.'
         ) from None
     except DownloadError:
         raise
@@ -121,36 +125,36 @@ def fetch(urls, path, kind, wanted, also=(), lock_timeout=3600, limit=None):
         ) from None
 
 
-def _download(urls, path, kind, wanted, right, limit):
+def _download(urls, path, kind, expected, right, limit):
     """Leave the right file as `path`.part."""
     part, reasons = path + '.part', []
     for url in urls:
         # Twice, since what an earlier attempt left may be the beginning of another file.
         for resumed in (True, False) if os.path.exists(part) else (False,):
             try:
-                _from(url, part, limit)
+                _download_from(url, part, limit)
             except (_RefusedError, _InterruptedError) as reason:
                 reasons.append(f'{url}: {reason}')
                 break
             if right(part):
                 return
-            found = digest(part, kind)
+            actual = digest(part, kind)
             os.remove(part)
             if not resumed:
-                reasons.append(f'{url} gave a file with {kind} {found}')
+                reasons.append(f'{url} gave a file with {kind} {actual}')
     raise DownloadError(
         f'{os.path.basename(path)} could not be downloaded ({"; ".join(reasons)}). To use it '
-        f'nevertheless, get the file with {kind} {wanted} and save it as {path}.'
+        f'nevertheless, get the file with {kind} {expected} and save it as {path}.'
     )
 
 
-def _from(url, part, limit):
-    """Fill `part` from one address, going on after each interruption while that gains something."""
+def _download_from(url, part, limit):
+    """Fill `part` from one address, continuing after interruptions as long as attempts gain something."""
     begun = most = _size(part)
     failed = 0
     while True:
         try:
-            return _piece_by_piece(url, part, limit)
+            return _attempt(url, part, limit)
         except _InterruptedError as interrupted:
             failed = 1 if _size(part) > most else failed + 1
             most = max(most, _size(part))
@@ -163,7 +167,7 @@ def _size(path):
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def _piece_by_piece(url, part, limit):
+def _attempt(url, part, limit):
     start = _size(part)
     if start >= limit:  # of another file
         os.remove(part)
@@ -174,7 +178,7 @@ def _piece_by_piece(url, part, limit):
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             status, sent = response.status_code, response.headers.get('Content-Range', '')
             if start and (status == 416 or status == 206 and not sent.startswith(f'bytes {start}-')):
-                os.remove(part)  # as long as the file, or longer, or the server cannot go on where it was told to
+                os.remove(part)  # as long as the file or longer, or the server cannot resume there
                 raise _InterruptedError('the server sent another part than was asked for')
             if status >= 500 or status in (408, 429):
                 raise _InterruptedError(f'status {status}')
@@ -207,8 +211,8 @@ def _piece_by_piece(url, part, limit):
     except (ValueError, requests.exceptions.TooManyRedirects) as error:  # no address, or no HTTP answer
         raise _RefusedError(str(error)) from None
     except requests.exceptions.RequestException as error:
-        # A machine without a network shall be told so soon. While it waited to connect, the system asked three times.
-        unheard = 1 if isinstance(error, requests.exceptions.ConnectTimeout) else 2
+        # A machine without a network fails soon. While it waited to connect, the system asked three times.
+        attempts = 1 if isinstance(error, requests.exceptions.ConnectTimeout) else 2
         raise _InterruptedError(
-            f'the connection failed ({type(error).__name__})', None if response is not None else unheard
+            f'the connection failed ({type(error).__name__})', None if response is not None else attempts
         ) from None

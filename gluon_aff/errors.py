@@ -1,4 +1,4 @@
-"""Wording that the errors of both packages share."""
+"""Errors in one sentence, and checks of arguments that raise them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from .text import printable
 
 
-def unknown(kind, name, known):
-    """The ValueError for a name that is not in `known`: it suggests the nearest ones, or lists them all if few."""
+def unknown(kind: str, name: object, known) -> ValueError:
+    """The ValueError for a name that is not in `known`; it suggests the nearest ones, or lists them all if few."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
     hint = f'did you mean {printable(" or ".join(near))}?' if near else ''
@@ -21,8 +21,8 @@ def unknown(kind, name, known):
     return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
 
 
-def in_words(error):
-    """An error as one sentence, an operating system's, which is a number and a path, as well."""
+def in_words(error: BaseException) -> str:
+    """An error as one sentence, even an operating system's, whose own text is a number and a path."""
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return f'{error.strerror}.'
     if isinstance(error, OSError) and error.strerror:
@@ -30,8 +30,8 @@ def in_words(error):
     return str(error)
 
 
-def positive(name, value, or_zero=False):
-    """`value` as an int of at least 1 (or 0), or a ValueError that names the argument."""
+def positive(name: str, value, *, or_zero: bool = False) -> int:
+    """Return `value` as an int of at least 1 (or 0), or raise a ValueError that names the argument."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -41,15 +41,15 @@ def positive(name, value, or_zero=False):
     return number
 
 
-def check_booleans(**arguments):
-    """Raise a ValueError that names the first argument which is neither True nor False."""
+def check_booleans(**arguments) -> None:
+    """Raise a ValueError that names the first argument that is neither True nor False."""
     for name, value in arguments.items():
         if not isinstance(value, (bool, np.bool_)) and not (isinstance(value, int) and value in (0, 1)):
             raise ValueError(f'{name} must be True or False, got {value!r}.')
 
 
-def pair(name, value):
-    """(height, width) of one positive whole number or two, or a ValueError that names the argument."""
+def pair(name: str, value) -> tuple[int, int]:
+    """Return one positive whole number or two as (height, width), or raise a ValueError that names the argument."""
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise ValueError(f'{name} must be a positive whole number or a pair (height, width) of them, got {value!r}.')

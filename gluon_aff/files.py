@@ -1,7 +1,7 @@
-"""Files that are whole or absent, and temporary folders; the next call removes what a killed process left of either.
+"""Files that are whole or absent, and temporary folders; the next call removes what a killed process left behind.
 
-The writer holds a lock on what it writes to, and the system releases a process's locks however it ends. Where a
-file system has no locks, everything counts as in use, and stays.
+A writer locks what it writes to, and the system releases a process's locks however it ends. On a file system without
+locks everything counts as in use, and stays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from itertools import count
+from typing import Iterator
 
 try:
     import fcntl
@@ -22,15 +23,15 @@ except ModuleNotFoundError:  # on Windows
 __all__ = ['atomic', 'remove_abandoned', 'replace_folder', 'temporary_folder', 'write_whole']
 
 LOCK = '.lock'  # in a temporary folder
-REPLACED = '.replaced-'  # in one, what replace_folder() moved there
-PARTIAL = re.compile(r'\..+\.\d+\.part')  # of atomic()
+REPLACED = '.replaced-'  # in a temporary folder: what replace_folder() moved there
+PARTIAL = re.compile(r'\..+\.\d+\.part')  # names made by atomic()
 
 
 @contextmanager
-def atomic(path):
-    """A name to write to instead of `path`, which takes its place, on the disk, when the block ends without an error.
+def atomic(path: str) -> Iterator[str]:
+    """A name to write to in the block; the file is renamed to `path` if the block ends without an error.
 
-    What a process that was killed within such a block left for the same `path` is overwritten.
+    What a killed process left for the same `path` is overwritten.
 
     Parameters
     ----------
@@ -70,17 +71,17 @@ def atomic(path):
 
 
 @contextmanager
-def temporary_folder(parent, prefix):
-    """A new folder for the block, inside `parent`, so that what it holds can be renamed to there.
+def temporary_folder(parent: str, prefix: str) -> Iterator[str]:
+    """A new folder in `parent` for the block, on the same file system, so that its content can be renamed to there.
 
-    Those of this prefix that killed processes left are removed first. What :func:`replace_folder` had moved
-    there is moved back, by them and at the end of the block, where nothing has taken its place.
+    Folders of this prefix that killed processes left are removed first. What :func:`replace_folder` had moved into
+    one, and nothing has replaced, is moved back, then and at the end of the block.
 
     Parameters
     ----------
     parent : str
     prefix : str
-        Of its name, such as '.export-'.
+        What its name begins with, such as '.export-'.
 
     Raises
     ------
@@ -100,13 +101,12 @@ def temporary_folder(parent, prefix):
         os.close(descriptor)
 
 
-def replace_folder(new, folder):
-    """Let a folder inside a :func:`temporary_folder` take the place of `folder`, beside that one, and its name.
+def replace_folder(new: str, folder: str) -> None:
+    """Rename a folder in a :func:`temporary_folder` to `folder`, in the same parent, replacing a folder there.
 
     Parameters
     ----------
     new, folder : str
-        Paths; at the second there is a folder or nothing.
 
     Raises
     ------
@@ -125,21 +125,21 @@ def replace_folder(new, folder):
 
 
 def _remove(folder, ignore_errors=False):
-    """Remove a temporary folder, once what was replaced but by nothing is back in its place."""
+    """Remove a temporary folder, after moving back what it holds of replaced folders that nothing has replaced."""
     for kept in glob.glob(os.path.join(glob.escape(folder), f'{REPLACED}*', '*')):
         with suppress(OSError):  # something is there
             os.rename(kept, os.path.join(os.path.dirname(folder), os.path.basename(kept)))
     shutil.rmtree(folder, ignore_errors)
 
 
-def remove_abandoned(folder, prefix=None):
+def remove_abandoned(folder: str, prefix: str | None = None) -> None:
     """Remove from a folder what killed processes left in it: partial files of :func:`atomic`, or temporary folders.
 
     Parameters
     ----------
     folder : str
     prefix : str, optional
-        Of the temporary folders to remove; without it, partial files are.
+        Remove temporary folders whose names begin so; by default partial files.
 
     Raises
     ------
@@ -147,12 +147,12 @@ def remove_abandoned(folder, prefix=None):
         If the folder cannot be read.
     """
     for entry in list(os.scandir(folder)):
-        held = os.path.join(entry.path, LOCK) if prefix else entry.path
-        wanted = entry.name.startswith(prefix) if prefix else PARTIAL.fullmatch(entry.name)
-        if not wanted or not os.path.isfile(held) or os.path.islink(entry.path):
+        locked = os.path.join(entry.path, LOCK) if prefix else entry.path
+        matches = entry.name.startswith(prefix) if prefix else PARTIAL.fullmatch(entry.name)
+        if not matches or not os.path.isfile(locked) or os.path.islink(entry.path):
             continue
         try:
-            descriptor = _own(held)
+            descriptor = _own(locked)
         except OSError:  # another user's, or gone
             continue
         if descriptor is not None:
@@ -164,7 +164,7 @@ def remove_abandoned(folder, prefix=None):
 
 
 def _own(path):
-    """A descriptor of the file at `path`, made if missing and locked; None if another process or thread has it."""
+    """A descriptor of the file at `path`, created if missing, and locked; None if another process or thread has it."""
     while True:
         created = True
         try:
@@ -181,7 +181,7 @@ def _own(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 return descriptor
-            # Between opening and locking it, its owner renamed or removed it.
+            # Its owner renamed or removed it between opening and locking.
         except OSError as error:
             if created and not isinstance(error, BlockingIOError):  # no locks here
                 return descriptor
@@ -190,8 +190,8 @@ def _own(path):
         os.close(descriptor)
 
 
-def write_whole(path, data):
-    """Write bytes to a file, which gets its name only after it has been read back.
+def write_whole(path: str, data: bytes) -> None:
+    """Write a file that gets its name only after it has been read back.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def write_whole(path, data):
             raise cut_short(path, reason)
 
 
-def cut_short(path, reason=None):
+def cut_short(path: str, reason: str | None = None) -> OSError:
     """The OSError for a file that could not be written whole."""
     return OSError(
         f'{path} could not be written whole{f" ({reason})" if reason else ""}; make room on its disk, or '

@@ -1,5 +1,4 @@
-"""MXNet's parameter files: read in Python, so that a broken or hostile one never reaches MXNet's own reader; written
-whole or not at all.
+"""MXNet's parameter files, read in Python, so that no broken or hostile one reaches MXNet's reader, and written whole.
 
 The format (ndarray.cc of MXNet 1.x, little-endian): a list magic and a reserved word, the number of arrays, the arrays,
 the number of names, the names. An array is a magic, its storage type, its shape, a device, a type, the values.
@@ -35,7 +34,7 @@ class _DamagedError(Exception):
 
 
 class _Reader:
-    """Takes values off a buffer, never past its end."""
+    """Reads values from a buffer, never past its end."""
 
     def __init__(self, buffer):
         self.buffer, self.size, self.position, self.magics = buffer, len(buffer), 0, set()
@@ -52,7 +51,7 @@ class _Reader:
         return layout.unpack_from(self.buffer, self.skip(layout.size))
 
     def count(self, smallest, what):
-        """A count of things that take at least `smallest` bytes each, which the rest of the file must have room for."""
+        """A count of things of at least `smallest` bytes, for which the rest of the file must have room."""
         (count,) = self.take(LENGTH)
         if count > (self.size - self.position) // smallest:
             raise _DamagedError(f'it claims to hold {count} {what}, more than fit in it')
@@ -120,28 +119,23 @@ def _read(buffer):
     return dict(zip(names, arrays))
 
 
-def read_parameters(path, content=None):
+def read_parameters(path: str, content: bytes | None = None) -> dict[str, np.ndarray]:
     """The arrays, by name, of a file from Gluon's save_parameters or export; nothing in it is executed.
 
-    The arrays are read-only views of the file, so memory is taken for what is used only.
+    The arrays are read-only views of the file, so only what is used takes memory.
 
     Parameters
     ----------
     path : str
     content : bytes, optional
-        What was read from it already; the file is not looked at again.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
+        The file's content, if it has been read; the file itself is then not opened.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a parameter file, or one that is damaged or holds what a network's parameters never are (sparse
-        arrays, arrays without values).
+        If it is not a parameter file, is damaged, or holds sparse or empty arrays, which no network's parameters are.
     """
     if content is None and not os.path.isfile(path):
         raise FileNotFoundError(f'There is no parameter file {path}.')
@@ -156,8 +150,8 @@ def read_parameters(path, content=None):
         raise ValueError(f'{path} is not a parameter file that Gluon saved, or is damaged: {damage}.') from None
 
 
-def write_parameters(path, arrays):
-    """Write a parameter file, whole or not at all: it is read back before it gets its name.
+def write_parameters(path: str, arrays: dict[str, mx.nd.NDArray]) -> None:
+    """Write a parameter file that gets its name only after it has been read back.
 
     MXNet does not report a write that fails, so a full disk would leave a file that is cut short.
 
@@ -166,13 +160,14 @@ def write_parameters(path, arrays):
     path : str
         Its folder is made if missing.
     arrays : dict of str to mxnet.NDArray
-        By name; the prefixes 'arg:' and 'aux:' of an exported network may stand before it.
+        By name, which may begin with the prefixes 'arg:' and 'aux:' of an exported network.
 
     Raises
     ------
     OSError
         If it cannot be written whole; `path` is then as it was.
     """
+    mx.nd.waitall()  # a forward pass that still runs may be bringing weights into oneDNN's layout
     with atomic(path) as partial:
         try:
             mx.nd.save(partial, arrays)

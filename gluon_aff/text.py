@@ -1,32 +1,24 @@
-"""Text from others, such as names of files and classes, made fit to print."""
+"""Safe printing of text of any origin, such as names of files and classes."""
 
 from __future__ import annotations
 
 import unicodedata
 from contextlib import contextmanager
+from typing import Iterator, TextIO
 
 __all__ = ['any_character', 'printable']
 
-# Controls, marks without a shape, lone surrogates, line and paragraph separators.
+# Control characters, invisible marks, lone surrogates, line and paragraph separators.
 ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
-# Some languages and many emoji need these two.
+# Needed by some languages and many emoji.
 JOINERS = '\u200c\u200d'
 
 
-def printable(text):
-    r"""`text` on one line, with all that a terminal would act on or hide written as Python escapes, such as \n or \x1b.
+def printable(text: object) -> str:
+    r"""``str(text)`` on one line, with all that a terminal would act on or hide as Python escapes, such as \n or \x1b.
 
     Escaped are control characters, ends of lines and paragraphs, marks that change the direction of writing or are
     invisible (joiners are kept), and bytes of a file name that are not text (as \udcff).
-
-    Parameters
-    ----------
-    text : object
-        What ``str`` makes a text of.
-
-    Returns
-    -------
-    str
     """
     return ''.join(
         c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
@@ -35,15 +27,9 @@ def printable(text):
 
 
 @contextmanager
-def any_character(stream):
-    """Within the block, a character that the encoding of a stream lacks is written as an escape.
-
-    Parameters
-    ----------
-    stream : text stream
-        Such as sys.stdout. One without an encoding, such as io.StringIO, takes any character, and stays as it is.
-    """
-    if not hasattr(stream, 'reconfigure'):
+def any_character(stream: TextIO) -> Iterator[None]:
+    """Within the block, write characters that a stream's encoding lacks as escapes, to sys.stdout for instance."""
+    if not hasattr(stream, 'reconfigure'):  # such as io.StringIO, which takes any character
         yield
         return
     errors = stream.errors

@@ -1,4 +1,4 @@
-"""Files from others: plain names in one folder, regular files, of bounded size, read once."""
+"""Checks of what is received: file names without folders, regular files of bounded size, JSON."""
 
 from __future__ import annotations
 
@@ -15,23 +15,13 @@ _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 2, 60, 60, 40
 
 
-def shown(value):
-    """A short repr of any value, without control characters or anything else that cannot be printed."""
+def shown(value: object) -> str:
+    """A short repr of any value, in printable characters."""
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in _repr.repr(value))
 
 
-def check_plain_name(name):
-    """`name`, if it is the plain name of a file, without folders.
-
-    Parameters
-    ----------
-    name : str
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+def check_plain_name(name: object) -> str:
+    """Return `name` if it is a file name without folders; raise a ValueError if not."""
     if not (
         isinstance(name, str)
         and 0 < len(name) <= 255
@@ -43,33 +33,28 @@ def check_plain_name(name):
     return name
 
 
-def regular_file(folder, name, limit):
-    """The content of a regular file in a folder, read once.
+def regular_file(folder: str, name: str, limit: int) -> bytes:
+    """The content of a regular file in a folder.
 
     Parameters
     ----------
     folder, name : str
     limit : int
-        The most bytes that it may have.
-
-    Returns
-    -------
-    bytes
+        The largest size allowed, in bytes.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the name is not a plain one, or names a link, a pipe or anything else but a regular file, or one that is
-        too large.
+        If the name has folders in it, or the file is a link, a pipe or the like, or too large.
     """
     path = os.path.join(folder, check_plain_name(name))
     if not os.path.lexists(path):
         raise FileNotFoundError(f'There is no file {path}.')
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError(f'{path} is not a regular file (but a link, a folder or a device); put the file itself there.')
-    # If it has become a link or a pipe since then, it is not followed or waited for.
+        raise ValueError(f'{path} is not a regular file but a link, a folder or a device; put the file itself there.')
+    # A link or pipe that took its place since then is not followed or waited for.
     flags = os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
     with open(os.open(path, flags), 'rb') as file:
         content = file.read(limit + 1)
@@ -84,16 +69,8 @@ def _integer(digits):
     return int(digits)
 
 
-def read_json(folder, name):
+def read_json(folder: str, name: str):
     """The content of a JSON file of at most 4 MiB.
-
-    Parameters
-    ----------
-    folder, name : str
-
-    Returns
-    -------
-    dict, list, str, float, int, bool or None
 
     Raises
     ------

@@ -1,17 +1,14 @@
 """Networks by name, around Attentional Feature Fusion: ``get_model('iaff_resnet50')``."""
 
 import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in)
+from gluon_aff._deprecated import deprecated_names
 
-from .hosts import attention_resnet, cifar_resnet, cifar_resnext, inception, resnet, resnext, unet  # noqa: F401
+from .datasets import CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN
 from .hosts.fpn import FeaturePyramid
 from .hosts.network import Network
+from .loading import LoadedModel, load_model
 from .plugins.gluoncv import feature_layers, register_with_gluoncv, segmentation_model, unregister_from_gluoncv
 from .registry import (
-    CIFAR100,
-    FASHION_MNIST,
-    IMAGENET,
-    STOP_SIGN,
-    Dataset,
     ModelCard,
     get_model,
     get_model_list,
@@ -21,26 +18,27 @@ from .registry import (
     purge,
     register_model,
 )
-from .reported_results import Published
-from .weights.catalog import Checkpoint, checkpoints, get_model_file, load_parameters
+from .reported_results import Reported
+from .weights import ReleasedWeights, get_model_file, list_weights, load_parameters
 
 __all__ = [
     'CIFAR100',
-    'Checkpoint',
-    'Dataset',
     'FASHION_MNIST',
     'FeaturePyramid',
     'IMAGENET',
+    'LoadedModel',
     'ModelCard',
     'Network',
-    'Published',
+    'ReleasedWeights',
+    'Reported',
     'STOP_SIGN',
-    'checkpoints',
     'feature_layers',
     'get_model',
     'get_model_file',
     'get_model_list',
     'list_models',
+    'list_weights',
+    'load_model',
     'load_parameters',
     'model_info',
     'pretrained_model_list',
@@ -50,3 +48,5 @@ __all__ = [
     'segmentation_model',
     'unregister_from_gluoncv',
 ]
+
+__getattr__ = deprecated_names(__name__)

@@ -42,10 +42,11 @@ def check_task(name, task, flag='--model'):
         If there is no such network, or it does something else.
     """
     card = model_info(name)
-    if card.task != task:
+    if card.spec.task != task:
         does = {'classification': 'classifies whole images', 'segmentation': 'segments images'}
         raise ValueError(
-            f'{flag} {name} {does[card.task]}; give a {task} network, {FAMILIES[task]}, of python -m model_zoo list.'
+            f'{flag} {name} {does[card.spec.task]}; give a {task} network, {FAMILIES[task]}, '
+            'of python -m model_zoo list.'
         )
     return card
 

@@ -6,26 +6,27 @@ import fnmatch
 import inspect
 import logging
 import re
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Callable, Sequence
 
-from gluon_aff._deprecated import renamed
-from gluon_aff.data import cifar, class_names
+import mxnet as mx
+from mxnet.gluon.block import HybridBlock
+
+from gluon_aff._deprecated import deprecated_names, renamed
+from gluon_aff.data.class_names import numbered
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.complexity import complexity
+from gluon_aff.spec import ModelSpec
 from gluon_aff.text import printable
 
-from .reported_results import PUBLISHED, Published
-from .weights import catalog as weights
+from .networks import TABLE
+from .reported_results import REPORTED, Reported
+from .weights import catalog
+from .weights.parameters import load_parameters, read_for
 
 __all__ = [
-    'CIFAR100',
-    'Dataset',
-    'FASHION_MNIST',
-    'IMAGENET',
     'ModelCard',
-    'STOP_SIGN',
     'get_model',
     'get_model_list',
     'list_models',
@@ -39,117 +40,74 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What the networks of a data set take: input (C, H, W), mean and std of RGB values in 0..1, names of the classes.
-
-    Evaluation resizes the short side to H / crop_ratio and takes the centre H x W; in segmentation it takes whole
-    images. The task is what has a class: an image ('classification') or each of its pixels ('segmentation').
-    """
-
-    name: str
-    input_size: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_ratio: float
-    class_names: Callable[[], tuple[str, ...]]
-    task: str = 'classification'
-
-    labels = renamed('class_names')
-
-
-# The recipe's figures (0..255), AFF paper's released training script.
-IMAGENET = Dataset(
-    'ImageNet-1k',
-    (3, 224, 224),
-    tuple(v / 255 for v in (123.68, 116.779, 103.939)),
-    tuple(v / 255 for v in (58.393, 57.12, 57.375)),
-    0.875,
-    class_names.imagenet,
-)
-CIFAR100 = Dataset(
-    'CIFAR-100 (fine labels)', (3, 32, 32), cifar.CIFAR_MEAN, cifar.CIFAR_STD, 1.0, lambda: class_names.CIFAR100
-)
-FASHION_MNIST = Dataset(
-    'Fashion-MNIST',
-    (3, 32, 32),
-    cifar.FASHION_MNIST_MEAN,
-    cifar.FASHION_MNIST_STD,
-    1.0,
-    lambda: class_names.FASHION_MNIST,
-)
-STOP_SIGN = Dataset(
-    'COCO, images with a stop sign',
-    (3, 224, 224),
-    IMAGENET.mean,
-    IMAGENET.std,
-    1.0,
-    lambda: class_names.STOP_SIGN,
-    'segmentation',
-)
-
-
-@dataclass(frozen=True)
 class ModelCard:
-    """Facts on a registered network, with its default options.
+    """Facts about a registered network, with its default options.
 
     Attributes
     ----------
-    name, family, fusion, source : str
-    task : str
-        'classification' or 'segmentation'.
+    spec : ModelSpec
+        Name, task, class names, input and normalisation.
+    family, fusion, source : str
     dataset : str
         What its default head and its normalisation are for.
-    input_size : tuple (C, H, W)
-    mean, std : tuple of float
-        Of RGB values in 0..1.
-    crop_ratio : float
-        Evaluation resizes the short side to H / crop_ratio and takes the centre H x W.
-    classes : int
-    class_names : tuple of str
-        Name of each class.
     parameters : int
         Trainable ones.
     multiply_adds : int
-        For one image of input_size.
+        For one image of the spec's input_size.
     weights : tuple of str
-        Tags of the released parameter files, the default first; :func:`model_zoo.checkpoints` tells more.
-    published : Published or None
-        What others state of it.
+        Tags of the released weights, the default first; :func:`model_zoo.list_weights` tells more.
+    reported : Reported or None
+        What others report of it.
     """
 
-    name: str
+    spec: ModelSpec
     family: str
-    task: str
     fusion: str
     dataset: str
-    input_size: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_ratio: float
-    classes: int
-    class_names: tuple[str, ...]
+    source: str
     parameters: int
     multiply_adds: int
-    source: str
     weights: tuple[str, ...] = ()
-    published: Published | None = None
+    reported: Reported | None = None
 
-    labels = renamed('class_names')
+    class_names = renamed('spec.class_names')
+    crop_ratio = renamed('spec.crop_ratio')
+    input_size = renamed('spec.input_size')
+    labels = renamed('spec.class_names')
+    mean = renamed('spec.mean')
+    published = renamed('reported')
+    std = renamed('spec.std')
+    task = renamed('spec.task')
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.spec.name
+
+    @property
+    def classes(self) -> int:
+        """The number of outputs."""
+        return len(self.spec.class_names)
 
 
 @dataclass(frozen=True)
 class _Entry:
     build: Callable
     family: str
-    dataset: Dataset
+    dataset: ModelSpec
     source: str
+    counts: tuple[int, int] | None = None  # parameters and multiply-adds, where they are known
 
 
-_registry = {}
+_registry = {
+    name: _Entry(partial(group.builder, layers, **options), group.family, group.dataset, group.source, tuple(counts))
+    for group in TABLE
+    for name, layers, options, *counts in group.rows
+}
 
 
-def register_model(name=None, *, family, dataset, source):
-    """Register what builds a network; use it as a decorator, or call the result on a class or partial.
+def register_model(name: str | None = None, *, family: str, dataset: ModelSpec, source: str) -> Callable:
+    """Register the builder of a network: a decorator, or a function to call with a class or partial.
 
     Parameters
     ----------
@@ -157,8 +115,8 @@ def register_model(name=None, *, family, dataset, source):
         Lower case letters, digits and underscores.
     family : str
         For listings, such as 'ResNet'.
-    dataset : Dataset
-        What the default head is for.
+    dataset : ModelSpec
+        What the default head is for, such as model_zoo.IMAGENET.
     source : str
         The publication the network is from.
 
@@ -193,14 +151,14 @@ def _find(name):
         raise unknown('model', name, _registry) from None
 
 
-def _options(entry):
-    parameters = inspect.signature(entry.build).parameters.values()
+def _options(build):
+    parameters = inspect.signature(build).parameters.values()
     return {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
 def _build(name, entry, options):
     """The network of an entry; a ValueError, which suggests the nearest names, for an option that it does not take."""
-    known = _options(entry)
+    known = _options(entry.build)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(entry.build).parameters.values())
     wrong = None if takes_any else next((option for option in options if option not in known), None)
     try:
@@ -212,7 +170,7 @@ def _build(name, entry, options):
         if not takes_any or not wrong or wrong[1] not in options:
             raise
         wrong = wrong[1]
-        known = {**known, **_options(_Entry(type(entry.build()), '', None, ''))}
+        known = {**known, **_options(type(entry.build()))}
     raise unknown(
         f'{name} option',
         wrong,
@@ -221,15 +179,15 @@ def _build(name, entry, options):
 
 
 def get_model(
-    name,
-    pretrained=False,
-    ctx=None,
-    root=None,
-    allow_missing=False,
-    ignore_extra=False,
-    pretrained_base=False,
-    **options,
-):
+    name: str,
+    pretrained: bool | str = False,
+    ctx: mx.Context | Sequence[mx.Context] | None = None,
+    root: str | None = None,
+    allow_missing: bool = False,
+    ignore_extra: bool = False,
+    pretrained_base: bool | str = False,
+    **options: Any,
+) -> HybridBlock:
     """Build a network by name.
 
     Parameters
@@ -274,8 +232,8 @@ def get_model(
     if not pretrained and not pretrained_base:
         return net
 
-    path, record = weights.find(name, pretrained or pretrained_base, root)
-    in_file = weights.read_for(net, path).get(f'{net.head_name}.weight')
+    path, record = catalog.find(name, pretrained or pretrained_base, root)
+    in_file = read_for(net, path).get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
@@ -284,19 +242,16 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    weights.load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)
+    load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)
     if not fresh:
-        net.class_names = class_names.named(record.labels) if record else _class_names(entry, outputs)
+        names = record.class_names if record else entry.dataset.class_names
+        net.class_names = names if len(names) == outputs else None
     return net
 
 
-def _class_names(entry, outputs):
-    """Names of the outputs if there are as many as the network's own data set has classes."""
-    names = entry.dataset.class_names()
-    return names if len(names) == outputs else None
-
-
-def list_models(pattern='*', exclude=(), pretrained=False):
+def list_models(
+    pattern: str | Sequence[str] = '*', exclude: str | Sequence[str] = (), pretrained: bool = False
+) -> list[str]:
     """Names of the registered networks, in natural order.
 
     Parameters
@@ -324,7 +279,7 @@ def list_models(pattern='*', exclude=(), pretrained=False):
         (
             name
             for name in _registry
-            if fits(name, pattern) and not fits(name, exclude) and (not pretrained or weights.checkpoints(name))
+            if fits(name, pattern) and not fits(name, exclude) and (not pretrained or catalog.list_weights(name))
         ),
         key=natural,
     )
@@ -332,22 +287,15 @@ def list_models(pattern='*', exclude=(), pretrained=False):
 
 @lru_cache(maxsize=None)
 def _count(name):
-    """(classes, trainable parameters, multiply-adds for one image) of a registered network with its default options."""
+    """Classes, least size, whether it takes other sizes, parameters and multiply-adds of a network that is no row."""
     entry = _find(name)
     net = entry.build()
-    return (net.classes, *complexity(net, (1, *entry.dataset.input_size))[:2])
+    dynamic = not getattr(net, 'input_size', None)
+    return (net.classes, net.min_size, dynamic, *complexity(net, (1, *entry.dataset.input_size)))
 
 
-def model_info(name):
+def model_info(name: str) -> ModelCard:
     """The card of a registered network.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    ModelCard
 
     Raises
     ------
@@ -355,39 +303,39 @@ def model_info(name):
         For an unknown name.
     """
     entry, name = _find(name), str(name).lower()
-    options, data = _options(entry), entry.dataset
-    classes, parameters, multiply_adds = _count(name)
+    options, names = _options(entry.build), entry.dataset.class_names
+    if entry.counts:
+        classes, min_size = len(names), entry.build.func.min_size
+        dynamic, counts = not options.get('input_size'), entry.counts
+    else:
+        classes, min_size, dynamic, *counts = _count(name)
+    if classes != len(names):
+        names = numbered(classes)
+    parameters, multiply_adds = counts
     return ModelCard(
-        name=name,
+        spec=replace(entry.dataset, name=name, class_names=names, min_size=min_size, dynamic=dynamic),
         family=entry.family,
-        task=data.task,
         fusion=options.get('fusion', ''),
-        dataset=data.name,
-        input_size=data.input_size,
-        mean=data.mean,
-        std=data.std,
-        crop_ratio=data.crop_ratio,
-        classes=classes,
-        class_names=data.class_names(),
+        dataset=entry.dataset.name,
+        source=entry.source,
         parameters=parameters,
         multiply_adds=multiply_adds,
-        source=entry.source,
-        weights=tuple(each.tag for each in weights.checkpoints(name)),
-        published=PUBLISHED.get(name),
+        weights=tuple(weights.tag for weights in catalog.list_weights(name)),
+        reported=REPORTED.get(name),
     )
 
 
-def get_model_list():
+def get_model_list() -> list[str]:
     """Names of all registered networks (GluonCV's name for `list_models()`)."""
     return list_models()
 
 
-def pretrained_model_list():
+def pretrained_model_list() -> list[str]:
     """Names of the networks with released parameters (GluonCV's name for `list_models(pretrained=True)`)."""
     return list_models(pretrained=True)
 
 
-def purge(root=None):
+def purge(root: str | None = None) -> None:
     """Remove the downloaded files of registered networks from the cache folder; others, such as GluonCV's, stay.
 
     Parameters
@@ -395,4 +343,7 @@ def purge(root=None):
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
     """
     for name in _registry:
-        weights.remove(name, root)
+        catalog.remove(name, root)
+
+
+__getattr__ = deprecated_names(__name__)

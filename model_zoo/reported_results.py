@@ -1,15 +1,17 @@
-"""Published figures of the networks, all in this one place; none was measured here."""
+"""Results that others report of the networks; none was measured here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ['HOSTS', 'LOGS', 'PUBLISHED', 'TABLES', 'Figure', 'Host', 'Published', 'Table', 'table_figures']
+from gluon_aff._deprecated import deprecated_names, renamed
+
+__all__ = ['HOSTS', 'LOGS', 'REPORTED', 'TABLES', 'Host', 'Reported', 'Result', 'Table', 'table_results']
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A published figure of a network.
+class Result:
+    """A reported result of a network.
 
     Attributes
     ----------
@@ -17,11 +19,11 @@ class Figure:
         'top-1 error', 'top-5 error', 'accuracy' or 'mIoU'.
     percent : float
     data : str
-        The data set it is on, and its labels.
+        The data set and its labels.
     source : str
-        Who states it.
+        Who reports it.
     options : str
-        What `get_model` is to be given for that network, where its defaults are others: 'width=1, reduction=2'.
+        The options of that network where they differ from the registered one's: 'width=1, reduction=2'.
     """
 
     metric: str
@@ -31,8 +33,8 @@ class Figure:
     options: str = ''
 
     @property
-    def error(self):
-        """Top-1 error in per cent; None of an mIoU or a top-5 error."""
+    def error(self) -> float | None:
+        """Top-1 error in per cent; None for an mIoU or a top-5 error."""
         return {'top-1 error': self.percent, 'accuracy': round(100 - self.percent, 4)}.get(self.metric)
 
     def __str__(self):
@@ -42,40 +44,42 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Published:
-    """What is published of a network; figures of several sources come from recipes that differ.
+class Reported:
+    """What others report of a network; results of different sources come from different recipes.
 
     Attributes
     ----------
-    figures : tuple of Figure
+    results : tuple of Result
     parameters : float or None
         As printed, in millions.
     counted : str
-        How they were counted: what makes our count the printed one.
+        How they were counted.
     parameters_source : str
-        Who states the number of parameters.
+        Who reports the number of parameters.
     """
 
-    figures: tuple[Figure, ...] = ()
+    results: tuple[Result, ...] = ()
     parameters: float | None = None
     counted: str = ''
     parameters_source: str = ''
 
-    @property
-    def top1(self):
-        """The first top-1 error on ImageNet, a Figure, or None."""
-        return next((figure for figure in self.figures if figure.metric == 'top-1 error'), None)
+    figures = renamed('results')
 
     @property
-    def top1_error(self):
-        """Its value in per cent, or None."""
+    def top1(self) -> Result | None:
+        """The first top-1 error on ImageNet."""
+        return next((result for result in self.results if result.metric == 'top-1 error'), None)
+
+    @property
+    def top1_error(self) -> float | None:
+        """Its value in per cent."""
         return self.top1 and self.top1.percent
 
     @property
-    def source(self):
-        """Who states the top-1 error and the parameters; '' where neither is stated."""
-        stated = [self.top1.source] if self.top1 else []
-        return '; '.join(dict.fromkeys([*stated, *([self.parameters_source] if self.parameters else [])]))
+    def source(self) -> str:
+        """Who reports the top-1 error and the parameters; '' if nobody does."""
+        sources = [self.top1.source] if self.top1 else []
+        return '; '.join(dict.fromkeys([*sources, *([self.parameters_source] if self.parameters else [])]))
 
 
 IMAGENET = 'ImageNet-1k'
@@ -130,7 +134,7 @@ class Host:
     options : str
         Of its networks, where the registered ones have others by default.
     conditions : str
-        How the figures came about.
+        How the results were obtained.
     """
 
     title: str
@@ -165,15 +169,15 @@ class Table:
     ----------
     title : str
     rows : dict
-        By the name of the fusion: (label, {host: figures in per cent, for b = 1, 2, ...}).
+        By the name of the fusion: (label, {host: results in per cent, for b = 1, 2, ...}).
     """
 
     title: str
     rows: dict
 
     @property
-    def hosts(self):
-        """Names of the hosts that it has figures of, in the order of `HOSTS`."""
+    def hosts(self) -> list[str]:
+        """Names of the hosts in it, in the order of `HOSTS`."""
         return [host for host in HOSTS if any(host in values for _, values in self.rows.values())]
 
 
@@ -284,9 +288,9 @@ TABLES = (
 REDUCTIONS = dict.fromkeys(('ms_gau', 'ms_se', 'ms_sa', 'aff', 'global_aff', 'local_aff'), 2)
 
 
-def table_figures():
-    """The figures of the paper's tables: tuples of a network's name, whether registered or not, and a Figure."""
-    stated = {}
+def table_results() -> list[tuple[str, Result]]:
+    """The results in the paper's tables: tuples of a network's name, registered or not, and a Result."""
+    titles = {}
     for table in TABLES:
         for fusion, (_, columns) in table.rows.items():
             for host, values in columns.items():
@@ -298,27 +302,29 @@ def table_figures():
                     if host == 'resnet50':
                         metric, percent = 'top-1 error', round(100 - percent, 1)
                     key = name, metric, percent, HOSTS[host].data, options
-                    stated.setdefault(key, []).append(table.title.split(',')[0].lower())
+                    titles.setdefault(key, []).append(table.title.split(',')[0].lower())
     return [
-        (name, Figure(metric, percent, data, f'{PAPER}, {" and ".join(tables)}', options))
-        for (name, metric, percent, data, options), tables in stated.items()
+        (name, Result(metric, percent, data, f'{PAPER}, {" and ".join(tables)}', options))
+        for (name, metric, percent, data, options), tables in titles.items()
     ]
 
 
 def _collect():
-    """What is published of each network, by name: comparison, logs, tables."""
-    figures = {
-        name: [Figure('top-1 error', error, IMAGENET, source)] if error else []
+    """What is reported of each network, by name: comparison, logs, tables."""
+    results = {
+        name: [Result('top-1 error', error, IMAGENET, source)] if error else []
         for name, (error, _, _, source) in COMPARISON.items()
     }
     for (name, tag), values in LOGS.items():
-        figures.setdefault(name, []).extend(
-            Figure(METRICS[metric], round(100 * value, 4), TAGS[tag], LOG) for metric, value in values.items()
+        results.setdefault(name, []).extend(
+            Result(METRICS[metric], round(100 * value, 4), TAGS[tag], LOG) for metric, value in values.items()
         )
-    for name, figure in table_figures():
-        figures.setdefault(name, []).append(figure)
-    return {name: Published(tuple(stated), *COMPARISON.get(name, ())[1:]) for name, stated in figures.items()}
+    for name, result in table_results():
+        results.setdefault(name, []).append(result)
+    return {name: Reported(tuple(listed), *COMPARISON.get(name, ())[1:]) for name, listed in results.items()}
 
 
 # By name; a name that is not registered, such as cifar_ms_se_resnet8, is a host's with fusion=.
-PUBLISHED = _collect()
+REPORTED = _collect()
+
+__getattr__ = deprecated_names(__name__)

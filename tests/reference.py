@@ -12,6 +12,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.spec import ModelSpec
+from model_zoo import LoadedModel, model_info
+
 DATA = Path(__file__).parent / 'data'
 
 
@@ -103,3 +106,9 @@ def in_every_form(block, folder, *batches):
     imported = mx.gluon.SymbolBlock.imports(f'{path}-symbol.json', names, f'{path}-0000.params')
     outputs['imported'] = [imported(*batch) for batch in batches]
     return outputs
+
+
+def loaded(name, net, class_names, input_size, mean, std):
+    """A LoadedModel of a network that a test made."""
+    spec = ModelSpec(name, model_info(name).spec.task, class_names, input_size, net.min_size, mean, std, 1.0)
+    return LoadedModel(spec, net)

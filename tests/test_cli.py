@@ -1,11 +1,13 @@
 """The command line, run as a user runs it."""
 
+import argparse
 import csv
 import io
 import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import mxnet as mx
@@ -16,9 +18,9 @@ from PIL import Image
 
 from gluon_aff.data.images import evaluation_array, read_image
 from gluon_aff.data.masks import overlay
-from model_zoo import get_model, list_models, model_info
-from model_zoo.__main__ import main
-from model_zoo.loading import open_trained
+from model_zoo import cli, get_model, list_models, model_info
+from model_zoo.cli import main
+from model_zoo.loading import load_model
 
 OPTIONS = {'classes': 3, 'width': 1}
 
@@ -40,9 +42,9 @@ def files(tmp_path_factory):
                 'options': OPTIONS,
                 'class_names': ['cat', 'dog', 'owl'],
                 'parameters': 'best.params',
-                'input_size': card.input_size,
-                'mean': card.mean,
-                'std': card.std,
+                'input_size': card.spec.input_size,
+                'mean': card.spec.mean,
+                'std': card.spec.std,
                 'crop_ratio': 1.0,
             }
         )
@@ -106,7 +108,7 @@ def test_predict_with_a_segmentation_network_writes_overlays(files, pyramid, cap
     )
     written = [str(tmp_path / f'{name}-overlay.png') for name in 'abd']
     assert status == 1 and out.split() == written and 'c.png is not an image' in err
-    model = open_trained('fpn_add_resnet8', str(pyramid))
+    model = load_model('fpn_add_resnet8', str(pyramid))
     for name, path in zip(('a.png', 'b.jpg', 'd.png'), written):
         image = read_image(files / 'pictures' / name)
         np.testing.assert_array_equal(np.asarray(Image.open(path)), overlay(image, model.segment(image)))
@@ -126,7 +128,7 @@ def test_predict_needs_a_folder_for_overlays_and_only_for_them(files, pyramid, c
     assert 'give -o' in refused(capsys, 'predict', 'fpn_add_resnet8', picture, '--weights', pyramid)
     assert '-o is for segmentation' in refused(capsys, 'predict', files / 'run', picture, '-o', tmp_path)
     with pytest.raises(ValueError, match='classifies whole images'):
-        open_trained(str(files / 'run')).segment(read_image(picture))
+        load_model(str(files / 'run')).segment(read_image(picture))
     _, out, _ = run(capsys, 'info', 'fpn_add_resnet8')
     assert 'segmentation' in out and 'stop sign' in out
 
@@ -164,7 +166,7 @@ def test_names_of_files_and_classes_are_printed_escaped_whatever_the_encoding(fi
         (tmp_path / name).write_bytes((files / 'pictures' / 'a.png').read_bytes())
     (tmp_path / 'bad\n\x1b[2J.png').write_text('not a picture')
     program = (
-        'from model_zoo.__main__ import main\nfor form in "table", "csv":\n'
+        'from model_zoo.cli import main\nfor form in "table", "csv":\n'
         '    main(["predict", "run", ".", "--format", form])'
     )
     done = subprocess.run(
@@ -195,7 +197,7 @@ def predictions(files, path):
     """What the network says of a picture, computed without the command line."""
     net = get_model('cifar_aff_resnet8', pretrained=str(files / 'run' / 'best.params'), **OPTIONS)
     card = model_info('cifar_aff_resnet8')
-    data = evaluation_array(read_image(path), card.input_size, card.mean, card.std, 1.0)
+    data = evaluation_array(read_image(path), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
     return mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy()
 
 
@@ -276,7 +278,7 @@ def test_export_is_what_symbolblock_imports(capsys, files, tmp_path):
     net = gluon.SymbolBlock.imports(symbol, ['data'], params)
     card = model_info('cifar_aff_resnet8')
     picture = files / 'pictures' / 'b.jpg'
-    data = evaluation_array(read_image(picture), card.input_size, card.mean, card.std, 1.0)
+    data = evaluation_array(read_image(picture), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
     np.testing.assert_allclose(
         mx.nd.softmax(net(mx.nd.array(data[None])))[0].asnumpy(), predictions(files, picture), rtol=1e-5
     )
@@ -287,11 +289,38 @@ def test_export_of_random_parameters_says_so(capsys, tmp_path):
     assert status == 0 and 'random' in err and len(out.split()) == 3
 
 
-@pytest.mark.parametrize('args', [['predict', 'x', 'y', '--top-k', '0'], ['nothing'], [], ['export', 'x']])
-def test_wrong_arguments_exit_with_2(args, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(args)
-    assert caught.value.code == 2 and 'usage' in capsys.readouterr().err
+@pytest.mark.parametrize(
+    'args, says',
+    [
+        (['predict', 'x', 'y', '--top-k', '0'], '--top-k must be a whole number, 1 or more, got 0'),
+        (['predict', 'x', 'y', '--gpu', '-1'], '--gpu -1 is not there'),
+        (['predict', 'x', 'y', '--format', 'xml'], "--format: invalid choice: 'xml'"),
+        (['gradcam', 'x', '--models', 'y', '-o', 'z.png', '--gpu', '-1'], '--gpu -1 is not there'),
+        (['records', 'x', '-o', 'y', '--val-fraction', '2'], '--val-fraction must be a number between 0 and 1, got 2'),
+        (['records', 'x', '-o', 'y', '--val-fraction', 'nan'], '--val-fraction must be'),
+        (['records', 'x', '-o', 'y', '--quality', '200'], '--quality must be a whole number, 1 to 100, got 200'),
+        (['records', 'x', '-o', 'y', '--resize', '-1'], '--resize must be a whole number, 0 or more, got -1'),
+        (['export', 'x', '-o', 'y', '--float-nodes', '1.5'], '--float-nodes must be'),
+        (['export', 'x'], '-o/--output'),
+        (['nothing'], 'nothing'),
+        ([], 'COMMAND'),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_one_sentence(args, says, capsys):
+    message = refused(capsys, *args)
+    assert says in message and ('usage' in message or 'MXNet finds' in message)
+
+
+def test_a_command_is_a_module_with_help_flags_and_a_run(capsys):
+    names = [path.stem for path in Path(cli.__file__).parent.glob('[!_]*.py')]
+    with pytest.raises(SystemExit) as ended:
+        main(['--help'])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and len(names) == 11 and all(f'\n    {name}' in out for name in names)
+    for name in names:
+        parser = argparse.ArgumentParser()
+        import_module(f'model_zoo.cli.{name}').add_arguments(parser)
+        assert all(action.help for action in parser._actions), name
 
 
 def test_the_module_runs_and_a_closed_pipe_is_no_error():

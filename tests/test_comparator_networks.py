@@ -103,10 +103,10 @@ def test_other_depths_have_the_parameters_of_the_reference_implementations(netwo
     assert complexity(net, (1, 3, 224, 224)).parameters == trainable(net) == count
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if model_info(name).published])
+@pytest.mark.parametrize('name', [name for name in NAMES if model_info(name).reported])
 def test_the_published_parameters_are_ours_as_the_card_counts_them(name):
     card = model_info(name)
-    stated, counted = card.published.parameters, card.published.counted
+    stated, counted = card.reported.parameters, card.reported.counted
     assert counted.startswith('with the classifier, ')
     tenths = card.parameters / (2**20 if '2^20' in counted else 10**6) * 10
     assert stated == {'up': np.ceil, 'rounded': np.round, 'chance)': np.round}[counted.split()[-1]](tenths) / 10
@@ -115,7 +115,7 @@ def test_the_published_parameters_are_ours_as_the_card_counts_them(name):
 @pytest.mark.parametrize('name', ['iaff_resnet50', 'iaff_resnext50_32x4d'])
 def test_the_published_parameters_of_iaff_are_ours_cut_off(name):
     card = model_info(name)
-    assert card.published.parameters == np.floor(card.parameters / 1e5) / 10 and 'cut off' in card.published.counted
+    assert card.reported.parameters == np.floor(card.parameters / 1e5) / 10 and 'cut off' in card.reported.counted
 
 
 # Where the attentions are

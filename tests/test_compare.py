@@ -15,11 +15,11 @@ from programs import TOP
 from reference import refused
 
 from gluon_aff import FUSIONS
-from model_zoo import Published, checkpoints, get_model, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo import Reported, get_model, list_models, list_weights, model_info
+from model_zoo.cli import main
 from model_zoo.pictures import comparison as compare
 from model_zoo.pictures.comparison import TABLE, Row, figure, write_csv, write_markdown
-from model_zoo.reported_results import LOG, LOGS, PUBLISHED, Figure
+from model_zoo.reported_results import LOG, LOGS, REPORTED, Result
 
 # Top-1 error and parameters in millions, from the slides.
 SLIDES = {
@@ -41,22 +41,22 @@ def rows():
 
 def test_the_table_has_the_slides_networks_with_their_published_figures_and_hybrids_without(rows):
     assert [row.name for row in rows] == list(TABLE)
-    stated = {row.name: (row.published.top1_error, row.published.parameters) for row in rows if row.published}
+    stated = {row.name: (row.reported.top1_error, row.reported.parameters) for row in rows if row.reported}
     assert {name: stated[name] for name in SLIDES} == SLIDES
     assert stated.keys() - SLIDES.keys() == {'aff_resnet50', 'sk_resnet50'}
-    assert [row.name for row in rows if not row.published] == ['se_resnet50+aff', 'sk_resnet50+iaff']
+    assert [row.name for row in rows if not row.reported] == ['se_resnet50+aff', 'sk_resnet50+iaff']
 
 
 def test_every_published_figure_names_its_source_and_its_network_can_be_built():
-    for name, stated in PUBLISHED.items():
-        assert stated.figures or stated.parameters
+    for name, stated in REPORTED.items():
+        assert stated.results or stated.parameters
         assert bool(stated.counted) == bool(stated.parameters_source) == (stated.parameters is not None)
-        assert all(figure.source and 0 < figure.percent < 100 for figure in stated.figures)
+        assert all(figure.source and 0 < figure.percent < 100 for figure in stated.results)
         if name in list_models():
-            assert model_info(name).published is stated
+            assert model_info(name).reported is stated
             continue
         # Of the paper's tables: a host by its name, with another fusion.
-        fusion = next(each for each in sorted(FUSIONS, key=len, reverse=True) if each in name)
+        fusion = next(known for known in sorted(FUSIONS, key=len, reverse=True) if known in name)
         get_model(name.replace(fusion, 'aff'), fusion=fusion)
 
 
@@ -94,15 +94,15 @@ def test_info_of_a_network_without_published_figures(capsys):
 
 
 def test_published_figures_stand_in_one_place():
-    catalogue = json.loads((TOP / 'model_zoo' / 'weights' / 'catalog.json').read_text(encoding='utf-8'))['checkpoints']
-    assert [row['model'] for row in catalogue if 'figures' in row] == [
+    catalogue = json.loads((TOP / 'model_zoo' / 'weights' / 'catalog.json').read_text(encoding='utf-8'))['weights']
+    assert [row['model'] for row in catalogue if 'metrics' in row] == [
         'fashion_mnist_add_resnet8',
         'fashion_mnist_aff_resnet8',
     ]
-    for record in checkpoints():
+    for record in list_weights():
         if record.url:
-            assert record.figures is LOGS[record.model, record.tag]
-    assert len(LOGS) == sum(record.url is not None for record in checkpoints())
+            assert record.metrics is LOGS[record.model, record.tag]
+    assert len(LOGS) == sum(record.url is not None for record in list_weights())
 
 
 def test_readme_lists_the_figures_of_every_released_file():
@@ -112,14 +112,14 @@ def test_readme_lists_the_figures_of_every_released_file():
         'CIFAR-100, coarse labels': 'CIFAR-100, *coarse*',
     }
     rows = []
-    for name, published in PUBLISHED.items():
-        for data in dict.fromkeys(f.data for f in published.figures):
-            figures = [f for f in published.figures if f.data == data and f.source == LOG]
+    for name, published in REPORTED.items():
+        for data in dict.fromkeys(f.data for f in published.results):
+            figures = [f for f in published.results if f.data == data and f.source == LOG]
             if figures:
                 stated = ', '.join(f'{f.metric.replace("top-5 error", "top-5")} {f.percent:.2f} %' for f in figures)
                 rows.append(f'| `{name}` | {titles[data]} | {stated} |')
-    readme = (TOP / 'README.md').read_text(encoding='utf-8')
-    section = readme.split('## Published results')[1].splitlines()
+    page = (TOP / 'docs' / 'weights.md').read_text(encoding='utf-8')
+    section = page.split('## Published results')[1].split('## Our files')[0].splitlines()
     assert sorted(line for line in section if line.startswith('| `')) == sorted(rows) and len(rows) == 9
 
 
@@ -160,15 +160,15 @@ def written(write, rows, *args):
 def test_csv_reads_back_with_all_digits(rows):
     read = list(csv.DictReader(io.StringIO(written(write_csv, rows), newline='')))
     assert [row['network'] for row in read] == list(TABLE)
-    for row, found in zip(rows, read):
-        assert [int(found[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
+    for row, line in zip(rows, read):
+        assert [int(line[key]) for key in ('parameters', 'parameters_without_classifier', 'multiply_adds')] == [
             row.parameters,
             row.without_classifier,
             row.multiply_adds,
         ]
-        error = row.published and row.published.top1_error
-        assert found['published_top1_error_percent'] == ('' if error is None else str(error))
-        assert found['images_per_second'] == ''
+        error = row.reported and row.reported.top1_error
+        assert line['published_top1_error_percent'] == ('' if error is None else str(error))
+        assert line['images_per_second'] == ''
 
 
 def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was_counted(rows):
@@ -180,7 +180,7 @@ def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was
     assert cells['ge_theta_plus_resnet101'] == ['20.7', '58.4', '58.32', '56.27', '7.82', '']
     assert cells['se_resnet50+aff'][:2] == ['', '']
     notes = {line[2:].split(':')[0]: line for line in lines if line.startswith('- ')}
-    assert notes.keys() == {row.name for row in rows if row.published}
+    assert notes.keys() == {row.name for row in rows if row.reported}
     assert '2^20' in notes['resnet101'] and 'rounded up' in notes['se_resnet101'] and 'log' in notes['aff_resnet50']
 
 
@@ -226,6 +226,7 @@ def test_speed_is_images_by_seconds(monkeypatch):
 
 
 def check_labels(picture, names):
+    picture.canvas.draw()
     for axes in picture.axes:
         assert 'published' in axes.get_ylabel()
         labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
@@ -244,20 +245,20 @@ def check_labels(picture, names):
 
 
 def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows):
-    shown = [row for row in rows if row.published and row.published.top1_error]
+    shown = [row for row in rows if row.reported and row.reported.top1_error]
     picture = figure(rows)
     check_labels(picture, [row.name for row in shown])
-    found = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
-    errors = [row.published.top1_error for row in shown]
-    assert found[0] == [pytest.approx((row.parameters / 1e6, e)) for row, e in zip(shown, errors)]
-    assert found[1] == [pytest.approx((row.multiply_adds / 1e9, e)) for row, e in zip(shown, errors)]
+    points = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
+    errors = [row.reported.top1_error for row in shown]
+    assert points[0] == [pytest.approx((row.parameters / 1e6, e)) for row, e in zip(shown, errors)]
+    assert points[1] == [pytest.approx((row.multiply_adds / 1e9, e)) for row, e in zip(shown, errors)]
 
 
 def test_labels_of_points_in_one_place_do_not_overlap():
     rows = [
         Row(
             f'network_number_{i}',
-            Published((Figure('top-1 error', 20 + i % 2 / 100, 'ImageNet', 'this test'),)),
+            Reported((Result('top-1 error', 20 + i % 2 / 100, 'ImageNet', 'this test'),)),
             10**6,
             1,
             10**9,
@@ -269,7 +270,7 @@ def test_labels_of_points_in_one_place_do_not_overlap():
 
 def test_a_picture_of_nothing_is_refused(rows):
     with refused('published error'):
-        figure([row for row in rows if not row.published])
+        figure([row for row in rows if not row.reported])
 
 
 # The command

@@ -9,7 +9,6 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import mxnet as mx
@@ -20,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mxnet import gluon
 from mxnet.contrib.quantization import quantize_net
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from PIL import Image
 from programs import TOP
-from reference import error, filled, refused, tensor, tiered
+from reference import error, filled, loaded, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
 from gluon_aff.data.images import normalise
@@ -35,16 +34,20 @@ from gluon_aff.deploy import (
     export_onnx,
     export_symbol,
     fold_batchnorm,
+    graph,
     is_export,
     quantize_onnx,
     read_export,
     sensitive_nodes,
+    write_onnx,
+    write_symbol,
 )
 from gluon_aff.deploy.graph import Graph
 from gluon_aff.layers.comparators import AAConv
+from gluon_aff.spec import ModelSpec
 from model_zoo import get_model, list_models
 from model_zoo.__main__ import main
-from model_zoo.loading import Trained, open_predictor, open_trained
+from model_zoo.loading import LoadedModel, load_model, open_predictor
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 onnxruntime = pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -92,7 +95,7 @@ def fashion(count):
 
 @pytest.fixture(scope='module')
 def shipped():
-    return open_trained(SHIPPED)
+    return load_model(SHIPPED)
 
 
 @pytest.fixture(scope='module')
@@ -173,10 +176,10 @@ def test_what_another_layer_uses_is_not_folded():
 
 def test_folding_leaves_the_network_as_it_was_and_drops_its_dropout():
     net, x = filled(get_model('cifar_aff_resnet8', final_drop=0.5)), tensor((2, 3, 16, 16))
-    said = net(x).copy()
+    expected = net(x).copy()
     before = {k: v.data().asnumpy() for k, v in net._collect_params_with_prefix().items()}
     folded = fold_batchnorm(net)
-    assert 'Dropout' not in operators(folded) and error(folded(x), said) <= 1e-5 and error(net(x), said) == 0
+    assert 'Dropout' not in operators(folded) and error(folded(x), expected) <= 1e-5 and error(net(x), expected) == 0
     for name, param in net._collect_params_with_prefix().items():
         np.testing.assert_array_equal(param.data().asnumpy(), before[name])
 
@@ -221,9 +224,9 @@ def test_exported_networks_compute_the_same_in_mxnet_and_onnx_runtime(name, tmp_
     errors = []
     for shape in shapes:
         x = tensor(shape)
-        wanted = net(x)
-        errors.append(error(run(tmp_path / 'net.onnx', x), wanted))
-        assert error(imported(x), wanted) <= 1e-5
+        expected = net(x)
+        errors.append(error(run(tmp_path / 'net.onnx', x), expected))
+        assert error(imported(x), expected) <= 1e-5
     print(f'\n{name} {max(errors):.1e}')
     assert max(errors) <= 1e-4
 
@@ -233,15 +236,15 @@ def test_an_onnx_file_is_clean(tmp_path):
     export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32), metadata={'class_names': ['a', 'b'], 'name': 'n'})
     model = onnx.load(str(tmp_path / 'net.onnx'))
     onnx.checker.check_model(model, full_check=True)
-    assert [(each.domain, each.version) for each in model.opset_import] == [('', 13)] and model.ir_version == 8
-    assert [each.name for each in model.graph.input] == ['data']
-    assert {each.name for each in model.graph.initializer} <= {i for node in model.graph.node for i in node.input}
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [('', 13)] and model.ir_version == 8
+    assert [entry.name for entry in model.graph.input] == ['data']
+    assert {entry.name for entry in model.graph.initializer} <= {i for node in model.graph.node for i in node.input}
     dimensions = [
-        [side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim]
-        for each in (*model.graph.input, *model.graph.output)
+        [side.dim_param or side.dim_value for side in entry.type.tensor_type.shape.dim]
+        for entry in (*model.graph.input, *model.graph.output)
     ]
     assert dimensions == [['N', 3, 'H', 'W'], ['N', 100]]
-    assert {each.key: each.value for each in model.metadata_props} == {'class_names': '["a", "b"]', 'name': 'n'}
+    assert {entry.key: entry.value for entry in model.metadata_props} == {'class_names': '["a", "b"]', 'name': 'n'}
     used = {node.op_type for node in model.graph.node}
     assert not used & {'MatMul', 'Expand', 'Shape', 'Reshape', 'Identity'}
     names = [node.name for node in model.graph.node]
@@ -330,7 +333,7 @@ def test_a_missing_or_unfit_onnx_is_named(tmp_path, monkeypatch):
     with refused("need the package onnx.*pip install 'gluon_aff.onnx.'", ImportError):
         export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with refused('needs the package onnxruntime', ImportError):
+    with refused('needs onnxruntime, which cannot be imported', ImportError):
         compare_onnx(__file__, __file__, [np.zeros((1, 3, 8, 8), np.float32)])
     assert not list(tmp_path.iterdir())
 
@@ -367,18 +370,19 @@ def test_opencv_computes_the_same(name, tmp_path):
     for batch in (1, 3):
         x = tensor((batch, 3, *size))
         loaded.setInput(x.asnumpy())
-        found = error(loaded.forward(), net(x))
-        print(f'\n{name} {found:.1e}')
-        assert found <= 1e-4
+        difference = error(loaded.forward(), net(x))
+        print(f'\n{name} {difference:.1e}')
+        assert difference <= 1e-4
 
 
 def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
     images, labels = fashion(500)
-    said = read_export(exported)
+    description = read_export(exported)
     batches = [
-        (normalise(images[i : i + 100], said['mean'], said['std']), labels[i : i + 100]) for i in range(0, 500, 100)
+        (normalise(images[i : i + 100], description['mean'], description['std']), labels[i : i + 100])
+        for i in range(0, 500, 100)
     ]
-    first, second = (exported / said['files'][kind]['file'] for kind in ('onnx', 'int8'))
+    first, second = (exported / description['files'][kind]['file'] for kind in ('onnx', 'int8'))
     report = compare_onnx(first, second, batches)
     assert report['images'] == 500 and report['top1_agreement'] >= 0.98
     assert abs(report['accuracy'] - report['other_accuracy']) <= 0.015 and report['accuracy'] > 0.85
@@ -393,7 +397,7 @@ def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
     from gluon_aff.data.cifar import Batches, fashion_mnist
 
     data = fashion_mnist(str(FASHION))
-    export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.input_size)
+    export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.spec.input_size)
     calibration = Batches(data.train[0][:500], data.train[1][:500], 100, data.mean, data.std).epoch()
     quantize_onnx(tmp_path / 'net.onnx', calibration, tmp_path / 'int8.onnx')
     report = compare_onnx(
@@ -407,18 +411,18 @@ def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
 def test_sensitive_nodes_are_measured_and_can_stay_in_float32(exported, tmp_path):
     path = exported / f'{SHIPPED}.onnx'
     batches = [normalise(fashion(8)[0], (0.2856,) * 3, (0.3385,) * 3)]
-    found = sensitive_nodes(path, batches)
-    values = [value for _, value in found]
-    assert len(found) == len({name for name, _ in found}) > 50
+    differences = sensitive_nodes(path, batches)
+    values = [value for _, value in differences]
+    assert len(differences) == len({name for name, _ in differences}) > 50
     assert values == sorted(values, reverse=True) and values[0] > 0
-    kinds = {name.rsplit('_', 1)[0] for name, _ in found}
+    kinds = {name.rsplit('_', 1)[0] for name, _ in differences}
     assert {'elemwise_add', 'elemwise_mul', 'activation'} <= kinds  # activation: the sigmoids of the gates
-    kept = next(name for name, _ in found if name.startswith('features'))
+    kept = next(name for name, _ in differences if name.startswith('features'))
     quantize_onnx(path, batches, tmp_path / 'int8.onnx', exclude=[kept])
     graph = onnx.load(str(tmp_path / 'int8.onnx')).graph
-    constants = {each.name for each in graph.initializer}
+    constants = {tensor.name for tensor in graph.initializer}
     weights = {node.name: node.input[1] in constants for node in graph.node if node.op_type == 'Conv'}
-    assert weights[kept] and not any(weights[name] for name, _ in found if name in weights and name != kept)
+    assert weights[kept] and not any(weights[name] for name, _ in differences if name in weights and name != kept)
     with refused('has no node nothing'):
         quantize_onnx(path, batches, tmp_path / 'other.onnx', exclude=['nothing'])
     assert not (tmp_path / 'other.onnx').exists()
@@ -442,26 +446,26 @@ def test_int8_refuses_what_it_cannot_take(exported, tmp_path):
 
 def test_every_backend_says_the_same(exported, shipped, pictures):
     direct = Predictor(shipped)
-    wanted = direct.predict(str(pictures), top_k=3, batch_size=16)
-    assert len(wanted) == 40 and all(len(each) == 3 for each in wanted)
+    expected = direct.predict(str(pictures), top_k=3, batch_size=16)
+    assert len(expected) == 40 and all(len(predictions) == 3 for predictions in expected)
     for backend in ('mxnet', 'onnxruntime', 'opencv', 'int8'):
         predictor = Predictor(str(exported), backend)
-        found = predictor.predict(sorted(pictures.iterdir()), top_k=3, batch_size=7)
+        predictions = predictor.predict(sorted(pictures.iterdir()), top_k=3, batch_size=7)
         if backend == 'int8':
-            assert sum(a[0][0] == b[0][0] for a, b in zip(found, wanted)) >= 38
+            assert sum(a[0][0] == b[0][0] for a, b in zip(predictions, expected)) >= 38
         else:
-            for ours, theirs in zip(found, wanted):
+            for ours, theirs in zip(predictions, expected):
                 assert ours[0] == (theirs[0][0], pytest.approx(theirs[0][1], abs=1e-4))
     array = np.asarray(Image.open(pictures / '00.png').convert('RGB'))
-    assert direct.predict(array)[0][:1] == [(wanted[0][0][0], pytest.approx(wanted[0][0][1], abs=1e-5))]
+    assert direct.predict(array)[0][:1] == [(expected[0][0][0], pytest.approx(expected[0][0][1], abs=1e-5))]
 
 
 def test_an_export_with_preprocessing_takes_uint8_images(shipped, pictures, tmp_path):
     export(shipped, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
-    wanted = Predictor(shipped).predict(str(pictures), top_k=1)
+    expected = Predictor(shipped).predict(str(pictures), top_k=1)
     for backend in ('mxnet', 'onnxruntime', 'int8'):
         predictor = Predictor(str(tmp_path / 'out'), backend)
-        assert sum(a[0][0] == b[0][0] for a, b in zip(predictor.predict(str(pictures), 1), wanted)) >= 38
+        assert sum(a[0][0] == b[0][0] for a, b in zip(predictor.predict(str(pictures), 1), expected)) >= 38
         with refused(r'takes arrays \(N, H, W, 3\) of uint8'):
             predictor.logits(np.zeros((1, 3, 32, 32), np.float32))
     with refused('takes no uint8 images'):
@@ -470,14 +474,14 @@ def test_an_export_with_preprocessing_takes_uint8_images(shipped, pictures, tmp_
 
 def test_segmentation_is_exported_too(tmp_path, pictures):
     net = filled(get_model('fpn_aff_resnet8'))
-    model = Trained('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    model = loaded('fpn_aff_resnet8', net, ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3)
     for fixed in (False, True):
         folder = str(tmp_path / str(fixed))
         export(model, folder, ('symbol', 'onnx'), dynamic=not fixed)
         image = np.random.RandomState(1).randint(0, 256, (48, 32, 3) if fixed else (37, 50, 3)).astype(np.uint8)
-        wanted = model.segment(image)
+        expected = model.segment(image)
         for backend in ('mxnet', 'onnxruntime', 'opencv')[: 3 if fixed or OPENCV_5 else 2]:
-            assert (Predictor(folder, backend).segment(image) == wanted).mean() > 0.999
+            assert (Predictor(folder, backend).segment(image) == expected).mean() > 0.999
     if not OPENCV_5:
         with refused('cannot resize maps .*--fixed-size'):
             Predictor(str(tmp_path / 'False'), 'opencv')
@@ -487,18 +491,9 @@ def test_segmentation_is_exported_too(tmp_path, pictures):
 
 def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
     net = filled(AAConv(20, 8, 8, size=8, heads=2, in_channels=3))
-    model = SimpleNamespace(
-        name='net',
-        task='classification',
-        net=net,
-        class_names=list(map(str, range(20))),
-        min_size=1,
-        input_size=(3, 8, 8),
-        mean=(0,) * 3,
-        std=(1,) * 3,
-        crop_ratio=1,
-    )
-    export(model, str(tmp_path / 'out'), ('onnx',))
+    names = tuple(map(str, range(20)))
+    spec = ModelSpec('net', 'classification', names, (3, 8, 8), 1, (0,) * 3, (1,) * 3, 1)
+    export(LoadedModel(spec, net), str(tmp_path / 'out'), ('onnx',))
     with refused('does not know an operator of net'):
         Predictor(str(tmp_path / 'out'), 'opencv')
     with refused('takes arrays .N, 3, 8, 8. of float32'):
@@ -547,9 +542,9 @@ def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
         Predictor(str(folder), 'onnxruntime')
     with refused('Unknown backend .tensorrt'):
         Predictor(str(folder), 'tensorrt')
-    said = json.loads((folder / 'model.json').read_text())
-    del said['mean']
-    (folder / 'model.json').write_text(json.dumps(said))
+    description = json.loads((folder / 'model.json').read_text())
+    del description['mean']
+    (folder / 'model.json').write_text(json.dumps(description))
     with refused('model.json is damaged .*mean'):
         Predictor(str(folder), 'mxnet')
     for other in (tmp_path, Path(__file__)):
@@ -558,7 +553,7 @@ def test_a_folder_that_is_not_what_was_exported_is_refused(exported, tmp_path):
     with refused('There is no folder', FileNotFoundError):
         Predictor(str(tmp_path / 'none'))
     with refused('MXNet computes a network that is not exported'):
-        Predictor(open_trained(SHIPPED), 'int8')
+        Predictor(load_model(SHIPPED), 'int8')
 
 
 def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp_path, monkeypatch):
@@ -571,7 +566,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     with refused('Unknown format .tflite'):
         export(shipped, str(target), ('tflite',))
     with monkeypatch.context() as patched:
-        patched.setattr('gluon_aff.deploy.export_folder.export_onnx', fails)
+        patched.setattr('gluon_aff.deploy.export_folder.write_onnx', fails)
         with pytest.raises(ValueError, match='no'):
             export(shipped, str(target), ('symbol', 'onnx'))
         assert not list((tmp_path / 'new').iterdir())
@@ -583,15 +578,7 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     export(shipped, str(target), ('onnx',))
     # The other formats stay, as they are of the same network.
     assert sorted(read_export(target, ('symbol', 'params', 'onnx'))['files']) == ['onnx', 'params', 'symbol']
-    changed = Trained(
-        SHIPPED,
-        filled(get_model(SHIPPED)),
-        shipped.class_names,
-        shipped.input_size,
-        shipped.mean,
-        shipped.std,
-        shipped.crop_ratio,
-    )
+    changed = replace(shipped, net=filled(get_model(SHIPPED)))
     export(changed, str(target), ('onnx',))
     assert sorted(path.name for path in target.iterdir()) == [f'{SHIPPED}.onnx', 'model.json']
     (tmp_path / 'mine').mkdir()
@@ -599,7 +586,9 @@ def test_a_failed_export_leaves_nothing_and_spares_what_is_not_ours(shipped, tmp
     with refused(r'letter.txt/new cannot be written \(.*\); make room on its disk, or name another folder', OSError):
         export(shipped, str(tmp_path / 'mine' / 'letter.txt' / 'new'), ('symbol',))
     with refused('has 2 class names, and its network gives '):
-        export(replace(shipped, class_names=('a', 'b')), str(tmp_path / 'other'), ('symbol',))
+        export(
+            replace(shipped, spec=replace(shipped.spec, class_names=('a', 'b'))), str(tmp_path / 'other'), ('symbol',)
+        )
     for taken in (tmp_path / 'mine', tmp_path / 'mine' / 'letter.txt'):
         with refused('exists and is not an exported folder'):
             export(shipped, str(taken), ('symbol',))
@@ -656,10 +645,30 @@ def test_an_export_changes_nothing_of_the_network(pictures, tmp_path):
         }
 
     before = state()
-    model = Trained('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    model = loaded('cifar_aff_resnet8', net, [str(i) for i in range(10)], (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
     export(model, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
     after = state()
     assert not [(kind, name) for kind in before for name in before[kind] if before[kind][name] != after[kind].get(name)]
+
+
+@pytest.mark.parametrize('name', ['cifar_add_resnet8', 'cifar_aff_resnet8'])
+def test_an_export_traces_the_network_once(name, pictures, tmp_path, monkeypatch):
+    traced, original = [], graph.trace
+    monkeypatch.setattr(graph, 'trace', lambda net, names: traced.append(net) or original(net, names))
+    net, forward = filled(get_model(name, classes=2)), HybridBlock.forward
+    calls = []
+    monkeypatch.setattr(HybridBlock, 'forward', lambda block, *x: calls.append(block) or forward(block, *x))
+    model = loaded(name, net, ('a', 'b'), (3, 32, 32), (0.5,) * 3, (0.2,) * 3)
+    export(model, str(tmp_path / 'out'), ('symbol', 'onnx', 'int8'), str(pictures), preprocess=True)
+    assert traced == [net] and calls.count(net) == 1
+
+
+def test_the_writers_do_not_change_the_graph(tmp_path):
+    traced = Graph(filled(get_model('fpn_aff_resnet8'))).fold()
+    before = traced.digest()
+    write_onnx(traced, tmp_path / 'net.onnx', input_size=(3, 32, 32))
+    write_symbol(traced, tmp_path / 'net')
+    assert traced.digest() == before
 
 
 def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
@@ -671,10 +680,10 @@ def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
     assert sorted(map(os.path.basename, out.split())) == sorted(path.name for path in folder.iterdir())
     assert 'the same class as float32' in err and is_export(folder)
     assert main(['predict', SHIPPED, picture]) == 0
-    wanted = capsys.readouterr().out
+    expected = capsys.readouterr().out
     for options in ([], ['--backend', 'mxnet'], ['--backend', 'opencv']):
         assert main(['predict', str(folder), picture, *options]) == 0
-        assert capsys.readouterr().out == wanted
+        assert capsys.readouterr().out == expected
     for command, says in (
         (['predict', str(folder), picture, '--weights', 'x'], 'leave the weights out'),
         (['export', str(folder), '-o', str(tmp_path / 'b')], 'is an exported folder'),
@@ -692,8 +701,8 @@ def test_the_weights_stay_out_of_an_exported_folder(exported):
 
 
 def script():
-    """The stand-alone script in the README."""
-    text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+    """The stand-alone script in docs/deployment.md."""
+    text = (Path(__file__).parents[1] / 'docs' / 'deployment.md').read_text(encoding='utf-8')
     code = text.split('```python\n# predict.py', 1)[1].split('```', 1)[0]
     assert len(code.strip().splitlines()) <= 50
     return '# predict.py' + code
@@ -735,7 +744,7 @@ def cropping(shipped, tmp_path_factory):
 def agrees(python, folder, photographs, cwd, capsys):
     """The script in `cwd` says of the photographs what the command says, to 1e-3."""
     paths = sorted(map(str, photographs.iterdir()))
-    found = subprocess.run(
+    process = subprocess.run(
         [str(python), 'predict.py', str(folder), *paths],
         cwd=cwd,
         capture_output=True,
@@ -743,10 +752,10 @@ def agrees(python, folder, photographs, cwd, capsys):
         timeout=120,
         env={**os.environ, 'PYTHONPATH': ''},
     )
-    assert found.returncode == 0, found.stderr
+    assert process.returncode == 0, process.stderr
     assert main(['predict', str(folder), *paths, '--top-k', '1', '--format', 'jsonl']) == 0
     rows = [json.loads(line)['predictions'][0] for line in capsys.readouterr().out.splitlines()]
-    lines = [line.split(None, 1) for line in found.stdout.splitlines()]
+    lines = [line.split(None, 1) for line in process.stdout.splitlines()]
     assert [label for _, label in lines] == [row['label'] for row in rows] and len(rows) == len(paths)
     errors = [abs(float(percent.rstrip('%')) / 100 - row['probability']) for (percent, _), row in zip(lines, rows)]
     print(f'\n{max(errors):.1e}')
@@ -762,17 +771,17 @@ def test_the_script_runs_without_mxnet_and_this_project(cropping, photographs, t
 def test_the_script_says_what_it_needs(exported, tmp_path):
     (tmp_path / 'predict.py').write_text(script())
     folder = copied(exported, tmp_path)
-    said = json.loads((folder / 'model.json').read_text())
+    description = json.loads((folder / 'model.json').read_text())
     for change in (
-        lambda: said.update(task='segmentation'),
-        lambda: said.update(task='classification', layout='NHWC'),
-        lambda: said.update(layout='NCHW', input_size=[1, 32, 32]),
-        lambda: said.update(input_size=[3, 32, 32]) or (folder / f'{SHIPPED}.onnx').unlink(),
-        lambda: said['files'].pop('onnx'),
+        lambda: description.update(task='segmentation'),
+        lambda: description.update(task='classification', layout='NHWC'),
+        lambda: description.update(layout='NCHW', input_size=[1, 32, 32]),
+        lambda: description.update(input_size=[3, 32, 32]) or (folder / f'{SHIPPED}.onnx').unlink(),
+        lambda: description['files'].pop('onnx'),
     ):
         change()
-        (folder / 'model.json').write_text(json.dumps(said))
-        found = subprocess.run(
+        (folder / 'model.json').write_text(json.dumps(description))
+        process = subprocess.run(
             [sys.executable, 'predict.py', str(folder)],
             cwd=tmp_path,
             capture_output=True,
@@ -780,8 +789,8 @@ def test_the_script_says_what_it_needs(exported, tmp_path):
             timeout=60,
             env={**os.environ, 'PYTHONPATH': ''},
         )
-        assert found.returncode == 1 and found.stderr.count('\n') == 1
-        assert 'needs a classification network of RGB in ONNX: gluon-aff export' in found.stderr
+        assert process.returncode == 1 and process.stderr.count('\n') == 1
+        assert 'needs a classification network of RGB in ONNX: gluon-aff export' in process.stderr
 
 
 @pytest.mark.network
@@ -825,7 +834,7 @@ HOSTS = (
 def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
     net, size = build(name)
     x = tensor((2, 3, *size))
-    wanted = net(x)
+    expected = net(x)
     export_symbol(fold_batchnorm(net) if folded else net, tmp_path / 'net')
     symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / 'net'), 0)
     for training in (False, True):
@@ -833,13 +842,13 @@ def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
         module.bind([('data', x.shape)], for_training=training)
         module.set_params(arguments, states)
         mx.nd.waitall()
-        assert error(module.predict(mx.io.NDArrayIter(x, batch_size=2)), wanted) <= 1e-5
+        assert error(module.predict(mx.io.NDArrayIter(x, batch_size=2)), expected) <= 1e-5
     imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
-    assert error(imported(x), wanted) <= 1e-5
+    assert error(imported(x), expected) <= 1e-5
     imported.optimize_for(x, backend='MKLDNN')
-    assert error(imported(x), wanted) <= 1e-5
+    assert error(imported(x), expected) <= 1e-5
     net.hybridize(backend='MKLDNN')
-    assert error(net(x), wanted) <= 1e-5
+    assert error(net(x), expected) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -853,9 +862,9 @@ def test_mxnets_subgraph_backend_computes_the_same(name, folded, tmp_path):
 )
 def test_mxnets_own_int8_keeps_what_a_network_says(name, options):
     net, x = filled(get_model(name)), tensor((4, 3, 32, 32))
-    wanted = net(x)
+    expected = net(x)
     quantized = quantize_net(net, calib_data=mx.io.NDArrayIter(x, batch_size=2), calib_mode='naive', **options)
-    assert 'quantized_' in quantized(mx.sym.var('data')).tojson() and 0 < error(quantized(x), wanted) <= 0.1
+    assert 'quantized_' in quantized(mx.sym.var('data')).tojson() and 0 < error(quantized(x), expected) <= 0.1
 
 
 def test_module_learns_the_shapes_that_the_input_does_not_tell(tmp_path):
@@ -947,13 +956,13 @@ def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
 def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
     net, x = get_model(name, norm_layer=norm_layer, norm_kwargs=options), tensor((2, 3, 32, 32))
     net.initialize()
-    wanted = net(x)
-    assert np.isfinite(wanted.asnumpy()).all()
+    expected = net(x)
+    assert np.isfinite(expected.asnumpy()).all()
     if norm_layer is GluonCVGroupNorm:
         with refused('runs on arrays only and cannot be exported'):
             export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
     else:
-        assert error(fold_batchnorm(net)(x), wanted) <= 1e-5
+        assert error(fold_batchnorm(net)(x), expected) <= 1e-5
         export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))  # compares
 
 
@@ -979,15 +988,19 @@ def test_calibration_arrays_are_checked(exported, tmp_path):
 
 def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
     net = filled(get_model('cifar_add_resnet8', in_channels=1, width=1))
-    class_names = [str(i) for i in range(100)]
-    model = Trained('cifar_add_resnet8', net, class_names, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), 1.0)
-    said = export(model, str(tmp_path / 'out'), ('onnx',))
-    assert said['mean'] == [0.3] and said['std'] == [0.2] and said['shape'] == ['N', 1, 'H', 'W']
-    said = export(replace(model, mean=(0.1, 0.2, 0.3), input_size=(1, 32, 32)), str(tmp_path / 'b'), ('onnx',))
-    assert said['mean'] == [0.1]
+    names = [str(i) for i in range(100)]
+    model = loaded('cifar_add_resnet8', net, names, (1, 32, 32), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
+    description = export(model, str(tmp_path / 'out'), ('onnx',))
+    assert description['mean'] == [0.3] and description['std'] == [0.2] and description['shape'] == ['N', 1, 'H', 'W']
+    description = export(replace(model, spec=replace(model.spec, mean=(0.1, 0.2, 0.3))), str(tmp_path / 'b'), ('onnx',))
+    assert description['mean'] == [0.1]
     for mean in ((), (0.1, 0.2), (0.1, 'x', 0.3), 0.1):
         with refused('mean must be numbers from -1000 to 1000, one for each of the 3 channels, got'):
-            export(replace(model, mean=mean, input_size=(3, 32, 32)), str(tmp_path / 'c'), ('onnx',))
+            export(
+                replace(model, spec=replace(model.spec, mean=mean, input_size=(3, 32, 32))),
+                str(tmp_path / 'c'),
+                ('onnx',),
+            )
 
 
 def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys):

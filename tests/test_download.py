@@ -102,17 +102,19 @@ def test_digests_of_any_content(size, seed):
             assert digest(file, kind) == hashlib.new(kind, data).hexdigest()
         assert digest(file, 'git_blob') == hashlib.sha1(b'blob %d\0' % size + data).hexdigest()
         try:
-            said = subprocess.run(['git', 'hash-object', '--no-filters', str(file)], stdout=subprocess.PIPE, check=True)
+            output = subprocess.run(
+                ['git', 'hash-object', '--no-filters', str(file)], stdout=subprocess.PIPE, check=True
+            )
         except OSError:
             return  # no git here
-        assert digest(file) == said.stdout.decode().strip()
+        assert digest(file) == output.decode().strip()
 
 
 # The plain way
 
 
 @pytest.mark.parametrize(
-    'kind, wanted',
+    'kind, expected',
     [
         ('sha256', SHA),
         ('git_blob', hashlib.sha1(b'blob 100000\0' + DATA).hexdigest()),
@@ -120,10 +122,10 @@ def test_digests_of_any_content(size, seed):
         ('md5', hashlib.md5(DATA).hexdigest()),
     ],
 )
-def test_a_file_is_fetched_once(path, kind, wanted):
+def test_a_file_is_fetched_once(path, kind, expected):
     with Server(content(DATA)) as server:
         for _ in range(2):
-            fetch([server.url], str(path), kind, wanted)
+            fetch([server.url], str(path), kind, expected)
             assert path.read_bytes() == DATA
         assert server.paths == ['/net.params']
 
@@ -268,17 +270,17 @@ def test_a_server_without_ranges_that_drops_ever_earlier_ends(path):
         assert len(server.paths) == download.ATTEMPTS
 
 
-@pytest.mark.parametrize('said', ['bytes 0-{1}/{2}', 'bytes 1{0}-{1}/{2}', 'nonsense', ''])
-def test_a_server_that_sends_another_range_is_asked_for_all_of_it(path, said):
-    with Server(content(DATA, until=60_000), content(OTHER, content_range=said), content(DATA)) as server:
+@pytest.mark.parametrize('content_range', ['bytes 0-{1}/{2}', 'bytes 1{0}-{1}/{2}', 'nonsense', ''])
+def test_a_server_that_sends_another_range_is_asked_for_all_of_it(path, content_range):
+    with Server(content(DATA, until=60_000), content(OTHER, content_range=content_range), content(DATA)) as server:
         get(path, server.url)
         assert server.starts == [0, 60_000, 0]
 
 
 def test_a_server_that_truncates_for_ever_is_left_and_the_part_kept(path):
     with Server(content(DATA, until=60_000)) as server:
-        said = refused(path, server.url)
-    assert 'net.params' in said and SHA in said
+        message = refused(path, server.url)
+    assert 'net.params' in message and SHA in message
     assert Path(f'{path}.part').read_bytes() == DATA[:60_000]
     with Server(content(DATA)) as server:
         get(path, server.url)
@@ -346,9 +348,9 @@ def test_killed_in_the_middle_it_goes_on_from_there(path):
 
 def test_a_file_with_another_digest_is_not_kept(path):
     with Server(content(OTHER)) as server:
-        said = refused(path, server.url)
+        message = refused(path, server.url)
         assert len(server.paths) == 1
-    assert SHA in said and hashlib.sha256(OTHER).hexdigest() in said and 'sha256' in said
+    assert SHA in message and hashlib.sha256(OTHER).hexdigest() in message and 'sha256' in message
     assert os.listdir(path.parent) == ['net.params.lock']
 
 
@@ -372,17 +374,17 @@ def test_what_one_address_began_the_next_one_completes(path):
 
 def test_404_everywhere_names_every_address(path):
     with Server(status(404)) as mirror, Server(status(404)) as server:
-        said = refused(path, mirror.url, server.url)
-        assert f'{mirror.url}: status 404' in said and f'{server.url}: status 404' in said
+        message = refused(path, mirror.url, server.url)
+        assert f'{mirror.url}: status 404' in message and f'{server.url}: status 404' in message
         assert len(mirror.paths) == len(server.paths) == 1
 
 
 def test_without_a_server_the_sentence_says_what_to_put_where(path):
     with Server(status(500)) as server:
         url = server.url  # nobody listens there once it is closed
-    said = refused(path, url)
-    assert said.startswith('net.params could not be downloaded') and url in said
-    assert f'sha256 {SHA}' in said and said.endswith(f'save it as {path}.')
+    message = refused(path, url)
+    assert message.startswith('net.params could not be downloaded') and url in message
+    assert f'sha256 {SHA}' in message and message.endswith(f'save it as {path}.')
 
 
 @pytest.mark.parametrize('url', ['file:///etc/passwd', 'nonsense', 'http://', 'ftp://x/y', f'http://{"a" * 99}/', ''])
@@ -416,8 +418,8 @@ def endless(request, length=None):
 def test_an_endless_response_is_cut_at_the_limit_and_removed(path, monkeypatch):
     monkeypatch.setattr(download, 'LIMIT', len(DATA) + 1)
     with Server(endless) as flood, Server(content(DATA)) as server:
-        said = refused(path, flood.url)
-        assert f'it sends more than the {len(DATA) + 1} bytes that are expected' in said and len(flood.paths) == 1
+        message = refused(path, flood.url)
+        assert f'it sends more than the {len(DATA) + 1} bytes that are expected' in message and len(flood.paths) == 1
         assert Path(f'{path}.part').stat().st_size == 0
         get(path, flood.url, server.url)
 
@@ -481,14 +483,14 @@ def test_a_server_that_was_heard_of_is_not_left_for_a_few_silent_tries(path):
         assert len(server.paths) == download.ATTEMPTS
 
 
-@pytest.mark.parametrize('given', [DATA, OTHER], ids=['the file', 'the other one'])
-def test_another_file_that_will_do_is_taken(path, tmp_path, given):
+@pytest.mark.parametrize('sent', [DATA, OTHER], ids=['the file', 'the other one'])
+def test_another_file_that_will_do_is_taken(path, tmp_path, sent):
     target = tmp_path / 'elsewhere' / 'net.params'
     accepted = [('sha1', 'f' * 40), ('md5', hashlib.md5(OTHER).hexdigest())]
-    with Server(content(given)) as server:
+    with Server(content(sent)) as server:
         for _ in range(2):
             fetch([server.url], str(target), 'sha256', SHA, also=accepted)
-            assert target.read_bytes() == given
+            assert target.read_bytes() == sent
         assert len(server.paths) == 1
     assert sorted(os.listdir(target.parent)) == ['net.params', 'net.params.lock']
 
@@ -509,9 +511,9 @@ def test_the_proxy_of_the_environment_is_asked(path, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / 'file').write_bytes(b'')
     with Server(content(DATA)) as server:
-        said = refused(tmp_path / 'file' / 'cache' / 'net.params', server.url)
+        message = refused(tmp_path / 'file' / 'cache' / 'net.params', server.url)
         assert server.paths == []
-    assert 'cannot be written (Not a directory)' in said
+    assert 'cannot be written (Not a directory)' in message
 
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='has no /dev/full')
@@ -530,8 +532,8 @@ def test_a_full_disk_is_one_sentence(path, data):
 def test_eight_processes_download_once(path):
     with Server(content(DATA, between=lambda: time.sleep(0.01))) as server:
         children = [process(path, server.url) for _ in range(8)]
-        said = [child.communicate(timeout=HANG)[1] for child in children]
-        assert [child.returncode for child in children] == [0] * 8, said
+        errors = [child.communicate(timeout=HANG)[1] for child in children]
+        assert [child.returncode for child in children] == [0] * 8, errors
         assert server.starts == [0]
     assert path.read_bytes() == DATA
 

@@ -37,7 +37,7 @@ def test_network_is_one_function_in_every_form_and_in_onnx_runtime_at_every_size
         sizes = [tuple(map(int, size.split('x')))]
         net = build(name, input_size=sizes[0])
     else:
-        sizes, net = SIZES if model_info(name).input_size[1] > 100 else SMALL_SIZES, build(name)
+        sizes, net = SIZES if model_info(name).spec.input_size[1] > 100 else SMALL_SIZES, build(name)
     images = [tensor((1, 3, *each)) for each in sizes]
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'net.onnx'

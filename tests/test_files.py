@@ -193,8 +193,8 @@ def test_threads_that_write_one_file_at_once_leave_one_of_theirs_whole(tmp_path,
 EXPORT = """
 import sys
 from gluon_aff.deploy import export
-from model_zoo.loading import open_or_random
-export(open_or_random('cifar_aff_resnet8', None)[0], sys.argv[1], ['symbol'])
+from model_zoo.loading import load_or_initialize
+export(load_or_initialize('cifar_aff_resnet8', None)[0], sys.argv[1], ['symbol'])
 """
 RECORDS = """
 import sys

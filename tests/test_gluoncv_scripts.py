@@ -10,7 +10,7 @@ from PIL import Image
 from programs import TOP, finish, start
 
 from model_zoo import unregister_from_gluoncv
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 
 RECIPES = re.findall('(?s)```python\n(.*?)```', (TOP / 'docs' / 'gluoncv.md').read_text(encoding='utf-8'))
 RESULTS = [

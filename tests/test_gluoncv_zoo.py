@@ -15,11 +15,12 @@ from programs import TOP, finish, start
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import _environment
-from gluon_aff.data.class_names import FASHION_MNIST, named
+from gluon_aff.data.class_names import FASHION_MNIST
 from model_zoo import (
-    checkpoints,
+    CIFAR100,
     get_model,
     list_models,
+    list_weights,
     model_info,
     register_model,
     register_with_gluoncv,
@@ -60,7 +61,7 @@ def test_registering_twice_is_registering_once_and_is_undone_without_a_trace():
 @pytest.mark.parametrize('name', ['dla34', 'siamrpn_alexnet_v2_otb15'])
 def test_gluoncvs_names_are_not_overwritten(name, monkeypatch):
     monkeypatch.setattr(registry, '_registry', dict(registry._registry))
-    register_model(name, family='X', dataset=registry.CIFAR100, source='a test')(get_model)
+    register_model(name, family='X', dataset=CIFAR100, source='a test')(get_model)
     before = _models[name]
     register_with_gluoncv()
     assert _models[name] is before and before.__module__.startswith('gluoncv')
@@ -70,7 +71,7 @@ def test_gluoncvs_names_are_not_overwritten(name, monkeypatch):
 
 def test_a_network_of_ones_own_is_added_by_another_call(monkeypatch):
     monkeypatch.setattr(registry, '_registry', dict(registry._registry))
-    register_model('my_net', family='X', dataset=registry.CIFAR100, source='a test')(
+    register_model('my_net', family='X', dataset=CIFAR100, source='a test')(
         lambda **options: get_model('cifar_aff_resnet8', **options)
     )
     register_with_gluoncv()
@@ -93,7 +94,7 @@ def test_pretrained_comes_from_the_verified_store_with_names_for_classes(monkeyp
         (a.data() == b.data()).asnumpy().all() for a, b in zip(parameters(net).values(), parameters(ours).values())
     )
     assert net.classes == net.class_names == FASHION_MNIST and ours.classes == 10
-    assert model_store._model_sha1[NAME] == checkpoints(NAME)[0].digest
+    assert model_store._model_sha1[NAME] == list_weights(NAME)[0].digest
     monkeypatch.setattr('model_zoo.weights.catalog.HERE', TOP / 'tests')
     with pytest.raises(ValueError, match='absent'):
         gluoncv.model_zoo.get_model(NAME, pretrained=True)
@@ -133,10 +134,10 @@ import sys
 sys.modules['gluoncv'] = None
 import mxnet as mx
 import gluon_aff, model_zoo
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 net = model_zoo.get_model('fashion_mnist_aff_resnet8', pretrained=True)
 assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 10) and net.class_names[0] == 'T-shirt/top'
-assert model_zoo.model_info('aff_resnet50').class_names[999] == 'class 999'
+assert model_zoo.model_info('aff_resnet50').spec.class_names[999] == 'toilet tissue'
 assert len(model_zoo.feature_layers('aff_resnet50')) == 4
 assert main(['list', 'iaff_resnet50']) == 0
 import gluon_aff.data.cifar, gluon_aff.data.imagenet, gluon_aff.data.masks
@@ -175,7 +176,7 @@ def test_any_batch_on_any_context_with_any_number_of_classes(name):
     net, sizes = small(name, pretrained=False, ctx=devices, classes=7)
     net.initialize(mx.init.Xavier(), ctx=devices)
     net.hybridize()
-    segments = model_info(name).task == 'segmentation'
+    segments = model_info(name).spec.task == 'segmentation'
     for images, size in zip((1, 3), sizes * 2):
         x = mx.nd.random.uniform(shape=(images, 3, *size))
         outputs = [net(x.as_in_context(ctx)) for ctx in devices]
@@ -193,14 +194,14 @@ def test_pretrained_networks_initialise_and_move_as_gluoncvs_do(name, tmp_path, 
     net.initialize()
     net.save_parameters(path)
     # The download is not the subject here.
-    monkeypatch.setattr('model_zoo.weights.catalog.find', lambda *_: (path, checkpoints(name)[0]))
+    monkeypatch.setattr('model_zoo.weights.catalog.find', lambda *_: (path, list_weights(name)[0]))
     net, x = gluoncv.model_zoo.get_model(name, pretrained=True, root='nowhere'), tensor((2, 3, 32, 32))
     before = net(x)
     with pytest.warns(UserWarning, match='already initialized'):
         net.initialize()
     net.collect_params().reset_ctx(mx.cpu(1))
     assert error(net(x.as_in_context(mx.cpu(1))), before) == 0
-    assert net.classes == named(checkpoints(name)[0].labels)
+    assert net.classes == list_weights(name)[0].class_names
 
 
 # Normalisation: use_global_stats and freeze_bn, SyncBatchNorm

@@ -16,9 +16,9 @@ from PIL import Image
 
 from gluon_aff.data.images import evaluation_array
 from model_zoo import get_model, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 from model_zoo.pictures.figure import SMALL, pages, save, wrap
-from model_zoo.pictures.heatmaps import Panel, Row, crop, enlarged, look, open_model
+from model_zoo.pictures.heatmaps import Panel, Row, crop, enlarged, network_rows, open_model
 
 STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'pictures' / 'page' / 'fashion_mnist.png'
 SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
@@ -82,7 +82,7 @@ def test_wrapped_lines_fit_and_keep_every_letter(text, width):
     lines = wrap(text, width)
     assert ''.join(''.join(lines).split()) == ''.join(text.split())
     assert all(len(line) <= 1 or len(wrap(line, width)) == 1 for line in lines)
-    assert len(wrap(text, width, SMALL, lines=1)) == 1
+    assert len(wrap(text, width, size=SMALL, lines=1)) == 1
 
 
 def test_sixty_images_are_wrapped_and_paged(tmp_path):
@@ -104,14 +104,20 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     model, random = open_model(SHIPPED[1])
     whole = Image.open(STRIP)
     images = [whole.crop((28 * i, 0, 28 * i + 28, 28)).convert('RGB') for i in range(10)]
-    data = np.stack([evaluation_array(image, model.input_size, model.mean, model.std, 1.0) for image in images])
+    data = np.stack(
+        [evaluation_array(image, model.spec.input_size, model.spec.mean, model.spec.std, 1.0) for image in images]
+    )
     scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
-    row, *fused = look(model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True)
+    row, *fused = network_rows(
+        model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True
+    )
     assert not random and row.title == 'AFF'
     assert [panel.caption for panel in row.panels] == [
-        f'{model.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
+        f'{model.spec.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
     ]
-    assert [panel.starred for panel in row.panels] == [model.class_names[each.argmax()] != 'Trouser' for each in scores]
+    assert [panel.starred for panel in row.panels] == [
+        model.spec.class_names[each.argmax()] != 'Trouser' for each in scores
+    ]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
     original = enlarged(crop(model, images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
@@ -146,7 +152,8 @@ def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_k
     drawn, seen = [], []
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
     monkeypatch.setattr(
-        'model_zoo.pictures.heatmaps.look', lambda model, crops, *rest: seen.extend(crops) or look(model, crops, *rest)
+        'model_zoo.pictures.heatmaps.network_rows',
+        lambda model, crops, *rest: seen.extend(crops) or network_rows(model, crops, *rest),
     )
     names = ('a$b$c.png', '$\\frac{$.png', 'a\n\x1b[2J.png', '写真.png', 'b\udcff.png')
     for name in names:
@@ -187,10 +194,10 @@ def test_runs_folders_files_and_segmentation_networks_are_models(pictures, capsy
             {
                 'model': card.name,
                 'options': {},
-                'class_names': card.class_names,
+                'class_names': card.spec.class_names,
                 'parameters': 'best.params',
-                'mean': card.mean,
-                'std': card.std,
+                'mean': card.spec.mean,
+                'std': card.spec.std,
                 'crop_ratio': 1.0,
                 'input_size': (3, 64, 64),
             }

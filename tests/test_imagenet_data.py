@@ -24,7 +24,7 @@ from gluon_aff.data.imagenet import Images
 from gluon_aff.data.images import evaluation_array, normalise, opened, read_image, short_side
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 
 PHOTOS = load_sample_images().images
 STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -23,8 +23,8 @@ from gluon_aff.data.record_writer import write_records
 from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import Predictor
-from model_zoo.__main__ import main
-from model_zoo.loading import open_trained
+from model_zoo.cli import main
+from model_zoo.loading import load_model
 
 PHOTO = Image.fromarray(load_sample_image('flower.jpg')[100:124, 200:236])
 # EXIF's: type: the form in which struct packs it.
@@ -463,7 +463,7 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args: None)  # drawing takes long
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
-        'model_zoo.__main__.export',
+        'gluon_aff.deploy.export',
         lambda model, output, formats, calibration, *rest: calls.append(calibration) or {'files': {}, 'int8': report},
     )
     for command in (
@@ -531,7 +531,7 @@ def test_images_of_every_kind_are_the_same_in_every_reader(tmp_path):
     for index in range(len(packed)):
         with packed.open(index) as image:
             assert np.abs(np.asarray(upright(image)) - wanted).mean() < 5
-    predictor = Predictor(open_trained('fashion_mnist_aff_resnet8'))
+    predictor = Predictor(load_model('fashion_mnist_aff_resnet8'))
     path = str(tmp_path / 'val' / 'a' / 'WEBP.png')
     scores = [dict(predictor.predict(image, 10)[0]) for image in (path, Image.open(path), np.asarray(PHOTO))]
     assert scores[0] == scores[1] == scores[2]

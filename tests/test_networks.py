@@ -70,7 +70,7 @@ with_stem = pytest.mark.parametrize('host', IMAGENET)
 
 
 def size_of(name):
-    return 64 if model_info(name).input_size[1] > 100 else 32
+    return 64 if model_info(name).spec.input_size[1] > 100 else 32
 
 
 def shape_of(classes, x, segments):
@@ -134,7 +134,7 @@ def test_network_is_one_function_eager_hybridized_and_exported(model):
     name, _, _, inputs, outputs = model
     card = model_info(name)
     assert [y.shape for y in outputs['eager']] == [
-        shape_of(card.classes, x, card.task == 'segmentation') for x in inputs
+        shape_of(card.classes, x, card.spec.task == 'segmentation') for x in inputs
     ]
     first, second = outputs['eager'][1]
     assert 5e-4 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'

@@ -118,7 +118,7 @@ def small_network():
 
 
 def encoded(values, **options):
-    return file([array(value, **options) for value in values.values()], [name(each) for each in values])
+    return file([array(value, **options) for value in values.values()], [name(text) for text in values])
 
 
 def refused(path, data=None):
@@ -136,9 +136,9 @@ def refused(path, data=None):
 
 def same(a, b):
     assert list(a) == list(b)
-    for each in a:
-        assert a[each].dtype == b[each].dtype and a[each].shape == b[each].shape
-        assert a[each].tobytes() == b[each].tobytes()
+    for name in a:
+        assert a[name].dtype == b[name].dtype and a[name].shape == b[name].shape
+        assert a[name].tobytes() == b[name].tobytes()
 
 
 def compare(paths):
@@ -205,9 +205,9 @@ def test_the_marks_of_an_exported_network_are_left_out(tmp_path):
     net.hybridize()
     net(mx.nd.ones((1, 1, 2, 2)))
     net.export(str(tmp_path / 'x'))
-    found = read_parameters(tmp_path / 'x-0000.params')
-    assert found.keys() == net.collect_params().keys()
-    same(found, {each: net.collect_params()[each].data().asnumpy() for each in found})
+    arrays = read_parameters(tmp_path / 'x-0000.params')
+    assert arrays.keys() == net.collect_params().keys()
+    same(arrays, {name: net.collect_params()[name].data().asnumpy() for name in arrays})
 
 
 def test_parameters_on_a_gpu_are_read(tmp_path):
@@ -327,7 +327,7 @@ def npz(data):
 
 
 @pytest.mark.parametrize('wrap', [bytes, zipped, npz])
-@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize('protocol', [0, pickle.HIGHEST_PROTOCOL])
 def test_a_pickle_executes_nothing(tmp_path, protocol, wrap):
     data = pickle.dumps(Payload(str(tmp_path / 'executed')), protocol)
     assert 'does not begin like one' in refused(tmp_path / 'x.params', wrap(data))
@@ -477,7 +477,7 @@ def lie(random, values):
             wrong[which][kind] = random.choice(WRONG[kind])
     return file(
         [array(value, **options) for value, options in zip(values.values(), wrong)],
-        [name(each) for each in names],
+        [name(text) for text in names],
         **counts,
     )
 
@@ -507,16 +507,16 @@ def test_mutants_are_refused_in_a_sentence_or_read_as_mxnet_reads_them(tmp_path,
             out.write(data)
             out.truncate()
             start = time.perf_counter()
-            found = attempt(lambda: read_parameters(path))
+            arrays = attempt(lambda: read_parameters(path))
             fits = attempt(lambda: load_parameters(net, path) or True)
             assert time.perf_counter() - start < HANG
             if number % 20 == 0:
                 assert memory(lambda: attempt(lambda: load_parameters(net, path))) < 10 * len(data) + 50_000
             if fits:
                 loaded.append(number)
-                for each, parameter in net._collect_params_with_prefix().items():
-                    np.testing.assert_array_equal(parameter.data().asnumpy(), found[each].astype('float32'))
-            if found:
+                for parameter_name, parameter in net._collect_params_with_prefix().items():
+                    np.testing.assert_array_equal(parameter.data().asnumpy(), arrays[parameter_name].astype('float32'))
+            if arrays:
                 accepted.append(tmp_path / str(number))
                 accepted[-1].write_bytes(data)
     assert len(accepted) > MUTANTS / 20 and len(loaded) > MUTANTS / 50

@@ -8,13 +8,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from reference import error, filled, refused
+from reference import error, filled, loaded, refused
 
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.predictor import BACKENDS
 from model_zoo import get_model
-from model_zoo.__main__ import main
-from model_zoo.loading import Trained, open_trained
+from model_zoo.cli import main
+from model_zoo.loading import load_model
 
 pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -34,13 +34,13 @@ def data(count, side):
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp('export') / 'exported'
-    export(open_trained(SHIPPED), str(folder))
+    export(load_model(SHIPPED), str(folder))
     return str(folder)
 
 
 @pytest.fixture(scope='module')
 def segmenter():
-    return Trained(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3, 1.0)
+    return loaded(FPN, filled(get_model(FPN)), ('no', 'yes'), (3, 48, 32), (0.5,) * 3, (0.2,) * 3)
 
 
 @pytest.fixture(scope='module')
@@ -51,54 +51,54 @@ def fixed(segmenter, tmp_path_factory):
 
 
 def test_opencv_is_right_after_other_shapes(exported):
-    opencv, wanted = Predictor(exported, 'opencv'), Predictor(exported, 'onnxruntime')
+    opencv, expected = Predictor(exported, 'opencv'), Predictor(exported, 'onnxruntime')
     for side, count in ((4, 1), (32, 1), (64, 2), (4, 3), (32, 2), (32, 1)):
-        assert error(opencv.logits(data(count, side)), wanted.logits(data(count, side))) <= 1e-5
+        assert error(opencv.logits(data(count, side)), expected.logits(data(count, side))) <= 1e-5
 
 
 @pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime', 'opencv', None])
 def test_several_threads_call_one_network(exported, backend):
-    predictor, opened = Predictor(exported, backend), open_trained(SHIPPED)
+    predictor, opened = Predictor(exported, backend), load_model(SHIPPED)
     batches = [data(1 + number % 2, 16) + number for number in range(16)]
-    wanted = [predictor.logits(batch) for batch in batches]
-    found = {}
+    expected = [predictor.logits(batch) for batch in batches]
+    outputs = {}
 
     def ask(first):
         asked = predictor if backend else Predictor(opened)
         for number in range(first, 64, 4):
-            found[number] = asked.logits(batches[number % 16])
+            outputs[number] = asked.logits(batches[number % 16])
 
     threads = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 64 and max(error(found[number], wanted[number % 16]) for number in found) <= 1e-5
+    assert len(outputs) == 64 and max(error(outputs[number], expected[number % 16]) for number in outputs) <= 1e-5
 
 
 def test_arrays_of_several_images_are_taken(exported, segmenter, tmp_path):
     predictor, batch = Predictor(exported), pixels(3, 40, 32)
     one_by_one = [predictor.predict(image)[0] for image in batch]
     for images in (batch, list(batch), [batch[:2], Image.fromarray(batch[2])]):
-        for found, wanted in zip(predictor.predict(images, batch_size=2), one_by_one):
-            assert [label for label, _ in found] == [label for label, _ in wanted]
-            assert [p for _, p in found] == pytest.approx([p for _, p in wanted], abs=1e-6)
+        for predictions, expected in zip(predictor.predict(images, batch_size=2), one_by_one):
+            assert [label for label, _ in predictions] == [label for label, _ in expected]
+            assert [p for _, p in predictions] == pytest.approx([p for _, p in expected], abs=1e-6)
     with refused(r'An image is a path or an RGB array \(H, W, 3\) of uint8, got \(40, 32, 4\)'):
         predictor.predict(np.zeros((2, 40, 32, 4), np.uint8))
 
     predictor = Predictor(segmenter)
-    wanted = [segmenter.segment(image) for image in batch]
+    expected = [segmenter.segment(image) for image in batch]
     for number, image in enumerate(batch):
         Image.fromarray(image).save(tmp_path / f'{number}.png')
     for images in (batch, list(batch), [batch[:2], Image.fromarray(batch[2])], str(tmp_path)):
         maps = predictor.segment(images)
         assert isinstance(maps, list) and len(maps) == 3
-        np.testing.assert_array_equal(maps, wanted)
-    np.testing.assert_array_equal(predictor.segment(str(tmp_path / '1.png')), wanted[1])
+        np.testing.assert_array_equal(maps, expected)
+    np.testing.assert_array_equal(predictor.segment(str(tmp_path / '1.png')), expected[1])
     probabilities = predictor.segment(batch[0], probabilities=True)
     assert probabilities.shape == (2, 40, 32) and probabilities.dtype == np.float32
     assert np.abs(probabilities.sum(0) - 1).max() <= 1e-6
-    np.testing.assert_array_equal(probabilities.argmax(0), wanted[0])
+    np.testing.assert_array_equal(probabilities.argmax(0), expected[0])
 
 
 @pytest.mark.parametrize('backend', [name for name in BACKENDS if name != 'int8'])
@@ -111,8 +111,8 @@ def test_a_segmentation_network_of_one_size_takes_images_of_any(segmenter, fixed
     seen = np.full((48, 32, 3), 128, np.uint8)
     seen[8:40] = np.asarray(Image.fromarray(small).resize((32, 32), Image.BILINEAR))
     inside = Predictor(segmenter).segment(seen, probabilities=True)[:, 8:40]
-    wanted = np.stack([np.asarray(Image.fromarray(score).resize((16, 16), Image.BILINEAR)) for score in inside])
-    assert np.abs(predictor.segment(small, probabilities=True) - wanted).max() <= 1e-4
+    expected = np.stack([np.asarray(Image.fromarray(score).resize((16, 16), Image.BILINEAR)) for score in inside])
+    assert np.abs(predictor.segment(small, probabilities=True) - expected).max() <= 1e-4
     for height, width in ((1, 1), (500, 3), (97, 301)):
         assert predictor.segment(pixels(height, width)).shape == (height, width)
 
@@ -121,7 +121,7 @@ def test_a_device_or_threads_that_a_backend_has_not_are_refused(exported):
     for backend in ('onnxruntime', 'opencv'):
         with refused("computes on the CPU only; use backend 'mxnet'"):
             Predictor(exported, backend, ctx=mx.gpu(0))
-    for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (open_trained(SHIPPED), None)):
+    for source, backend in ((exported, 'mxnet'), (exported, 'opencv'), (load_model(SHIPPED), None)):
         with refused('threads is for ONNX Runtime'):
             Predictor(source, backend, threads=1)
     with refused('threads must be a positive whole number'):
@@ -158,11 +158,11 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
     monkeypatch.setattr(
         Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(self, crops, top_k)
     )
-    found = [
+    results = [
         called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size) for size in (1, 2, 9)
     ]
     assert sizes == [1, 1, 1, 1, 2, 1, 1, 4]
-    for status, out, err in found:
+    for status, out, err in results:
         assert status == 1 and '2.png is not an image' in err and '1 of 5 images could not be read' in err
         assert [line.split(',')[:2] for line in out.splitlines()[1::5]] == [
             [str(tmp_path / f'{number}.png'), '1'] for number in (0, 1, 3, 4)
@@ -187,17 +187,17 @@ def test_a_network_that_fails_ends_the_command(exported, capsys, tmp_path, monke
 def test_a_network_of_one_channel_sees_grey(tmp_path):
     net = filled(get_model('cifar_add_resnet8', classes=3, in_channels=1))
     # Of values for three channels it takes the first.
-    model = Trained('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (0.4, 0.5, 0.6), (0.3, 0.2, 0.1), 1.0)
+    model = loaded('cifar_add_resnet8', net, ('a', 'b', 'c'), (1, 32, 32), (0.4, 0.5, 0.6), (0.3, 0.2, 0.1))
     folders = [str(tmp_path / name) for name in ('floats', 'pixels')]
     for folder in folders:
         export(model, folder, preprocess=folder == folders[1])
     image = Image.fromarray(pixels(32, 32))
     grey = (np.asarray(image.convert('L'), np.float32)[None, None] / 255 - 0.4) / 0.3
     scores = net(mx.nd.array(grey)).asnumpy()[0]
-    wanted = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    expected = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
     cases = [(folder, name) for folder in folders for name in ('mxnet', 'onnxruntime', 'opencv')][:-1]
     for predictor in (Predictor(model), *(Predictor(*case) for case in cases)):
-        assert dict(predictor.predict(image)[0]) == pytest.approx(dict(zip('abc', wanted.tolist())), abs=1e-5)
+        assert dict(predictor.predict(image)[0]) == pytest.approx(dict(zip('abc', expected.tolist())), abs=1e-5)
     with refused('takes no uint8 images'):
         Predictor(folders[1], 'opencv')
     with refused('takes 4 channels, and images have three'):

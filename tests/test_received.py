@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from reference import filled, refused
 
 from gluon_aff.deploy import Predictor, backends, compare_onnx, export, is_export, quantize_onnx
-from gluon_aff.deploy.external_data import check_no_external_data
+from gluon_aff.deploy.onnx_files import check_onnx
 from gluon_aff.spec import ModelSpec
 from model_zoo import get_model
-from model_zoo.loading import open_predictor, open_trained
+from model_zoo.loading import load_model, open_predictor
 
 onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
@@ -33,7 +33,7 @@ OPTIONS = {'classes': 3, 'width': 1}
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp('export') / 'exported'
-    export(open_trained(SHIPPED), str(folder))
+    export(load_model(SHIPPED), str(folder))
     return folder
 
 
@@ -121,19 +121,19 @@ HOSTILE = (
 )
 
 
-def places(value, path=()):
+def paths(value, path=()):
     """The path of each value within a JSON value, its own included."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
-        yield from places(inner, (*path, key))
+        yield from paths(inner, (*path, key))
 
 
 def mutated(data, description):
     """The description with one or two values changed, removed or added."""
     description = copy.deepcopy(description)
     for _ in range(data.draw(st.integers(1, 2))):
-        path = data.draw(st.sampled_from([path for path in places(description) if path]))
+        path = data.draw(st.sampled_from([path for path in paths(description) if path]))
         holder = description
         for key in path[:-1]:
             holder = holder[key]
@@ -152,7 +152,7 @@ def mutated(data, description):
 def works_or_is_refused(folder):
     try:
         predictor = open_predictor(str(folder))
-        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.task == 'classification' else [1]
+        probabilities = [p for _, p in predictor.predict(PIXELS)[0]] if predictor.spec.task == 'classification' else [1]
     except (ValueError, FileNotFoundError) as error:
         assert not isinstance(error, UnicodeError) and '\n' not in str(error) and len(str(error)) < 1000
         assert str(error).isprintable() or str(folder) in str(error)
@@ -196,7 +196,7 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
     (tmp_path / 'model.json').write_bytes(text.encode('latin-1'))
     assert not is_export(tmp_path)
     with refused(says):
-        open_trained(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_description_that_is_not_json_is_refused(text, says, tmp_path):
 )
 def test_a_runs_description_is_checked(trained, tmp_path, values, says):
     with refused(says):
-        open_trained(str(changed(trained, tmp_path, **values)))
+        load_model(str(changed(trained, tmp_path, **values)))
 
 
 def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
@@ -227,13 +227,13 @@ def test_a_runs_parameters_may_not_be_a_link(trained, tmp_path):
     (folder / 'best.params').unlink()
     (folder / 'best.params').symlink_to(tmp_path / 'elsewhere')
     with refused('is a link'):
-        open_trained(str(folder))
+        load_model(str(folder))
 
 
 def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exported):
     spec = Predictor(str(exported)).spec
     assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec and spec.to_json()['version'] == 2
-    metadata = {each.key: each.value for each in onnx.load(str(exported / f'{SHIPPED}.onnx')).metadata_props}
+    metadata = {entry.key: entry.value for entry in onnx.load(str(exported / f'{SHIPPED}.onnx')).metadata_props}
     assert ModelSpec.from_metadata(metadata) == spec
     fixed = ModelSpec(
         'a', 'segmentation', ('x', 'y'), (3, 48, 32), 3, (0, 0, 0), (1, 1, 1), 1, layout='NHWC', dynamic=False
@@ -248,7 +248,7 @@ def test_a_spec_survives_json_and_metadata_and_old_folders_open(trained, exporte
     assert ModelSpec.from_json(old) == spec
     metadata['labels'] = metadata.pop('class_names')
     assert ModelSpec.from_metadata({**metadata, 'version': '1'}) == spec
-    assert open_trained(str(trained)).class_names == ('a', 'b', 'c')
+    assert load_model(str(trained)).spec.class_names == ('a', 'b', 'c')
 
 
 # The files of an export
@@ -285,11 +285,11 @@ def test_the_bytes_that_were_checked_are_the_bytes_that_are_opened(exported, tmp
 
 
 def tensor(name, external):
-    found = onnx.numpy_helper.from_array(np.zeros(4, np.float32), name)
+    stored = onnx.numpy_helper.from_array(np.zeros(4, np.float32), name)
     if external:
-        onnx.external_data_helper.set_external_data(found, '../secret.bin', 0, 16)
-        found.ClearField('raw_data')
-    return found
+        onnx.external_data_helper.set_external_data(stored, '../secret.bin', 0, 16)
+        stored.ClearField('raw_data')
+    return stored
 
 
 def sparse(external):
@@ -350,7 +350,7 @@ def holding(where, external):
 )
 def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, monkeypatch, where):
     if where != 'function':
-        check_no_external_data(holding(where, False), 'x')
+        check_onnx(holding(where, False), 'x')
     folder = replaced(exported, tmp_path, 'onnx', holding(where, True))
     monkeypatch.setattr(backends, 'session', None)
     for backend in ('onnxruntime', 'opencv'):
@@ -366,13 +366,13 @@ def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, m
 
 
 @settings(max_examples=200)
-@given(place=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
-def test_the_search_for_external_data_takes_any_bytes(place, byte, cut):
+@given(position=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
+def test_the_search_for_external_data_takes_any_bytes(position, byte, cut):
     content = bytearray(holding('graph', False))
-    place = int(place * (len(content) - 1))
-    content = content[:place] if cut else content[:place] + bytes([byte]) + content[place + 1 :]
+    position = int(position * (len(content) - 1))
+    content = content[:position] if cut else content[:position] + bytes([byte]) + content[position + 1 :]
     try:
-        check_no_external_data(bytes(content), 'x')
+        check_onnx(bytes(content), 'x')
     except ValueError as error:
         assert str(error).startswith('x ')
 
@@ -474,8 +474,8 @@ def test_a_bad_symbol_is_refused_with_a_sentence(exported, tmp_path, kind):
 
 def test_mxnet_sees_no_parameter_file(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(mx.nd, 'load', None)
-    found = Predictor(str(exported), 'mxnet').predict(PIXELS)
-    assert found[0][0][0] == Predictor(str(exported)).predict(PIXELS)[0][0][0]
+    predictions = Predictor(str(exported), 'mxnet').predict(PIXELS)
+    assert predictions[0][0][0] == Predictor(str(exported)).predict(PIXELS)[0][0][0]
     content = (exported / f'{SHIPPED}-0000.params').read_bytes()
     with refused('is not a parameter file that Gluon saved, or is damaged'):
         Predictor(replaced(exported, tmp_path, 'params', content[:-9]), 'mxnet')

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from reference import error, filled, parameters, refused, tensor, trainable
 
+from gluon_aff.inspect.complexity import complexity
 from model_zoo import (
     CIFAR100,
     FASHION_MNIST,
@@ -158,20 +159,22 @@ def test_card_says_what_the_network_is(name):
     assert card.name == name and card.family and card.source
     assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
     assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
-    assert card.classes == net.classes == len(card.class_names)
+    assert (card.parameters, card.multiply_adds) == complexity(net, (1, *card.spec.input_size))
+    assert card.classes == net.classes == len(card.spec.class_names)
+    assert card.spec.min_size == net.min_size and card.spec.dynamic == (not getattr(net, 'input_size', None))
     data = {'cifar': CIFAR100, 'fashion': FASHION_MNIST, 'fpn': STOP_SIGN, 'unet': STOP_SIGN}.get(
         name.split('_')[0], IMAGENET
     )
-    assert card.task == ('segmentation' if data is STOP_SIGN else 'classification')
-    assert (card.dataset, card.input_size, card.mean, card.std, card.crop_ratio) == (
+    assert card.spec.task == ('segmentation' if data is STOP_SIGN else 'classification')
+    assert (card.dataset, card.spec.input_size, card.spec.mean, card.spec.std, card.spec.crop_ratio) == (
         data.name,
         data.input_size,
         data.mean,
         data.std,
         data.crop_ratio,
     )
-    _, output, _ = net(mx.sym.var('data')).infer_shape(data=(1, *card.input_size))
-    assert output == [(1, card.classes, *(card.input_size[1:] if data is STOP_SIGN else ()))]
+    _, output, _ = net(mx.sym.var('data')).infer_shape(data=(1, *card.spec.input_size))
+    assert output == [(1, card.classes, *(card.spec.input_size[1:] if data is STOP_SIGN else ()))]
 
 
 @pytest.mark.parametrize('host', ['resnet50', 'resnext101_32x4d', 'cifar_resnet20', 'cifar_resnext38_32x4d'])
@@ -183,7 +186,7 @@ def test_each_round_of_attention_adds_the_same_parameters_and_multiply_adds(host
 
 
 def test_labels_are_the_classes_in_the_order_of_their_numbers():
-    imagenet, cifar = model_info('aff_resnet50').class_names, model_info(NAME).class_names
+    imagenet, cifar = model_info('aff_resnet50').spec.class_names, model_info(NAME).spec.class_names
     assert len(imagenet) == 1000 and imagenet[0] == 'tench' and imagenet[999] == 'toilet tissue'
     # The bird and the machine, the tights and the swimsuit: ImageNet has two classes of each word.
     assert {label for label in imagenet if imagenet.count(label) > 1} == {'crane', 'maillot'}

@@ -15,9 +15,9 @@ from hypothesis import given
 from PIL import Image
 from programs import TOP
 
-from model_zoo import checkpoints, list_models, model_info
-from model_zoo.__main__ import main
-from model_zoo.pictures.page import charts, facts, page, sections
+from model_zoo import list_models, list_weights, model_info
+from model_zoo.cli import main
+from model_zoo.pictures.page import charts, facts, gallery, page, tables
 from model_zoo.reported_results import HOSTS, TABLES
 
 VOID = {'meta', 'link', 'input', 'img', 'br', 'circle', 'rect', 'line', 'path'}
@@ -51,11 +51,11 @@ class Reader(HTMLParser):
         for element in self.open:
             element['text'] += data
 
-    def all(self, tag, **wanted):
+    def all(self, tag, **attributes):
         return [
-            each
-            for each in self.elements
-            if each['tag'] == tag and all(each.get(key) == value for key, value in wanted.items())
+            element
+            for element in self.elements
+            if element['tag'] == tag and all(element.get(key) == value for key, value in attributes.items())
         ]
 
 
@@ -80,19 +80,21 @@ def test_page_is_one_file_of_sound_html(built, read):
     assert os.listdir(built.parent) == ['index.html'] and built.stat().st_size < 1_000_000
     assert not read.wrong and not read.open
     assert [
-        number for number in Counter(each['id'] for each in read.elements if 'id' in each).values() if number > 1
+        number
+        for number in Counter(element['id'] for element in read.elements if 'id' in element).values()
+        if number > 1
     ] == []
     assert read.all('html', lang='en') and len(read.all('h1')) == 1
-    assert all(each.get('alt') for each in read.all('img'))
-    assert '{{' not in read.all('body')[0]['text'].split("'use strict'")[0]
+    assert all(element.get('alt') for element in read.all('img'))
+    assert '$' not in read.all('body')[0]['text'].split("'use strict'")[0]
 
 
 def test_nothing_is_loaded_from_elsewhere(text, read):
-    ids = {each.get('id') for each in read.elements}
-    for each in read.elements:
+    ids = {element.get('id') for element in read.elements}
+    for element in read.elements:
         for key in ('src', 'href', 'action', 'data', 'poster', 'srcset', 'xlink:href'):
-            value = each.get(key)
-            assert value is None or value.startswith('data:') or value[0] == '#' and value[1:] in ids, (each, value)
+            value = element.get(key)
+            assert value is None or value.startswith('data:') or value[0] == '#' and value[1:] in ids, (element, value)
     style = read.all('style')[0]['text']
     assert 'url(' not in style and '@import' not in style
     script = read.all('script')[-1]['text']
@@ -103,21 +105,23 @@ def test_nothing_is_loaded_from_elsewhere(text, read):
 def test_every_network_has_its_row_section_and_data(read):
     names = list_models()
     data = json.loads(read.all('script', type='application/json')[0]['text'])
-    assert [each['name'] for each in data] == names
-    assert [each['data-name'] for each in read.all('tr') if 'data-name' in each] == names
-    shown = {each['id'][6:]: each['text'] for each in read.all('details') if each.get('id', '').startswith('model-')}
+    assert [model['name'] for model in data] == names
+    assert [model['data-name'] for model in read.all('tr') if 'data-name' in model] == names
+    shown = {
+        model['id'][6:]: model['text'] for model in read.all('details') if model.get('id', '').startswith('model-')
+    }
     assert list(shown) == names
-    for each in data:
-        card = model_info(each['name'])
-        assert (each['parameters'], each['multiply_adds']) == (card.parameters, card.multiply_adds)
-        said = shown[each['name']]
-        assert f'{card.parameters:,}' in said and f"get_model('{card.name}'" in said
-        assert f'gluon-aff export {card.name}' in said
-        for file in checkpoints(card.name):
-            assert file.digest in said and file.recipe in said and file.license in said
-            assert (f'gluon-aff download {card.name}' in said) == (file.url is not None)
-        if card.published and card.published.top1_error is not None:
-            assert f'{card.published.top1_error:.2f} %' in said and '(' in said
+    for model in data:
+        card = model_info(model['name'])
+        assert (model['parameters'], model['multiply_adds']) == (card.parameters, card.multiply_adds)
+        message = shown[model['name']]
+        assert f'{card.parameters:,}' in message and f"get_model('{card.name}'" in message
+        assert f'gluon-aff export {card.name}' in message
+        for file in list_weights(card.name):
+            assert file.digest in message and file.recipe in message and file.license in message
+            assert (f'gluon-aff download {card.name}' in message) == (file.url is not None)
+        if card.reported and card.reported.top1_error is not None:
+            assert f'{card.reported.top1_error:.2f} %' in message and '(' in message
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
     import train_imagenet
     import train_stopsign
 
-    (model,) = (each for each in facts.models() if each['name'] == name)
+    (model,) = (model for model in facts.models() if model['name'] == name)
     line = model['code'].get('Fine-tune') or model['code']['Train']
     _, script, *flags = line.split()
     program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet, 'train_stopsign.py': train_stopsign}[
@@ -138,23 +142,24 @@ def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
 
 
 def test_results_say_whose_they_are():
-    models = {each['name']: each for each in facts.models()}
-    assert [(each['error'], each['own']) for each in models['fashion_mnist_aff_resnet8']['results']] == [(7.76, True)]
-    assert [(each['error'], each['dataset'], each['own']) for each in models['cifar_aff_resnet32']['results']] == [
-        (16.43, 'CIFAR-100, fine labels', False),
-        (9.22, 'CIFAR-100, coarse labels', False),
+    models = {model['name']: model for model in facts.models()}
+    assert [(result['error'], result['own']) for result in models['fashion_mnist_aff_resnet8']['results']] == [
+        (7.76, True)
     ]
-    assert [each['error'] for each in models['iaff_resnet50']['results']] == [20.2, 20.2159, None]
+    assert [
+        (result['error'], result['dataset'], result['own']) for result in models['cifar_aff_resnet32']['results']
+    ] == [(16.43, 'CIFAR-100, fine labels', False), (9.22, 'CIFAR-100, coarse labels', False)]
+    assert [result['error'] for result in models['iaff_resnet50']['results']] == [20.2, 20.2159, None]
     assert models['add_resnet50']['results'] == []
-    own = {name: [each for each in model['results'] if each['own']] for name, model in models.items()}
+    own = {name: [result for result in model['results'] if result['own']] for name, model in models.items()}
     (ablation,) = own['cifar_aff_resnet8']
     assert (ablation['error'], ablation['options']) == (38.37, 'width=1, reduction=2')
     assert '1,500 training images' in ablation['dataset'] and '3 seeds after 4 epochs' in ablation['source']
     (segmentation,) = own['fpn_aff_resnet8']
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
-        wanted = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
-    assert segmentation['percent'] == pytest.approx(100 * wanted['fpn_aff_resnet8'])
-    assert {name for name, results in own.items() if results} >= {*wanted, 'cifar_concat_inception_resnet8'}
+        expected = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
+    assert segmentation['percent'] == pytest.approx(100 * expected['fpn_aff_resnet8'])
+    assert {name for name, results in own.items() if results} >= {*expected, 'cifar_concat_inception_resnet8'}
 
 
 def test_the_papers_tables_stand_whole_with_their_blocks(read):
@@ -165,31 +170,31 @@ def test_the_papers_tables_stand_whole_with_their_blocks(read):
                 assert HOSTS[host].title in section['text']
                 assert all(f'{value:.1f}' in section['text'] for value in values)
     tables = [each for each in read.all('table') if each.get('class') == 'paper']
-    assert [each['text'].count('b = ') for each in tables] == [12, 12, 3]
+    assert [element['text'].count('b = ') for element in tables] == [12, 12, 3]
     row = re.search(r'MS-SA(.*?)SK', tables[1]['text'], re.DOTALL).group(1)
     assert re.findall(r'\d\d\.\d', row) == ('75.6 77.9 79.0 79.8 76.1 80.1 81.4 82.2 92.0 93.2 93.8 94.1'.split())
 
 
-def test_readme_has_the_segmentation_table_of_docs():
-    readme = (TOP / 'README.md').read_text(encoding='utf-8')
+def test_the_guide_has_the_segmentation_table():
+    text = (TOP / 'docs' / 'results.md').read_text(encoding='utf-8')
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
         for row in csv.DictReader(file):
             cells = [value for name, value in row.items() if name not in ('best epoch', 'conditions')]
-            assert f'| {" | ".join(cells)} |' in readme
+            assert f'| {" | ".join(cells)} |' in text
 
 
 def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(facts, 'CHECKOUT', tmp_path)
-    monkeypatch.setattr(sections, 'gallery', str)
-    told = Reader(page())
-    (section,) = told.all('section', id='ablation')
+    monkeypatch.setattr('model_zoo.pictures.page.gallery_section', str)
+    reader = Reader(page())
+    (section,) = reader.all('section', id='ablation')
     assert 'build this page in a checkout' in section['text']
-    assert 'pointing game' not in told.all('section', id='gradcam')[0]['text'].lower()
+    assert 'pointing game' not in reader.all('section', id='gradcam')[0]['text'].lower()
 
 
 def test_ablation_has_the_means_of_the_runs(read):
     cell = facts.ablation()['cells']['resnet', 'aff', 1]
-    assert (round(cell['mean'], 2), round(cell['spread'], 2), cell['runs'], cell['parameters']) == (
+    assert (round(cell['mean'], 2), round(cell['deviation'], 2), cell['runs'], cell['parameters']) == (
         61.63,
         2.09,
         3,
@@ -216,7 +221,7 @@ def test_files_without_rows_count_as_missing(checkout, text):
     for name in ('ablation.csv', 'segmentation.csv', 'pointing_game.csv'):
         (checkout / 'docs' / name).write_text(text)
     assert facts.ablation() is None and facts.pointing_game() == [] and len(facts.models()) == len(list_models())
-    assert 'build this page in a checkout' in sections.ablation_section(facts.ablation())
+    assert 'build this page in a checkout' in tables.ablation_section(facts.ablation())
 
 
 @pytest.mark.parametrize(
@@ -234,8 +239,8 @@ def test_a_malformed_file_of_runs_is_named_in_a_sentence(checkout, text, capsys)
     path = checkout / 'docs' / 'ablation.csv'
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(['report', '-o', str(checkout / 'site')]) == 2
-    said = capsys.readouterr().err
-    assert 'ablation.csv' in said and said.count('\n') == 1 and not (checkout / 'site').exists()
+    message = capsys.readouterr().err
+    assert 'ablation.csv' in message and message.count('\n') == 1 and not (checkout / 'site').exists()
 
 
 def test_files_beside_an_installed_package_are_not_its_own(checkout):
@@ -252,20 +257,20 @@ def test_a_gallery_image_that_cannot_be_read_is_named_and_not_the_output(monkeyp
     elif content is not None:
         path.write_bytes(content)
     for name in ('page.html', 'page.js', 'style.css', 'fashion_mnist.txt'):
-        (tmp_path / name).write_bytes((sections.HERE / name).read_bytes())
-    monkeypatch.setattr(sections, 'HERE', tmp_path)
+        (tmp_path / name).write_bytes((gallery.HERE / name).read_bytes())
+    monkeypatch.setattr(gallery, 'HERE', tmp_path)
     assert main(['report', '-o', str(tmp_path / 'site')]) == 2
-    said = capsys.readouterr().err
-    assert str(path) in said and 'install the package again' in said and 'index.html' not in said
-    assert said.count('\n') == 1 and not (tmp_path / 'site').exists()
+    message = capsys.readouterr().err
+    assert str(path) in message and 'install the package again' in message and 'index.html' not in message
+    assert message.count('\n') == 1 and not (tmp_path / 'site').exists()
 
 
 def test_a_part_of_the_page_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr('model_zoo.pictures.page.HERE', tmp_path)
-    monkeypatch.setattr(sections, 'gallery', str)
+    monkeypatch.setattr('model_zoo.pictures.page.gallery_section', str)
     assert main(['report', '-o', str(tmp_path / 'site')]) == 2
-    said = capsys.readouterr().err
-    assert str(tmp_path / 'style.css') in said and said.count('\n') == 1
+    message = capsys.readouterr().err
+    assert str(tmp_path / 'style.css') in message and message.count('\n') == 1
 
 
 def test_folder_that_cannot_be_written_is_a_sentence(tmp_path, capsys):
@@ -280,33 +285,35 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
 @given(numbers, st.floats(1e-3, 1e6))
 def test_ticks_are_round_and_inside(low, span):
-    found = charts.ticks(low, low + span)
-    assert 2 <= len(found) <= 7 and low - 1e-6 * span <= found[0] and found[-1] <= low + span * (1 + 1e-6)
-    steps = [b - a for a, b in zip(found, found[1:])]
+    values = charts.ticks(low, low + span)
+    assert 2 <= len(values) <= 7 and low - 1e-6 * span <= values[0] and values[-1] <= low + span * (1 + 1e-6)
+    steps = [b - a for a, b in zip(values, values[1:])]
     assert max(steps) - min(steps) < 1e-6 * span + 1e-9
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=12))
 def test_scatter_labels_overlap_neither_each_other_nor_points(places):
-    points = [(f'network_{i}', x, y, 'aff', f'tip {i} <&') for i, (x, y) in enumerate(places)]
+    points = [charts.Point(f'network_{i}', x, y, 'aff', f'tip {i} <&') for i, (x, y) in enumerate(places)]
     drawn = Reader(charts.scatter(points, 'x', 'y', 'title'))
-    marks = [each for each in drawn.all('circle') if 'class' not in each]
-    assert len(marks) == len(places) and [each['data-tip'] for each in drawn.all('a')] == [each[4] for each in points]
+    marks = [element for element in drawn.all('circle') if 'class' not in element]
+    assert len(marks) == len(places) and [element['data-tip'] for element in drawn.all('a')] == [
+        point.tip for point in points
+    ]
     labels = [
         (
-            float(each['x']),
-            float(each['y']) - 11,
-            float(each['x']) + charts.LETTER * len(each['text']),
-            float(each['y']),
+            float(element['x']),
+            float(element['y']) - 11,
+            float(element['x']) + charts.LETTER * len(element['text']),
+            float(element['y']),
         )
-        for each in drawn.all('text')
-        if each.get('class') == 'name'
+        for element in drawn.all('text')
+        if element.get('class') == 'name'
     ]
     for a, b in itertools.combinations(labels, 2):
         assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
     for left, top, right, bottom in labels:
         assert left >= 0 and right <= charts.WIDTH and top >= 0 and bottom <= charts.HEIGHT
-        assert not any(left < float(each['cx']) < right and top < float(each['cy']) < bottom for each in marks)
+        assert not any(left < float(element['cx']) < right and top < float(element['cy']) < bottom for element in marks)
 
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -392,8 +399,8 @@ def test_marks_are_named_under_the_pointer_and_by_focus(visit):
         box = mark.locator('circle, rect').last.bounding_box()
         tab.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
         assert tab.is_visible('#tip') and tab.inner_text('#tip') == mark.get_attribute('data-tip')
-        place = tab.locator('#tip').bounding_box()
-        assert place['x'] >= 0 and place['x'] + place['width'] <= 1280 and place['y'] >= 0
+        tip = tab.locator('#tip').bounding_box()
+        assert tip['x'] >= 0 and tip['x'] + tip['width'] <= 1280 and tip['y'] >= 0
     tab.mouse.move(1, 1)
     assert not tab.is_visible('#tip')
     first = tab.locator('#errors .point').first
@@ -409,7 +416,7 @@ def test_marks_are_named_under_the_pointer_and_by_focus(visit):
 @pytest.mark.browser
 def test_every_link_leads_to_something_that_is_shown(visit):
     tab = visit()
-    for target in sorted({each.get_attribute('href') for each in tab.locator('a').all()}):
+    for target in sorted({element.get_attribute('href') for element in tab.locator('a').all()}):
         tab.evaluate('hash => { location.hash = hash }', target)
         tab.wait_for_timeout(5)
         assert tab.locator(target).is_visible(), target
@@ -421,26 +428,26 @@ def test_every_link_leads_to_something_that_is_shown(visit):
 @pytest.mark.parametrize('width', [320, 375, 768, 1280])
 def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
     tab = visit(width, scheme)
-    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    tab.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")
     assert tab.evaluate('document.documentElement.scrollWidth') <= width
     if width >= 1280:
         assert (
             tab.evaluate("""() => Array.from(document.querySelectorAll('.scroll'))
-            .filter(each => each.scrollWidth > each.clientWidth).map(each => each.getAttribute('aria-label'))""")
+            .filter(node => node.scrollWidth > node.clientWidth).map(node => node.getAttribute('aria-label'))""")
             == []
         )
     clipped = tab.evaluate("""() => Array.from(document.querySelectorAll('p, h1, h2, h3, h4, td, th, dd, dt, li,'
-        + ' summary, figcaption, button')).filter(each => each.offsetParent && each.scrollWidth > each.clientWidth + 1
-        && !each.closest('.skip')).map(each => each.outerHTML.slice(0, 120))""")
+        + ' summary, figcaption, button')).filter(node => node.offsetParent && node.scrollWidth > node.clientWidth + 1
+        && !node.closest('.skip')).map(node => node.outerHTML.slice(0, 120))""")
     assert clipped == []
-    outside = tab.evaluate("""() => Array.from(document.querySelectorAll('svg text')).filter(each => {
-        const box = each.getBoundingClientRect(), frame = each.ownerSVGElement.getBoundingClientRect();
+    outside = tab.evaluate("""() => Array.from(document.querySelectorAll('svg text')).filter(node => {
+        const box = node.getBoundingClientRect(), frame = node.ownerSVGElement.getBoundingClientRect();
         return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
-        }).map(each => each.textContent)""")
+        }).map(node => node.textContent)""")
     assert outside == []
     overlaps = tab.evaluate("""() => Array.from(document.querySelectorAll('svg')).flatMap(chart => {
-        const boxes = Array.from(chart.querySelectorAll('text')).map(each => [each.textContent,
-            each.getBoundingClientRect()]);
+        const boxes = Array.from(chart.querySelectorAll('text')).map(node => [node.textContent,
+            node.getBoundingClientRect()]);
         return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) => a.left < b.right - 1
             && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2)
             .map(([other]) => one + ' | ' + other)); })""")
@@ -450,7 +457,7 @@ def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, sch
             return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4; });
             return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
         const back = light(getComputedStyle(document.body).backgroundColor);
-        return ['body', 'a[href]', 'small', 'figcaption', '#count', '.strip figcaption'].map(each => {
-            const text = light(getComputedStyle(document.querySelector(each)).color);
+        return ['body', 'a[href]', 'small', 'figcaption', '#count', '.strip figcaption'].map(node => {
+            const text = light(getComputedStyle(document.querySelector(node)).color);
             return (Math.max(text, back) + 0.05) / (Math.min(text, back) + 0.05); }); }""")
     assert min(contrasts) >= 4.5

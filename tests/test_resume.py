@@ -18,7 +18,7 @@ import train_cifar
 from gluon_aff.train import Progress, checkpoints, read_checkpoint
 from gluon_aff.train.checkpoint import restore_optimizer, restore_parameters, write_checkpoint
 from model_zoo import get_model
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 KILLS = int(os.environ.get('GLUON_AFF_KILLS', '5'))
 RUN = [SHORT_RUN, '--epochs', 6]
@@ -257,7 +257,7 @@ def test_a_run_in_the_way_is_neither_lost_nor_mixed_with_another(digits_run, tmp
 def test_resume_begins_where_there_is_nothing_yet(tmp_path):
     flags = ['--width', '1', '--num-epochs', '2', '--batch-size', '512', '--save-dir', str(tmp_path / 'run')]
     train_cifar.main([*flags, '--resume'])
-    assert open_trained(str(tmp_path / 'run')).class_names == tuple('0123456789')
+    assert load_model(str(tmp_path / 'run')).spec.class_names == tuple('0123456789')
     assert len(checkpoints(str(tmp_path / 'run'))) == 2
     with pytest.raises(FileNotFoundError, match='no checkpoint nowhere.npz'):
         train_cifar.main([*flags, '--resume', 'nowhere.npz'])

@@ -26,7 +26,7 @@ from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.images import normalise
 from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.train import Segmentation, Stopped
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 LAUNCH = ['-m', 'gluon_aff.train.launch', '-n', '2', '-s', '1', '--launcher', 'local', sys.executable]
 
@@ -174,9 +174,10 @@ def held_out(signs):
 
 def check_figures(folder, signs):
     """What was logged of the best epoch is what GluonCV's metric says of its parameters."""
-    model, metric = open_trained(str(folder)), SegmentationMetric(2)
+    model, metric = load_model(str(folder)), SegmentationMetric(2)
+    spec = model.spec
     for image, mask in held_out(signs):
-        metric.update(mx.nd.array(mask[None]), model.net(mx.nd.array(normalise(image[None], model.mean, model.std))))
+        metric.update(mx.nd.array(mask[None]), model.net(mx.nd.array(normalise(image[None], spec.mean, spec.std))))
     said = json.loads((folder / 'model.json').read_text())
     assert (said['pixel_accuracy'], said['miou']) == pytest.approx(metric.get(), abs=1e-4)
     return model, said
@@ -192,7 +193,7 @@ def whole(signs, tmp_path_factory):
 def test_a_run_leaves_parameters_log_and_overlays(signs, whole):
     folder, best = whole
     model, said = check_figures(folder, signs)
-    assert model.class_names == ('background', 'stop sign') and model.input_size == (3, 48, 48)
+    assert model.spec.class_names == ('background', 'stop sign') and model.spec.input_size == (3, 48, 48)
     assert said['miou'] == best['miou'] and 0 < best['train_pixel_accuracy'] < 1
     history = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     assert [record['epoch'] for record in history] == [1, 2] and max(r['miou'] for r in history) == best['miou']

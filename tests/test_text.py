@@ -8,7 +8,7 @@ import pytest
 
 from gluon_aff.text import any_character, printable
 from gluon_aff.train import RunFolder, run_script
-from model_zoo.__main__ import main
+from model_zoo.cli import main
 
 
 def test_exactly_the_control_and_invisible_characters_are_escaped():
@@ -82,6 +82,6 @@ def test_what_the_system_refuses_is_a_sentence_in_scripts_and_commands(tmp_path,
     with pytest.raises(SystemExit):
         run_script('train.py', lambda argv: open(tmp_path / 'file\n' / 'x'))
     assert capsys.readouterr().err == f'train.py: {sentence}'
-    monkeypatch.setattr('model_zoo.__main__.purge', lambda root: open(tmp_path / 'file\n' / 'x'))
+    monkeypatch.setattr('model_zoo.registry.purge', lambda root: open(tmp_path / 'file\n' / 'x'))
     assert main(['purge']) == 2
     assert capsys.readouterr().err == f'gluon-aff: {sentence}'

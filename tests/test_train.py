@@ -32,7 +32,7 @@ from gluon_aff.train import (
 )
 from gluon_aff.train.optimizer import Nesterov
 from model_zoo import get_model
-from model_zoo.loading import open_trained
+from model_zoo.loading import load_model
 
 
 @pytest.mark.parametrize('warmup, warmup_lr', [(0, 0), (5, 0), (5, 0.02)])
@@ -166,9 +166,10 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
     assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
     assert log[-1] in capsys.readouterr().out
 
-    model, data = open_trained(str(tmp_path / 'run')), digits()
-    assert model.class_names == data.class_names
-    found = evaluate(model.net, Batches(*data.test, 60, model.mean, model.std), [mx.cpu()], Classification(10))
+    model, data = load_model(str(tmp_path / 'run')), digits()
+    spec = model.spec
+    assert spec.class_names == data.class_names
+    found = evaluate(model.net, Batches(*data.test, 60, spec.mean, spec.std), [mx.cpu()], Classification(10))
     assert found == pytest.approx({name: best[name] for name in found}, rel=1e-6)
     assert found['accuracy'] == best['accuracy']
 

@@ -15,7 +15,7 @@ import train_imagenet
 from gluon_aff.data.record_writer import write_records
 from gluon_aff.train import checkpoints, read_checkpoint
 from model_zoo import get_model
-from model_zoo.__main__ import main as command_line
+from model_zoo.cli import main as command_line
 
 SMALL = [
     '--input-size',

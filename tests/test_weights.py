@@ -18,13 +18,13 @@ from mxnet.gluon import nn
 
 from gluon_aff import download
 from gluon_aff.data.cifar import Batches, fashion_mnist, resize
-from gluon_aff.data.class_names import FASHION_MNIST, named
+from gluon_aff.data.class_names import FASHION_MNIST
 from gluon_aff.download import DownloadError, digest
 from gluon_aff.train import Classification, evaluate
 from model_zoo import get_model, get_model_file, list_models, model_info
-from model_zoo.__main__ import main
+from model_zoo.cli import main
+from model_zoo.weights import ReleasedWeights, list_weights, load_parameters
 from model_zoo.weights import catalog as weights
-from model_zoo.weights.catalog import Checkpoint, checkpoints, load_parameters
 
 NAME = 'fashion_mnist_aff_resnet8'
 
@@ -46,20 +46,20 @@ RELEASED = [
 
 
 def test_the_authors_nine_files_are_in_the_catalogue():
-    found = {(each.model, each.tag, each.digest) for each in checkpoints() if each.digest_kind == 'git_blob'}
+    found = {(each.model, each.tag, each.digest) for each in list_weights() if each.digest_kind == 'git_blob'}
     assert set(RELEASED) <= found
 
 
-@pytest.mark.parametrize('each', checkpoints(), ids=lambda each: f'{each.model}-{each.tag}')
+@pytest.mark.parametrize('each', list_weights(), ids=lambda each: f'{each.model}-{each.tag}')
 def test_a_record_is_complete_and_true_to_its_network(each):
     assert each.model in list_models()
-    assert get_model(each.model).classes == each.outputs == len(named(each.labels))
+    assert get_model(each.model).classes == each.outputs == len(each.class_names)
     assert re.fullmatch('[0-9a-f]+', each.digest)
     assert len(each.digest) == {'git_blob': 40, 'sha256': 64}[each.digest_kind]
     assert each.dtype in ('float16', 'float32')
     assert each.size is None or each.size > 0
-    assert each.figures and all(0 < figure < 1 for figure in each.figures.values())
-    assert all(text.strip() for text in (each.dataset, each.figures_source, each.recipe, each.source, each.license))
+    assert each.metrics and all(0 < figure < 1 for figure in each.metrics.values())
+    assert all(text.strip() for text in (each.dataset, each.metrics_source, each.recipe, each.source, each.license))
     if each.url is None:
         assert each.state() == 'intact'
     else:
@@ -69,11 +69,11 @@ def test_a_record_is_complete_and_true_to_its_network(each):
 
 def test_tags_and_files_tell_the_checkpoints_apart():
     for what in ('tag', 'file'):
-        assert max(collections.Counter((each.model, getattr(each, what)) for each in checkpoints()).values()) == 1
+        assert max(collections.Counter((each.model, getattr(each, what)) for each in list_weights()).values()) == 1
 
 
 def test_fine_labels_are_the_default():
-    assert [each.tag for each in checkpoints('cifar_aff_resnet32')] == ['fine', 'coarse']
+    assert [each.tag for each in list_weights('cifar_aff_resnet32')] == ['fine', 'coarse']
     assert model_info('cifar_aff_resnext47_32x4d').weights == ('fine', 'coarse')
 
 
@@ -142,17 +142,17 @@ def server(files, monkeypatch, tmp_path):
         facts = {
             'model': NAME,
             'dataset': 'Fashion-MNIST',
-            'figures': {'accuracy': 0.9},
-            'figures_source': 'a test',
+            'metrics': {'accuracy': 0.9},
+            'metrics_source': 'a test',
             'recipe': 'none',
             'source': 'a test',
             'license': 'none',
             'size': None,
         }
         records = (
-            Checkpoint(
+            ReleasedWeights(
                 tag='half',
-                labels='fashion_mnist',
+                classes='fashion_mnist',
                 outputs=10,
                 dtype='float16',
                 url=server.address + '/half',
@@ -160,9 +160,9 @@ def server(files, monkeypatch, tmp_path):
                 digest=digest(files.half),
                 **facts,
             ),
-            Checkpoint(
+            ReleasedWeights(
                 tag='four',
-                labels='fashion_mnist',
+                classes='fashion_mnist',
                 outputs=4,
                 dtype='float32',
                 url=server.address + '/four',
@@ -203,7 +203,7 @@ def test_root_is_where_the_files_are_kept(server, tmp_path):
 
 def test_a_file_put_there_by_hand_needs_no_server(server, files):
     server.answers = [status(500)]
-    path = Path(checkpoints(NAME)[0].path())
+    path = Path(list_weights(NAME)[0].path())
     path.parent.mkdir(parents=True)
     shutil.copy(files.half, path)
     get_model(NAME, pretrained=True)
@@ -226,7 +226,7 @@ def test_without_the_server_the_sentence_says_what_to_put_where(server, tmp_path
 
 
 def test_a_mirror_is_asked_first_and_the_authors_next(server, files, monkeypatch):
-    file = checkpoints(NAME)[0].file
+    file = list_weights(NAME)[0].file
     with Server(content(Path(files.half).read_bytes())) as mirror:
         monkeypatch.setenv('MXNET_GLUON_REPO', mirror.address + '/zoo/')
         get_model_file(NAME)
@@ -662,7 +662,7 @@ def test_purge_removes_what_was_downloaded_and_nothing_else(server, capsys):
 
 
 def test_a_shipped_file_that_is_damaged_says_to_install_again(monkeypatch, tmp_path):
-    record = Checkpoint(NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256', '0' * 64)
+    record = ReleasedWeights(NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256', '0' * 64)
     monkeypatch.setattr(weights, 'HERE', tmp_path)
     for state, data in (('absent', None), ('damaged', b'x')):
         if data:
@@ -674,7 +674,7 @@ def test_a_shipped_file_that_is_damaged_says_to_install_again(monkeypatch, tmp_p
 
 def test_a_shipped_file_is_neither_downloaded_nor_purged(monkeypatch, tmp_path):
     data = b'parameters'
-    record = Checkpoint(
+    record = ReleasedWeights(
         NAME, 'x', '', '', 10, 'float32', {}, '', '', '', '', None, None, 'sha256', hashlib.sha256(data).hexdigest()
     )
     monkeypatch.setattr(weights, 'HERE', tmp_path)
@@ -693,18 +693,18 @@ FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fas
 
 def accuracy_of(name, images, target):
     card = model_info(name)
-    batches = Batches(images, target, 100, card.mean, card.std)
+    batches = Batches(images, target, 100, card.spec.mean, card.spec.std)
     return evaluate(get_model(name, pretrained=True), batches, [mx.cpu()], Classification(card.classes))['accuracy']
 
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_shipped_file_is_small_and_what_its_record_says(name):
-    (record,) = checkpoints(name)
+    (record,) = list_weights(name)
     assert os.path.getsize(record.path()) == record.size < 1_000_000
     assert record.state() == 'intact'
     log = Path(record.path()).with_name(f'{name}.txt').read_text().splitlines()
-    assert f'val={record.figures["accuracy"]:.4f}' in log[-1]
-    assert get_model(name, pretrained=True).class_names == model_info(name).class_names
+    assert f'val={record.metrics["accuracy"]:.4f}' in log[-1]
+    assert get_model(name, pretrained=True).class_names == model_info(name).spec.class_names
 
 
 @pytest.mark.parametrize('name, right', list(zip(SHIPPED, (472, 467))))
@@ -716,5 +716,5 @@ def test_shipped_network_names_500_test_images_as_well_as_it_did(name, right):
 @pytest.mark.skipif(not os.path.isdir(FASHION_MNIST_DIR), reason='Fashion-MNIST is not in FASHION_MNIST_DIR')
 @pytest.mark.parametrize('name', SHIPPED)
 def test_shipped_network_has_its_stated_accuracy(name):
-    stated = checkpoints(name)[0].figures['accuracy']
+    stated = list_weights(name)[0].metrics['accuracy']
     assert round(accuracy_of(name, *fashion_mnist(FASHION_MNIST_DIR).test), 4) == stated

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from pathlib import Path
+from typing import Sequence
 
-log = logging.getLogger(__name__)
+__all__ = [
+    'BY_NAME',
+    'CIFAR10',
+    'CIFAR100',
+    'CIFAR100_COARSE',
+    'DIGITS',
+    'FASHION_MNIST',
+    'IMAGENET',
+    'STOP_SIGN',
+    'numbered',
+    'read_class_names',
+    'write_class_names',
+]
 
 MAX_BYTES = 16 << 20  # of a file of class names
 
@@ -48,25 +61,24 @@ CIFAR100_COARSE = tuple(
 )
 
 
-def imagenet():
-    """The 1000 classes of ImageNet-1k, as GluonCV words them; where it is not installed they are numbered."""
-    try:
-        from gluoncv.data import ImageNet1kAttr
-    except ImportError:
-        log.warning("The names of ImageNet's classes are GluonCV's, which is not installed; they are numbered.")
-        return tuple(f'class {i}' for i in range(1000))
-    return tuple(ImageNet1kAttr().classes)
+# As GluonCV words them.
+IMAGENET = tuple(Path(__file__).with_name('imagenet_classes.txt').read_text(encoding='utf-8').splitlines())
+
+# By the keys of the released weights; the networks for the 20 superclasses were given 100 outputs.
+BY_NAME = {
+    'cifar100_coarse': CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100)),
+    'cifar100_fine': CIFAR100,
+    'fashion_mnist': FASHION_MNIST,
+    'imagenet': IMAGENET,
+}
 
 
-def named(labels):
-    """The class names that a checkpoint's `labels` stands for, one for each of its outputs."""
-    if labels == 'cifar100_coarse':
-        # The released networks were given 100 outputs and trained on 20 superclasses.
-        return CIFAR100_COARSE + tuple(f'(unused {i})' for i in range(len(CIFAR100_COARSE), 100))
-    return {'imagenet': imagenet, 'cifar100_fine': lambda: CIFAR100, 'fashion_mnist': lambda: FASHION_MNIST}[labels]()
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for classes that have none."""
+    return tuple(f'class {i}' for i in range(classes))
 
 
-def read_class_names(path):
+def read_class_names(path: str) -> tuple[str, ...]:
     """The class names in a text file, one on each line, in the order of their numbers.
 
     Parameters
@@ -105,7 +117,7 @@ def read_class_names(path):
     return names
 
 
-def write_class_names(path, names):
+def write_class_names(path: str, names: Sequence[str]) -> None:
     """Write class names for :func:`read_class_names`.
 
     Parameters

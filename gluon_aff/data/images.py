@@ -29,7 +29,16 @@ from PIL import Image, ImageFile
 from .metadata import without_metadata
 from .orientation import ORIENTATION, orientation
 
-__all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'opened', 'read_image', 'short_side', 'upright']
+__all__ = [
+    'evaluation_array',
+    'evaluation_crop',
+    'normalise',
+    'opened',
+    'read_image',
+    'short_side',
+    'to_image',
+    'upright',
+]
 
 FORMATS = ('JPEG', 'PNG', 'AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG2000', 'PPM', 'TIFF', 'WEBP')
 MAX_PIXELS, MAX_BYTES = 64_000_000, 2**28
@@ -273,6 +282,24 @@ def read_image(path):
     """
     with opened(path) as image:
         return upright(image)
+
+
+def to_image(image: str | os.PathLike | Image.Image | np.ndarray) -> Image.Image:
+    """A path, a PIL.Image or an RGB array (H, W, 3) of uint8 as an upright RGB PIL.Image.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or cannot be read.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return upright(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f'{image.shape} of {image.dtype}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'
+        raise ValueError(f'An image is a path or an RGB array (H, W, 3) of uint8, got {got}.')
+    return Image.fromarray(image)
 
 
 def normalise(images, mean, std):

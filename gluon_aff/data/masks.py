@@ -145,7 +145,7 @@ def overlay(image, mask, opacity=0.5):
     image : PIL.Image or numpy.ndarray
         RGB, (H, W, 3) uint8.
     mask : numpy.ndarray, int (H, W)
-        Such as :meth:`model_zoo.loading.Trained.segment` gives.
+        Such as :meth:`model_zoo.loading.LoadedModel.segment` gives.
     opacity : float, default 0.5
         Share of the class's colour, 0 to 1.
 

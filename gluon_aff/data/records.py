@@ -193,7 +193,7 @@ class RecordFile:
                     f'{classes - 1}; it needs a line for each class.'
                 )
             return names
-        return class_names.imagenet() if classes == 1000 else tuple(f'class {i}' for i in range(classes))
+        return class_names.IMAGENET if classes == 1000 else class_names.numbered(classes)
 
 
 def _length(word):

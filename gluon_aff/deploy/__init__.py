@@ -1,13 +1,14 @@
-"""Networks made ready for use: folded, exported as symbol, ONNX and INT8, and asked through one interface."""
+"""Networks for use: folded, exported as symbol, ONNX and INT8, and run by several engines through one interface."""
 
 from .export_folder import export, is_export, read_export
-from .folding import fold_batchnorm
+from .graph import Graph, fold_batchnorm
 from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
-from .onnx_writer import export_onnx
+from .onnx_writer import export_onnx, write_onnx
 from .predictor import Predictor
-from .symbol_writer import export_symbol
+from .symbol_writer import export_symbol, write_symbol
 
 __all__ = [
+    'Graph',
     'Predictor',
     'compare_onnx',
     'export',
@@ -18,4 +19,6 @@ __all__ = [
     'quantize_onnx',
     'read_export',
     'sensitive_nodes',
+    'write_onnx',
+    'write_symbol',
 ]

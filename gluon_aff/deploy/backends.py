@@ -1,4 +1,4 @@
-"""What computes an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
+"""The engines that compute an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from collections import OrderedDict
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.block import HybridBlock
 
 from ..errors import unknown
 from ..validation import shown
 from .export_folder import read_file
-from .external_data import check_no_external_data
-from .onnx_writer import import_onnxruntime, session
+from .onnx_files import check_onnx, import_onnxruntime, session
 from .open_symbol import open_symbol
 
 __all__ = ['BACKENDS', 'block', 'open_backend']
@@ -29,7 +29,7 @@ TRIAL_SECONDS = 120
 _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
 
-def _unable(engine, path, error):
+def _cannot_run(engine, path, error):
     """The ValueError for a file that an engine cannot open or run."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return ValueError(
@@ -37,8 +37,8 @@ def _unable(engine, path, error):
     )
 
 
-def block(net, ctx, **options):
-    """A function (batch) -> output by which MXNet computes `net` on the device `ctx`, hybridized with these options.
+def block(net: HybridBlock, ctx: mx.Context, **options):
+    """A function (batch) -> output by which MXNet computes `net`, hybridized with these options, on a device.
 
     It computes for one thread at a time, whichever predictor asks: neither the tracing of a network nor its memory is
     made for several.
@@ -62,32 +62,32 @@ def _mxnet(symbol, params, path, spec, ctx, threads):
         try:
             return compute(batch)
         except mx.MXNetError as error:
-            raise _unable('MXNet', path, error) from None
+            raise _cannot_run('MXNet', path, error) from None
 
     return run
 
 
 def _onnxruntime(content, path, spec, ctx, threads):
-    check_no_external_data(content, path)
+    check_onnx(content, path)
     import_onnxruntime()
     # Its errors have no class in common but Exception.
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it tries again
-            model = session(content, threads)
+            onnx_session = session(content, threads)
     except Exception as error:
-        raise _unable('ONNX Runtime', path, error) from None
+        raise _cannot_run('ONNX Runtime', path, error) from None
 
     def run(batch):
         try:
-            return model.run(None, {'data': batch})[0]
+            return onnx_session.run(None, {'data': batch})[0]
         except Exception as error:
-            raise _unable('ONNX Runtime', path, error) from None
+            raise _cannot_run('ONNX Runtime', path, error) from None
 
     return run
 
 
 def _survives(content, shape, engine):
-    """Whether OpenCV computes a network, tried in another process, as a damaged file can crash its reader."""
+    """Whether OpenCV computes a network, tried in another process: a damaged file can crash its reader."""
     trial = (
         f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
         f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
@@ -112,23 +112,23 @@ def _opencv(content, path, spec, ctx, threads):
         raise ValueError(f"OpenCV's DNN module takes no uint8 images; export {spec.name} without preprocessing.")
     engine = ()
     if spec.task == 'segmentation' and spec.dynamic:
-        # OpenCV 4 and version 5's classic engine would take a side that they do not know for 1, and say nothing.
+        # OpenCV 4 and version 5's classic engine silently take an unknown side for 1.
         if not hasattr(cv2.dnn, 'ENGINE_NEW'):
             raise ValueError(
-                f'The DNN module of OpenCV {cv2.__version__} cannot resize maps to a size that it only '
-                f'knows when it runs; export {spec.name} with a fixed size (--fixed-size), or take '
+                f'The DNN module of OpenCV {cv2.__version__} cannot resize maps to a size that is only '
+                f'known when it runs; export {spec.name} with a fixed size (--fixed-size), or take '
                 'OpenCV 5.'
             )
         engine = (cv2.dnn.ENGINE_NEW,)
-    check_no_external_data(content, path)
-    unable = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
+    check_onnx(content, path)
+    refusal = f"OpenCV's DNN module does not know an operator of {spec.name}, or its file is damaged; use ONNX Runtime."
     nets, lock = OrderedDict(), threading.Lock()
 
     def read():
         try:
             return cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8), *engine)
         except cv2.error:
-            raise ValueError(unable) from None
+            raise ValueError(refusal) from None
 
     def run(batch):
         # A network remembers the first shape, and computes another one wrongly after maps of 1x1.
@@ -140,14 +140,14 @@ def _opencv(content, path, spec, ctx, threads):
             try:
                 return net.forward()
             except cv2.error:
-                raise ValueError(unable) from None
+                raise ValueError(refusal) from None
 
     if not _survives(content, (1, *spec.input_size), engine):
-        raise ValueError(unable)
+        raise ValueError(refusal)
     return run
 
 
-# What makes a function (batch) -> logits, and the files that it needs.
+# What opens the files of these kinds as a function (batch) -> logits.
 BACKENDS = {
     'mxnet': (_mxnet, ('symbol', 'params')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
@@ -157,7 +157,7 @@ BACKENDS = {
 
 
 def _default_backend(files, ctx):
-    """MXNet on a GPU; else ONNX Runtime, where it is installed and its file is there."""
+    """MXNet on a GPU, else ONNX Runtime if it is installed and its file is there."""
     if ctx.device_type != 'cpu':
         return 'mxnet'
     installed = importlib.util.find_spec('onnxruntime') is not None
@@ -171,14 +171,11 @@ def open_backend(folder, description, spec, backend, ctx, threads):
     ----------
     folder : str
     description : dict
-        What :func:`gluon_aff.deploy.read_export` gave.
+        The content of its model.json, from :func:`gluon_aff.deploy.read_export`.
     spec : gluon_aff.spec.ModelSpec
-        The same.
-    backend : str or None
-        A name of `BACKENDS`; None takes MXNet on a GPU, on the CPU ONNX Runtime if it is installed and its file there.
-    ctx : mxnet.Context
-    threads : int or None
-        Of ONNX Runtime.
+        The same, as a spec.
+    backend, ctx, threads
+        As for :class:`gluon_aff.deploy.Predictor`.
 
     Raises
     ------
@@ -189,12 +186,12 @@ def open_backend(folder, description, spec, backend, ctx, threads):
     backend = backend or _default_backend(files, ctx)
     if backend not in BACKENDS:
         raise unknown('backend', backend, BACKENDS)
-    make, kinds = BACKENDS[backend]
-    if make is not _mxnet and ctx.device_type != 'cpu':
+    opener, kinds = BACKENDS[backend]
+    if opener is not _mxnet and ctx.device_type != 'cpu':
         raise ValueError(
             f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave the device out."
         )
-    if make is not _onnxruntime and threads is not None:
+    if opener is not _onnxruntime and threads is not None:
         raise ValueError(f'threads is for ONNX Runtime, not for backend {backend}; leave it out.')
     contents = [read_file(folder, description, kind) for kind in kinds]
-    return make(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)
+    return opener(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)

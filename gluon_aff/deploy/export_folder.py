@@ -1,4 +1,4 @@
-"""The exported folder: the files, and model.json, which says what they are and how images are prepared for them."""
+"""The exported folder: the network's files, and model.json, which describes them and how images are prepared."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..errors import positive, unknown
 from ..files import replace_folder, temporary_folder, write_whole
 from ..spec import ModelSpec
 from ..validation import check_plain_name, read_json, regular_file, shown
-from .folding import fold_batchnorm
+from .calibration import read_batches
 from .graph import Graph
-from .int8 import compare_onnx, quantize_onnx, read_batches, sensitive_nodes
-from .onnx_writer import check_float32, export_onnx, import_onnx, import_onnxruntime, input_shapes
-from .symbol_writer import export_symbol
+from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
+from .onnx_files import import_onnx, import_onnxruntime
+from .onnx_writer import write_onnx
+from .symbol_writer import write_symbol
 
 __all__ = ['FORMATS', 'export', 'is_export', 'read_export']
 
@@ -30,32 +31,39 @@ VERSION = 1
 LIMITS = {'symbol': 16 << 20, 'params': 2 << 30, 'onnx': (2 << 30) - 1, 'int8': (2 << 30) - 1}
 
 
-def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preprocess=False, dynamic=True, float_nodes=0):
+def export(
+    model,
+    folder: str,
+    formats=('symbol', 'onnx'),
+    calibration=None,
+    preprocess: bool = False,
+    dynamic: bool = True,
+    float_nodes: int = 0,
+) -> dict:
     """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
 
-    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: class names,
-    task, input, normalisation, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each file is
-    read back, and the folder appears whole or not at all. An earlier export in its place is replaced; its files of
-    other formats stay where they are of the same network with the same parameters and description.
+    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: the model's
+    :class:`gluon_aff.spec.ModelSpec`, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each
+    file is read back, and the folder appears whole or not at all. An earlier export there is replaced; its files of
+    other formats stay if they are of the same network with the same parameters and description.
 
     Parameters
     ----------
-    model : model_zoo.loading.Trained, or any object with its attributes
-        name, task, net, class_names, input_size, min_size, mean, std, crop_ratio, as :class:`gluon_aff.spec.ModelSpec`
-        takes them.
+    model : model_zoo.LoadedModel, or any object with its attributes
+        spec, a :class:`gluon_aff.spec.ModelSpec`, and net.
     folder : str
-        Of a link, the folder that it points to.
+        A link means the folder that it points to.
     formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
         'int8' writes 'onnx' as well.
     calibration : str or iterable, optional
-        For 'int8', see :func:`gluon_aff.deploy.quantize_onnx`; what the INT8 file says of these images beside the
-        float32 one goes to model.json.
+        For 'int8', see :func:`gluon_aff.deploy.quantize_onnx`; a comparison of the INT8 file with the float32 one on
+        these images goes to model.json.
     preprocess : bool, default False
         Let the files take images (N, H, W, 3) of uint8, and normalise them.
     dynamic : bool, default True
         Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
     float_nodes : int, default 0
-        How many of the nodes that suffer most from INT8, by measurement, stay in float32.
+        How many nodes stay in float32: those that INT8 changes most, by measurement.
 
     Returns
     -------
@@ -74,13 +82,38 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
         If the folder cannot be written.
     """
     formats = list(dict.fromkeys(formats))
-    for each in formats:
-        if each not in FORMATS:
-            raise unknown('format', each, FORMATS)
+    _check_options(formats, calibration, float_nodes)
+    folder = os.path.realpath(folder)
+    _check_replaceable(folder)
+    try:
+        check_plain_name(_file_names(model.spec.name)['symbol'])
+    except ValueError as error:
+        raise ValueError(f'The name of a network names its files, and {error}.') from None
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        with temporary_folder(os.path.dirname(folder), '.export-') as top:
+            partial = os.path.join(top, 'new')
+            os.mkdir(partial)
+            description = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
+            _check_replaceable(folder)  # it may have come meanwhile
+            replace_folder(partial, folder)
+    except OSError as error:
+        if not error.strerror:  # a sentence already
+            raise
+        raise OSError(
+            f'{folder} cannot be written ({error.strerror}); make room on its disk, or name another folder.'
+        ) from None
+    return description
+
+
+def _check_options(formats, calibration, float_nodes):
+    for kind in formats:
+        if kind not in FORMATS:
+            raise unknown('format', kind, FORMATS)
     if not formats:
         raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
     if 'int8' in formats and calibration is None:
-        raise ValueError('INT8 needs images to calibrate on; give a folder of a hundred that are like those to come.')
+        raise ValueError('INT8 needs images to calibrate on; give a folder of about a hundred typical ones.')
     positive('float_nodes', float_nodes, or_zero=True)
     if 'int8' not in formats and (calibration is not None or float_nodes):
         raise ValueError(
@@ -91,27 +124,6 @@ def export(model, folder, formats=('symbol', 'onnx'), calibration=None, preproce
         import_onnx()
     if 'int8' in formats:
         import_onnxruntime()
-    folder = os.path.realpath(folder)
-    _check_replaceable(folder)
-    try:
-        check_plain_name(_names(model.name)['symbol'])
-    except ValueError as error:
-        raise ValueError(f'The name of a network names its files, and {error}.') from None
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        with temporary_folder(os.path.dirname(folder), '.export-') as top:
-            partial = os.path.join(top, 'new')
-            os.mkdir(partial)
-            said = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
-            _check_replaceable(folder)  # it may have come meanwhile
-            replace_folder(partial, folder)
-    except OSError as error:
-        if not error.strerror:  # a sentence already
-            raise
-        raise OSError(
-            f'{folder} cannot be written ({error.strerror}); make room on its disk, or name another folder.'
-        ) from None
-    return said
 
 
 def _check_replaceable(folder):
@@ -120,63 +132,66 @@ def _check_replaceable(folder):
 
 
 def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
+    """Write all files to `folder`, taking over those of an `earlier` export of the same; returns the description."""
     from .. import __version__
 
-    spec = ModelSpec.of(model, layout='NHWC' if preprocess else 'NCHW')
-    normalisation = (spec.mean, spec.std) if preprocess else None
-    folded = fold_batchnorm(model.net)
-    graph = Graph(folded)
-    check_float32(graph, model.net)
+    spec = replace(model.spec, layout='NHWC' if preprocess else 'NCHW')
+    graph = Graph(model.net)
+    graph.check_float32()
+    graph.fold()
     if preprocess:
-        graph.preprocess(*normalisation)
-    shape, free = input_shapes(graph, spec.input_size, preprocess)
-    outputs = [graph.shapes(shape)[node][1:2] for node, _ in graph.outputs]
-    if outputs != [(len(spec.class_names),)]:
-        raise ValueError(
-            f'{spec.name} has {len(spec.class_names)} class names, and its network gives {shown(outputs)} classes; '
-            'give a label for each.'
-        )
-    spec = replace(spec, dynamic=dynamic and 'H' in free)
+        graph.preprocess(spec.mean, spec.std)
+    spec = replace(spec, dynamic=_check_network(graph, spec) and dynamic)
     description = {'input': 'data', **spec.to_json(), 'network': graph.digest()}
     kept = _take_over(earlier, folder, description)
-    names, files = _names(model.name), {}
-
-    def path(name):
-        return os.path.join(folder, name)
-
+    names, versions = _file_names(spec.name), {'gluon_aff': __version__, 'mxnet': mx.__version__}
+    paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
+    kinds, report = [], kept.get('int8')
     if 'symbol' in formats:
-        export_symbol(folded, path(model.name), normalisation)
-        files.update(symbol=names['symbol'], params=names['params'])
-    versions = {'gluon_aff': __version__, 'mxnet': mx.__version__}
+        write_symbol(graph, os.path.join(folder, spec.name))
+        kinds += ['symbol', 'params']
     if set(formats) & {'onnx', 'int8'}:
-        files['onnx'] = names['onnx']
-        export_onnx(folded, path(files['onnx']), spec.input_size, normalisation, description, dynamic)
+        write_onnx(graph, paths['onnx'], input_size=spec.input_size, metadata=description, dynamic=dynamic)
+        kinds.append('onnx')
         versions['onnx'] = import_onnx().__version__
-    report = None
     if 'int8' in formats:
-        files['int8'] = names['int8']
-        source = path(files['onnx'])
-        calibration = read_batches(source, calibration)
-        worst = [name for name, _ in sensitive_nodes(source, calibration)[:float_nodes]] if float_nodes else []
-        quantize_onnx(source, calibration, path(files['int8']), worst)
-        report = {**compare_onnx(source, path(files['int8']), calibration), 'float_nodes': worst}
+        report = _write_int8(paths['onnx'], paths['int8'], calibration, float_nodes)
+        kinds.append('int8')
         versions['onnxruntime'] = import_onnxruntime().__version__
-    report = report or kept.get('int8')
+    files = {kind: {'file': names[kind], 'sha256': digest(paths[kind], 'sha256')} for kind in kinds}
     description = {
         'export': VERSION,
         **description,
         'versions': {**kept.get('versions', {}), **versions},
         **({'int8': report} if report else {}),
-        'files': {
-            **kept.get('files', {}),
-            **{kind: {'file': name, 'sha256': digest(path(name), 'sha256')} for kind, name in files.items()},
-        },
+        'files': {**kept.get('files', {}), **files},
     }
-    write_whole(path('model.json'), json.dumps(description, indent=1).encode())
+    write_whole(os.path.join(folder, 'model.json'), json.dumps(description, indent=1).encode())
     return description
 
 
-def _names(name):
+def _check_network(graph, spec):
+    """Whether the network takes images of other sizes; a ValueError if its outputs are not the spec's classes."""
+    shape, names = graph.input_shapes(spec.input_size)
+    shapes = graph.shapes(shape)
+    outputs = [shapes[node][1:2] for node, _ in graph.outputs]
+    if outputs != [(len(spec.class_names),)]:
+        raise ValueError(
+            f'{spec.name} has {len(spec.class_names)} class names, and its network gives {shown(outputs)} classes; '
+            'give a name for each.'
+        )
+    return 'H' in names
+
+
+def _write_int8(source, path, calibration, float_nodes):
+    """Quantize the ONNX file `source`; returns the comparison of both files."""
+    batches = read_batches(source, calibration)
+    worst = [name for name, _ in sensitive_nodes(source, batches)[:float_nodes]] if float_nodes else []
+    quantize_onnx(source, batches, path, worst)
+    return {**compare_onnx(source, path, batches), 'float_nodes': worst}
+
+
+def _file_names(name):
     """The files' names by their kinds."""
     return {
         'symbol': f'{name}-symbol.json',
@@ -192,7 +207,7 @@ def _take_over(earlier, folder, description):
         previous = read_export(earlier)
         if any(previous.get(key) != value for key, value in description.items()):
             return {}
-        names, kinds = _names(previous['name']), []
+        names, kinds = _file_names(previous['name']), []
         for kind, record in previous['files'].items():
             if record['file'] == names[kind]:
                 with suppress(FileNotFoundError, ValueError):  # missing or damaged
@@ -207,8 +222,8 @@ def _take_over(earlier, folder, description):
     }
 
 
-def is_export(folder):
-    """Whether a path is a folder with a model.json that an export wrote."""
+def is_export(folder: str) -> bool:
+    """Whether a path is a folder with an export's model.json."""
     try:
         description = read_json(folder, 'model.json')
     except (OSError, ValueError):
@@ -216,14 +231,14 @@ def is_export(folder):
     return isinstance(description, dict) and 'export' in description
 
 
-def read_export(folder, kinds=()):
-    """The content of an exported folder's model.json; the files of these kinds must be there and unchanged.
+def read_export(folder: str, kinds=()) -> dict:
+    """The content of an exported folder's model.json, checked.
 
     Parameters
     ----------
     folder : str
     kinds : sequence of {'symbol', 'params', 'onnx', 'int8'}, default ()
-        Files that are wanted.
+        Files that must be there and unchanged.
 
     Returns
     -------
@@ -234,8 +249,8 @@ def read_export(folder, kinds=()):
     FileNotFoundError
         If there is no such folder, or a file in it is missing.
     ValueError
-        If it is not an exported folder, its model.json holds an invalid value, it has no file of such a kind, or a
-        file is not the one that was exported.
+        If it is not an exported folder, its model.json holds an invalid value, or a file of these kinds was not
+        exported or has changed.
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f'There is no folder {folder}.')

@@ -1,4 +1,4 @@
-"""A network's inference graph, with its parameters, in a form that can be rewritten."""
+"""A network's inference graph with its parameters: traced once, rewritten, and given to the writers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import json
 import warnings
 from collections import Counter
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -16,29 +17,16 @@ from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..tracing import trace
+from .fold import fold
+from .node import Node
 
-__all__ = ['Graph', 'Node']
-
-
-class Node:
-    """An operator of MXNet's, or (op 'null') an input or parameter.
-
-    Attributes
-    ----------
-    op, name : str
-    attrs : dict of str to str
-    inputs : list of (Node, int)
-        Each with which of the node's outputs is meant.
-    """
-
-    def __init__(self, op, name='', attrs=(), inputs=()):
-        self.op, self.name, self.attrs, self.inputs = op, name, dict(attrs), list(inputs)
+__all__ = ['Graph', 'device', 'fold_batchnorm']
 
 
 class Graph:
     """A network traced as one symbol, with its parameters under their structural names.
 
-    Names hold no counter of the process's, so two traces of the same network are equal, byte by byte.
+    Two traces of one network are equal byte for byte: no name depends on what the process has built before.
 
     Parameters
     ----------
@@ -52,14 +40,18 @@ class Graph:
     outputs : list of (Node, int)
     params : dict of str to numpy.ndarray
         By the name of their node.
+    layout : {'NCHW', 'NHWC'}
+        Of the input: NCHW takes float32, NHWC (after :meth:`preprocess`) uint8.
+    context : mxnet.Context
+        The first device of the network's parameters.
 
     Raises
     ------
     ValueError
-        If the network has no parameters yet, or is not a HybridBlock with one input.
+        If the network has parameters without values, cannot be traced, or has several inputs.
     """
 
-    def __init__(self, net):
+    def __init__(self, net: HybridBlock):
         if not isinstance(net, HybridBlock):
             raise ValueError(f'A HybridBlock can be traced, not a {type(net).__name__}.')
         owned = net.collect_params() if isinstance(net, SymbolBlock) else net._collect_params_with_prefix()
@@ -68,118 +60,135 @@ class Graph:
                 f'{type(net).__name__} has parameters without values; initialize it, load parameters, or '
                 'call it once on data where its widths are taken from the first input.'
             )
-        try:
-            symbol = trace(net, ['data'])
-        except TypeError:
-            raise ValueError(f'{type(net).__name__} does not take a single input.') from None
-        except (AttributeError, NotImplementedError, mx.MXNetError) as error:
-            # GluonCV's GroupNorm asks its input for its device, for one.
-            raise ValueError(
-                f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: '
-                f'{str(error).strip().splitlines()[-1]}'
-            ) from None
-        graph = json.loads(symbol.tojson())
-        self._version = graph['attrs']
-        structural = {param.name: name for name, param in owned.items()}
-        nodes = []
-        for each in graph['nodes']:
-            # Attributes such as __init__ are for training.
-            attrs = {key: value for key, value in each.get('attrs', {}).items() if not key.startswith('__')}
-            nodes.append(
-                Node(
-                    each['op'],
-                    structural.get(each['name'], each['name']),
-                    attrs,
-                    [(nodes[source], index) for source, index, *_ in each['inputs']],
-                )
-            )
-        self.data = next(node for node in nodes if node.op == 'null' and node.name == 'data')
-        self.outputs = [(nodes[source], index) for source, index, *_ in graph['heads']]
-        # The mean over devices, as Gluon's own export takes it, would lose the type.
+        self._load(json.loads(_trace(net).tojson()), {param.name: name for name, param in owned.items()})
+        self.layout, self.context = 'NCHW', device(net)
         # A forward pass that still runs may be bringing weights into oneDNN's layout.
         mx.nd.waitall()
+        # Not the mean over devices, as Gluon's own export takes it, which would lose the type.
         self.params = {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in owned.items()}
 
-    def nodes(self):
-        """All nodes that the outputs need, each behind its inputs."""
-        found, pending = {}, [node for node, _ in reversed(self.outputs)]
+    def _load(self, symbol, structural_names):
+        """Take the nodes and outputs of a symbol's JSON."""
+        nodes = []
+        for row in symbol['nodes']:
+            # Attributes such as __init__ are for training.
+            attrs = {key: value for key, value in row.get('attrs', {}).items() if not key.startswith('__')}
+            inputs = [(nodes[source], index) for source, index, *_ in row['inputs']]
+            nodes.append(Node(row['op'], structural_names.get(row['name'], row['name']), attrs, inputs))
+        self._attrs = symbol['attrs']
+        self.data = next(node for node in nodes if node.op == 'null' and node.name == 'data')
+        self.outputs = [(nodes[source], index) for source, index, *_ in symbol['heads']]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the input."""
+        return np.dtype(np.float32 if self.layout == 'NCHW' else np.uint8)
+
+    def copy(self) -> Graph:
+        """A graph that can be rewritten without changing this one; they share the parameters' arrays."""
+        copies: dict = {}
+        for node in self.nodes():
+            inputs = [(copies[source], index) for source, index in node.inputs]
+            copies[node] = Node(node.op, node.name, node.attrs, inputs)
+        other = object.__new__(Graph)
+        vars(other).update(vars(self))
+        other.data, other.params = copies.get(self.data, self.data), dict(self.params)
+        other.outputs = [(copies[node], index) for node, index in self.outputs]
+        return other
+
+    def fold(self) -> Graph:
+        """Rewrite the graph for inference, in place, see :func:`fold_batchnorm`; returns the graph."""
+        fold(self)
+        return self
+
+    def preprocess(self, mean: Sequence[float], std: Sequence[float]) -> Graph:
+        """Take uint8 images (N, H, W, C) as input, and normalise them in the graph, in place; returns the graph.
+
+        Parameters
+        ----------
+        mean, std : sequence of C floats
+            Of values in 0..1.
+        """
+        old, self.data, self.layout = self.data, Node('null', 'data', {'__dtype__': '3'}), 'NHWC'  # MXNet's uint8
+        x = Node('Cast', attrs={'dtype': 'float32'}, inputs=[(self.data, 0)])
+        x = Node('transpose', attrs={'axes': '(0, 3, 1, 2)'}, inputs=[(x, 0)])
+        for op, name, values in (('broadcast_sub', 'mean', mean), ('broadcast_div', 'std', std)):
+            value = 255 * np.asarray(values, np.float32).reshape(1, -1, 1, 1)
+            x = Node(op, inputs=[(x, 0), (self.parameter(f'preprocess.{name}', value), 0)])
+        self.replace(old, x)
+        return self
+
+    def nodes(self) -> list:
+        """All nodes that the outputs need, each after its inputs."""
+        ordered: dict = {}
+        pending = [node for node, _ in reversed(self.outputs)]
         while pending:
             node = pending[-1]
-            missing = [source for source, _ in reversed(node.inputs) if source not in found]
+            missing = [source for source, _ in reversed(node.inputs) if source not in ordered]
             if missing:
                 pending += missing
             else:
-                found[pending.pop()] = None
-        return list(found)
+                ordered[pending.pop()] = None
+        return list(ordered)
 
-    def users(self):
-        """For each node a list of (node, place among its inputs) that take it; (None, place) for an output."""
-        users = {node: [] for node in self.nodes()}
+    def users(self) -> dict:
+        """For each node a list of (node, index among its inputs) that use it; (None, index) for an output."""
+        users: dict = {node: [] for node in self.nodes()}
         for node in users:
-            for place, (source, _) in enumerate(node.inputs):
-                users[source].append((node, place))
-        for place, (source, _) in enumerate(self.outputs):
-            users[source].append((None, place))
+            for index, (source, _) in enumerate(node.inputs):
+                users[source].append((node, index))
+        for index, (source, _) in enumerate(self.outputs):
+            users[source].append((None, index))
         return users
 
-    def replace(self, old, new):
-        """Let everything that takes the first output of `old` take that of `new`."""
+    def replace(self, old: Node, new: Node) -> None:
+        """Let everything that uses the first output of `old` use that of `new`."""
         for node in self.nodes():
             if node is not new:
                 node.inputs = [(new if source is old else source, index) for source, index in node.inputs]
         self.outputs = [(new if source is old else source, index) for source, index in self.outputs]
 
-    def preprocess(self, mean, std):
-        """Let the input be images (N, H, W, C) of uint8, which the graph normalises: values in 0..1, less mean, by std.
-
-        Parameters
-        ----------
-        mean, std : sequence of C floats
-        """
-        row = (1, -1, 1, 1)
-        old, self.data = self.data, Node('null', 'data', {'__dtype__': '3'})  # MXNet's number of uint8
-        x = Node('Cast', attrs={'dtype': 'float32'}, inputs=[(self.data, 0)])
-        x = Node('transpose', attrs={'axes': '(0, 3, 1, 2)'}, inputs=[(x, 0)])
-        for op, name, value in (('broadcast_sub', 'mean', mean), ('broadcast_div', 'std', std)):
-            value = 255 * np.asarray(value, np.float32).reshape(row)
-            x = Node(op, inputs=[(x, 0), (self.parameter(f'preprocess.{name}', value), 0)])
-        self.replace(old, x)
-
-    def parameter(self, name, value):
-        """A node for a parameter, new or of another value."""
+    def parameter(self, name: str, value: np.ndarray) -> Node:
+        """A node for a parameter with this value, which replaces an earlier one of the name."""
         self.params[name] = value
         return Node('null', name)
 
-    def value(self, node):
+    def value(self, node: Node) -> np.ndarray | None:
         """The value of a parameter's node; None for other nodes."""
         return self.params.get(node.name) if node.op == 'null' else None
 
-    def symbol(self):
-        """The graph as an mxnet.sym.Symbol.
+    def used(self) -> dict:
+        """The parameters that the outputs need, by name."""
+        return {
+            node.name: self.params[node.name] for node in self.nodes() if node.op == 'null' and node.name in self.params
+        }
 
-        An operator is called after its first parameter (features.0 has features.0.weight), or else by its kind and a
+    def symbol(self) -> mx.sym.Symbol:
+        """The graph as MXNet's symbol.
+
+        An operator is named after its first parameter (features.0 has features.0.weight), or else by its kind and a
         running number.
         """
-        nodes, rows = self.nodes(), self._rows()
-        place = {node: i for i, node in enumerate(nodes)}
+        nodes = self.nodes()
+        index_of = {node: index for index, node in enumerate(nodes)}
         return mx.sym.load_json(
             json.dumps(
                 {
-                    'nodes': rows,
-                    'arg_nodes': [i for i, node in enumerate(nodes) if node.op == 'null'],
+                    'nodes': self._rows(nodes),
+                    'arg_nodes': [index for index, node in enumerate(nodes) if node.op == 'null'],
                     'node_row_ptr': list(range(len(nodes) + 1)),
-                    'heads': [[place[node], index, 0] for node, index in self.outputs],
-                    'attrs': self._version,
+                    'heads': [[index_of[node], output, 0] for node, output in self.outputs],
+                    'attrs': self._attrs,
                 }
             )
         )
 
-    def _rows(self):
+    def _rows(self, nodes):
         """The nodes as MXNet's JSON has them."""
-        nodes, taken, rows = self.nodes(), Counter(), []
-        place = {node: i for i, node in enumerate(nodes)}
+        index_of = {node: index for index, node in enumerate(nodes)}
+        taken, rows = Counter(), []
         for node in nodes:
-            name = node.name
+            name, attrs = node.name, dict(sorted(node.attrs.items()))
             if node.op != 'null':
                 stems = [source.name.rpartition('.')[0] for source, _ in node.inputs if source.name in self.params]
                 stem = next(filter(None, stems), '')
@@ -188,23 +197,16 @@ class Graph:
                 if not stem or taken[name] > 1:
                     # Four digits, as mx2onnx makes further names by more digits.
                     name = f'{name}_{taken[name]:04d}'
-            attrs = dict(sorted(node.attrs.items()))
-            if node.op == 'null' and name in self.params:
+            elif name in self.params:
                 # Module, which is told the input's shape only, cannot infer that of every parameter, nor the type.
                 value = self.params[name]
                 attrs.update(__dtype__=str(_DTYPE_NP_TO_MX[value.dtype.type]), __shape__=str(value.shape))
-            rows.append(
-                {
-                    'op': node.op,
-                    'name': name,
-                    'inputs': [[place[source], index, 0] for source, index in node.inputs],
-                    **({'attrs': attrs} if attrs else {}),
-                }
-            )
+            inputs = [[index_of[source], index, 0] for source, index in node.inputs]
+            rows.append({'op': node.op, 'name': name, 'inputs': inputs, **({'attrs': attrs} if attrs else {})})
         return rows
 
-    def shapes(self, shape):
-        """For each node the shape of its first output, where the input has this one.
+    def shapes(self, shape: Sequence[int]) -> dict:
+        """The shape of each node's first output for an input of this shape.
 
         Raises
         ------
@@ -212,59 +214,128 @@ class Graph:
             If the network does not take such an input.
         """
         internals = self.symbol().get_internals()
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # MXNet prints what it knows
-            warnings.simplefilter('ignore')
+        with quiet():
             known = {name: value.shape for name, value in self.used().items()}
-            _, found, _ = internals.infer_shape(data=shape, **known)
-        by_name = dict(zip(internals.list_outputs(), found))
+            _, shapes, _ = internals.infer_shape(data=tuple(shape), **known)
+        by_name = dict(zip(internals.list_outputs(), shapes))
+        nodes = self.nodes()
         return {
-            node: next(
-                by_name[key]
-                for key in (row['name'], row['name'] + '_output', row['name'] + '_output0')
-                if key in by_name
+            node: next(by_name[name + end] for end in ('', '_output', '_output0') if name + end in by_name)
+            for node, name in zip(nodes, (row['name'] for row in self._rows(nodes)))
+        }
+
+    def input_shapes(self, input_size: Sequence[int]) -> tuple:
+        """(shape of one image of this size, the same with the names 'N', 'H', 'W' for the sides that may change).
+
+        Parameters
+        ----------
+        input_size : (C, H, W)
+
+        Raises
+        ------
+        ValueError
+            If the network does not take this size.
+        """
+        channels, height, width = input_size
+
+        def shape(batch, height, width):
+            return (batch, channels, height, width) if self.layout == 'NCHW' else (batch, height, width, channels)
+
+        def refusal(*sizes):
+            try:
+                self.shapes(shape(1, *sizes))
+            except mx.MXNetError as error:
+                return last_line(error)
+
+        reason = refusal(height, width)
+        if reason:
+            raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {reason}')
+        fixed = refusal(height + 32, width + 64) or refusal(2 * height, 2 * width)
+        return shape(1, height, width), shape('N', height, width) if fixed else shape('N', 'H', 'W')
+
+    def check_float32(self) -> None:
+        """Raise a ValueError if a parameter is of another type."""
+        types = {value.dtype.name for value in self.used().values()} - {'float32'}
+        if types:
+            raise ValueError(
+                f'The network is in {min(types)}, and exports are in float32; give a float32 one, '
+                "such as the network after net.cast('float32')."
             )
-            for node, row in zip(self.nodes(), self._rows())
-        }
 
-    def used(self):
-        """The parameters that the outputs need, by name."""
-        return {
-            node.name: self.params[node.name] for node in self.nodes() if node.op == 'null' and node.name in self.params
-        }
-
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 of the operators and parameters."""
-        found = hashlib.sha256(self.symbol().tojson().encode())
+        running = hashlib.sha256(self.symbol().tojson().encode())
         for name, value in sorted(self.used().items()):
-            found.update(f'{name} {value.dtype} {value.shape} '.encode() + value.tobytes())
-        return found.hexdigest()
+            running.update(f'{name} {value.dtype} {value.shape} '.encode() + value.tobytes())
+        return running.hexdigest()
 
-    def block(self, ctx):
-        """The graph as a SymbolBlock with its parameters, on `ctx`."""
-        values = self.used()
+    def block(self) -> SymbolBlock:
+        """The graph as a network, on the device of the one that was traced."""
         # The type is only for the inference of types, which else prints a warning.
-        block = SymbolBlock(self.symbol(), mx.sym.var('data', dtype=np.float32))
-        for name, param in block.collect_params().items():
-            param.shape, param.dtype = values[name].shape, values[name].dtype
-            param.initialize(mx.init.Constant(mx.nd.array(values[name], dtype=values[name].dtype)), ctx=ctx)
-        return block
+        block = SymbolBlock(self.symbol(), mx.sym.var('data', dtype=self.dtype))
+        return set_parameters(block, self.used(), self.context)
 
 
-def device(net):
-    """The first device of a network's parameters; mxnet.cpu() where it has none."""
+def _trace(net):
+    try:
+        return trace(net, ['data'])
+    except TypeError:
+        raise ValueError(f'{type(net).__name__} does not take a single input.') from None
+    except (AttributeError, NotImplementedError, mx.MXNetError) as error:
+        # GluonCV's GroupNorm asks its input for its device, for one.
+        raise ValueError(
+            f'{type(net).__name__} has a layer that runs on arrays only and cannot be exported: {last_line(error)}'
+        ) from None
+
+
+def fold_batchnorm(net: HybridBlock) -> SymbolBlock:
+    """The network for inference: BatchNorm folded into the convolutions beside it, operators of training removed.
+
+    A BatchNorm after a convolution that nothing else uses scales its weights and makes its bias; so does one before a
+    1x1 convolution without padding that nothing else uses. Others, such as those before a ReLU in a pre-activation
+    network, stay. A global context, which is repeated by a matrix product for the sake of its gradient, is broadcast.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.HybridBlock
+        Initialised, with one input; it is not changed.
+
+    Returns
+    -------
+    mxnet.gluon.SymbolBlock
+        On the first device of the network's parameters. The outputs are the network's to 1e-5 of the largest;
+        parameters have their structural names.
+
+    Raises
+    ------
+    ValueError
+        If the network has parameters without values, cannot be traced, or has several inputs.
+    """
+    return Graph(net).fold().block()
+
+
+def device(net: HybridBlock) -> mx.Context:
+    """The first device of a network's parameters; mxnet.cpu() if it has none."""
     return next((param.list_ctx()[0] for param in net.collect_params().values()), mx.cpu())
 
 
-def number(node, name, default=0):
-    """An attribute as a float."""
-    return float(node.attrs.get(name, default))
+def set_parameters(block: SymbolBlock, values: dict, ctx: mx.Context) -> SymbolBlock:
+    """The block itself, initialised on a device with these arrays."""
+    for name, param in block.collect_params().items():
+        value = mx.nd.array(values[name], dtype=values[name].dtype)
+        param.shape, param.dtype = value.shape, value.dtype
+        param.initialize(mx.init.Constant(value), ctx=ctx)
+    return block
 
 
-def flag(node, name, default=False):
-    """An attribute as a bool."""
-    return node.attrs.get(name, str(default)) in ('True', '1')
+def last_line(error: Exception) -> str:
+    """What an error of MXNet's says after its C++ trace."""
+    return str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
 
 
-def like(value, array):
-    """`value` in the type of `array`, for parameters computed in another."""
-    return np.asarray(value, dtype=array.dtype)
+@contextlib.contextmanager
+def quiet():
+    """Without what MXNet prints and warns of where an inference of shapes fails."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 
 import numpy as np
 
-from ..data.class_folders import usable_images
-from ..data.images import read_image
 from ..files import write_whole
-from ..spec import ModelSpec
-from ..text import printable
-from .external_data import check_no_external_data
-from .onnx_writer import import_onnx, import_onnxruntime, session
+from .calibration import read_batches
+from .onnx_files import import_onnx, import_onnxruntime, load_onnx, read_onnx, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
 
-log = logging.getLogger(__name__)
-
-# All that these networks consist of, down to the gates of the fusions: a single operator in float32 between others
-# brings whole maps from INT8 and back, which took more time than the operator itself.
+# All that these networks consist of, down to the attention weights of the fusions: converting whole maps for a single
+# operator in float32 between others took more time than the operator itself.
 OPERATORS = [
     'Add',
     'AveragePool',
@@ -38,23 +31,21 @@ OPERATORS = [
     'Sigmoid',
     'Split',
 ]
-BATCH = 8
 
 
-def quantize_onnx(path, calibration, output=None, exclude=()):
+def quantize_onnx(path: str, calibration, output: str | None = None, exclude=()) -> str:
     """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
 
     Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
-    BatchNorm that is not folded and what is not in a convolutional network's usual stock stay in float32.
+    BatchNorm that is not folded, and operators that are rare in convolutional networks, stay in float32.
 
     Parameters
     ----------
     path : str
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
-        A folder of images (files of which that cannot be read are left out, with a warning), paths of images, or
-        batches as the network takes them: float32 arrays (N, C, H, W), or (array, label) as loaders give them; float64
-        is rounded.
+        A folder of images (unreadable ones are skipped with a warning), paths of images, or batches as the network
+        takes them: float32 arrays (N, C, H, W), or (array, labels) as loaders give them; float64 is rounded.
     output : str, optional
         The file to write; its folder is made. By default NAME-int8.onnx beside NAME.onnx.
     exclude : sequence of str, default ()
@@ -84,7 +75,7 @@ def quantize_onnx(path, calibration, output=None, exclude=()):
     return output
 
 
-def sensitive_nodes(path, calibration):
+def sensitive_nodes(path: str, calibration) -> list:
     """How much each node's quantization alone changes the output.
 
     Parameters
@@ -97,8 +88,8 @@ def sensitive_nodes(path, calibration):
     Returns
     -------
     list of (str, float)
-        The nodes that :func:`quantize_onnx` quantizes, sums, products and sigmoids of the gates among them, by name,
-        with the mean absolute difference of the output when only that node is quantized, the largest first.
+        The names of the nodes that :func:`quantize_onnx` quantizes, with the mean absolute difference of the output
+        when only that node is quantized, the largest first.
 
     Raises
     ------
@@ -108,79 +99,23 @@ def sensitive_nodes(path, calibration):
     model, batches = _prepared(path), read_batches(path, calibration)
     quantized = import_onnx().load_from_string(_quantize(model, batches))
     names = {node.name for node in quantized.graph.node}
-    first, found = session(_content(path)), []
+    original, differences = session(read_onnx(path)), []
     for node in model.graph.node:
         if node.op_type in OPERATORS and node.name in names:
-            other = session(_quantize_one(model, quantized, node.name))
-            found.append((node.name, _compare(first, other, batches)['mean_absolute_difference']))
-    return sorted(found, key=lambda each: -each[1])
+            changed = session(_quantize_one(model, quantized, node.name))
+            differences.append((node.name, _compare(original, changed, batches)['mean_absolute_difference']))
+    return sorted(differences, key=lambda difference: -difference[1])
 
 
-def _quantize_one(model, quantized, name):
-    """The bytes of a float32 model in which one node is as in the quantized model."""
-    onnx, one = import_onnx(), import_onnx().ModelProto()
-    one.CopyFrom(model)
-    makers = {node.output[0]: node for node in quantized.graph.node}
-    takers = {node.input[0]: node for node in quantized.graph.node if node.op_type == 'QuantizeLinear'}
-    twin = next(node for node in quantized.graph.node if node.name == name)
-    place = next(place for place, node in enumerate(one.graph.node) if node.name == name)
-    node, front, behind = one.graph.node[place], [], []
-    for index, source in enumerate(twin.input):
-        if twin.op_type == 'Sigmoid':
-            source = makers[source].input[0]  # past the Identity
-        back = makers.get(source)
-        if back is None or back.op_type != 'DequantizeLinear':
-            continue
-        pair = [back]
-        if back.input[0] in makers:
-            there = onnx.NodeProto()
-            there.CopyFrom(makers[back.input[0]])
-            there.input[0] = node.input[index]
-            pair = [there, back]
-        front += [each for each in pair if each not in front]
-        node.input[index] = source
-    there = takers.get(node.output[0])
-    back = there and next(
-        (
-            each
-            for each in quantized.graph.node
-            if each.op_type == 'DequantizeLinear' and each.input[0] == there.output[0]
-        ),
-        None,
-    )
-    if back:
-        behind = [there, back]
-        for other in one.graph.node[place + 1 :]:
-            for index, source in enumerate(other.input):
-                if source == node.output[0]:
-                    other.input[index] = back.output[0]
-    nodes = [*one.graph.node[:place], *front, node, *behind, *one.graph.node[place + 1 :]]
-    copies = []
-    for each in nodes:
-        copies.append(onnx.NodeProto())
-        copies[-1].CopyFrom(each)
-    del one.graph.node[:]
-    one.graph.node.extend(copies)
-    # A bias is dequantized under its own name.
-    made, used = (
-        {name for each in copies for name in names(each)}
-        for names in (lambda each: each.output, lambda each: each.input)
-    )
-    constants = {each.name: each for graph in (quantized.graph, model.graph) for each in graph.initializer}
-    del one.graph.initializer[:]
-    one.graph.initializer.extend(constants[name] for name in sorted(used - made) if name in constants)
-    return one.SerializeToString()
-
-
-def compare_onnx(path, other, images):
+def compare_onnx(path: str, other: str, images) -> dict:
     """Compare the outputs of two ONNX files of one network on the same images.
 
     Parameters
     ----------
     path, other : str
-        The float32 file and the INT8 one, say.
+        Such as the float32 file and the INT8 one.
     images : str or iterable
-        As `calibration` of :func:`quantize_onnx`. Where it gives (array, label) the accuracies are compared as well.
+        As `calibration` of :func:`quantize_onnx`. Where it gives (array, labels) the accuracies are compared as well.
 
     Returns
     -------
@@ -195,131 +130,38 @@ def compare_onnx(path, other, images):
         As :func:`quantize_onnx` does.
     """
     import_onnxruntime()
-    return _compare(session(_content(path)), session(_content(other)), read_batches(path, images))
+    return _compare(session(read_onnx(path)), session(read_onnx(other)), read_batches(path, images))
 
 
 def _compare(first, second, batches):
-    """What :func:`compare_onnx` returns, of two sessions."""
-    runs = first, second
-    count = agree = places = values = 0
+    """The report of :func:`compare_onnx`, of two sessions."""
+    images = agreeing = predictions = values = 0
     difference = size = 0.0
-    right, labelled = np.zeros(2), True
-    for data, label in batches:
-        first, second = (run.run(None, {'data': data})[0] for run in runs)
-        predicted = np.stack([first.argmax(1), second.argmax(1)])
-        count, places, values = count + len(data), places + predicted[0].size, values + first.size
-        agree += int((predicted[0] == predicted[1]).sum())
-        difference += float(np.abs(first.astype(np.float64) - second).sum())
-        size += float(np.abs(first.astype(np.float64)).sum())
-        labelled = labelled and label is not None
+    correct, labelled = np.zeros(2), True
+    for data, labels in batches:
+        a, b = (onnx_session.run(None, {'data': data})[0] for onnx_session in (first, second))
+        predicted = np.stack([a.argmax(1), b.argmax(1)])
+        images, predictions, values = images + len(data), predictions + predicted[0].size, values + a.size
+        agreeing += int((predicted[0] == predicted[1]).sum())
+        difference += float(np.abs(a.astype(np.float64) - b).sum())
+        size += float(np.abs(a.astype(np.float64)).sum())
+        labelled = labelled and labels is not None
         if labelled:
-            right += (predicted == label).reshape(2, -1).sum(1)
+            correct += (predicted == labels).reshape(2, -1).sum(1)
     report = {
-        'images': count,
-        'top1_agreement': agree / places,
+        'images': images,
+        'top1_agreement': agreeing / predictions,
         'mean_absolute_difference': difference / values,
         'mean_absolute_logit': size / values,
     }
     if labelled:
-        report.update(accuracy=right[0] / places, other_accuracy=right[1] / places)
+        report.update(accuracy=correct[0] / predictions, other_accuracy=correct[1] / predictions)
     return report
 
 
-def read_batches(path, images):
-    """[(array, label or None), ...] of images, as the ONNX file at `path` takes them, or of batches.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no ONNX file, or no image.
-    """
-    if isinstance(images, (str, os.PathLike)):
-        return list(_from_files(_there(path), _in_folder(os.fspath(images))))
-    images = list(images)
-    if images and isinstance(images[0], (str, os.PathLike)):
-        return list(_from_files(_there(path), images))
-    found, (shape, dtype) = [], _input(_load(path))
-    for batch in images:
-        data, label = batch[:2] if isinstance(batch, (tuple, list)) else (batch, None)
-        data, label = (each.asnumpy() if hasattr(each, 'asnumpy') else each for each in (data, label))
-        data = np.asarray(data)
-        if (
-            data.ndim != 4
-            or not len(data)
-            or any(isinstance(side, int) and side != length for side, length in zip(shape, data.shape))
-            or (data.dtype.kind != dtype.kind)
-        ):
-            raise ValueError(
-                f'{path} takes batches ({", ".join(map(str, shape))}) of {dtype}, got {data.shape} of {data.dtype}.'
-            )
-        found.append((data.astype(dtype, copy=False), None if label is None else np.asarray(label)))
-    if not found:
-        raise ValueError('There are no images; give a folder of them, or batches.')
-    return found
-
-
-def _input(model):
-    """(shape, with names for sides of any length; numpy type) of a model's input."""
-    kind = model.graph.input[0].type.tensor_type
-    return (
-        [side.dim_value or side.dim_param for side in kind.shape.dim],
-        np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type)),
-    )
-
-
-def _in_folder(folder):
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f'There is no folder {folder} of images.')
-    files, skipped = usable_images([folder])
-    for sentence in skipped.values():
-        log.warning(printable(sentence))
-    if not files:
-        raise ValueError(f'Folder {folder} holds no image that can be read.')
-    return files
-
-
-def _from_files(path, files):
-    try:
-        spec = ModelSpec.from_metadata({each.key: each.value for each in _load(path).metadata_props})
-    except ValueError as error:
-        raise ValueError(
-            f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
-            'rather than a folder.'
-        ) from None
-    for start in range(0, len(files), BATCH):
-        yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start : start + BATCH]])), None
-
-
-def _there(path):
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'There is no ONNX file {path}.')
-    return os.fspath(path)
-
-
-def _content(path):
-    """The bytes of an ONNX file that has all values in itself."""
-    with open(_there(path), 'rb') as file:
-        content = file.read()
-    check_no_external_data(content, path)
-    return content
-
-
-def _load(path):
-    onnx = import_onnx()
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load_from_string(_content(path))
-    except DecodeError:
-        raise ValueError(f'{path} is not an ONNX file, or is damaged.') from None
-
-
 def _prepared(path):
-    """The model in operators that ONNX Runtime has INT8 kernels for: sums, and no differences.
-
-    x - (-y) becomes x + y, and x - y becomes x + -1 * y.
-    """
-    onnx, model = import_onnx(), _load(path)
+    """The model in operators that ONNX Runtime has INT8 kernels for: x - (-y) as x + y, x - y as x + -1 * y."""
+    onnx, model = import_onnx(), load_onnx(path)
     if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
         raise ValueError(f'{path} is quantized already; give the float32 file.')
     negatives = {node.output[0]: node for node in model.graph.node if node.op_type == 'Neg'}
@@ -333,35 +175,16 @@ def _prepared(path):
             node.op_type, node.input[1] = 'Add', negative
         nodes.append(node)
     used = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
-    del model.graph.node[:]
-    model.graph.node.extend(node for node in nodes if used & set(node.output))
-    # Keeps ONNX Runtime from advising, in the log, its own preparation, of which folding is the use.
-    onnx.helper.set_model_props(
-        model,
-        {**{each.key: each.value for each in model.metadata_props}, 'onnx.quant.pre_process': 'onnxruntime.quant'},
-    )
+    _set_nodes(model, [node for node in nodes if used & set(node.output)])
+    # Keeps ONNX Runtime from advising, in the log, its own preparation, which folding makes needless.
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**properties, 'onnx.quant.pre_process': 'onnxruntime.quant'})
     if 'minus_one' in used:
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(-1), 'minus_one'))
     return model
 
 
-def _part_sigmoids(model):
-    """Put an Identity in front of each Sigmoid of a quantized model.
-
-    OpenCV 5 computes an INT8 sum with the Sigmoid behind it as one, wrongly; ONNX Runtime removes the Identity.
-    """
-    onnx, nodes = import_onnx(), []
-    for node in model.graph.node:
-        if node.op_type == 'Sigmoid':
-            name = node.name + '_input'
-            nodes.append(onnx.helper.make_node('Identity', [node.input[0]], [name], name=name))
-            node.input[0] = name
-        nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _quantize(model, batches, **nodes):
+def _quantize(model, batches, **options):
     """The bytes of the quantized file."""
     import_onnxruntime()
     import onnxruntime.quantization as quantization
@@ -384,8 +207,92 @@ def _quantize(model, batches, **nodes):
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
-            **nodes,
+            **options,
         )
         quantized = import_onnx().load(output)
-    _part_sigmoids(quantized)
+    _separate_sigmoids(quantized)
     return quantized.SerializeToString()
+
+
+def _separate_sigmoids(model):
+    """Put an Identity before each Sigmoid of a quantized model.
+
+    OpenCV 5 computes an INT8 sum with the Sigmoid after it as one, wrongly; ONNX Runtime removes the Identity.
+    """
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == 'Sigmoid':
+            name = node.name + '_input'
+            nodes.append(import_onnx().helper.make_node('Identity', [node.input[0]], [name], name=name))
+            node.input[0] = name
+        nodes.append(node)
+    _set_nodes(model, nodes)
+
+
+def _quantize_one(model, quantized, name):
+    """The bytes of a float32 model in which one node is as in the quantized model."""
+    single = _copied(model)
+    nodes = list(single.graph.node)
+    position = next(index for index, node in enumerate(nodes) if node.name == name)
+    node, later = nodes[position], nodes[position + 1 :]
+    nodes = [
+        *nodes[:position],
+        *_dequantized_inputs(node, quantized),
+        node,
+        *_quantized_output(node, quantized),
+        *later,
+    ]
+    for other in later:
+        for index, source in enumerate(other.input):
+            if source == node.output[0]:
+                other.input[index] = nodes[-len(later) - 1].output[0]
+    _set_nodes(single, nodes)
+    # A bias is dequantized under its own name.
+    made, used = ({tensor for node in nodes for tensor in getattr(node, side)} for side in ('output', 'input'))
+    constants = {tensor.name: tensor for graph in (quantized.graph, model.graph) for tensor in graph.initializer}
+    del single.graph.initializer[:]
+    single.graph.initializer.extend(constants[name] for name in sorted(used - made) if name in constants)
+    return single.SerializeToString()
+
+
+def _dequantized_inputs(node, quantized):
+    """Let a float32 node have the inputs of the quantized one; returns the nodes that quantize and dequantize them."""
+    makers = {other.output[0]: other for other in quantized.graph.node}
+    twin = next(other for other in quantized.graph.node if other.name == node.name)
+    conversions = []
+    for index, source in enumerate(twin.input):
+        if twin.op_type == 'Sigmoid':
+            source = makers[source].input[0]  # before the Identity
+        dequantize = makers.get(source)
+        if dequantize is None or dequantize.op_type != 'DequantizeLinear':
+            continue
+        pair = [dequantize]
+        if dequantize.input[0] in makers:
+            quantize = _copied(makers[dequantize.input[0]])
+            quantize.input[0] = node.input[index]
+            pair = [quantize, dequantize]
+        conversions += [conversion for conversion in pair if conversion not in conversions]
+        node.input[index] = source
+    return conversions
+
+
+def _quantized_output(node, quantized):
+    """The nodes that quantize and dequantize the output of the quantized node of this name, if there are any."""
+    for quantize in quantized.graph.node:
+        if quantize.op_type == 'QuantizeLinear' and quantize.input[0] == node.output[0]:
+            for dequantize in quantized.graph.node:
+                if dequantize.op_type == 'DequantizeLinear' and dequantize.input[0] == quantize.output[0]:
+                    return [quantize, dequantize]
+    return []
+
+
+def _copied(message):
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _set_nodes(model, nodes):
+    nodes = [_copied(node) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

@@ -1,48 +1,47 @@
-"""Rewrites a graph into operators that all inference engines compute alike."""
+"""Rewrites a graph into the operators that all inference engines compute correctly."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .graph import Node, flag
+from .node import Node, flag
 
 __all__ = ['make_portable']
 
 
-def make_portable(graph, shape):
-    """Rewrite a graph for inference, in place, to the same values in operators that all engines get right.
+def make_portable(graph, shape) -> None:
+    """Rewrite a graph for inference, in place, to the same values in operators that all engines compute correctly.
 
     Parameters
     ----------
     graph : gluon_aff.deploy.graph.Graph
     shape : tuple of int
-        Of an input that is large enough for maps to differ from their means.
+        An input shape large enough for maps to differ in shape from their means.
     """
     for node in graph.nodes():
         if node.op in ('add_n', 'ElementWiseSum') and len(node.inputs) == 2:
-            node.op, node.attrs = 'elemwise_add', {}  # Add, which all engines fuse and quantize, and not Sum
+            node.op, node.attrs = 'elemwise_add', {}  # Add, which all engines fuse and quantize, unlike Sum
     _subtract_negative(graph, graph.shapes(shape))
     _dense_as_convolution(graph, graph.shapes(shape))
-    _slice(graph, graph.shapes(shape))
+    _slice_splits(graph, graph.shapes(shape))
 
 
 def _subtract_negative(graph, shapes):
     """Write a + b as a - (-b) where b is broadcast over a.
 
-    OpenCV 5 takes an Add behind a convolution for a residual connection of one shape, and fails.
+    OpenCV 5 takes an Add after a convolution for a residual connection of equal shapes, and fails.
     """
     for node in graph.nodes():
         if node.op != 'broadcast_add':
             continue
-        a, b = sorted((source for source, _ in node.inputs), key=lambda source: -np.prod(shapes[source]))
-        if shapes[a] != shapes[b]:
-            places = dict(node.inputs)
+        large, small = sorted(node.inputs, key=lambda entry: -np.prod(shapes[entry[0]]))
+        if shapes[large[0]] != shapes[small[0]]:
             node.op = 'broadcast_sub'
-            node.inputs = [(a, places[a]), (Node('negative', inputs=[(b, places[b])]), 0)]
+            node.inputs = [large, (Node('negative', inputs=[small]), 0)]
 
 
 def _dense_as_convolution(graph, shapes):
-    """Write a dense layer on means over whole maps as the 1x1 convolution that it is.
+    """Write a dense layer on global means as a 1x1 convolution.
 
     OpenCV's classic engine reads no Gemm where height and width are dynamic, its new one no Gemm in INT8.
     """
@@ -66,18 +65,12 @@ def _dense_as_convolution(graph, shapes):
         graph.replace(node, Node('Flatten', inputs=[(Node('Convolution', attrs=attrs, inputs=inputs), 0)]))
 
 
-def _slice(graph, shapes):
-    """Write a split as slices: ncnn's converter reads no Split without sizes."""
+def _slice_splits(graph, shapes):
+    """Write splits as slices: ncnn's converter reads no Split without sizes."""
     for node in graph.nodes():
-        for place, (source, index) in enumerate(node.inputs):
+        for position, (source, index) in enumerate(node.inputs):
             if source.op == 'SliceChannel' and not flag(source, 'squeeze_axis'):
                 axis = int(source.attrs.get('axis', '1'))
                 size = shapes[source][axis]
-                node.inputs[place] = (
-                    Node(
-                        'slice_axis',
-                        attrs={'axis': str(axis), 'begin': str(index * size), 'end': str((index + 1) * size)},
-                        inputs=source.inputs,
-                    ),
-                    0,
-                )
+                attrs = {'axis': str(axis), 'begin': str(index * size), 'end': str((index + 1) * size)}
+                node.inputs[position] = Node('slice_axis', attrs=attrs, inputs=source.inputs), 0

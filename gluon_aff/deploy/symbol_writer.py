@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 
 import mxnet as mx
+from mxnet.gluon.block import HybridBlock
 
 from ..files import write_whole
 from ..params_file import write_parameters
 from .graph import Graph
 
-__all__ = ['export_symbol']
+__all__ = ['export_symbol', 'write_symbol']
 
 
-def export_symbol(net, path, preprocess=None):
+def export_symbol(net: HybridBlock, path: str, preprocess=None) -> None:
     """Write a network as <path>-symbol.json and <path>-0000.params, as Gluon's own export names them.
 
     ``mxnet.gluon.SymbolBlock.imports`` and ``mxnet.model.load_checkpoint`` read them. Parameters have their structural
-    names, so that the second file can be loaded into the network as well. The same parameters give the same bytes.
+    names, so the second file can be loaded into the network as well. The same parameters give the same bytes.
 
     Parameters
     ----------
     net : mxnet.gluon.HybridBlock
-        Initialised, with one input; written as it is, so give what :func:`gluon_aff.deploy.fold_batchnorm` returns for
-        the form for inference.
+        Initialised, with one input; written as it is: give :func:`gluon_aff.deploy.fold_batchnorm`'s result for the
+        form for inference.
     path : str
-        What the names begin with; the folder is made.
+        What the file names begin with; the folder is made.
     preprocess : (mean, std), optional
         Of RGB values in 0..1: then the input is (N, H, W, C) uint8 and the graph normalises it.
 
@@ -34,12 +35,15 @@ def export_symbol(net, path, preprocess=None):
     ValueError
         If the network has no parameters yet, or is not a HybridBlock with one input.
     OSError
-        If the files cannot be written whole, which is checked by reading them.
+        If the files cannot be written and read back.
     """
-    graph, path = Graph(net), os.fspath(path)
-    if preprocess:
-        graph.preprocess(*preprocess)
-    symbol = graph.symbol()
+    graph = Graph(net)
+    write_symbol(graph.preprocess(*preprocess) if preprocess else graph, path)
+
+
+def write_symbol(graph: Graph, path: str) -> None:
+    """As :func:`export_symbol`, of a traced network."""
+    symbol, path = graph.symbol(), os.fspath(path)
     states = set(symbol.list_auxiliary_states())
     values = {
         f'{"aux" if name in states else "arg"}:{name}': mx.nd.array(value, dtype=value.dtype)

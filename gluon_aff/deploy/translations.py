@@ -1,4 +1,4 @@
-"""MXNet's operators as ONNX nodes: mx2onnx's translations, node by node, and ours where its are wrong or missing."""
+"""MXNet's operators as ONNX nodes: mx2onnx's translations, and ours where those are wrong or missing."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ OPSET = 13
 Output = namedtuple('Output', 'name dtype')
 
 
-def translate_graph(graph, shape, dtype):
+def translate_graph(graph, shape):
     """The onnx.GraphProto of a :class:`gluon_aff.deploy.graph.Graph`; its outputs' shapes are left open.
 
-    It calls the translations that mx2onnx has registered, and changes nothing of mx2onnx's or onnx's, so that any
-    number of threads can translate.
+    It calls the translations registered by mx2onnx, and changes nothing of mx2onnx or onnx, so that any number of
+    threads can translate.
 
     Parameters
     ----------
     graph : Graph
     shape : sequence of int or str
         Of the input, with names for the sides that may have any length.
-    dtype : numpy type
-        Of the input.
 
     Raises
     ------
@@ -38,30 +36,29 @@ def translate_graph(graph, shape, dtype):
     """
     import onnx
 
-    symbol, params = graph.symbol(), graph.used()
-    rows = json.loads(symbol.tojson())
+    symbol, params = json.loads(graph.symbol().tojson()), graph.used()
+    nodes, initializers, lookup = [], [], []  # the lookup: for each node of MXNet's JSON its outputs
     context = {
         'is_input': False,
-        'mx_graph': rows['nodes'],
+        'mx_graph': symbol['nodes'],
         'weights': params,
-        'proc_nodes': [],
-        'initializer': [],
-        'outputs_lookup': [],
+        'proc_nodes': nodes,
+        'initializer': initializers,
+        'outputs_lookup': lookup,
         'opset_version': OPSET,
     }
-    nodes, lookup = context['proc_nodes'], context['outputs_lookup']
-    for index, row in enumerate(rows['nodes']):
+    for index, row in enumerate(symbol['nodes']):
         name = row['name']
         if row['op'] != 'null':
-            made, types = _translate(row, {**context, 'idx': index})
-            nodes += made
-            lookup.append(_outputs(row, made, types, lookup))
+            translated, types = _translate(row, {**context, 'idx': index})
+            nodes += translated
+            lookup.append(_outputs(row, translated, types, lookup))
         elif name in params:
-            context['initializer'].append(onnx.numpy_helper.from_array(params[name], name))
+            initializers.append(onnx.numpy_helper.from_array(params[name], name))
             lookup.append([Output(name, params[name].dtype)])
         else:
-            lookup.append([Output(name, np.dtype(dtype))])
-    heads = [lookup[source][place] for source, place, *_ in rows['heads']]
+            lookup.append([Output(name, graph.dtype)])
+    heads = [lookup[source][index] for source, index, *_ in symbol['heads']]
 
     def value(output, shape):
         kind = onnx.helper.np_dtype_to_tensor_dtype(output.dtype)
@@ -75,14 +72,10 @@ def translate_graph(graph, shape, dtype):
             for attribute in node.attribute:
                 if attribute.name == 'momentum':
                     attribute.f = 1
-    constants = {each.name: each for each in context['initializer'] if each.name in used}
-    return onnx.helper.make_graph(
-        nodes,
-        'gluon_aff',
-        [value(Output('data', np.dtype(dtype)), shape)],
-        [value(head, None) for head in heads],
-        list(constants.values()),
-    )
+    constants = {tensor.name: tensor for tensor in initializers if tensor.name in used}
+    data = value(Output('data', graph.dtype), shape)
+    outputs = [value(head, None) for head in heads]
+    return onnx.helper.make_graph(nodes, 'gluon_aff', [data], outputs, list(constants.values()))
 
 
 def _translate(row, context):
@@ -91,32 +84,32 @@ def _translate(row, context):
     import onnx
     from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
 
-    def theirs(row):
+    def mx2onnx(row):
         try:
-            made, types = MXNetGraph.convert_layer(row, **context)
+            nodes, types = MXNetGraph.convert_layer(row, **context)
         except Exception as error:  # of a dozen undocumented types
             raise NotImplementedError(f'{row["op"]}: {error}') from None
         # Some translations also declare their constants as inputs of the graph.
-        return [node for node in made if isinstance(node, onnx.NodeProto)], types
+        return [node for node in nodes if isinstance(node, onnx.NodeProto)], types
 
-    made = OURS[row['op']](theirs, row, context) if row['op'] in OURS else theirs(row)
-    return made if isinstance(made, tuple) else (made, None)
+    translated = TRANSLATIONS[row['op']](mx2onnx, row, context) if row['op'] in TRANSLATIONS else mx2onnx(row)
+    return translated if isinstance(translated, tuple) else (translated, None)
 
 
-def _outputs(row, made, types, lookup):
+def _outputs(row, nodes, types, lookup):
     """The outputs of a translated node: those with its name, or its name and a number."""
     name = row['name']
     possible = {name: -1, **{f'{name}{number}': number for number in range(100)}}
-    names = sorted((output for node in made for output in node.output if output in possible), key=possible.get)
-    names = names or [made[-1].output[0]]
+    names = sorted((output for node in nodes for output in node.output if output in possible), key=possible.get)
+    names = names or [nodes[-1].output[0]]
     if types is None:
-        source, place, *_ = row['inputs'][0]
-        types = [lookup[source][place].dtype] * len(names)
+        source, index, *_ = row['inputs'][0]
+        types = [lookup[source][index].dtype] * len(names)
     return [Output(name, np.dtype(dtype)) for name, dtype in zip(names, types)]
 
 
 def _names(row, context):
-    return [context['outputs_lookup'][source][place].name for source, place, *_ in row['inputs']]
+    return [context['outputs_lookup'][source][index].name for source, index, *_ in row['inputs']]
 
 
 def _constant(context, name, values):
@@ -126,8 +119,8 @@ def _constant(context, name, values):
     return name
 
 
-def resize(theirs, row, context):
-    """BilinearResize2D; mx2onnx knows only mode='size', and always writes align_corners=True."""
+def resize(mx2onnx, row, context):
+    """BilinearResize2D, of which mx2onnx translates mode='size' and align_corners=True only."""
     from onnx.helper import make_node
 
     attrs, name = row['attrs'], row['name']
@@ -135,7 +128,7 @@ def resize(theirs, row, context):
     if attrs.get('mode', 'size') != 'like':
         if not aligned:
             raise NotImplementedError("BilinearResize2D with align_corners=False is translated with mode='like' only.")
-        return theirs(row)
+        return mx2onnx(row)
     x, like = _names(row, context)
     zero, two, four = (_constant(context, f'{name}_{value}', np.int64([value])) for value in (0, 2, 4))
     return [
@@ -155,21 +148,21 @@ def resize(theirs, row, context):
     ]
 
 
-def convolution(theirs, row, context):
-    """mx2onnx's translation, which would write one-dimensional convolutions correctly, but refuses them."""
-    return theirs(
+def convolution(mx2onnx, row, context):
+    """mx2onnx's translation, which refuses one-dimensional convolutions by their layout only."""
+    return mx2onnx(
         {**row, 'attrs': {key: value for key, value in row['attrs'].items() if (key, value) != ('layout', 'NCW')}}
     )
 
 
-def broadcast_to(theirs, row, context):
-    """mx2onnx's translation; a side to keep is 1 in ONNX and 0 in MXNet."""
+def broadcast_to(mx2onnx, row, context):
+    """mx2onnx's translation, with ONNX's 1 for MXNet's 0, a side that stays."""
     shape = [side or 1 for side in ast.literal_eval(row['attrs']['shape'])]
-    return theirs({**row, 'attrs': {'shape': str(tuple(shape))}})
+    return mx2onnx({**row, 'attrs': {'shape': str(tuple(shape))}})
 
 
-def group_norm(theirs, row, context):
-    """GroupNorm, which mx2onnx lacks, as InstanceNormalization of the groups, each with one gamma and beta."""
+def group_norm(mx2onnx, row, context):
+    """GroupNorm, which mx2onnx lacks, as InstanceNormalization of the groups."""
     from onnx.helper import make_node
 
     name, (x, gamma, beta) = row['name'], _names(row, context)
@@ -187,8 +180,8 @@ def group_norm(theirs, row, context):
     ]
 
 
-# (theirs, row of MXNet's JSON, context) -> what mx2onnx's translations return; theirs(row) is mx2onnx's.
-OURS = {
+# (mx2onnx, row of MXNet's JSON, context) -> what mx2onnx's translations return; mx2onnx(row) is the original.
+TRANSLATIONS = {
     '_contrib_BilinearResize2D': resize,
     'Convolution': convolution,
     'broadcast_to': broadcast_to,

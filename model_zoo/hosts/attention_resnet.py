@@ -9,14 +9,11 @@ References: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 
 from gluon_aff.layers.comparators import ECA, LIP, SE, AAConv, GatherExcite, SharedLIP, SKConv
 
-from ..registry import IMAGENET, register_model
-from .resnet import LAYERS, ResNet
+from .resnet import ResNet
 
 __all__ = ['AAResNet', 'ECAResNet', 'GEResNet', 'LIPResNet', 'SEResNet', 'SKResNet']
 
@@ -112,23 +109,3 @@ class SKResNet(ResNet):
 
     def make_conv2(self, place):
         return SKConv(place.width, stride=place.stride, dilation=place.dilation, norm_layer=place.norm)
-
-
-ONE_SIZE = {'input_size': 224}
-
-for _name, _network, _family, _paper, _options in (
-    ('resnet50', ResNet, 'ResNet', 'He et al., CVPR 2016', {}),
-    ('resnet101', ResNet, 'ResNet', 'He et al., CVPR 2016', {}),
-    ('se_resnet50', SEResNet, 'SE-ResNet', 'Hu et al., CVPR 2018', {}),
-    ('se_resnet101', SEResNet, 'SE-ResNet', 'Hu et al., CVPR 2018', {}),
-    ('eca_resnet101', ECAResNet, 'ECA-Net', 'Wang et al., CVPR 2020', {}),
-    ('aa_resnet101', AAResNet, 'AA-ResNet', 'Bello et al., ICCV 2019', ONE_SIZE),
-    ('ge_theta_plus_resnet101', GEResNet, 'GE-ResNet', 'Hu et al., NeurIPS 2018', ONE_SIZE),
-    # Its authors start the last gamma of each block at zero.
-    ('lip_resnet101', LIPResNet, 'LIP-ResNet', 'Gao et al., ICCV 2019', {'last_gamma': True}),
-    ('sk_resnet50', SKResNet, 'SKNet', 'Li et al., CVPR 2019', {}),
-):
-    _depth = 50 if _name.endswith('50') else 101
-    register_model(_name, family=_family, dataset=IMAGENET, source=f'{_paper}; host: resnet{_depth}_v1b of GluonCV')(
-        partial(_network, LAYERS[_depth], fusion='add', deep_stem=False, avg_down=False, **_options)
-    )

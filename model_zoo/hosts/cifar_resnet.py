@@ -6,15 +6,12 @@ Fusion", WACV 2021 (ResNet-20-b: b blocks a stage, depth 6b + 2).
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.errors import positive
 from gluon_aff.layers.context import GlobalAvgPool
 
-from ..registry import CIFAR100, FASHION_MNIST, register_model
 from .network import FeatureNetwork, check_drop, check_start_stage, make_downsample, make_fusion, make_norm
 
 __all__ = ['CifarResNet', 'PreActBlock']
@@ -149,21 +146,3 @@ class CifarResNet(FeatureNetwork):
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels[-1])
-
-
-for _fusion in ('add', 'concat', 'aff', 'iaff'):
-    for _blocks in (1, 2, 3, 4, 5):
-        register_model(
-            f'cifar_{_fusion}_resnet{6 * _blocks + 2}',
-            family='CIFAR ResNet',
-            dataset=CIFAR100,
-            source='AFF paper, section 4; depth 6b + 2 with b blocks a stage',
-        )(partial(CifarResNet, (_blocks,) * 3, fusion=_fusion))
-
-for _fusion in ('add', 'aff'):
-    register_model(
-        f'fashion_mnist_{_fusion}_resnet8',
-        family='CIFAR ResNet',
-        dataset=FASHION_MNIST,
-        source='the 8-layer CIFAR ResNet at width 1, trained with train_cifar.py',
-    )(partial(CifarResNet, (1, 1, 1), classes=10, width=1, fusion=_fusion))

@@ -6,14 +6,11 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.layers.context import GlobalAvgPool
 
-from ..registry import CIFAR100, register_model
 from .network import FeatureNetwork, check_drop, check_start_stage, make_fusion, make_norm
 from .resnext import resnext_stage
 
@@ -107,13 +104,3 @@ class CifarResNeXt(FeatureNetwork):
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels)
-
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _blocks in (4, 5):
-        register_model(
-            f'cifar_{_fusion}_resnext{9 * _blocks + 2}_32x4d',
-            family='CIFAR ResNeXt',
-            dataset=CIFAR100,
-            source='AFF paper, section 4; depth 9b + 2 with b blocks a stage',
-        )(partial(CifarResNeXt, (_blocks,) * 3, fusion=_fusion))

@@ -7,14 +7,11 @@ Networks for Semantic Segmentation", CVPR 2015 (the head); Dai et al., "Attentio
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 
 from gluon_aff.errors import positive
 from gluon_aff.layers.aligned import AlignedFusion
 
-from ..registry import STOP_SIGN, register_model
 from .cifar_resnet import conv3x3
 from .network import StagedNetwork
 from .segmentation_network import SegmentationNetwork, conv_norm_relu
@@ -119,13 +116,3 @@ class FeaturePyramid(StagedNetwork):
             levels.append(merge(low, levels[-1]))
         levels = [smooth(level) for smooth, level in zip(self.smooth, levels)][::-1]
         return levels + ([self.p6(levels[-1])] if self.p6 else [])
-
-
-for _fusion in ('add', 'concat', 'aff', 'iaff'):
-    for _blocks in (1, 2, 3, 4):
-        register_model(
-            f'fpn_{_fusion}_resnet{6 * _blocks + 2}',
-            family='FPN',
-            dataset=STOP_SIGN,
-            source='AFF paper, section 4; ResNet of depth 6b + 2 with b blocks a stage',
-        )(partial(FPN, (_blocks,) * 3, fusion=_fusion))

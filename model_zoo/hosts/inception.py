@@ -13,7 +13,6 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.layers.fusion import Add
 
-from ..registry import CIFAR100, register_model
 from .cifar_resnet import CifarResNet, PreActBlock, conv3x3
 
 __all__ = ['Inception', 'InceptionResNet']
@@ -111,13 +110,3 @@ class InceptionResNet(CifarResNet):
             prefix=prefix,
             params=params,
         )
-
-
-for _fusion in ('add', 'concat', 'aff', 'iaff'):
-    for _blocks in (1, 2, 3, 4):
-        register_model(
-            f'cifar_{_fusion}_inception_resnet{6 * _blocks + 2}',
-            family='Inception-ResNet',
-            dataset=CIFAR100,
-            source='AFF paper, section 4; depth 6b + 2 with b blocks a stage',
-        )(partial(InceptionResNet, (_blocks,) * 3, fusion=_fusion))

@@ -15,7 +15,7 @@ from gluon_aff.layers.fusion import Add, get_fusion
 from gluon_aff.layers.kernels import Compilable
 from gluon_aff.layers.norm import build_norm
 
-from ..weights.catalog import load_arrays, read_for
+from ..weights.parameters import load_arrays, read_for
 
 
 def make_norm(norm_layer, norm_kwargs, use_global_stats):

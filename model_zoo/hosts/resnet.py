@@ -6,7 +6,6 @@ References: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Callable, NamedTuple
 
 from mxnet.gluon import nn
@@ -14,7 +13,6 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.errors import check_booleans, pair
 
-from ..registry import IMAGENET, register_model
 from .network import (
     Network,
     check_drop,
@@ -275,15 +273,3 @@ class ResNet(Network):
         if self.drop:
             x = self.drop(x)
         return self.fc(x)
-
-
-LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _depth, _layers in LAYERS.items():
-        register_model(
-            f'{_fusion}_resnet{_depth}',
-            family='ResNet',
-            dataset=IMAGENET,
-            source=f'AFF paper, section 4; host: resnet{_depth}_v1d of GluonCV',
-        )(partial(ResNet, _layers, fusion=_fusion))

@@ -6,14 +6,11 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.errors import check_booleans, positive
 
-from ..registry import IMAGENET, register_model
 from .network import (
     FeatureNetwork,
     check_drop,
@@ -215,15 +212,3 @@ class ResNeXt(FeatureNetwork):
             if check_drop(final_drop):
                 self.features.add(nn.Dropout(final_drop))
             self.output = nn.Dense(self.classes, in_units=channels)
-
-
-LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-
-for _fusion in ('add', 'aff', 'iaff'):
-    for _depth, _layers in LAYERS.items():
-        register_model(
-            f'{_fusion}_resnext{_depth}_32x4d',
-            family='ResNeXt',
-            dataset=IMAGENET,
-            source='AFF paper, section 4; host: ResNext of GluonCV with the deep stem',
-        )(partial(ResNeXt, _layers, fusion=_fusion))

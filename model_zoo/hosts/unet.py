@@ -6,12 +6,9 @@ al., "Attentional Feature Fusion", WACV 2021 (fusion in long skip connections).
 
 from __future__ import annotations
 
-from functools import partial
-
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
-from ..registry import STOP_SIGN, register_model
 from .segmentation_network import SegmentationNetwork, conv_norm_relu
 
 __all__ = ['UNet']
@@ -48,13 +45,3 @@ class UNet(SegmentationNetwork):
     def make_decoder(self, channels, align, norm):
         pairs = list(zip(channels[1:], channels))
         return [UpBlock(high, low, align, norm) for high, low in reversed(pairs)], []
-
-
-for _fusion in ('add', 'concat', 'aff', 'iaff'):
-    for _blocks in (1, 2, 3, 4):
-        register_model(
-            f'unet_{_fusion}_resnet{6 * _blocks + 2}',
-            family='U-Net',
-            dataset=STOP_SIGN,
-            source='AFF paper, section 3.3, on U-Net; ResNet of depth 6b + 2 with b blocks a stage',
-        )(partial(UNet, (_blocks,) * 3, fusion=_fusion))

@@ -1,4 +1,4 @@
-"""The AFF authors' comparison on ImageNet, as a table and a picture: published figures beside what is counted here."""
+"""The AFF authors' comparison on ImageNet, as a table and a picture: published results beside what is counted here."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from typing import Sequence, TextIO
 
 import mxnet as mx
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from tqdm import tqdm
 
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.style import COLOURS, STYLE
 
-from ..registry import IMAGENET, get_model
-from ..reported_results import PUBLISHED, Published
+from ..datasets import IMAGENET
+from ..registry import get_model
+from ..reported_results import REPORTED, Reported
+from .label_layout import label_boxes
 
 __all__ = ['Row', 'TABLE', 'compare', 'figure', 'write_csv', 'write_markdown']
 
@@ -44,7 +51,7 @@ class Row:
     Attributes
     ----------
     name : str
-    published : Published or None
+    reported : Reported or None
     parameters, without_classifier : int
         Trainable ones.
     multiply_adds : int
@@ -54,15 +61,15 @@ class Row:
     """
 
     name: str
-    published: Published | None
+    reported: Reported | None
     parameters: int
     without_classifier: int
     multiply_adds: int
     images_per_second: float | None = None
 
 
-def compare(names=TABLE, batch=None, ctx=None):
-    """Count networks, and measure them.
+def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:
+    """Count the parameters and multiply-adds of networks, and measure their speed.
 
     Parameters
     ----------
@@ -86,12 +93,12 @@ def compare(names=TABLE, batch=None, ctx=None):
     for name in names:
         network, hybrid, fusion = name.partition('+')
         net = get_model(network, **({'fusion': fusion} if hybrid else {}))
-        parameters, multiply_adds, _ = complexity(net, (1, *IMAGENET.input_size))
+        parameters, multiply_adds = complexity(net, (1, *IMAGENET.input_size))
         head = getattr(net, net.head_name).collect_params().values()
         rows.append(
             Row(
                 name,
-                None if hybrid else PUBLISHED.get(network.lower()),
+                None if hybrid else REPORTED.get(network.lower()),
                 parameters,
                 parameters - sum(math.prod(parameter.shape) for parameter in head),
                 multiply_adds,
@@ -120,105 +127,66 @@ def _seconds(nets, shape, ctx):
     return [statistics.median(seconds) for seconds in times]
 
 
-def _millions(number):
-    return f'{number / 1e6:.2f}'
-
-
-def write_markdown(rows, out, how=''):
-    """Write the table, and below it whose the published figures are.
+def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
+    """Write the table in Markdown, and below it the sources of the published results.
 
     Parameters
     ----------
-    rows : list of Row
+    rows : sequence of Row
     out : text file
     how : str
         How the speed was measured.
     """
-    cells = [
-        (
-            'network',
-            'published top-1 error, %',
-            'published parameters, M',
-            'parameters, M',
-            'without classifier, M',
-            'multiply-adds, G',
-            'images/s',
-        )
+    lines = [
+        'network | published top-1 error, % | published parameters, M | parameters, M | without classifier, M | '
+        'multiply-adds, G | images/s',
+        '--- | ---: | ---: | ---: | ---: | ---: | ---:',
     ]
-    cells.append(('---', *['---:'] * 6))
     for row in rows:
-        stated = row.published or Published()
-        cells.append(
-            (
-                row.name,
-                *(
-                    '' if figure is None else f'{round(figure, 2):g}'
-                    for figure in (stated.top1_error, stated.parameters)
-                ),
-                _millions(row.parameters),
-                _millions(row.without_classifier),
-                f'{row.multiply_adds / 1e9:.2f}',
-                '' if row.images_per_second is None else f'{row.images_per_second:.2f}',
-            )
-        )
-    for line in cells:
-        print('|', ' | '.join(line), '|', file=out)
+        stated = row.reported or Reported()
+        reported = ['' if value is None else f'{round(value, 2):g}' for value in (stated.top1_error, stated.parameters)]
+        counted = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
+        counted = ['' if value is None else f'{value:.2f}' for value in counted]
+        lines.append(' | '.join([row.name, *reported, *counted]))
+    for line in lines:
+        print(f'| {line} |', file=out)
     print(
-        '\nPublished figures are not ours, and from recipes that differ. The other columns are counted here: '
+        '\nPublished results are not ours, and from recipes that differ. The other columns are counted here: '
         f'trainable parameters, multiply-adds of one 224x224 image{", images/s of " + how if how else ""}.\n',
         file=out,
     )
     for row in rows:
-        if row.published and row.published.source:
-            counted = f'; parameters {row.published.counted}' if row.published.parameters else ''
-            print(f'- {row.name}: {row.published.source}{counted}', file=out)
+        if row.reported and row.reported.source:
+            counted = f'; parameters {row.reported.counted}' if row.reported.parameters else ''
+            print(f'- {row.name}: {row.reported.source}{counted}', file=out)
 
 
-def write_csv(rows, out):
+def write_csv(rows: Sequence[Row], out: TextIO) -> None:
     """Write the rows with all their digits; unknown values are empty.
 
     Parameters
     ----------
-    rows : list of Row
+    rows : sequence of Row
     out : text file
     """
     writer = csv.writer(out)
     writer.writerow(
-        (
-            'network',
-            'published_top1_error_percent',
-            'published_parameters_millions',
-            'published_counted',
-            'published_source',
-            'parameters',
-            'parameters_without_classifier',
-            'multiply_adds',
-            'images_per_second',
-        )
+        'network published_top1_error_percent published_parameters_millions published_counted published_source '
+        'parameters parameters_without_classifier multiply_adds images_per_second'.split()
     )
     for row in rows:
-        stated = row.published or Published()
-        writer.writerow(
-            (
-                row.name,
-                stated.top1_error,
-                stated.parameters,
-                stated.counted,
-                stated.source,
-                row.parameters,
-                row.without_classifier,
-                row.multiply_adds,
-                row.images_per_second,
-            )
-        )
+        stated = row.reported or Reported()
+        reported = (stated.top1_error, stated.parameters, stated.counted, stated.source)
+        counted = (row.parameters, row.without_classifier, row.multiply_adds, row.images_per_second)
+        writer.writerow((row.name, *reported, *counted))
 
 
-def figure(rows):
+def figure(rows: Sequence[Row]) -> Figure:
     """Published error against parameters and against multiply-adds, both counted here, for the rows with an error.
 
     Parameters
     ----------
-    rows : list of Row
+    rows : sequence of Row
 
     Returns
     -------
@@ -229,18 +197,13 @@ def figure(rows):
     ValueError
         If no row has a published error.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = [row for row in rows if row.published and row.published.top1_error is not None]
+    rows = [row for row in rows if row.reported and row.reported.top1_error is not None]
     if not rows:
         raise ValueError('None of these networks has a published error to draw.')
+    errors = [row.reported.top1_error for row in rows]
     with rc_context(STYLE):
         picture = Figure(figsize=(12, 5))
         canvas = FigureCanvasAgg(picture)
-        errors = [row.published.top1_error for row in rows]
-        plots = []
         for axes, label, costs in zip(
             picture.subplots(1, 2),
             ('parameters (M), with the classifier', 'multiply-adds at 224x224 (G)'),
@@ -249,36 +212,36 @@ def figure(rows):
             axes.scatter(costs, errors, color=COLOURS[0], zorder=3)
             axes.set(xlabel=label, ylabel='published top-1 error on ImageNet (%)')
             axes.margins(0.2)
-            plots.append((axes, list(zip(costs, errors))))
         picture.tight_layout()
         canvas.draw()
-        for axes, points in plots:
-            _label(axes, points, [row.name for row in rows], canvas.get_renderer())
+        for axes in picture.axes:
+            _label(axes, [row.name for row in rows], canvas.get_renderer())
     return picture
 
 
-def _label(axes, points, names, renderer):
-    """Write each name as near its point as leaves the points and the names before it free, with a line between."""
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
-
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(points)]
-    for point, name in zip(points, names):
-        text = axes.annotate(
+def _label(axes, names, renderer):
+    """Write the names beside the points of a scatter plot, each with a line to its point."""
+    points = axes.collections[0].get_offsets()
+    texts = [
+        axes.annotate(
             name,
             point,
             (0, 0),
-            textcoords='offset points',
+            textcoords='offset pixels',
             fontsize=8,
             va='center',
             arrowprops={'arrowstyle': '-', 'lw': 0.5, 'color': 'gray', 'shrinkA': 0, 'shrinkB': 3},
         )
-        for radius, angle in ((radius, turn * math.pi / 8) for radius in range(8, 200, 6) for turn in range(16)):
-            right = math.cos(angle)
-            text.set_position((radius * right, radius * math.sin(angle)))
-            text.set_horizontalalignment('left' if right > 0.1 else 'right' if right < -0.1 else 'center')
-            text.update_positions(renderer)
-            box = Text.get_window_extent(text, renderer)  # without the line
-            if axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1) and not any(map(box.overlaps, taken)):
-                break
-        taken.append(box)
+        for name, point in zip(names, points)
+    ]
+    pixels = [tuple(point) for point in axes.transData.transform(points)]
+    extents = [Text.get_window_extent(text, renderer) for text in texts]  # without the line
+    sizes = [(extent.width + 2, extent.height + 4) for extent in extents]  # with some room around
+    boxes = label_boxes(pixels, sizes, axes.bbox.extents, radii=range(11, 280, 8))
+    for text, box, (x, y) in zip(texts, boxes, pixels):
+        if box is None:
+            text.remove()
+            continue
+        x0, y0, x1, y1 = box
+        align, edge = ('left', x0) if x0 > x else ('right', x1) if x1 < x else ('center', (x0 + x1) / 2)
+        text.set(position=(edge - x, (y0 + y1) / 2 - y), horizontalalignment=align)

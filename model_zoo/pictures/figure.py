@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 from functools import lru_cache
+from typing import Sequence
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +17,8 @@ from matplotlib.patches import Rectangle
 
 from gluon_aff.files import atomic
 from gluon_aff.style import COLOURS, STYLE
+
+from .heatmaps import Row
 
 __all__ = ['FORMATS', 'pages', 'save', 'wrap']
 
@@ -26,11 +31,17 @@ SIDE, GAP, MARGIN = 1.5, 0.12, 0.1
 TITLE_WIDTH = 0.42  # of the column of the rows' titles, which stand upright: two lines
 SMALL, LINE = 8, 0.145  # captions, and the distance of their lines
 COLUMNS, ROWS = 8, 16  # the most on a page; a block of rows is never divided
-CAPTION_LINES = 4
+CAPTION_LINES = 3  # of a name; its score or class stands below
 
 
-def wrap(text, width, size=SMALL, lines=None):
-    """Break a text into lines that are no wider than `width`, between words where that can be.
+class _Wrapper(textwrap.TextWrapper):
+    """Also breaks a path or a network's name, behind its separators."""
+
+    wordsep_re = re.compile(r'(\s+|[^\s_/.-]*[_/.-]+)')
+
+
+def wrap(text: str, width: float, *, size: float = SMALL, lines: int | None = None) -> list[str]:
+    """Break a text into lines that are no wider than `width`.
 
     Parameters
     ----------
@@ -41,39 +52,23 @@ def wrap(text, width, size=SMALL, lines=None):
     size : float
         In points.
     lines : int, optional
-        What is more is left out, and three dots say so.
+        The most lines of each paragraph; three dots stand for the rest.
 
     Returns
     -------
     list of str
     """
+    return [line for paragraph in text.split('\n') for line in _wrap(paragraph, width, size, lines)]
 
-    def fits(part):
-        return _width(part, size) <= width
 
-    found = []
-    for paragraph in text.split('\n'):
-        line = ''
-        for word in paragraph.split():
-            if fits(f'{line} {word}'.strip()):
-                line = f'{line} {word}'.strip()
-                continue
-            if line:
-                found.append(line)
-            while not fits(word) and len(word) > 1:
-                cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or fits(word[:n]))
-                # A path or a network's name is broken behind its last separator that fits, if any.
-                cut = max(map(word[:cut].rfind, '_-/.')) + 1 or cut
-                found.append(word[:cut])
-                word = word[cut:]
-            line = word
-        found.append(line)
-    if lines and len(found) > lines:
-        found = found[:lines]
-        while found[-1] and not fits(found[-1] + '...'):
-            found[-1] = found[-1][:-1]
-        found[-1] += '...'
-    return found
+def _wrap(text, width, size, lines):
+    """The lines of a paragraph, broken after as many characters as all of them have room for."""
+    for characters in range(len(text), 0, -1):
+        limit = lines if characters > 3 else None  # less has no room for the dots
+        wrapped = _Wrapper(characters, max_lines=limit, placeholder='...').wrap(text)
+        if all(_width(line, size) <= width for line in wrapped):
+            break
+    return wrapped or ['']
 
 
 @lru_cache(maxsize=None)
@@ -86,13 +81,13 @@ def _width(text, size):
 
 
 @rc_context(STYLE)
-def pages(rows, note='', banner=''):
+def pages(rows: Sequence[Row], note: str = '', banner: str = '') -> list[Figure]:
     """Lay rows of panels out on pages, at most eight columns wide; more images go on below, the rows repeated.
 
     Parameters
     ----------
-    rows : list of Row
-        All with as many panels; see :mod:`model_zoo.pictures.heatmaps`.
+    rows : sequence of Row
+        All with as many panels.
     note, banner : str
         What stands below each page, and in a coloured bar above it.
 
@@ -109,89 +104,77 @@ def pages(rows, note='', banner=''):
 
 def _page(blocks, columns, note, banner):
     width = max(4.5, 2 * MARGIN + TITLE_WIDTH + columns * (SIDE + GAP))
-    inner = width - 2 * MARGIN
-    above, below = (wrap(text, inner - 0.2) if text else [] for text in (banner, note))
+    above, below = (wrap(text, width - 2 * MARGIN - 0.2) if text else [] for text in (banner, note))
     captions = [
         [[wrap(panel.caption, SIDE - 0.05, lines=CAPTION_LINES) for panel in panels] for _, panels in block]
         for block in blocks
     ]
     heights = [[SIDE + 0.08 + LINE * max(map(len, row)) + GAP for row in block] for block in captions]
-    bar = len(above) * LINE + 0.16 if above else 0
-    height = 2 * MARGIN + bar + (0.1 if bar else 0) + sum(map(sum, heights)) + GAP * len(blocks) + LINE * len(below)
+    bar = len(above) * LINE + 0.26 if above else 0
+    height = 2 * MARGIN + bar + sum(map(sum, heights)) + GAP * len(blocks) + LINE * len(below)
 
-    figure = Figure(figsize=(width, height), facecolor='white')
-    FigureCanvasAgg(figure)
-
-    def write(x, y, lines, **options):
-        for number, line in enumerate(lines):
-            figure.text(
-                x / width,
-                1 - (y + number * LINE) / height,
-                line,
-                **{'fontsize': SMALL, 'va': 'top', 'ha': 'left', **options},
-            )
-
-    y = MARGIN
+    sheet = _Sheet(width, height)
     if above:
-        figure.add_artist(
-            Rectangle(
-                (MARGIN / width, 1 - (y + bar) / height),
-                inner / width,
-                bar / height,
-                transform=figure.transFigure,
-                facecolor=BANNER,
-            )
-        )
-        write(MARGIN + 0.1, y + 0.08, above, color='white')
-        y += bar + 0.1
-    for block, texts, tall in zip(blocks, captions, heights):
-        for (title, panels), lines, row_height in zip(block, texts, tall):
-            for number, part in enumerate(wrap(title, SIDE, lines=2)):
-                figure.text(
-                    (MARGIN + 0.09 + number * LINE) / width,
-                    1 - (y + SIDE / 2) / height,
-                    part,
-                    rotation=90,
-                    ha='center',
-                    va='center',
-                    fontsize=SMALL,
-                    weight='normal',
-                    color='#333333',
-                )
-            for column, (panel, words) in enumerate(zip(panels, lines)):
-                x = MARGIN + TITLE_WIDTH + column * (SIDE + GAP)
-                axes = figure.add_axes([x / width, 1 - (y + SIDE) / height, SIDE / width, SIDE / height])
-                axes.imshow(panel.picture, interpolation='nearest')
-                axes.set_axis_off()
-                write(
-                    x + SIDE / 2, y + SIDE + 0.05, words, ha='center', color=COLOURS[1] if panel.starred else '#222222'
-                )
-                if panel.starred:
-                    axes.text(
-                        0.97,
-                        0.97,
-                        '★',
-                        transform=axes.transAxes,
-                        ha='right',
-                        va='top',
-                        fontsize=13,
-                        color=COLOURS[1],
-                        bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1},
-                    )
+        sheet.banner(above, bar - 0.1)
+    y = MARGIN + bar
+    for block, texts, row_heights in zip(blocks, captions, heights):
+        for (title, panels), row_captions, row_height in zip(block, texts, row_heights):
+            sheet.row(y, title, panels, row_captions)
             y += row_height
         y += GAP
-    write(MARGIN, y, below, color='#555555')
-    return figure
+    sheet.write(MARGIN, y, below, color='#555555')
+    return sheet.figure
 
 
-def save(figures, path):
-    """Write pages: into one PDF, or PNGs, of which the second is NAME-2.png; whole or not at all.
+class _Sheet:
+    """A figure that is drawn on in inches from its upper left corner."""
+
+    def __init__(self, width, height):
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), facecolor='white')
+        FigureCanvasAgg(self.figure)
+
+    def box(self, x, y, width, height):
+        """(left, bottom, width, height) in parts of the figure."""
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+    def write(self, x, y, lines, **options):
+        """Write lines, the first of which has its upper left corner at (x, y)."""
+        options = {'fontsize': SMALL, 'va': 'top', 'ha': 'left', **options}
+        for number, line in enumerate(lines):
+            self.figure.text(x / self.width, 1 - (y + number * LINE) / self.height, line, **options)
+
+    def banner(self, lines, height):
+        left, bottom, width, height = self.box(MARGIN, MARGIN, self.width - 2 * MARGIN, height)
+        bar = Rectangle((left, bottom), width, height, transform=self.figure.transFigure, facecolor=BANNER)
+        self.figure.add_artist(bar)
+        self.write(MARGIN + 0.1, MARGIN + 0.08, lines, color='white')
+
+    def row(self, y, title, panels, captions):
+        for number, line in enumerate(wrap(title, SIDE, lines=2)):
+            x = MARGIN + 0.09 + number * LINE
+            self.write(x, y + SIDE / 2, [line], rotation=90, ha='center', va='center', color='#333333')
+        for column, (panel, caption) in enumerate(zip(panels, captions)):
+            x = MARGIN + TITLE_WIDTH + column * (SIDE + GAP)
+            axes = self.figure.add_axes(self.box(x, y, SIDE, SIDE))
+            axes.imshow(panel.picture, interpolation='nearest')
+            axes.set_axis_off()
+            color = COLOURS[1] if panel.starred else '#222222'
+            self.write(x + SIDE / 2, y + SIDE + 0.05, caption, ha='center', color=color)
+            if panel.starred:
+                patch = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 1}
+                corner = {'transform': axes.transAxes, 'ha': 'right', 'va': 'top'}
+                axes.text(0.97, 0.97, '★', fontsize=13, color=color, bbox=patch, **corner)
+
+
+def save(figures: Sequence[Figure], path: str) -> list[str]:
+    """Write pages into one PDF, or into PNGs, the second of which is NAME-2.png; each file whole or not at all.
 
     Parameters
     ----------
-    figures : list of matplotlib.figure.Figure
+    figures : sequence of matplotlib.figure.Figure
     path : str
-        Its ending says which.
+        Ends in .png or .pdf.
 
     Returns
     -------

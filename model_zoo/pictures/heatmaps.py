@@ -1,4 +1,4 @@
-"""Where networks look, as rows of pictures: the AFF paper's figures have one for each network.
+"""Grad-CAM as rows of pictures, one for each network, as in the AFF paper's figures.
 
 Reference: Dai et al., "Attentional Feature Fusion", WACV 2021, figures with Grad-CAM.
 """
@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Sequence
 
 import cv2
 import mxnet as mx
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
+from PIL import Image
 
-from gluon_aff.data.images import evaluation_crop
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.grad_cam import fusion_weights, grad_cam
-from gluon_aff.spec import ModelSpec
+from gluon_aff.style import COLOURS
 from gluon_aff.text import printable
 
-from ..loading import open_or_random, open_trained
+from ..loading import LoadedModel, load_model, load_or_initialize
 
-__all__ = ['Panel', 'Row', 'crop', 'enlarged', 'look', 'open_model']
+__all__ = ['Panel', 'Row', 'check_class_names', 'crop', 'enlarged', 'image_row', 'network_rows', 'open_model']
 
 PANEL = 224  # pixels of a panel's longer side; smaller images are enlarged before a map is laid over them
 BATCH = 8  # images that go through a network at once
+BLUE_TO_ORANGE = LinearSegmentedColormap.from_list('blue_to_orange', (COLOURS[0], '#f5f5f5', COLOURS[1]))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, uint8 (H, W, 3), with its caption; `starred` where the network names another class than asked for."""
+    """A picture, uint8 (H, W, 3), with its caption; `starred` for a prediction of another class than asked for."""
 
     picture: np.ndarray
     caption: str
@@ -41,11 +45,11 @@ class Row:
     """A title and a panel for each image."""
 
     title: str
-    panels: list
+    panels: list[Panel]
 
 
-def open_model(name, ctx=None):
-    """A network by name, with its parameters where there are any.
+def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
+    """Load a network by name, with random parameters where there are no others.
 
     Parameters
     ----------
@@ -55,60 +59,69 @@ def open_model(name, ctx=None):
 
     Returns
     -------
-    Trained, bool
-        And whether its parameters are random, because none are released and none are given.
+    LoadedModel, bool
+        And whether its parameters are random: none are released and none are given.
 
     Raises
     ------
     ValueError, FileNotFoundError, DownloadError
-        As :func:`model_zoo.loading.open_trained`.
+        As :func:`model_zoo.loading.load_model`.
     """
     if os.path.isdir(name):
-        return open_trained(name, None, ctx), False
+        return load_model(name, None, ctx), False
     name, _, weights = name.partition('=')
-    return open_or_random(name, weights or None, ctx)
+    return load_or_initialize(name, weights or None, ctx)
 
 
-def crop(model, image):
-    """What a network sees of a photograph: the centre of the resized image.
+def crop(model: LoadedModel, image: Image.Image) -> np.ndarray:
+    """The part of an image that a network sees: the centre, after resizing.
 
     Parameters
     ----------
-    model : Trained
-    image : PIL.Image
-        RGB.
+    model : LoadedModel
+    image : PIL.Image.Image, RGB
 
     Returns
     -------
     numpy.ndarray, uint8, (H, W, 3)
     """
-    return evaluation_crop(image, model.input_size, model.crop_ratio)
+    return model.spec.prepare(image)
 
 
-def enlarged(picture):
-    """A picture, uint8 (H, W, 3), with its pixels repeated up to PANEL on the longer side where it is smaller."""
-    if max(picture.shape) >= PANEL:
-        return picture
-    times = PANEL / max(picture.shape)
-    return cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """An image, (H, W, 3) of uint8, its pixels repeated where its longer side is less than PANEL."""
+    scale = max(1, PANEL / max(pixels.shape))
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
 
-def look(model, crops, title, truths=None, method='grad_cam', with_fusion=False):
-    """Grad-CAM of the class that a network names, for photographs.
+def image_row(crops: Sequence[np.ndarray], captions: Sequence[str]) -> Row:
+    """The row of the images themselves, (H, W, 3) of uint8."""
+    return Row('image', [Panel(enlarged(pixels), caption) for pixels, caption in zip(crops, captions)])
+
+
+def network_rows(
+    model: LoadedModel,
+    crops: Sequence[np.ndarray],
+    title: str,
+    truths: Sequence[str] | None = None,
+    method: str = 'grad_cam',
+    with_fusion: bool = False,
+) -> list[Row]:
+    """Grad-CAM of the class that a network predicts, for each image.
 
     Parameters
     ----------
-    model : Trained
-        Segmentation networks are shown the same crop, and explain the class that
+    model : LoadedModel
+        A segmentation network sees the same crop, and explains the class that
         :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
     crops : sequence of numpy.ndarray, uint8 (H, W, 3)
-        What :func:`crop` gives of each photograph.
+        From :func:`crop`.
     title : str
         Of the row.
     truths : sequence of str, optional
-        The class of each image; a caption is starred where the network names another.
+        The class of each image; a caption is starred where the network predicts another.
     method : str, default 'grad_cam'
-        Of :data:`gluon_aff.inspect.grad_cam.METHODS`.
+        One of :data:`gluon_aff.inspect.grad_cam.METHODS`.
     with_fusion : bool, default False
         Add a row for each stage with fusion by attention: M, orange where the branch that M multiplies is taken, blue
         where the other one is, its mean in the caption.
@@ -117,65 +130,52 @@ def look(model, crops, title, truths=None, method='grad_cam', with_fusion=False)
     -------
     list of Row
     """
-    ctx, spec = device(model.net), ModelSpec.of(model)
+    ctx, spec = device(model.net), model.spec
     explained, fused = [], {}
     for start in range(0, len(crops), BATCH):
-        pictures = [enlarged(each) for each in crops[start : start + BATCH]]
-        data = mx.nd.array(spec.feed(np.stack(crops[start : start + BATCH])), ctx=ctx)
-        found = grad_cam(model.net, data, method=method)
-        for index, (picture, heat) in enumerate(zip(pictures, found.maps)):
-            label, score, right = _verdict(
-                model, found.outputs[index], found.classes[index], truths and truths[start + index]
-            )
-            explained.append(
-                Panel(_blend(picture, heat, cv2.COLORMAP_TURBO, 0.5), f'{printable(label)}\n{score}', not right)
-            )
-        for stage, maps in (fusion_weights(model.net, data) if with_fusion else {}).items():
-            for picture, weights in zip(pictures, maps):
+        batch = crops[start : start + BATCH]
+        pictures = [enlarged(pixels) for pixels in batch]
+        data = mx.nd.array(spec.feed(np.stack(batch)), ctx=ctx)
+        maps, classes, outputs = grad_cam(model.net, data, method=method)
+        for index, picture in enumerate(pictures):
+            truth = truths[start + index] if truths else None
+            name, score, is_right = _prediction(spec, outputs[index], classes[index], truth)
+            heat = _blend(picture, maps[index], colormaps['turbo'], 0.5)
+            explained.append(Panel(heat, f'{printable(name)}\n{score}', not is_right))
+        for stage, weights in (fusion_weights(model.net, data) if with_fusion else {}).items():
+            for picture, m in zip(pictures, weights):
                 grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-                fused.setdefault(stage, []).append(
-                    Panel(_blend(grey, weights, DIVERGING, 0.75), f'mean {weights.mean():.2f}')
-                )
+                panel = Panel(_blend(grey, m, BLUE_TO_ORANGE, 0.75), f'mean {m.mean():.2f}')
+                fused.setdefault(stage, []).append(panel)
     return [Row(title, explained), *(Row(f'{title}, M of {stage}', panels) for stage, panels in fused.items())]
 
 
-def check_labels(truths, models):
-    """Raise a ValueError for a class that none of the networks (Trained) knows."""
-    known = {name for model in models for names in model.class_names for name in _names(names)}
+def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
+    """Raise a ValueError for a class that none of the networks knows."""
+    known = {synonym for model in models for name in model.spec.class_names for synonym in _synonyms(name)}
     for truth in truths:
         if truth.lower() not in known:
             raise unknown('class', truth, known)
 
 
-def _names(label):
+def _synonyms(name):
     """A class's name, and the synonyms that ImageNet's have, separated by commas; lower case."""
-    return {label.lower(), *(name.strip() for name in label.lower().split(','))}
+    return {name.lower(), *(synonym.strip() for synonym in name.lower().split(','))}
 
 
-def _verdict(model, output, number, truth):
-    """(label, score in words, whether it is the truth) of what a network says of an image."""
-    label = model.class_names[number]
-    right = truth is None or truth.lower() in _names(label)
+def _prediction(spec, output, number, truth):
+    """(class name, score in words, whether it is the truth) of a network's output for an image."""
+    name = spec.class_names[number]
+    is_right = truth is None or truth.lower() in _synonyms(name)
     if output.ndim == 3:
         share = (output.argmax(0) == number).mean()
-        return label, f'{share:.1%} of the pixels', right and (truth is None or share > 0)
+        return name, f'{share:.1%} of the pixels', is_right and (truth is None or share > 0)
     odds = np.exp(output - output.max())
-    return label, f'{odds[number] / odds.sum():.2f}', right
+    return name, f'{odds[number] / odds.sum():.2f}', is_right
 
 
-def _diverging():
-    """256 colours for OpenCV (BGR), from blue over white to orange."""
-    ends, white = np.array([[178, 114, 0], [0, 94, 213]]), np.full(3, 245)
-    place = np.linspace(-1, 1, 256)[:, None]
-    colours = white + abs(place) * (np.where(place < 0, ends[0], ends[1]) - white)
-    return np.round(colours).astype(np.uint8)[:, None]
-
-
-DIVERGING = _diverging()
-
-
-def _blend(picture, values, colours, share):
-    """A picture with a map (H, W) in [0, 1] laid over it in colours of which `share` is seen."""
+def _blend(picture, values, colormap, alpha):
+    """A picture with a map (H, W) in [0, 1] laid over it in the colours of a matplotlib colormap."""
     large = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    heat = cv2.applyColorMap(np.round(255 * large.clip(0, 1)).astype(np.uint8), colours)
-    return cv2.addWeighted(picture, 1 - share, cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), share, 0)
+    colours = np.ascontiguousarray(colormap(large, bytes=True)[..., :3])
+    return cv2.addWeighted(picture, 1 - alpha, colours, alpha, 0)

@@ -18,7 +18,7 @@ from gluon_aff.errors import positive, unknown
 from ..hosts.resnet import ResNet
 from ..hosts.resnext import ResNeXt
 from ..registry import get_model, list_models
-from ..weights.catalog import checkpoints
+from ..weights import list_weights
 
 __all__ = ['feature_layers', 'register_with_gluoncv', 'segmentation_model', 'unregister_from_gluoncv']
 
@@ -83,8 +83,8 @@ def register_with_gluoncv():
     for name in list_models():
         if name not in _models and name not in model_store._model_sha1:
             _models[name] = partial(_build, name)
-            for each in checkpoints(name)[:1]:
-                model_store._model_sha1[name] = each.digest
+            for weights in list_weights(name)[:1]:
+                model_store._model_sha1[name] = weights.digest
     if not isinstance(segbase.get_backbone, partial):
         segbase.get_backbone = partial(_backbone, segbase.get_backbone)
 
@@ -132,7 +132,7 @@ def feature_layers(name, **options):
     """
     net = get_model(name, **options)
     maps = net.stage_outputs(mx.sym.var('data'), range(1, len(net.stages())))
-    return [each.name[len(net.prefix) :] for each in maps]
+    return [features.name[len(net.prefix) :] for features in maps]
 
 
 def segmentation_model(

@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
+from html import escape
 from pathlib import Path
+from string import Template
+from typing import Iterable
 
 import gluon_aff
 from gluon_aff.files import atomic
 from gluon_aff.style import FUSION_COLOURS
 
-from . import facts, sections
+from . import facts
+from .charts import series_of
+from .gallery import gallery_section
+from .networks import details, table_row
+from .plots import curves_section, scatter_plots
+from .tables import ablation_section, pointing_table
 
 __all__ = ['page', 'write_report']
 
 HERE = Path(__file__).resolve().parent
 
 
-def page():
+def page() -> str:
     """The page as HTML.
-
-    Returns
-    -------
-    str
 
     Raises
     ------
     ValueError
-        If a file that it shows cannot be read; says which.
+        If a file that it shows cannot be read; names the file.
     """
     models = facts.models()
-    released = sum(len(model['checkpoints']) for model in models)
-    colours = ''.join(
-        f'.s-{sections.series_of(fusion)}{{--colour:{colour}}}' for fusion, colour in FUSION_COLOURS.items()
+    colours = ''.join(f'.s-{series_of(fusion)}{{--colour:{colour}}}' for fusion, colour in FUSION_COLOURS.items())
+    return Template(_read('page.html')).substitute(
+        style=colours + _read('style.css'),
+        script=_read('page.js'),
+        # Such that it may stand in a script element.
+        data=json.dumps(models, ensure_ascii=False, separators=(',', ':')).replace('</', '<\\/'),
+        version=gluon_aff.__version__,
+        number=len(models),
+        released=sum(len(model['checkpoints']) for model in models),
+        fusions=_options(model['fusion'] for model in models),
+        datasets=_options(model['dataset'] for model in models),
+        rows='\n'.join(map(table_row, models)),
+        scatter=scatter_plots(models),
+        ablation=ablation_section(facts.ablation()),
+        curves=curves_section(facts.curves()),
+        gallery=gallery_section(),
+        pointing=pointing_table(facts.pointing_game()),
+        details='\n'.join(map(details, models)),
+        licence=_read('fashion_mnist.txt'),
     )
-    parts = {
-        'style': colours + _own_text('style.css'),
-        'script': _own_text('page.js'),
-        'data': sections.as_json(models),
-        'version': gluon_aff.__version__,
-        'number': str(len(models)),
-        'released': str(released),
-        'fusions': sections.options(sorted({model['fusion'] for model in models})),
-        'datasets': sections.options(sorted({model['dataset'] for model in models})),
-        'rows': sections.model_table(models),
-        'scatter': sections.scatter_plots(models),
-        'ablation': sections.ablation_section(facts.ablation()),
-        'curves': sections.curves_section(facts.curves()),
-        'gallery': sections.gallery(),
-        'pointing': sections.pointing_table(facts.pointing_game()),
-        'details': '\n'.join(map(sections.details, models)),
-        'licence': _own_text('fashion_mnist.txt'),
-    }
-    return re.sub(r'\{\{(\w+)\}\}', lambda found: parts[found.group(1)], _own_text('page.html'))
 
 
-def _own_text(name):
+def _read(name):
     """A text file of this package."""
     try:
         return (HERE / name).read_text(encoding='utf-8')
@@ -65,7 +66,11 @@ def _own_text(name):
         ) from None
 
 
-def write_report(folder):
+def _options(values: Iterable[str]):
+    return ''.join(f'<option>{escape(value)}</option>' for value in sorted(set(values)))
+
+
+def write_report(folder: str) -> str:
     """Write the page as index.html into a folder, which is made if missing.
 
     Parameters

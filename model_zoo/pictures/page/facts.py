@@ -1,4 +1,4 @@
-"""The page's content: the networks' cards, published figures, ablations, curves and the pointing game."""
+"""The page's content: the networks' cards, results, ablations, training curves and the pointing game."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 import statistics
 from pathlib import Path
 
-from ...registry import IMAGENET, STOP_SIGN, list_models, model_info
+from ...datasets import IMAGENET, STOP_SIGN
+from ...registry import list_models, model_info
 from ...reported_results import HOSTS
-from ...weights.catalog import checkpoints
+from ...weights import list_weights
 
 __all__ = ['ablation', 'curves', 'models', 'pointing_game']
 
@@ -49,8 +50,8 @@ TRAINING = {
 SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
 
 
-def in_checkout():
-    """Whether this is a checkout, and not an installed package, beside which docs/ would be anybody's."""
+def in_checkout() -> bool:
+    """Whether this is a checkout; beside an installed package, docs/ would be another project's."""
     setup = CHECKOUT / 'setup.py'
     return setup.is_file() and "name='gluon_aff'" in setup.read_text(encoding='utf-8', errors='replace')
 
@@ -76,8 +77,8 @@ def _rows(name, columns):
     return rows
 
 
-def models():
-    """A dict of plain values for each registered network, ready for JSON.
+def models() -> list[dict]:
+    """A dict for each registered network, ready for JSON.
 
     Returns
     -------
@@ -90,155 +91,148 @@ def models():
         If a file in docs/ is not what its benchmark writes.
     """
     own = {}
-    for name, result in _own_runs():
+    for name, result in _own_results():
         own.setdefault(name, []).append(result)
     return [_model(model_info(name), own.get(name, [])) for name in list_models()]
 
 
 def _model(card, own):
-    files = checkpoints(card.name)
+    files = list_weights(card.name)
     return {
         'name': card.name,
         'family': card.family,
-        'task': card.task,
+        'task': card.spec.task,
         'dataset': card.dataset,
         'fusion': card.fusion or 'add',
-        'input': 'x'.join(map(str, card.input_size)),
+        'input': 'x'.join(map(str, card.spec.input_size)),
         'parameters': card.parameters,
         'multiply_adds': card.multiply_adds,
         'source': card.source,
-        'results': _published(card) + _shipped(files) + own,
-        'checkpoints': [_checkpoint(each) for each in files],
+        'results': _reported_results(card) + _shipped_results(files) + own,
+        'checkpoints': [_checkpoint(file) for file in files],
         'code': _code(card, files),
     }
 
 
-def _published(card):
-    """A network's published figures, as results; error is None unless it is a top-1 error."""
-    return [
-        {
-            'metric': each.metric,
-            'percent': each.percent,
-            'error': each.error,
-            'dataset': each.data,
-            'options': each.options,
-            'own': False,
-            'source': each.source,
-        }
-        for each in (card.published.figures if card.published else ())
-    ]
-
-
-def _accuracy(percent, dataset, options, source):
+def _result(metric, percent, dataset, source, *, options='', own=True, error=None):
+    """A result, ready for JSON; `error` is the top-1 error in per cent, where the metric says it."""
+    if metric == 'accuracy' and error is None:
+        error = round(100 - percent, 2)
     return {
-        'metric': 'accuracy',
+        'metric': metric,
         'percent': percent,
-        'error': round(100 - percent, 2),
+        'error': error,
         'dataset': dataset,
         'options': options,
-        'own': True,
+        'own': own,
         'source': source,
     }
 
 
-def _shipped(files):
+def _reported_results(card):
     return [
-        _accuracy(100 * each.figures['accuracy'], each.dataset, '', each.figures_source)
-        for each in files
-        if each.url is None
+        _result(
+            result.metric,
+            result.percent,
+            result.data,
+            result.source,
+            options=result.options,
+            own=False,
+            error=result.error,
+        )
+        for result in (card.reported.results if card.reported else ())
     ]
 
 
-def _own_runs():
+def _shipped_results(files):
+    return [
+        _result('accuracy', 100 * file.metrics['accuracy'], file.dataset, file.metrics_source)
+        for file in files
+        if file.url is None
+    ]
+
+
+def _own_results():
     """(name, result) of our own runs other than the shipped files': the ablation's and segmentation's."""
     for (host, fusion, b), cell in _cells(_rows('ablation.csv', ABLATION)).items():
         first = cell['first']
-        options = 'width=1' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
-        yield (
-            HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2),
-            _accuracy(
-                round(cell['mean'], 2),
-                f'{first["dataset"]}, {first["train_images"]:,} training images',
-                options,
-                f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv',
-            ),
+        reduction = f', reduction={first["reduction"]}' if first['reduction'] else ''
+        result = _result(
+            'accuracy',
+            round(cell['mean'], 2),
+            f'{first["dataset"]}, {first["train_images"]:,} training images',
+            f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv',
+            options=f'width=1{reduction}',
         )
+        yield HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2), result
     for row in _rows('segmentation.csv', SEGMENTATION):
-        yield (
-            row['network'],
-            {
-                'metric': 'mIoU',
-                'percent': round(100 * row['mIoU'], 1),
-                'error': None,
-                'dataset': 'drawn stop signs',
-                'options': '',
-                'own': True,
-                'source': f'ours: {row["conditions"]}, docs/segmentation.csv',
-            },
-        )
+        source = f'ours: {row["conditions"]}, docs/segmentation.csv'
+        yield row['network'], _result('mIoU', round(100 * row['mIoU'], 1), 'drawn stop signs', source)
 
 
-def _checkpoint(each):
+def _checkpoint(file):
     return {
-        'tag': each.tag,
-        'dataset': each.dataset,
-        'labels': each.labels,
-        'shipped': each.url is None,
-        'file': each.file,
-        'digest_kind': {'git_blob': 'git object id'}.get(each.digest_kind, each.digest_kind),
-        'digest': each.digest,
-        'license': each.license,
-        'recipe': each.recipe,
-        'source': each.source,
+        'tag': file.tag,
+        'dataset': file.dataset,
+        'classes': file.classes,
+        'shipped': file.url is None,
+        'file': file.file,
+        'digest_kind': {'git_blob': 'git object id'}.get(file.digest_kind, file.digest_kind),
+        'digest': file.digest,
+        'license': file.license,
+        'recipe': file.recipe,
+        'source': file.source,
     }
 
 
 def _code(card, files):
-    """Titles and lines: how to get, fine-tune, look at and export a network."""
+    """By title, the code or command to get a network, fine-tune it, explain its predictions and export it."""
     name, get = card.name, f"net = get_model('{card.name}'"
     lines = ['from model_zoo import get_model', '']
     if files:
         lines += [f'{get}, pretrained=True)', f'{get}, pretrained=True, classes=37)      # with a fresh head']
     else:
         lines += [f'{get})', 'net.initialize()      # no parameters are released']
-    # Of its three scripts train_stopsign.py starts from no parameters.
+    # Of the three scripts train_stopsign.py alone starts from no parameters.
     start = (' --pretrained' if card.dataset == IMAGENET.name else ' --use-pretrained') if files else ''
-    verb = 'Fine-tune' if files else 'Train'
-    found = {'Get': '\n'.join(lines), verb: TRAINING.get(card.dataset, SMALL).format(name=name, start=start)}
-    if any(each.url for each in files):
-        found['Download'] = f'gluon-aff download {name}'
-    found['Look'] = f'gluon-aff gradcam IMAGE... --models {name} -o figure.png'
-    found['Export'] = f'gluon-aff export {name} -o exported'
-    return found
+    train = TRAINING.get(card.dataset, SMALL).format(name=name, start=start)
+    download = {'Download': f'gluon-aff download {name}'} if any(file.url for file in files) else {}
+    return {
+        'Get': '\n'.join(lines),
+        'Fine-tune' if files else 'Train': train,
+        **download,
+        'Grad-CAM': f'gluon-aff gradcam IMAGE... --models {name} -o figure.png',
+        'Export': f'gluon-aff export {name} -o exported',
+    }
 
 
 def _cells(rows):
-    """The ablation's runs by (host, fusion, b): mean, spread (standard deviation), runs, parameters, first row."""
-    cells = {}
+    """The ablation's runs by (host, fusion, b): mean, standard deviation, number of runs, parameters, first row."""
+    groups = {}
     for row in rows:
         if row['host'] not in HOSTS:
             raise ValueError(f'docs/ablation.csv has the host {row["host"]!r}; known are {", ".join(HOSTS)}.')
-        cells.setdefault((row['host'], row['fusion'], row['b']), []).append(row)
-    found = {}
-    for key, runs in cells.items():
-        values = [100 * row['accuracy'] for row in runs]
-        found[key] = {
-            'mean': statistics.mean(values),
+        groups.setdefault((row['host'], row['fusion'], row['b']), []).append(row)
+    cells = {}
+    for key, runs in groups.items():
+        accuracies = [100 * row['accuracy'] for row in runs]
+        cells[key] = {
+            'mean': statistics.mean(accuracies),
+            'deviation': statistics.stdev(accuracies) if len(runs) > 1 else 0,
             'runs': len(runs),
             'parameters': runs[0]['parameters'],
-            'spread': statistics.stdev(values) if len(values) > 1 else 0,
             'first': runs[0],
         }
-    return found
+    return cells
 
 
-def ablation():
+def ablation() -> dict | None:
     """The runs of docs/ablation.csv, or None if it is missing or empty.
 
     Returns
     -------
     dict or None
-        conditions, and cells {(host, fusion, b): {mean, spread, runs, parameters, ...}} in per cent.
+        conditions, and cells {(host, fusion, b): {mean, deviation, runs, parameters, ...}} in per cent.
 
     Raises
     ------
@@ -257,17 +251,14 @@ def ablation():
     return {'conditions': conditions, 'cells': _cells(rows)}
 
 
-def curves():
-    """Held-out accuracy by epoch of the shipped networks, from their logs: {name: [per cent, ...]}."""
-    found = {}
-    for path in sorted((PACKAGE / 'weights' / 'released').glob('*.txt')):
-        values = re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', path.read_text(encoding='utf-8'), re.MULTILINE)
-        if values:
-            found[path.stem] = [100 * float(value) for value in values]
-    return found
+def curves() -> dict[str, list[float]]:
+    """Held-out accuracy by epoch of the shipped networks, in per cent, from their logs."""
+    logs = {path.stem: path.read_text(encoding='utf-8') for path in (PACKAGE / 'weights' / 'released').glob('*.txt')}
+    values = {name: re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', logs[name], re.MULTILINE) for name in sorted(logs)}
+    return {name: [100 * float(value) for value in accuracies] for name, accuracies in values.items() if accuracies}
 
 
-def pointing_game():
+def pointing_game() -> list[dict]:
     """Rows of docs/pointing_game.csv, or none if it is missing.
 
     Raises

@@ -27,7 +27,7 @@
     const compare = (a, b) => {
       const x = cell(a).dataset.value, y = cell(b).dataset.value;
       if (x === undefined || y === undefined) {
-        if (x !== undefined || y !== undefined) return x === undefined ? 1 : -1;   // what is not known comes last
+        if (x !== undefined || y !== undefined) return x === undefined ? 1 : -1;   // unknown values come last
         const order = cell(a).textContent.localeCompare(cell(b).textContent, 'en', {numeric: true});
         return up ? order : -order;
       }
@@ -51,14 +51,14 @@
     hide();
     lit = mark;
     mark.classList.add('lit');
-    const place = mark.getBoundingClientRect();
+    const area = mark.getBoundingClientRect();
     tip.textContent = mark.dataset.tip;
     tip.hidden = false;
-    const left = place.left + place.width / 2 - tip.offsetWidth / 2;
+    const left = area.left + area.width / 2 - tip.offsetWidth / 2;
     const room = document.documentElement.clientWidth - tip.offsetWidth - 4;
     tip.style.left = window.scrollX + Math.max(4, Math.min(left, room)) + 'px';
-    const above = place.top - tip.offsetHeight - 6;
-    tip.style.top = window.scrollY + (above > 0 ? above : place.bottom + 6) + 'px';
+    const above = area.top - tip.offsetHeight - 6;
+    tip.style.top = window.scrollY + (above > 0 ? above : area.bottom + 6) + 'px';
   }
   for (const chart of document.querySelectorAll('svg')) {
     const marks = Array.from(chart.querySelectorAll('[data-tip]'));
@@ -67,7 +67,7 @@
       if (bar) return show(bar);
       // The nearest point, as marks may cover each other.
       let best = null, least = 18;
-      for (const mark of marks.filter(each => each.classList.contains('point'))) {
+      for (const mark of marks.filter(mark => mark.classList.contains('point'))) {
         const box = mark.getBoundingClientRect();
         const far = Math.hypot(event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
         if (far < least) [best, least] = [mark, far];

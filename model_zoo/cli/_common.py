@@ -1,0 +1,84 @@
+"""What the commands share: the parser and its types, the device, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Callable, Iterable, Mapping
+
+import mxnet as mx
+from tqdm import tqdm
+
+from gluon_aff.text import printable
+
+__all__ = ['Parser', 'add_root', 'device', 'print_table', 'report_skipped', 'say', 'size', 'whole']
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are ValueErrors of one sentence."""
+
+    def error(self, message):
+        message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
+        message = re.sub(r'^argument (?=\S+: )', '', message)
+        raise ValueError(f'{message}; {self.prog} --help shows the usage.')
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The argparse type of whole numbers from `least` to `most`."""
+
+    def convert(text):
+        if not re.fullmatch(r'[+-]?\d{1,9}', text) or int(text) < least or (most is not None and int(text) > most):
+            limits = f'{least} or more' if most is None else f'{least} to {most}'
+            raise argparse.ArgumentTypeError(f'must be a whole number, {limits}, got {text}')
+        return int(text)
+
+    return convert
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add --root, the cache folder of the released parameters."""
+    parser.add_argument('--root', metavar='DIR', help='cache folder, default $MXNET_HOME/models or ~/.mxnet/models')
+
+
+def device(gpu: int | None) -> mx.Context:
+    """MXNet's device for --gpu; a ValueError where there is no such GPU."""
+    if gpu is None:
+        return mx.cpu()
+    try:
+        count = mx.context.num_gpus()
+    except mx.MXNetError:  # its driver is missing
+        count = 0
+    if not 0 <= gpu < count:
+        raise ValueError(
+            f'--gpu {gpu} is not there: MXNet finds {count} GPUs on this machine'
+            f'{", and they count from 0" if count else "; leave --gpu out"}.'
+        )
+    return mx.gpu(gpu)
+
+
+def size(input_size: Iterable[int]) -> str:
+    """A shape in words, such as '3x224x224'."""
+    return 'x'.join(map(str, input_size))
+
+
+def say(message: object) -> None:
+    """Print one line of this program's own to standard error."""
+    tqdm.write(f'gluon-aff: {printable(message)}', file=sys.stderr)
+
+
+def print_table(rows: Iterable[Iterable[object]]) -> None:
+    """Print rows of cells, the columns aligned, to standard output."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def report_skipped(skipped: Mapping[str, str]) -> int:
+    """Name the files that were left out, {path: sentence}, on standard error; returns the exit status."""
+    for sentence in skipped.values():
+        say(sentence)
+    if skipped:
+        say(f'{len(skipped)} files were left out.')
+    return 1 if skipped else 0

@@ -1,0 +1,67 @@
+"""Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from gluon_aff.text import printable
+
+from ._common import report_skipped, say, whole
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
+    parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
+    parser.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
+    parser.add_argument('--format', default='symbol', metavar='F,F', help='of symbol, onnx, int8; default: symbol')
+    parser.add_argument('--calibrate', metavar='FOLDER', help='images like those to come, for int8')
+    parser.add_argument(
+        '--float-nodes',
+        type=whole(0),
+        default=0,
+        metavar='N',
+        help='leave the N nodes that suffer most from INT8, by measurement, in float32; default 0',
+    )
+    parser.add_argument('--preprocess', action='store_true', help='take images (N, H, W, 3) of uint8')
+    parser.add_argument('--fixed-size', action='store_true', help="take images of the network's input size only")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gluon_aff.data.class_folders import usable_images
+    from gluon_aff.deploy import export
+
+    from ..loading import load_or_initialize
+
+    formats = args.format.split(',')
+    for flag, is_set in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
+        if is_set and 'int8' not in formats:
+            raise ValueError(f'{flag} is for INT8; add int8 to --format, or leave {flag} out.')
+    model, is_random = load_or_initialize(args.name, args.weights)
+    if is_random:
+        say(
+            f'{model.spec.name} has no released weights and --weights is not given; the exported parameters are random.'
+        )
+    calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
+    if args.calibrate and not calibration:
+        raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
+    before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()
+    description = export(
+        model, args.output, formats, calibration, args.preprocess, not args.fixed_size, args.float_nodes
+    )
+    for file in [*(record['file'] for record in description['files'].values()), 'model.json']:
+        print(printable(os.path.join(args.output, file)))
+    removed = sorted(name for name in before if not os.path.exists(os.path.join(args.output, name)))
+    if removed:
+        say(
+            f'{", ".join(removed)} of the earlier export were removed, as this one has other parameters or another '
+            'description.'
+        )
+    if 'int8' in formats:
+        say(
+            'on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}, and its logits '
+            'are off by {mean_absolute_difference:.3g} on average, at a mean size of {mean_absolute_logit:.3g}.'.format(
+                **description['int8']
+            )
+        )
+    return report_skipped(skipped)

@@ -1,0 +1,92 @@
+"""Show the evidence for each prediction: a row for each network, a column for each image (Grad-CAM; PNG or PDF)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from gluon_aff.inspect.grad_cam import METHODS
+from gluon_aff.text import printable
+
+from ._common import device, report_skipped, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        required=True,
+        metavar='NAME',
+        help="networks: a name, NAME=FILE (parameters, or a released file's tag), or a run's folder",
+    )
+    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='figure.png or figure.pdf')
+    parser.add_argument('--label', nargs='+', metavar='CLASS', help='what the images show, one for all or one for each')
+    parser.add_argument('--method', choices=METHODS, default='grad_cam', help='default: grad_cam')
+    parser.add_argument('--fusion-weights', action='store_true', help='add rows that show M, where there are any')
+    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+
+
+def run(args: argparse.Namespace) -> int:
+    from gluon_aff.data.images import read_image
+    from gluon_aff.data.walk import find_images
+
+    from ..pictures.figure import FORMATS, pages, save
+    from ..pictures.heatmaps import check_class_names, crop, image_row, network_rows, open_model
+
+    if os.path.splitext(args.output)[1].lower() not in FORMATS:
+        raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
+    paths, skipped = find_images(args.images)
+    if args.label and len(args.label) not in (1, len(paths)):
+        raise ValueError(
+            f'--label takes one class for all images, or {len(paths)}, one for each; got {len(args.label)}.'
+        )
+    truths = args.label and (args.label * len(paths) if len(args.label) == 1 else args.label)
+    ctx = device(args.gpu)
+    opened = [(name, *open_model(name, ctx)) for name in args.models]
+    models = [model for _, model, _ in opened]
+    check_class_names(truths or (), models)
+    crops = {}  # by the image's number; of a large image these alone stay in memory
+    for number, path in enumerate(paths):
+        try:
+            image = read_image(path)
+            crops[number] = [crop(model, image) for model in models]
+        except ValueError as error:
+            say(error)
+    if not crops:
+        raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
+    truths = truths and [truths[number] for number in crops]
+    names = [printable(os.path.basename(paths[number])) for number in crops]
+    captions = [f'{name}\n{truth}' for name, truth in zip(names, truths)] if truths else names
+    crops_of_models = list(zip(*crops.values()))
+    rows = [image_row(crops_of_models[0], captions)]
+    for (name, model, _), own in zip(opened, crops_of_models):
+        title = f'{model.spec.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
+        rows += network_rows(model, own, printable(title), truths, args.method, args.fusion_weights)
+    banner = _banner([name for name, _, is_random in opened if is_random])
+    if banner:
+        say(banner)
+    for file in save(pages(rows, _note(truths, args.fusion_weights), banner), args.output):
+        print(printable(file))
+    return report_skipped(skipped) or (1 if len(crops) < len(paths) else 0)
+
+
+def _banner(names):
+    if not names:
+        return ''
+    return (
+        f'Random weights: {", ".join(names)}. No parameters are released and none are given (NAME=FILE), so '
+        'these rows show nothing that was learned.'
+    )
+
+
+def _note(truths, fusion_weights):
+    note = 'Grad-CAM of the class that the network predicts, with its softmax score below.'
+    if truths:
+        note += ' A star: it is not the class asked for.'
+    if fusion_weights:
+        note += (
+            ' M: orange where fusion takes the branch that M multiplies (in residual blocks the learned one), '
+            'blue where it takes the other, white where both count alike.'
+        )
+    return note

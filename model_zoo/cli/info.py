@@ -1,0 +1,62 @@
+"""Print the card of a network."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..registry import model_info
+from ..weights import list_weights
+from ._common import add_root, print_table, size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('name', metavar='NAME', help="a network's name")
+    add_root(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    card = model_info(args.name)
+    spec = card.spec
+    print_table(
+        [
+            ('name', card.name),
+            ('family', card.family),
+            ('task', spec.task),
+            ('fusion', card.fusion),
+            ('params', f'{card.parameters:,} trainable'),
+            ('multiply-adds', f'{card.multiply_adds:,} for one image'),
+            ('input', f'{size(spec.input_size)}, RGB in 0..1 less mean, by std; centre crop of {spec.crop_ratio:g}'),
+            ('mean', ', '.join(f'{value:.4f}' for value in spec.mean)),
+            ('std', ', '.join(f'{value:.4f}' for value in spec.std)),
+            ('data set', card.dataset),
+            ('classes', f'{card.classes}: {", ".join(spec.class_names[:4])}, ...'),
+            ('source', card.source),
+            *_reported_rows(card.reported),
+            ('weights', ', '.join(card.weights) or 'none released'),
+        ]
+    )
+    for record in list_weights(card.name):
+        metrics = ', '.join(f'{name.replace("_", " ")} {value:.4f}' for name, value in record.metrics.items())
+        print()
+        print_table(
+            [
+                ('weights', record.tag),
+                ('data set', f'{record.dataset}, classes {record.classes}, {record.outputs} outputs'),
+                ('figures', f'{metrics} ({record.metrics_source})'),
+                ('recipe', record.recipe),
+                ('from', record.source),
+                ('licence', record.license),
+                ('type', record.dtype),
+                (record.digest_kind, record.digest),
+                ('file', f'{record.path(args.root)}: {record.state(args.root)}'),
+            ]
+        )
+    return 0
+
+
+def _reported_rows(reported):
+    """Rows (title, text) of a network's reported results, the title on the first."""
+    lines = [f'{result}; {result.source}' for result in reported.results] if reported else []
+    if reported and reported.parameters:
+        lines.append(f'{reported.parameters:g} M parameters ({reported.counted}); {reported.parameters_source}')
+    return [('published' if number == 0 else '', line) for number, line in enumerate(lines or ['nothing'])]

@@ -1,0 +1,32 @@
+"""Check that a parameter file is whole, say which released one it is, and whether it fits a network."""
+
+from __future__ import annotations
+
+import argparse
+
+from gluon_aff.download import digest
+from gluon_aff.params_file import read_parameters
+from gluon_aff.text import printable
+
+from ..registry import get_model
+from ..weights import list_weights
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('file', metavar='FILE', help='a parameter file')
+    parser.add_argument('--model', metavar='NAME', help='the network that it should fit')
+
+
+def run(args: argparse.Namespace) -> int:
+    arrays = read_parameters(args.file)
+    values = sum(array.size for array in arrays.values())
+    print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
+    released = [record for record in list_weights() if digest(args.file, record.digest_kind) == record.digest]
+    for record in released:
+        print(f'it is the released file of {record.model}, {record.tag}')
+    if not released:
+        print('it is not one of the released files')
+    if args.model:
+        get_model(args.model, pretrained=args.file)
+        print(f'it fits {args.model}')
+    return 0

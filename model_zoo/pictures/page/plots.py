@@ -1,0 +1,96 @@
+"""The page's charts: errors against size, the ablation's accuracies, and training curves."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ...registry import model_info
+from ...reported_results import HOSTS, TABLES
+from .charts import Bar, Line, Point, bars, legend, lines, scatter, series_of
+
+__all__ = ['ablation_bars', 'curves_section', 'scatter_plots']
+
+COSTS = (
+    ('parameters', 1e6, 'M', 'parameters (millions)'),
+    ('multiply_adds', 1e9, 'G', 'multiply-adds for one image (billions)'),
+)
+
+
+def scatter_plots(models: list[dict]) -> str:
+    """Error against parameters and against multiply-adds: two charts for each data set with a top-1 error.
+
+    Results of networks with other options than the registered ones' are left out: their costs are others.
+
+    Parameters
+    ----------
+    models : list of dict
+        From :func:`model_zoo.pictures.page.facts.models`.
+    """
+    results = {}  # the first of each network on each data set
+    for model in models:
+        for result in model['results']:
+            if result['error'] is not None and not result['options']:
+                results.setdefault(result['dataset'], {}).setdefault(model['name'], (model, result))
+    datasets = sorted(results, key=lambda name: (not name.startswith('ImageNet'), name))
+    return '\n'.join(_scatter_pair(dataset, list(results[dataset].values())) for dataset in datasets)
+
+
+def _scatter_pair(dataset, results):
+    charts = []
+    for key, unit, symbol, label in COSTS:
+        points = []
+        for model, result in results:
+            name, cost, error = model['name'], model[key] / unit, result['error']
+            tip = f'{name}: error {error:.2f} %, {cost:.2f} {label.split(" (")[0]} ({symbol})'
+            points.append(Point(name, cost, error, series_of(model['fusion']), tip))
+        charts.append(scatter(points, label, 'top-1 error (%)', f'{dataset}: error against {label}'))
+    series = [series_of(model['fusion']) for model, _ in results]
+    whose = 'ours' if all(result['own'] for _, result in results) else 'published, not ours'
+    return (
+        f'<figure class="charts"><figcaption><b>{escape(dataset)}</b> ({whose})</figcaption>'
+        f'{legend(series)}<div class="pair">{"".join(charts)}</div></figure>'
+    )
+
+
+def ablation_bars(cells: dict) -> str:
+    """A chart for each host and number of blocks that was run.
+
+    Parameters
+    ----------
+    cells : dict
+        From :func:`model_zoo.pictures.page.facts.ablation`.
+    """
+    titles = {fusion: title for table in TABLES for fusion, (title, _) in table.rows.items()}
+    figures = []
+    for host, b in sorted({(host, b) for host, _, b in cells}, key=lambda key: (list(HOSTS).index(key[0]), key[1])):
+        rows = []
+        for (other_host, fusion, other_b), cell in cells.items():
+            if (other_host, other_b) == (host, b):
+                label = titles.get(fusion, fusion)
+                tip = (
+                    f'{label}: {cell["mean"]:.2f} ± {cell["deviation"]:.2f} %, {cell["runs"]} runs, '
+                    f'{cell["parameters"]:,} parameters'
+                )
+                rows.append(Bar(label, cell['mean'], cell['deviation'], series_of(fusion), tip))
+        title = f'{HOSTS[host].title}, b = {b}'
+        chart = bars(rows, 'accuracy (%), ours', title)
+        figures.append(f'<figure><figcaption><b>{escape(title)}</b></figcaption>{chart}</figure>')
+    return f'<div class="pair">{"".join(figures)}</div>'
+
+
+def curves_section(curves: dict[str, list[float]]) -> str:
+    """Held-out accuracy of the shipped networks over their epochs.
+
+    Parameters
+    ----------
+    curves : dict
+        From :func:`model_zoo.pictures.page.facts.curves`.
+    """
+    if not curves:
+        return '<p>The logs of the shipped networks are not at hand.</p>'
+    series = [Line(name, values, series_of(model_info(name).fusion)) for name, values in curves.items()]
+    return (
+        '<figure class="narrow"><figcaption>Accuracy on Fashion-MNIST’s 10,000 test images, one run each</figcaption>'
+        f'{legend(line.series for line in series)}'
+        f'{lines(series, "epoch", "accuracy (%)", "accuracy by epoch of the shipped networks")}</figure>'
+    )

@@ -1,0 +1,181 @@
+"""Parameter files into networks: names matched, types and shapes compared, then loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Sequence
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.block import Block
+
+from gluon_aff.params_file import read_parameters
+from gluon_aff.text import printable
+
+__all__ = ['load_arrays', 'load_parameters', 'read_for']
+
+log = logging.getLogger(__name__)
+
+
+def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
+    """The arrays of a parameter file under the names that `net.save_parameters` gives them.
+
+    A file of ``net.export`` or ``net.collect_params().save`` has the parameters' own names instead, behind the prefix
+    of the network that was saved or, with ``strip_prefix``, behind none; names that do not fit stay as they are.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+    path : str
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`gluon_aff.params_file.read_parameters`.
+    """
+    arrays, parameters = read_parameters(path), net._collect_params_with_prefix()
+    if any(name in parameters for name in arrays):
+        return arrays
+    local = {
+        parameter.name[len(net.prefix) :]: name
+        for name, parameter in parameters.items()
+        if parameter.name.startswith(net.prefix)
+    }
+    # The prefix with which most names are the network's.
+    sizes = {len(name) for name in local}
+    fitting = Counter(name[:-size] for name in arrays for size in sizes if name[-size:] in local)
+    prefix = max(fitting, key=lambda prefix: (fitting[prefix], prefix), default='')
+    return {
+        local.get(name[len(prefix) :], name) if name.startswith(prefix) else name: array
+        for name, array in arrays.items()
+    }
+
+
+def load_parameters(
+    net: Block,
+    path: str,
+    ctx: mx.Context | Sequence[mx.Context] | None = None,
+    allow_missing: bool = False,
+    ignore_extra: bool = False,
+    fresh: Sequence[str] = (),
+) -> None:
+    """Load a parameter file into a network; the network's types stand.
+
+    It may come from Gluon's save_parameters, export or collect_params().save, see :func:`read_for`. MXNet never reads
+    it, and it is compared with the network before anything changes.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+    path : str
+    ctx : mxnet.Context or list of it, default where the network is, or mxnet.cpu()
+    allow_missing : bool, default False
+        Parameters that the file lacks stay as they are, initialised (Xavier) if they were not; a log line names them.
+    ignore_extra : bool, default False
+        Ignore parameters that the network lacks.
+    fresh : sequence of str, default ()
+        Parameters to initialise (Xavier) even if the file has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
+    """
+    arrays, parameters = read_for(net, path), net._collect_params_with_prefix()
+    if allow_missing and not any(name in parameters and name not in fresh for name in arrays):
+        raise _another(path, arrays, ['it has none of their names'])
+    missing = load_arrays(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
+    for name in [*missing, *fresh]:
+        if name in fresh or (parameters[name]._data is None and not parameters[name]._deferred_init):
+            parameters[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
+    if missing:
+        log.warning(
+            '%s lacks %d parameters, which are initialised or stay as they were: %s',
+            printable(path),
+            len(missing),
+            _summary(missing),
+        )
+
+
+def load_arrays(
+    net,
+    arrays,
+    path,
+    ctx=None,
+    allow_missing=False,
+    ignore_extra=False,
+    fresh=(),
+    cast_dtype=False,
+    dtype_source='current',
+):
+    """Give a network the arrays of :func:`read_for`, except those in `fresh`, once all of them fit.
+
+    The arguments are Gluon's, as in mxnet.gluon.Block.load_parameters. Of a parameter that has
+    several names one is enough.
+
+    Returns
+    -------
+    list of str
+        Names of the parameters that are missing.
+
+    Raises
+    ------
+    ValueError
+        If they are another network's, or of other types and cast_dtype is False.
+    """
+    if dtype_source not in ('current', 'saved'):
+        raise ValueError(f"dtype_source must be 'current' or 'saved', got {dtype_source!r}.")
+    parameters = {name: parameter for name, parameter in net._collect_params_with_prefix().items() if name not in fresh}
+    loaded = [name for name in parameters if name in arrays]
+    shared = {id(parameters[name]) for name in loaded}
+    missing = [name for name in parameters if id(parameters[name]) not in shared]
+    differences = [] if allow_missing else [f'{name} is missing' for name in missing]
+    if not ignore_extra:
+        differences += [f'{name} is unknown' for name in arrays if name not in {*parameters, *fresh}]
+    for name in loaded:
+        dtype, shape = arrays[name].dtype, arrays[name].shape
+        if not _fits(shape, parameters[name].shape):
+            differences.append(f'{name} has shape {shape}, not {tuple(parameters[name].shape)}')
+        elif dtype.kind != 'f' or not cast_dtype and dtype != np.dtype(parameters[name].dtype):
+            differences.append(f'{name} holds {dtype} values, not {np.dtype(parameters[name].dtype)}')
+    if differences:
+        raise _another(path, arrays, differences)
+    for name in loaded:
+        dtype = arrays[name].dtype if dtype_source == 'saved' else np.dtype(parameters[name].dtype)
+        value = mx.nd.array(arrays[name].astype(dtype), dtype=dtype)
+        parameters[name]._load_init(
+            value.as_np_ndarray() if mx.util.is_np_array() else value,
+            ctx,
+            cast_dtype=cast_dtype,
+            dtype_source=dtype_source,
+        )
+    return missing
+
+
+def _another(path, arrays, differences):
+    more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
+    # Names without a dot are the parameters' own, which GluonCV chooses differently.
+    hint = '' if all('.' in name for name in arrays) else '; for a GluonCV network give a file from its save_parameters'
+    return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
+
+
+def _fits(shape, expected):
+    return expected is None or (len(shape) == len(expected) and all(e in (0, s) for s, e in zip(shape, expected)))
+
+
+def _summary(names):
+    """Names in one line, by the blocks they belong to."""
+    blocks = sorted(
+        {
+            name.rsplit('.', 1)[0].split('.attention.')[0] + ('.attention' if '.attention.' in name else '')
+            for name in names
+        }
+    )
+    return ', '.join(blocks[:6]) + (f', ... ({len(blocks)} blocks)' if len(blocks) > 6 else '')
