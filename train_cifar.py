@@ -10,7 +10,8 @@ model.json, which `python -m model_zoo predict RUN_FOLDER IMAGE...` uses, checkp
 import mxnet as mx
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.cifar import Batches, cifar10, cifar100, digits, fashion_mnist, fewer
+from gluon_aff.data.cifar import Batches, cifar10, cifar100
+from gluon_aff.data.image_sets import digits, fashion_mnist, subset
 from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     RunFolder,
@@ -63,8 +64,8 @@ def main(argv):
         'cifar10': lambda: cifar10(args.data_dir),
         'cifar100': lambda: cifar100(args.data_dir, args.labels == 'fine'),
     }[args.dataset]()
-    train_set, test_set = fewer(*data.train, args.train_images), fewer(*data.test, args.test_images)
-    size, part = batch_size(args, len(train_set[1]), ctx, workers), (workers.rank, workers.size)
+    train_set, test_set = subset(*data.train, args.train_images), subset(*data.test, args.test_images)
+    size, shard = batch_size(args, len(train_set[1]), ctx, workers), (workers.rank, workers.size)
     train_data = Batches(
         *train_set,
         size,
@@ -74,9 +75,9 @@ def main(argv):
         flip=data.flip,
         augment=AutoAugment('cifar10') if args.auto_aug else None,
         seed=args.seed,
-        part=part,
+        shard=shard,
     )
-    test_data = Batches(*test_set, size, data.mean, data.std, part=part)
+    test_data = Batches(*test_set, size, data.mean, data.std, shard=shard)
 
     net, options = start_network(args, data.class_names, ctx)
     task = classification_task(args, net, open_teacher(args, data.class_names, ctx))

@@ -15,7 +15,7 @@ import mxnet as mx
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
     RunFolder,
@@ -72,8 +72,8 @@ def read_data(args):
         if not args.rec_train or not args.rec_val:
             raise ValueError('--use-rec needs --rec-train and --rec-val.')
         sources = [
-            RecordFile(args.rec_train, args.rec_train_idx, args.num_workers),
-            RecordFile(args.rec_val, args.rec_val_idx, args.num_workers),
+            RecordFile(args.rec_train, args.rec_train_idx, workers=args.num_workers),
+            RecordFile(args.rec_val, args.rec_val_idx, workers=args.num_workers),
         ]
         if len(sources[1].class_names) > len(sources[0].class_names):
             raise ValueError(
@@ -83,7 +83,7 @@ def read_data(args):
         return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
     if not args.data_dir:
         raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
-    folders = image_folders(args.data_dir, args.val_fraction, args.seed, args.num_workers)
+    folders = image_folders(args.data_dir, args.val_fraction, seed=args.seed, workers=args.num_workers)
     return [folders.train, folders.val], Images, folders.skipped.values()
 
 
@@ -105,7 +105,7 @@ def main(argv):
         'crop_ratio': args.crop_ratio,
         'workers': args.num_workers,
         'seed': args.seed,
-        'part': (workers.rank, workers.size),
+        'shard': (workers.rank, workers.size),
     }
     train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
     test_data = loader(sources[1], **common)

@@ -91,7 +91,7 @@ def main(argv):
             (args.val_annotations, args.val_image_dir),
         )
     ]
-    size, part = batch_size(args, len(sources[0]), ctx, workers), (workers.rank, workers.size)
+    size, shard = batch_size(args, len(sources[0]), ctx, workers), (workers.rank, workers.size)
     train_data = SegmentationBatches(
         sources[0],
         size,
@@ -101,9 +101,9 @@ def main(argv):
         base_size=args.base_size,
         crop_size=args.input_size,
         seed=args.seed,
-        part=part,
+        shard=shard,
     )
-    test_data = SegmentationBatches(sources[1], 1, card.spec.mean, card.spec.std, part=part)
+    test_data = SegmentationBatches(sources[1], 1, card.spec.mean, card.spec.std, shard=shard)
 
     class_names = sources[0].class_names
     net, options = build_network(args, len(class_names))

@@ -23,8 +23,8 @@ from sklearn.datasets import load_sample_images
 from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD, Batches
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.data.record_writer import write_records
-from gluon_aff.data.records import RecordFile
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--images', type=int, default=768)

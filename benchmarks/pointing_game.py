@@ -1,13 +1,15 @@
-"""The pointing game on made images: does the maximum of a Grad-CAM map lie on the object?
+"""The pointing game on synthetic images: does the maximum of a Grad-CAM map lie on the object?
 
     python -m benchmarks.pointing_game
 
 Each image of 32x32 has one object, a disc, square, triangle or cross of 6 to 24 pixels, somewhere on a background of
-noise and strokes; its class is its shape, its colour says nothing. Add, SE and AFF networks are trained on the same
-images with gluon_aff.train, and the map of the true class is a hit where its maximum lies in the object's bounding box
-(Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016). Every network's runs have their folder in
---save-dir, with pointing_game.csv: a row for each network, seed, layer and size of object.
+noise and strokes; its class is its shape, its colour is random. Add, SE and AFF networks are trained on the same
+images, and the map of the true class is a hit if its maximum lies in the object's bounding box (Zhang et al., "Top-down
+Neural Attention by Excitation Backprop", ECCV 2016). Each run has a folder in --save-dir, and pointing_game.csv has a
+row for each network, seed, layer and size of object.
 """
+
+from __future__ import annotations
 
 import argparse
 import csv
@@ -20,7 +22,7 @@ from mxnet.gluon import nn
 from PIL import Image, ImageDraw
 
 from gluon_aff.data.cifar import Batches
-from gluon_aff.data.images import normalise
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.files import atomic
 from gluon_aff.inspect.grad_cam import METHODS, grad_cam
 from gluon_aff.layers.comparators import SE
@@ -28,18 +30,18 @@ from gluon_aff.train import Classification, RunFolder, fit, learning_rate, run_s
 from model_zoo import get_model
 from model_zoo.hosts.cifar_resnet import PreActBlock, conv3x3
 
-SIDE, FINE = 32, 4  # pixels of an image's side; points to a pixel, to the side, that shapes are drawn on
+SIDE, FINE = 32, 4  # pixels of an image's side; points along a pixel's side on which shapes are drawn
 SIZES = ((6, 8), (9, 12), (13, 18), (19, 24))
 SHAPES = ('disc', 'square', 'triangle', 'cross')
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
-# What is weighed: the last stage, and the layer in front of the average pool, behind which only a dense layer follows.
+# The layers whose maps are weighed; after the pool comes only a dense layer.
 LAYERS = {'last stage': None, 'before the pool': 'features.6'}
 
 
 def draw(shape, centre, size):
-    """Which share of each pixel an object of `size` pixels covers: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
+    """The share of each pixel covered by an object of `size` pixels: (SIDE, SIDE) in 0..1. Pixel i spans i to i + 1."""
     x, y = np.meshgrid(*2 * [(np.arange(SIDE * FINE) + 0.5) / FINE])
-    x, y = (2 * (place - middle) / size for place, middle in zip((x, y), centre))
+    x, y = (2 * (position - middle) / size for position, middle in zip((x, y), centre))
     inside = {
         'disc': x**2 + y**2 < 1,
         'square': np.maximum(abs(x), abs(y)) < 1,
@@ -64,8 +66,8 @@ def background(random):
     return np.asarray(canvas.resize((SIDE, SIDE), Image.BOX)) / 255
 
 
-def make(number, seed):
-    """Images with objects whose place is known.
+def make(number: int, seed: int):
+    """Images with objects whose boxes are known.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def make(number, seed):
         centre = random.uniform(size / 2, SIDE - size / 2, 2)
         pixels, share = background(random), draw(SHAPES[target[index]], centre, size)[..., None]
         beneath = (pixels * share).sum((0, 1)) / share.sum()
-        # Away from what lies beneath, in each channel, by a third of the range or more.
+        # In each channel at least a third of the range away from the background.
         colour = (beneath + random.uniform(1 / 3, 2 / 3, 3)) % 1
         images[index] = np.round(255 * ((1 - share) * pixels + share * colour))
         boxes.append([*(centre - size / 2), *(centre + size / 2)])
@@ -95,7 +97,7 @@ def make(number, seed):
 
 
 def gated(channels, in_channels):
-    """The second convolution of a block with squeeze-and-excitation behind it, as in SE-ResNet."""
+    """The second convolution of a block, followed by squeeze-and-excitation, as in SE-ResNet."""
     layers = nn.HybridSequential(prefix='')
     layers.add(conv3x3(channels, in_channels), SE(channels, reduction=4))
     return layers
@@ -136,39 +138,33 @@ def _inside(x, y, boxes):
 
 def hits(net, images, target, boxes, layer, method):
     """Whether the maximum of the true class's map lies in the object's box: bool (N,)."""
-    found = []
-    for part in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
-        maps = grad_cam(net, mx.nd.array(normalise(images[part], MEAN, STD)), target[part], layer, method).maps
-        rows, columns = np.unravel_index(maps.reshape(len(part), -1).argmax(1), maps.shape[1:])
+    results = []
+    for batch in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
+        maps = grad_cam(net, mx.nd.array(normalise(images[batch], MEAN, STD)), target[batch], layer, method).maps
+        rows, columns = np.unravel_index(maps.reshape(len(batch), -1).argmax(1), maps.shape[1:])
         # A map of zeros points nowhere.
-        found.append(_inside(columns + 0.5, rows + 0.5, boxes[part]) & (maps.max((1, 2)) > 0))
-    return np.concatenate(found)
+        results.append(_inside(columns + 0.5, rows + 0.5, boxes[batch]) & (maps.max((1, 2)) > 0))
+    return np.concatenate(results)
 
 
 def play(net, images, target, boxes, method):
     """Rows of the table for a network: by layer and size of object."""
-    right = (
-        np.concatenate(
-            [
-                net(mx.nd.array(normalise(part, MEAN, STD))).asnumpy().argmax(1)
-                for part in np.array_split(images, max(1, len(images) // 100))
-            ]
-        )
-        == target
-    )
+    batches = np.array_split(images, max(1, len(images) // 100))
+    scores = [net(mx.nd.array(normalise(batch, MEAN, STD))).asnumpy() for batch in batches]
+    correct = np.concatenate(scores).argmax(1) == target
     sizes = boxes[:, 2] - boxes[:, 0]
     rows = []
-    for where, layer in LAYERS.items():
+    for layer_name, layer in LAYERS.items():
         hit = hits(net, images, target, boxes, layer, method)
         for low, high in SIZES:
             chosen = (low <= sizes) & (sizes <= high)
             rows.append(
                 {
-                    'layer': where,
+                    'layer': layer_name,
                     'from': low,
                     'to': high,
                     'images': int(chosen.sum()),
-                    'accuracy': round(float(right[chosen].mean()), 4),
+                    'accuracy': round(float(correct[chosen].mean()), 4),
                     'pointing': round(float(hit[chosen].mean()), 4),
                     'area': round(float((sizes[chosen] ** 2).mean() / SIDE**2), 4),
                     'centre': round(float(_inside(*2 * [SIDE / 2], boxes[chosen]).mean()), 4),
@@ -193,12 +189,12 @@ def table(rows):
         first = next(iter(LAYERS))
         cells = [mean_of([row for row in some if row['layer'] == first], 'accuracy') for some in by_size]
         lines.append(f'| {name} | (names the shape rightly) | {" | ".join(cells)} |')
-        for where in LAYERS:
-            cells = [mean_of([row for row in some if row['layer'] == where], 'pointing') for some in by_size]
-            lines.append(f'| {name} | {where} | {" | ".join(cells)} |')
-    for key, what in (('area', 'any pixel, by chance'), ('centre', "always the image's centre")):
+        for layer in LAYERS:
+            cells = [mean_of([row for row in some if row['layer'] == layer], 'pointing') for some in by_size]
+            lines.append(f'| {name} | {layer} | {" | ".join(cells)} |')
+    for key, title in (('area', 'any pixel, by chance'), ('centre', "always the image's centre")):
         cells = [f'{100 * next(row[key] for row in rows if row["from"] == low):.1f}' for low, _ in SIZES]
-        lines.append(f'| ({what}) | | {" | ".join(cells)} |')
+        lines.append(f'| ({title}) | | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

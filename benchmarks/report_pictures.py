@@ -1,9 +1,11 @@
-"""The page of gluon-aff report as pictures: docs/report-*.jpg, by Chromium through playwright (the extra 'browser').
+"""Screenshots of the page of gluon-aff report: docs/report-*.jpg, by Chromium and playwright (the extra 'browser').
 
     python -m benchmarks.report_pictures docs
 
-Each picture is the page down to the sections of the networks, cut into columns that stand side by side.
+Each picture is the page down to the sections of the networks, cut into columns side by side.
 """
+
+from __future__ import annotations
 
 import io
 import shutil
@@ -20,8 +22,8 @@ WINDOWS = (('desktop', 1280, 3, 0.5), ('phone', 375, 6, 0.78))
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
 
-def columns(picture, number, scale, gap=20):
-    """The picture cut into `number` columns of one height, side by side."""
+def columns(picture: Image.Image, number: int, scale: float, gap: int = 20) -> Image.Image:
+    """A picture cut into columns of one height, side by side."""
     width, height = picture.width, -(-picture.height // number)
     sheet = Image.new('RGB', (number * (width + gap) - gap, height), 'grey')
     for column in range(number):
@@ -30,7 +32,7 @@ def columns(picture, number, scale, gap=20):
     return sheet.resize((round(scale * sheet.width), round(scale * sheet.height)), Image.LANCZOS)
 
 
-def main(folder):
+def main(folder: str) -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as site, sync_playwright() as driver:

@@ -18,7 +18,8 @@ from mxnet import gluon
 from PIL import Image
 
 from gluon_aff.data import class_names
-from gluon_aff.data.cifar import Batches, digits
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits
 from gluon_aff.train import Classification, evaluate
 
 TOP = Path(__file__).resolve().parent.parent

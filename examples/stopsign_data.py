@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_aff.data.class_folders import usable_images
+from gluon_aff.data.class_folders import readable_images
 from gluon_aff.data.images import read_image
 from gluon_aff.errors import in_words, positive
 from gluon_aff.text import printable
@@ -167,7 +167,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     for flag in ('train', 'val'):
         positive(f'--{flag}', getattr(args, flag))
-    paths, skipped = usable_images([args.photographs]) if args.photographs else (photographs(), {})
+    paths, skipped = readable_images([args.photographs]) if args.photographs else (photographs(), {})
     for sentence in skipped.values():
         print(printable(sentence), file=sys.stderr)
     photos = [read_image(path) for path in paths]

@@ -23,12 +23,15 @@ MODULES = {
     'gluon_aff.data.folders': 'gluon_aff.data.class_folders',
     'gluon_aff.data.labels': 'gluon_aff.data.class_names',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
+    'gluon_aff.data.plain_pickle': 'gluon_aff.data.cifar_pickle',
+    'gluon_aff.data.records': 'gluon_aff.data.record_file',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
     'gluon_aff.deploy.external_data': 'gluon_aff.deploy.onnx_files',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
     'gluon_aff.deploy.folding': 'gluon_aff.deploy.graph',
     'gluon_aff.deploy.onnx_file': 'gluon_aff.deploy.onnx_writer',
     'gluon_aff.deploy.symbol': 'gluon_aff.deploy.symbol_writer',
+    'gluon_aff.download': 'gluon_aff.verified_download',
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
     'gluon_aff.gradcam': 'gluon_aff.inspect.grad_cam',
     'gluon_aff.multi_input': 'gluon_aff.layers.multi_input',
@@ -54,6 +57,20 @@ MODULES = {
 
 # For each module as it is called now: old names, and what they are called now (there, or as module:name elsewhere).
 NAMES: dict[str, dict[str, str]] = {
+    'gluon_aff.data.cifar': {
+        'digits': 'gluon_aff.data.image_sets:digits',
+        'fashion_mnist': 'gluon_aff.data.image_sets:fashion_mnist',
+        'fewer': 'gluon_aff.data.image_sets:subset',
+        'resize': 'gluon_aff.data.image_sets:resize',
+    },
+    'gluon_aff.data.cifar_pickle': {'load_plain': 'load_batch'},
+    'gluon_aff.data.class_folders': {'usable_images': 'readable_images'},
+    'gluon_aff.data.images': {
+        'evaluation_array': 'gluon_aff.data.preprocessing:evaluation_array',
+        'evaluation_crop': 'gluon_aff.data.preprocessing:evaluation_crop',
+        'normalise': 'gluon_aff.data.preprocessing:normalise',
+        'short_side': 'gluon_aff.data.preprocessing:short_side',
+    },
     'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',
@@ -66,6 +83,7 @@ NAMES: dict[str, dict[str, str]] = {
         'open_or_random': 'load_or_initialize',
         'open_trained': 'load_model',
     },
+    'model_zoo.pictures.heatmaps': {'check_labels': 'check_class_names', 'look': 'network_rows'},
     'model_zoo.registry': {
         'CIFAR100': 'model_zoo.datasets:CIFAR100',
         'Dataset': 'gluon_aff._deprecated:dataset',

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ._deprecated import renamed
-from .data.images import evaluation_crop, normalise, short_side, to_image
+from .data.images import to_image
+from .data.preprocessing import evaluation_crop, normalise, short_side
 from .validation import shown
 
 __all__ = ['ModelSpec']

@@ -1,12 +1,12 @@
-"""The look that all pictures share: colours that colour-blind readers can tell apart, and matplotlib's settings."""
+"""The style of all figures: colours that colour-blind readers can tell apart, and settings of matplotlib."""
 
 from __future__ import annotations
 
 __all__ = ['COLOURS', 'FUSION_COLOURS', 'STYLE']
 
-# Okabe and Ito, "Color Universal Design", 2008, without yellow, which white swallows.
+# Okabe and Ito, "Color Universal Design", 2008, without yellow, which is faint on white.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#666666')
-# Those that are compared most from the same source; the others from Tol, "Colour Schemes", 2021, muted.
+# The common ones are of the same source, the others of the muted scheme in Tol, "Colour Schemes", 2021.
 FUSION_COLOURS = {
     'add': '#666666',
     'concat': '#56b4e9',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gluon_aff.data import cifar, class_names
+from gluon_aff.data import cifar, class_names, image_sets
 from gluon_aff.spec import ModelSpec
 
 __all__ = ['CIFAR100', 'FASHION_MNIST', 'IMAGENET', 'STOP_SIGN']
@@ -34,8 +34,8 @@ FASHION_MNIST = ModelSpec(
     class_names=class_names.FASHION_MNIST,
     input_size=(3, 32, 32),
     min_size=1,
-    mean=cifar.FASHION_MNIST_MEAN,
-    std=cifar.FASHION_MNIST_STD,
+    mean=image_sets.FASHION_MNIST_MEAN,
+    std=image_sets.FASHION_MNIST_STD,
     crop_ratio=1.0,
 )
 # Segmentation takes whole images.

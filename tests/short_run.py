@@ -7,7 +7,8 @@ import mxnet as mx
 import numpy as np
 
 from gluon_aff.data.autoaugment import AutoAugment
-from gluon_aff.data.cifar import Batches, digits
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits
 from gluon_aff.train import Classification, RunFolder, checkpoints, fit, get_workers, learning_rate, run_script
 from model_zoo import get_model
 
@@ -40,7 +41,7 @@ def main(argv):
 
     workers = get_workers(args.kvstore)
     mx.random.seed(0)
-    data, part = digits(), (workers.rank, workers.size)
+    data, shard = digits(), (workers.rank, workers.size)
     train = Batches(
         data.train[0][:96],
         data.train[1][:96],
@@ -50,9 +51,9 @@ def main(argv):
         train=True,
         augment=AutoAugment('cifar10'),
         seed=1,
-        part=part,
+        shard=shard,
     )
-    test = Batches(data.test[0][:50], data.test[1][:50], 50, data.mean, data.std, part=part)
+    test = Batches(data.test[0][:50], data.test[1][:50], 50, data.mean, data.std, shard=shard)
     net = get_model(
         'cifar_aff_resnet8', classes=10, width=1, final_drop=0.3 * (not args.frozen), use_global_stats=args.frozen
     )

@@ -1,12 +1,13 @@
 """AutoAugment: the published policies, every operation as it is defined, and nothing but the state decides."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageChops, ImageEnhance, ImageOps
+from PIL import Image
 
 from gluon_aff.data import autoaugment
 from gluon_aff.data.autoaugment import OPERATIONS, POLICIES, AutoAugment, apply
@@ -68,29 +69,25 @@ def test_imagenet_repeats_the_rows_that_the_paper_repeats():
     assert len(set(POLICIES['cifar10'])) == 25
 
 
-@pytest.mark.parametrize('level', [0, 4, 9])
-def test_invert(level):
+def test_invert():
     pixels = picture()
-    assert (applied('Invert', pixels, level) == 255 - pixels).all()
+    for level in (0, 4, 9):
+        assert (applied('Invert', pixels, level) == 255 - pixels).all()
 
 
-@pytest.mark.parametrize('level', range(10))
-def test_solarize_inverts_from_its_threshold(level):
+def test_solarize_inverts_from_its_threshold():
     pixels = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (2, 1, 3))
-    threshold = 256 - 256 * level / 9
-    got = applied('Solarize', pixels, level)
-    assert (got == np.where(pixels < threshold, pixels, 255 - pixels)).all()
-    assert (got == np.asarray(ImageOps.solarize(Image.fromarray(pixels), math.ceil(threshold)))).all()
-    if level in (0, 9):
-        assert (got == (pixels if level == 0 else 255 - pixels)).all()
+    for level in range(10):
+        threshold = 256 - 256 * level / 9
+        assert (applied('Solarize', pixels, level) == np.where(pixels < threshold, pixels, 255 - pixels)).all()
+    assert (applied('Solarize', pixels, 0) == pixels).all()
+    assert (applied('Solarize', pixels, 9) == 255 - pixels).all()
 
 
-@pytest.mark.parametrize('level, bits', [*enumerate([8, 8, 7, 7, 6, 6, 5, 5, 4, 4])])
-def test_posterize_keeps_the_high_bits(level, bits):
+def test_posterize_keeps_the_high_bits():
     pixels = picture()
-    got = applied('Posterize', pixels, level)
-    assert (got == pixels >> (8 - bits) << (8 - bits)).all()
-    assert (got == np.asarray(ImageOps.posterize(Image.fromarray(pixels), bits))).all()
+    for level, bits in enumerate([8, 8, 7, 7, 6, 6, 5, 5, 4, 4]):
+        assert (applied('Posterize', pixels, level) == pixels >> (8 - bits) << (8 - bits)).all()
 
 
 def test_autocontrast_stretches_each_channel():
@@ -98,7 +95,6 @@ def test_autocontrast_stretches_each_channel():
     pixels[..., 1] //= 2
     pixels[..., 2] = 77
     got = applied('AutoContrast', pixels)
-    assert (got == np.asarray(ImageOps.autocontrast(Image.fromarray(pixels)))).all()
     low, high = pixels[..., :2].min((0, 1)).astype(float), pixels[..., :2].max((0, 1))
     assert np.abs(got[..., :2] - (pixels[..., :2] - low) * 255 / (high - low)).max() <= 1
     assert (got[..., :2].min((0, 1)) == 0).all() and (got[..., :2].max((0, 1)) >= 254).all()
@@ -112,7 +108,6 @@ def test_autocontrast_stretches_each_channel():
 )
 def test_equalize_spreads_the_histogram_of_each_channel(pixels):
     got = applied('Equalize', pixels)
-    assert (got == np.asarray(ImageOps.equalize(Image.fromarray(pixels)))).all()
     for channel in range(3):
         values = pixels[..., channel]
         counts = np.bincount(values.ravel(), minlength=256)
@@ -122,39 +117,14 @@ def test_equalize_spreads_the_histogram_of_each_channel(pixels):
         assert (got[..., channel] == table[values]).all()
 
 
-@pytest.mark.parametrize('level', range(10))
-@pytest.mark.parametrize('operation', ENHANCE)
-def test_enhancing_is_pillows_at_the_papers_factors(operation, level):
-    pixels = picture()
-    expected = getattr(ImageEnhance, operation)(Image.fromarray(pixels)).enhance(
-        [0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9][level]
-    )
-    assert np.abs(applied(operation, pixels, level).astype(int) - np.asarray(expected)).max() <= 1
-
-
-@pytest.mark.parametrize('level', range(10))
-@pytest.mark.parametrize('operation', ['TranslateX', 'TranslateY'])
-def test_translation_is_pillows_offset_with_grey_at_the_edge(operation, level):
-    image = Image.fromarray(picture(40, 70))
-    for sign in (1, -1):
-        move = sign * round(150 / 331 * level / 9 * (70 if operation == 'TranslateX' else 40))
-        x, y = (move, 0) if operation == 'TranslateX' else (0, move)
-        around = Image.new('RGB', image.size, FILL)
-        inside = Image.new('1', image.size, 0)
-        inside.paste(1, (x, y, x + image.width, y + image.height))
-        expected = Image.composite(ImageChops.offset(image, x, y), around, inside)
-        assert (np.asarray(apply(operation, image, level, sign)) == np.asarray(expected)).all()
-
-
 @pytest.mark.parametrize('operation', ENHANCE)
 def test_factor_1_is_the_identity(operation):
     pixels = picture()
     assert (applied(operation, pixels, 4.5) == pixels).all()
 
 
-@pytest.mark.parametrize('level', range(10))
 @pytest.mark.parametrize('operation', ENHANCE)
-def test_enhancing_blends_with_a_degenerate_image(operation, level):
+def test_enhancing_blends_with_a_degenerate_image(operation):
     pixels = picture()
     luma = grey(pixels)
     smooth = pixels.astype(float)
@@ -166,51 +136,28 @@ def test_enhancing_blends_with_a_degenerate_image(operation, level):
         'Sharpness': smooth,
         'Contrast': np.full_like(pixels, int(luma.mean() + 0.5)),
     }[operation]
-    got = applied(operation, pixels, level)
-    assert np.abs(got - blend(degenerate, pixels, 0.1 + 0.2 * level)).max() < 1.01  # Pillow cuts
-    assert (got == applied(operation, pixels, level, -1)).all()
+    for level in range(10):
+        got = applied(operation, pixels, level)
+        assert np.abs(got - blend(degenerate, pixels, 0.1 + 0.2 * level)).max() < 1.01  # Pillow truncates
+        assert (got == applied(operation, pixels, level, -1)).all()
 
 
-@pytest.mark.parametrize(
-    'operation, level, change',
-    [
-        ('Brightness', 0, lambda p: p.mean() < 20),
-        ('Brightness', 9, lambda p: p.mean() > 150),
-        ('Color', 0, lambda p: p.std(2).mean() < 8),
-        ('Contrast', 0, lambda p: p.std() < 10),
-    ],
-)
-def test_ends_of_the_enhancing_range(operation, level, change):
-    pixels = picture()
-    assert not change(pixels) and change(applied(operation, pixels, level))
-
-
-@pytest.mark.parametrize('sign', [1, -1])
 @pytest.mark.parametrize('operation', GEOMETRIC)
-def test_level_0_of_the_geometric_operations_is_the_identity(operation, sign):
+def test_level_0_of_the_geometric_operations_is_the_identity(operation):
     pixels = picture()
-    assert (applied(operation, pixels, 0, sign) == pixels).all()
+    for sign in (1, -1):
+        assert (applied(operation, pixels, 0, sign) == pixels).all()
 
 
-@pytest.mark.parametrize('sign', [1, -1])
-@pytest.mark.parametrize('level', [1, 3, 6, 9])
-@pytest.mark.parametrize('operation', ['TranslateX', 'TranslateY'])
-def test_translation_moves_by_a_fraction_of_the_side(operation, level, sign):
+@pytest.mark.parametrize('operation, axis', [('TranslateX', 1), ('TranslateY', 0)])
+def test_translation_moves_by_a_fraction_of_the_side(operation, axis):
     pixels = picture(40, 70)
-    axis = 1 if operation == 'TranslateX' else 0
-    side = pixels.shape[axis]
-    shift = sign * round(level / 9 * 150 / 331 * side)
-    expected = np.full_like(pixels, FILL[0])
-    there, here = (
-        (slice(shift, None), slice(None, side - shift))
-        if shift > 0
-        else (slice(None, side + shift), slice(-shift, None))
-    )
-    if axis:
-        expected[:, there] = pixels[:, here]
-    else:
-        expected[there] = pixels[here]
-    assert shift and (applied(operation, pixels, level, sign) == expected).all()
+    for level, sign in itertools.product((1, 3, 6, 9), (1, -1)):
+        shift = sign * round(level / 9 * 150 / 331 * pixels.shape[axis])
+        expected = np.roll(pixels, shift, axis)
+        outside = slice(None, shift) if shift > 0 else slice(shift, None)
+        expected[(slice(None), outside) if axis else outside] = FILL
+        assert shift and (applied(operation, pixels, level, sign) == expected).all()
 
 
 def test_translation_of_level_9_is_15_of_32_pixels():
@@ -350,11 +297,9 @@ def test_operations_keep_size_and_mode_and_leave_their_input(width, height, oper
 
 
 @pytest.mark.parametrize('operation', OPERATIONS)
-@pytest.mark.parametrize('size', [(1, 1), (1, 60), (80, 1), (2, 2)])
-def test_operations_take_the_smallest_images(operation, size):
-    image = Image.fromarray(picture(size[1], size[0]))
-    for level in (0, 9):
-        assert apply(operation, image, level, -1).size == size
+def test_operations_take_the_smallest_images(operation):
+    for size, level in itertools.product([(1, 1), (1, 60), (80, 1), (2, 2)], (0, 9)):
+        assert apply(operation, Image.fromarray(picture(size[1], size[0])), level, -1).size == size
 
 
 @given(st.integers(1, 80), st.integers(1, 60), st.sampled_from(sorted(POLICIES)), st.integers(0, 2**32 - 1))

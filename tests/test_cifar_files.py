@@ -20,7 +20,7 @@ from gluon_aff import download
 from gluon_aff.data import cifar_archive as cifar_files
 from gluon_aff.data import class_names
 from gluon_aff.data.cifar import cifar10, cifar100
-from gluon_aff.download import DownloadError
+from gluon_aff.verified_download import DownloadError
 
 READERS = {'cifar10': cifar10, 'fine': cifar100, 'coarse': lambda data_dir=None: cifar100(data_dir, fine=False)}
 FOLDERS = {
@@ -247,8 +247,8 @@ def names(**lists):
         ('cifar-10-binary', 'test_batch.bin', lambda data: data[:-1], 'whole number'),
         ('cifar-10-binary', 'test_batch.bin', lambda data: b'', 'whole number'),
         ('cifar-10-binary', 'test_batch.bin', lambda data: b'\x0a' + data[1:], 'to 10, of 10 classes'),
-        ('cifar-10-python', 'test_batch', lambda data: data[:-1], 'is no pickle, or a damaged one'),
-        ('cifar-10-python', 'test_batch', lambda data: b'', 'is no pickle, or a damaged one'),
+        ('cifar-10-python', 'test_batch', lambda data: data[:-1], 'is not a pickle of plain data, or is damaged'),
+        ('cifar-10-python', 'test_batch', lambda data: b'', 'is not a pickle of plain data, or is damaged'),
         ('cifar-10-python', 'test_batch', lambda data: b'cos\nsystem\nU\x02lsR.', "names 'os system'"),
         ('cifar-10-python', 'test_batch', target(labels=[0, 1, 10]), 'labels 0 to 10, of 10 classes'),
         ('cifar-10-python', 'test_batch', target(labels=[0, -1, 2]), 'labels -1 to 2, of 10 classes'),
@@ -257,8 +257,8 @@ def names(**lists):
         ('cifar-10-python', 'batches.meta', names(label_names=texts(class_names.CIFAR10[::-1])), 'other classes'),
         ('cifar-10-python', 'batches.meta', names(label_names=[1, None, [b'cat']]), 'other classes'),
         ('cifar-100-python', 'meta', names(fine_label_names=texts(class_names.CIFAR100[1:])), 'other classes'),
-        ('cifar-10-python', 'batches.meta', names(names=[]), "no pickle of 'label_names'"),
-        ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is no pickle, or a damaged one'),
+        ('cifar-10-python', 'batches.meta', names(names=[]), "not a pickle of 'label_names'"),
+        ('cifar-10-python', 'batches.meta', lambda data: data[:-1], 'is not a pickle of plain data, or is damaged'),
     ],
 )
 def test_a_broken_file_is_one_sentence_that_names_it(stem, file, broken, says, tmp_path):

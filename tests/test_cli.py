@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -16,8 +18,9 @@ import pytest
 from mxnet import gluon
 from PIL import Image
 
-from gluon_aff.data.images import evaluation_array, read_image
+from gluon_aff.data.images import read_image
 from gluon_aff.data.masks import overlay
+from gluon_aff.data.preprocessing import evaluation_array
 from model_zoo import cli, get_model, list_models, model_info
 from model_zoo.cli import main
 from model_zoo.loading import load_model
@@ -80,6 +83,12 @@ def test_list_is_a_table_of_the_models_that_fit(capsys):
     head, *rows = [line.split() for line in out.splitlines()]
     assert status == 0 and [row[0] for row in rows] == list_models('cifar_*_resnet8')
     assert '1.34' in out and '3x32x32' in out and head[0] == 'name'
+
+
+def test_list_builds_no_network(capsys):
+    start = time.process_time()
+    run(capsys, 'list')
+    assert time.process_time() - start < 1
 
 
 def test_list_without_a_fit_says_so(capsys):
@@ -194,7 +203,7 @@ def test_an_unknown_name_suggests_the_nearest(capsys):
 
 
 def predictions(files, path):
-    """What the network says of a picture, computed without the command line."""
+    """The probabilities of a picture, computed without the command line."""
     net = get_model('cifar_aff_resnet8', pretrained=str(files / 'run' / 'best.params'), **OPTIONS)
     card = model_info('cifar_aff_resnet8')
     data = evaluation_array(read_image(path), card.spec.input_size, card.spec.mean, card.spec.std, 1.0)
@@ -207,12 +216,11 @@ def test_predict_reports_the_unreadable_picture_and_goes_on(capsys, files):
     assert status == 1 and 'c.png is not an image' in err and '1 of 4' in err
     assert [row['image'][-5:] for row in rows] == ['a.png', 'b.jpg', 'd.png']
     for row in rows:
-        wanted = predictions(files, row['image'])
-        labels = [['cat', 'dog', 'owl'][i] for i in wanted.argsort()[::-1]]
-        assert [found['label'] for found in row['predictions']] == labels[:2]
-        assert [found['probability'] for found in row['predictions']] == pytest.approx(
-            sorted(wanted)[::-1][:2], abs=2e-6
-        )
+        expected = predictions(files, row['image'])
+        names = [['cat', 'dog', 'owl'][i] for i in expected.argsort()[::-1]]
+        assert [prediction['label'] for prediction in row['predictions']] == names[:2]
+        probabilities = [prediction['probability'] for prediction in row['predictions']]
+        assert probabilities == pytest.approx(sorted(expected)[::-1][:2], abs=2e-6)
 
 
 def test_predict_reports_a_missing_file_and_goes_on(capsys, files):
@@ -321,6 +329,16 @@ def test_a_command_is_a_module_with_help_flags_and_a_run(capsys):
         parser = argparse.ArgumentParser()
         import_module(f'model_zoo.cli.{name}').add_arguments(parser)
         assert all(action.help for action in parser._actions), name
+
+
+def test_no_two_modules_have_one_name():
+    top = Path(__file__).parents[1]
+    patterns = (
+        '*.py',
+        *(f'{folder}/**/*.py' for folder in ('gluon_aff', 'model_zoo', 'benchmarks', 'examples', 'tests')),
+    )
+    names = Counter(path.name for pattern in patterns for path in top.glob(pattern))
+    assert [name for name, number in names.items() if number > 1] == ['__init__.py']
 
 
 def test_the_module_runs_and_a_closed_pipe_is_no_error():

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gluon_aff.data.cifar import Batches, digits, fashion_mnist, fewer
-from gluon_aff.data.images import evaluation_array, normalise, read_image
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits, fashion_mnist, subset
+from gluon_aff.data.images import read_image
+from gluon_aff.data.preprocessing import evaluation_array, normalise
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 
@@ -144,26 +146,26 @@ def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_o
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=6), data=st.data())
-def test_fewer_images_are_some_of_all_with_each_class_in_its_share(counts, data):
+def test_a_subset_holds_each_class_in_its_share(counts, data):
     target = np.random.RandomState(1).permutation(np.repeat(np.arange(len(counts)), counts))
     images = np.arange(len(target))
     number = data.draw(st.integers(1, len(target)))
-    chosen, labels = fewer(images, target, number)
+    chosen, labels = subset(images, target, number)
     assert len(set(chosen)) == number and (target[chosen] == labels).all()
     for label, count in enumerate(counts):
         assert abs((labels == label).sum() - number * count / len(target)) <= len(counts) / 2 + 1
-    assert set(fewer(images, target, number - 1 or 1)[0]) <= set(chosen)
-    np.testing.assert_array_equal(fewer(images, target, number)[0], chosen)
+    assert set(subset(images, target, number - 1 or 1)[0]) <= set(chosen)
+    np.testing.assert_array_equal(subset(images, target, number)[0], chosen)
 
 
-def test_fewer_images_of_uneven_classes_keep_the_proportions():
+def test_a_subset_of_uneven_classes_keeps_the_proportions():
     target = np.repeat([0, 1, 2], [600, 300, 100])
-    assert np.bincount(fewer(target, target, 100)[1]).tolist() == [60, 30, 10]
+    assert np.bincount(subset(target, target, 100)[1]).tolist() == [60, 30, 10]
 
 
 def test_more_images_than_there_are_are_refused():
     with pytest.raises(ValueError, match='has 5 images, fewer than the 6'):
-        fewer(np.zeros(5), np.zeros(5), 6)
+        subset(np.zeros(5), np.zeros(5), 6)
 
 
 def test_a_training_batch_of_one_image_is_refused():

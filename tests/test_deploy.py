@@ -26,7 +26,7 @@ from programs import TOP
 from reference import error, filled, loaded, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
-from gluon_aff.data.images import normalise
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.deploy import (
     Predictor,
     compare_onnx,
@@ -394,7 +394,8 @@ def test_int8_of_the_shipped_network_keeps_what_it_says(exported):
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason=f'Fashion-MNIST is not at {FASHION}')
 def test_int8_on_all_test_images_of_fashion_mnist(shipped, tmp_path):
-    from gluon_aff.data.cifar import Batches, fashion_mnist
+    from gluon_aff.data.cifar import Batches
+    from gluon_aff.data.image_sets import fashion_mnist
 
     data = fashion_mnist(str(FASHION))
     export_onnx(shipped.net, tmp_path / 'net.onnx', shipped.spec.input_size)

@@ -259,7 +259,7 @@ def test_docstrings_follow_numpydoc_and_document_the_signature():
     for name, value in PUBLIC.items():
         text = inspect.getdoc(value) or ''
         for code, message in validate(name)['errors']:
-            if code in ('GL03', 'GL07', 'GL08', 'PR02', 'PR03', 'RT05'):
+            if code in ('GL03', 'GL07', 'GL08', 'PR02', 'RT05'):
                 wrong.append(f'{name}: {message}')
             elif code == 'PR01' and ('Parameters\n---' in text or (inspect.isfunction(value) and value in EXPORTED)):
                 missing = set(re.findall(r"'([^']+)'", message)) - INHERITED

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from loopback import Server, content, redirect, status
 
 from gluon_aff import download
-from gluon_aff.download import DownloadError, digest, fetch
+from gluon_aff.verified_download import DownloadError, digest, fetch
 
 DATA = np.random.RandomState(0).bytes(100_000)
 SHA = hashlib.sha256(DATA).hexdigest()

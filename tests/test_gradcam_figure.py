@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from matplotlib.text import Text
 from PIL import Image
 
-from gluon_aff.data.images import evaluation_array
+from gluon_aff.data.preprocessing import evaluation_array
 from model_zoo import get_model, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.figure import SMALL, pages, save, wrap
@@ -28,8 +28,8 @@ SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
 def pictures(tmp_path):
     """A trouser and a pullover (Fashion-MNIST's), and a file that is no picture."""
     whole = Image.open(STRIP)
-    for name, place in (('trouser', 1), ('pullover', 2)):
-        whole.crop((28 * place, 0, 28 * place + 28, 28)).save(tmp_path / f'{name}.png')
+    for name, index in (('trouser', 1), ('pullover', 2)):
+        whole.crop((28 * index, 0, 28 * index + 28, 28)).save(tmp_path / f'{name}.png')
     (tmp_path / 'broken.png').write_text('not a picture')
     return tmp_path
 
@@ -43,7 +43,7 @@ def run(capsys, *args):
 def texts(figure):
     """(text, box in pixels) of all that is written on a page."""
     renderer = figure.canvas.get_renderer()
-    return [(each.get_text(), each.get_window_extent(renderer)) for each in figure.findobj(Text) if each.get_text()]
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
 
 
 def check_layout(figure):
@@ -112,12 +112,10 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
         model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True
     )
     assert not random and row.title == 'AFF'
-    assert [panel.caption for panel in row.panels] == [
-        f'{model.spec.class_names[each.argmax()]}\n{each.max():.2f}' for each in scores
-    ]
-    assert [panel.starred for panel in row.panels] == [
-        model.spec.class_names[each.argmax()] != 'Trouser' for each in scores
-    ]
+    names = [model.spec.class_names[output.argmax()] for output in scores]
+    captions = [f'{name}\n{output.max():.2f}' for name, output in zip(names, scores)]
+    assert [panel.caption for panel in row.panels] == captions
+    assert [panel.starred for panel in row.panels] == [name != 'Trouser' for name in names]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
     original = enlarged(crop(model, images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
@@ -159,8 +157,8 @@ def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_k
     for name in names:
         Image.new('RGB', (3000, 20)).save(pictures / name, 'PNG')
     status, _, err = run(capsys, *(pictures / name for name in names), '--models', SHIPPED[0], '-o', 'f.png')
-    assert status == 0 and err == '' and not any('Glyph' in str(each.message) for each in recwarn)
-    assert [each.shape for each in seen] == 5 * [(32, 32, 3)]
+    assert status == 0 and err == '' and not any('Glyph' in str(warning.message) for warning in recwarn)
+    assert [pixels.shape for pixels in seen] == 5 * [(32, 32, 3)]
     written = {text for text, _ in texts(drawn[0])}
     assert written >= {'a$b$c.png', '$\\frac{$.png', 'a\\n\\x1b[2J.png', '写真.png', 'b\\udcff.png'}
 

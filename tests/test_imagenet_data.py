@@ -21,9 +21,10 @@ from gluon_aff.data.augmentation import crop_box, draw_colours, random_resized_c
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import ImageFiles, image_folders
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_array, normalise, opened, read_image, short_side
+from gluon_aff.data.images import opened, read_image
+from gluon_aff.data.preprocessing import evaluation_array, normalise, short_side
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.data.record_writer import write_records
-from gluon_aff.data.records import RecordFile
 from model_zoo.cli import main
 
 PHOTOS = load_sample_images().images
@@ -248,7 +249,7 @@ def test_a_split_is_of_each_class_and_of_names_and_seed_alone(tmp_path_factory, 
         for name in reversed(names) if reverse else names:
             (root / name).parent.mkdir(exist_ok=True)
             Image.new('L', (2, 2)).save(root / name)
-        found = image_folders(root, fraction, seed)
+        found = image_folders(root, fraction, seed=seed)
         splits.append([[os.path.relpath(path, root) for path in part.paths] for part in (found.train, found.val)])
         assert sorted(splits[-1][0] + splits[-1][1]) == sorted(names)
         for number, count in enumerate(counts):
@@ -424,19 +425,19 @@ def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_numbe
 @given(size=st.integers(1, 3), batch_size=st.integers(2, 5), number=st.integers(0, 3), train=st.booleans())
 @settings(max_examples=12)
 def test_the_parts_together_are_what_one_worker_sees(files, size, batch_size, number, train):
-    def loader(batch_size, part=(0, 1)):
-        return Images(files, 8, batch_size, *STATISTICS, train=train, part=part, workers=2)
+    def loader(batch_size, shard=(0, 1)):
+        return Images(files, 8, batch_size, *STATISTICS, train=train, shard=shard, workers=2)
 
     whole = batches(loader(batch_size * size), number)
-    parts = [batches(loader(batch_size, (rank, size)), number) for rank in range(size)]
+    shards = [batches(loader(batch_size, (index, size)), number) for index in range(size)]
     if train:
         assert len(whole) == 26 // (batch_size * size) == len(loader(batch_size, (0, size)))
-        assert same(whole, [joined(each) for each in zip(*parts)])
+        assert same(whole, [joined(one_each) for one_each in zip(*shards)])
     else:
         everything = joined(whole)
-        for rank, part in enumerate(parts):
-            assert same([joined(part)], [tuple(array[rank::size] for array in everything)])
-            assert len(part) == len(loader(batch_size, (rank, size)))
+        for index, shard in enumerate(shards):
+            assert same([joined(shard)], [tuple(array[index::size] for array in everything)])
+            assert len(shard) == len(loader(batch_size, (index, size)))
 
 
 def test_validation_is_every_image_once_in_order_as_evaluated(files):
@@ -519,9 +520,9 @@ def test_a_file_that_is_gone_or_broken_since_the_check_is_named(tmp_path):
         ({'batch_size': 38}, r'batch_size must be 2 to (\d+), as there are \1 training images, got 38'),
         ({'batch_size': 1}, 'batch_size must be 2 to'),
         ({'batch_size': 0}, 'batch_size must be a positive'),
-        ({'batch_size': 13, 'part': (0, 3)}, 'batch_size must be 2 to (8|12) for each of 3 processes'),
-        ({'part': (2, 2)}, 'The rank of one of 2 processes is 0 to 1, got 2'),
-        ({'part': (-1, 2)}, 'rank must be'),
+        ({'batch_size': 13, 'shard': (0, 3)}, 'batch_size must be 2 to (8|12) for each of 3 processes'),
+        ({'shard': (2, 2)}, r'shard must be \(index, count\) .* got \(2, 2\)'),
+        ({'shard': (-1, 2)}, 'shard must be'),
         ({'workers': 0}, 'workers must be'),
         ({'size': 0}, 'size must be'),
     ],
@@ -742,5 +743,5 @@ def test_an_image_of_records_that_is_damaged_inside_or_too_large_is_left_out_by_
 def test_a_record_file_gives_whole_epochs_to_images_as_folders_do(packed):
     source = RecordFile(packed / 'train.rec')
     whole = batches(Images(source, 16, 6, *STATISTICS, train=True), 2)
-    parts = [batches(Images(source, 16, 3, *STATISTICS, train=True, workers=1, part=(rank, 2)), 2) for rank in (0, 1)]
-    assert same(whole, [joined(each) for each in zip(*parts)]) and len(whole) == len(source) // 6
+    shards = [batches(Images(source, 16, 3, *STATISTICS, train=True, workers=1, shard=(i, 2)), 2) for i in (0, 1)]
+    assert same(whole, [joined(one_each) for one_each in zip(*shards)]) and len(whole) == len(source) // 6

@@ -16,11 +16,12 @@ from sklearn.datasets import load_sample_image
 
 from gluon_aff.data import images
 from gluon_aff.data.augmentation import random_resized_crop
-from gluon_aff.data.class_folders import image_folders, usable_images
+from gluon_aff.data.class_folders import image_folders, readable_images
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.images import evaluation_crop, opened, read_image, short_side, upright
+from gluon_aff.data.images import opened, read_image, upright
+from gluon_aff.data.preprocessing import evaluation_crop, short_side
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.data.record_writer import write_records
-from gluon_aff.data.records import RecordFile
 from gluon_aff.data.walk import find_images
 from gluon_aff.deploy import Predictor
 from model_zoo.cli import main
@@ -449,7 +450,7 @@ def test_one_walker_finds_images_by_name_or_content_follows_links_and_names_what
     found, skipped = find_images([root])
     assert found == sorted([*good, broken]) and sorted(skipped) == bad
     assert all(path in sentence and '\n' not in sentence for path, sentence in skipped.items())
-    found, skipped = usable_images([root, bad[0]])
+    found, skipped = readable_images([root, bad[0]])
     assert found == good and sorted(skipped) == sorted([*bad, broken])
     named = [root / '.hidden', root / '.x.png', root / 'notes.txt']
     assert find_images(named)[0] == [str(root / '.hidden' / 'x.png'), *map(str, named[1:])]
@@ -583,7 +584,7 @@ def test_records_of_others_are_read_upright_and_bad_images_in_them_are_left_out_
 def test_our_records_are_those_of_mxnet(words, tmp_path_factory):
     import mxnet as mx
 
-    from gluon_aff.data.records import write_record
+    from gluon_aff.data.record_file import write_record
 
     path, content = tmp_path_factory.mktemp('records') / 'x.rec', b''.join(words)
     with open(path, 'wb') as file:

@@ -169,9 +169,9 @@ def test_the_papers_tables_stand_whole_with_their_blocks(read):
             for host, values in columns.items():
                 assert HOSTS[host].title in section['text']
                 assert all(f'{value:.1f}' in section['text'] for value in values)
-    tables = [each for each in read.all('table') if each.get('class') == 'paper']
-    assert [element['text'].count('b = ') for element in tables] == [12, 12, 3]
-    row = re.search(r'MS-SA(.*?)SK', tables[1]['text'], re.DOTALL).group(1)
+    paper = [element['text'] for element in read.all('table') if element.get('class') == 'paper']
+    assert [text.count('b = ') for text in paper] == [12, 12, 3]
+    row = re.search(r'MS-SA(.*?)SK', paper[1], re.DOTALL).group(1)
     assert re.findall(r'\d\d\.\d', row) == ('75.6 77.9 79.0 79.8 76.1 80.1 81.4 82.2 92.0 93.2 93.8 94.1'.split())
 
 
@@ -292,11 +292,11 @@ def test_ticks_are_round_and_inside(low, span):
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=12))
-def test_scatter_labels_overlap_neither_each_other_nor_points(places):
-    points = [charts.Point(f'network_{i}', x, y, 'aff', f'tip {i} <&') for i, (x, y) in enumerate(places)]
+def test_scatter_labels_overlap_neither_each_other_nor_points(coordinates):
+    points = [charts.Point(f'network_{i}', x, y, 'aff', f'tip {i} <&') for i, (x, y) in enumerate(coordinates)]
     drawn = Reader(charts.scatter(points, 'x', 'y', 'title'))
     marks = [element for element in drawn.all('circle') if 'class' not in element]
-    assert len(marks) == len(places) and [element['data-tip'] for element in drawn.all('a')] == [
+    assert len(marks) == len(coordinates) and [element['data-tip'] for element in drawn.all('a')] == [
         point.tip for point in points
     ]
     labels = [
@@ -424,8 +424,9 @@ def test_every_link_leads_to_something_that_is_shown(visit):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [320, 375, 768, 1280])
+@pytest.mark.parametrize(
+    'width, scheme', [(320, 'light'), (375, 'dark'), (768, 'light'), (1280, 'light'), (1280, 'dark')]
+)
 def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
     tab = visit(width, scheme)
     tab.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")

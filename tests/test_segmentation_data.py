@@ -709,9 +709,12 @@ def test_an_epoch_depends_on_seed_and_number_alone_and_goes_on_from_any_batch():
 @pytest.mark.parametrize('workers, batch_size', [(2, 2), (3, 2), (2, 5)])
 def test_workers_batches_make_up_the_batches_of_one(workers, batch_size):
     one = list(batches(batch_size=workers * batch_size).epoch(1))
-    parts = [batches(batch_size=batch_size, part=(rank, workers)) for rank in range(workers)]
-    assert {len(part) for part in parts} == {len(one)}
-    together = [tuple(np.concatenate(arrays) for arrays in zip(*each)) for each in zip(*(p.epoch(1) for p in parts))]
+    shards = [batches(batch_size=batch_size, shard=(index, workers)) for index in range(workers)]
+    assert {len(shard) for shard in shards} == {len(one)}
+    together = [
+        tuple(np.concatenate(arrays) for arrays in zip(*one_each))
+        for one_each in zip(*(shard.epoch(1) for shard in shards))
+    ]
     assert same(together, one)
 
 
@@ -725,11 +728,11 @@ def test_evaluation_takes_every_image_whole_and_in_order():
     assert [shades(x) for x, _ in found.epoch(start=8)] == [[8], [9], [10]]
 
 
-def test_in_evaluation_a_worker_takes_every_so_manieth_image():
-    for rank, wanted in enumerate(([0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8])):
-        part = batches(batch_size=1, train=False, part=(rank, 3))
-        assert [shades(x)[0] for x, _ in part.epoch()] == wanted and len(part) == len(wanted)
-        assert [shades(x)[0] for x, _ in part.epoch(start=2)] == wanted[2:]
+def test_in_evaluation_the_images_are_dealt_out_in_turn():
+    for index, expected in enumerate(([0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8])):
+        shard = batches(batch_size=1, train=False, shard=(index, 3))
+        assert [shades(x)[0] for x, _ in shard.epoch()] == expected and len(shard) == len(expected)
+        assert [shades(x)[0] for x, _ in shard.epoch(start=2)] == expected[2:]
 
 
 @pytest.mark.parametrize(
@@ -737,13 +740,13 @@ def test_in_evaluation_a_worker_takes_every_so_manieth_image():
     [
         ({'batch_size': 1}, 'batch_size must be 2 to 11'),
         ({'batch_size': 12}, 'batch_size must be 2 to 11'),
-        ({'batch_size': 6, 'part': (0, 2)}, 'batch_size must be 2 to 5, .* each of 2 workers'),
+        ({'batch_size': 6, 'shard': (0, 2)}, 'batch_size must be 2 to 5 for each of 2 processes'),
         ({'batch_size': 2, 'train': False}, 'batch_size must be 1 in evaluation'),
         ({'batch_size': 0}, 'batch_size must be a positive'),
         ({'crop_size': 0}, 'crop_size must be a positive'),
         ({'base_size': 1.5}, 'base_size must be a positive'),
-        ({'part': (2, 2)}, 'part must be'),
-        ({'part': (-1, 2)}, 'part must be'),
+        ({'shard': (2, 2)}, 'shard must be'),
+        ({'shard': (-1, 2)}, 'shard must be'),
     ],
 )
 def test_batches_out_of_their_range_are_refused(options, says):

@@ -23,8 +23,8 @@ import train_stopsign
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.fingerprint import identity
-from gluon_aff.data.images import normalise
 from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
+from gluon_aff.data.preprocessing import normalise
 from gluon_aff.train import Segmentation, Stopped
 from model_zoo.loading import load_model
 
@@ -288,15 +288,15 @@ def test_the_defaults_are_the_papers_settings():
 
 
 def test_fewer_images_to_evaluate_on_than_workers_are_refused(signs):
-    SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 3))
-    with refused('3 images to evaluate on are fewer than the 4 workers'):
-        SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, part=(0, 4))
+    SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, shard=(0, 3))
+    with refused('3 images to evaluate on are fewer than the 4 processes'):
+        SegmentationBatches(held_out(signs), 1, (0,) * 3, (1,) * 3, shard=(0, 4))
 
 
 def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
     data = held_out(signs)
     shares = [
-        identity(data.class_names, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, part=(rank, 2)))
+        identity(data.class_names, SegmentationBatches(data, 1, (0,) * 3, (1,) * 3, shard=(rank, 2)))
         for rank in range(2)
     ]
     assert shares[0] == shares[1]

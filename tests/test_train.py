@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train_cifar
-from gluon_aff.data.cifar import Batches, digits
+from gluon_aff.data.cifar import Batches
+from gluon_aff.data.image_sets import digits
 from gluon_aff.files import atomic
 from gluon_aff.train import (
     SCHEDULES,

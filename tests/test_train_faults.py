@@ -28,7 +28,7 @@ from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.imagenet import Images
-from gluon_aff.data.records import RecordFile
+from gluon_aff.data.record_file import RecordFile
 from gluon_aff.train import (
     Classification,
     Progress,

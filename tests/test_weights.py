@@ -17,10 +17,11 @@ from loopback import Server, content, status
 from mxnet.gluon import nn
 
 from gluon_aff import download
-from gluon_aff.data.cifar import Batches, fashion_mnist, resize
+from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_names import FASHION_MNIST
-from gluon_aff.download import DownloadError, digest
+from gluon_aff.data.image_sets import fashion_mnist, resize
 from gluon_aff.train import Classification, evaluate
+from gluon_aff.verified_download import DownloadError, digest
 from model_zoo import get_model, get_model_file, list_models, model_info
 from model_zoo.cli import main
 from model_zoo.weights import ReleasedWeights, list_weights, load_parameters

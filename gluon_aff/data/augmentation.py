@@ -1,13 +1,15 @@
-"""The random changes of ImageNet's training images: crop, mirror, colours.
+"""Augmentation of ImageNet's training images: random resized crop, mirroring, colour jitter, PCA lighting.
 
-Reference: the crop is that of Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6; the light is
-Krizhevsky, Sutskever and Hinton's, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012, section
-4.1. Brightness, contrast and saturation are those of mxnet.image, but for values beyond 0..255: it leaves them, the
-record reader and gluon's transforms round each change to 0..255, and here they are cut once, at the end. Gluon's
-saturation takes 0.114 of blue for grey, by mistake (MXNet 1.9.1).
+References: Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6, for the crop; Krizhevsky, Sutskever
+and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012, section 4.1, for the lighting.
+Brightness, contrast and saturation are those of mxnet.image, but values are clipped to 0..255 once, at the end:
+mxnet.image does not clip, and the record reader and gluon's transforms round and clip after each change. Gluon's
+saturation takes 0.114 times blue alone for grey, by mistake (MXNet 1.9.1).
 """
 
 from __future__ import annotations
+
+from typing import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -19,28 +21,28 @@ __all__ = ['crop_box', 'draw_colours', 'random_resized_crop', 'recolour', 'write
 
 AREA, ASPECT, TRIALS = (0.08, 1.0), (3 / 4, 4 / 3), 10
 JITTER, LIGHTING = 0.4, 0.1
-JPEG = ('JPEG', 'MPO')
+JPEG = ('JPEG', 'MPO')  # Pillow's formats that can be decoded at a reduced size
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
-# Of the covariance of ImageNet's RGB values in 0..255: AlexNet's, in the figures that every implementation has.
+# Of the covariance of ImageNet's RGB values in 0..255, as every implementation has them.
 EIGENVALUES = np.array([55.46, 4.794, 1.148])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
-def crop_box(width, height, random):
-    """A random part of an image: 0.08 to 1 of its area, and as wide as 3/4 to 4/3 of its height, up to rounding.
+def crop_box(width: int, height: int, random: np.random.RandomState) -> tuple[int, int, int, int]:
+    """Draw a crop of 0.08 to 1 of an image's area and an aspect ratio of 3/4 to 4/3, up to rounding.
 
     Parameters
     ----------
     width, height : int
         Of the image.
     random : numpy.random.RandomState
-        The aspect is drawn evenly in its logarithm. The first of ten draws that fits is taken, or the largest square in
-        the middle.
+        The logarithm of the aspect ratio is uniform. The first of ten draws that fits is taken, else the largest
+        central square.
 
     Returns
     -------
     (left, top, width, height)
-        Whole pixels, inside of the image.
+        Whole pixels, inside the image.
     """
     area = width * height * random.uniform(*AREA, TRIALS)
     aspect = np.exp(random.uniform(*np.log(ASPECT), TRIALS))
@@ -54,16 +56,16 @@ def crop_box(width, height, random):
     return (width - side) // 2, (height - side) // 2, side, side
 
 
-def random_resized_crop(image, size, random):
-    """A random part of an image, resized to a square.
+def random_resized_crop(image: Image.Image, size: int, random: np.random.RandomState) -> Image.Image:
+    """A random crop of an image, resized to a square.
 
     Parameters
     ----------
     image : PIL.Image
-        As :func:`gluon_aff.data.images.opened` gives it. A JPEG is decoded to 1/2, 1/4 or 1/8 where the crop still has
-        twice the pixels that it needs, which takes half of the time.
+        From :func:`gluon_aff.data.images.opened`. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop then
+        still has twice the pixels that it needs, which halves the time.
     size : int
-        Pixels of the square's side.
+        Side of the square in pixels.
     random : numpy.random.RandomState
         See :func:`crop_box`.
 
@@ -72,7 +74,7 @@ def random_resized_crop(image, size, random):
     PIL.Image, RGB, (size, size)
     """
     if image.format not in JPEG:
-        # Its size is certain only then: newer versions of Pillow turn that of a TIFF beforehand.
+        # Only then is the size certain: newer versions of Pillow swap that of a TIFF while opening it.
         image = upright(image)
     width, height = image.size[::-1] if orientation(image) >= 5 else image.size
     left, top, wide, tall = crop_box(width, height, random)
@@ -84,44 +86,42 @@ def random_resized_crop(image, size, random):
     return image.resize((size, size), Image.BILINEAR, (left * x, top * y, (left + wide) * x, (top + tall) * y))
 
 
-def draw_colours(random):
-    """Brightness, contrast and saturation in random order, each with a factor of 0.6 to 1.4, and the light.
-
-    Parameters
-    ----------
-    random : numpy.random.RandomState
+def draw_colours(random: np.random.RandomState) -> tuple[list, np.ndarray]:
+    """Draw the colour jitter and the PCA lighting of an image.
 
     Returns
     -------
     jitter : list of (name, factor)
+        'brightness', 'contrast' and 'saturation' in random order, with factors of 0.6 to 1.4.
     light : numpy.ndarray, (3,)
-        What to add to R, G and B in 0..255: the eigenvectors of their covariance, by its eigenvalues and by normal
-        numbers of standard deviation 0.1.
+        To be added to R, G and B in 0..255: the eigenvectors of their covariance, scaled by its eigenvalues and by
+        normal numbers of standard deviation 0.1.
     """
     names = np.array(['brightness', 'contrast', 'saturation'])[random.permutation(3)]
     factors = random.uniform(1 - JITTER, 1 + JITTER, 3)
     return list(zip(names, factors)), EIGENVECTORS @ (EIGENVALUES * random.normal(0, LIGHTING, 3))
 
 
-def recolour(values, jitter, light):
-    """Change the colours of an image in place, in one way after another; values are cut to 0..255 after the last.
+def recolour(values: np.ndarray, jitter: Iterable, light: Sequence[float]) -> None:
+    """Apply colour jitter and lighting to an image in place, then clip it to 0..255.
 
-    With grey = 0.299 R + 0.587 G + 0.114 B, each makes a mixture of the image, by its factor, and of black
-    ('brightness'), of its mean grey ('contrast'), of each pixel's grey ('saturation'), by 1 - factor.
+    With grey = 0.299 R + 0.587 G + 0.114 B, a change mixes factor times the image with 1 - factor times black
+    ('brightness'), its mean grey ('contrast') or each pixel's grey ('saturation').
 
     Parameters
     ----------
     values : numpy.ndarray, float32, (3, H, W)
         In 0..255.
     jitter : sequence of (name, factor)
+        Applied in this order.
     light : three floats
-        Added in the end, to R, G and B.
+        Added to R, G and B at the end.
     """
     grey = GREY[0] * values[0]
     grey += GREY[1] * values[1]
     grey += GREY[2] * values[2]
     mean = grey.mean()
-    # A mixture of mixtures is own * values + shared * grey + constant again: one pass does for all of them.
+    # Mixtures of mixtures have the form own * values + shared * grey + constant too, so one pass does them all.
     own, shared, constant = 1.0, 0.0, 0.0
     for name, factor in jitter:
         other = {
@@ -139,20 +139,27 @@ def recolour(values, jitter, light):
     np.clip(values, 0, 255, out=values)
 
 
-def write_training(out, image, mean, std, random, augment=None):
-    """Write an image as a network's input in training: mirrored or not, its colours changed, normalised.
+def write_training(
+    out: np.ndarray,
+    image: Image.Image,
+    mean: Sequence[float],
+    std: Sequence[float],
+    random: np.random.RandomState,
+    augment: Callable | None = None,
+) -> None:
+    """Write a cropped image as a network's training input: mirrored at random, recoloured and normalised.
 
     Parameters
     ----------
     out : numpy.ndarray, float32, (3, H, W)
-        Where it goes.
+        Written to.
     image : PIL.Image, RGB, (W, H)
     mean, std : three floats each
         Of RGB values in 0..1.
     random : numpy.random.RandomState
     augment : callable, optional
-        (RGB PIL.Image, random) -> another, such as :class:`gluon_aff.data.autoaugment.AutoAugment`. It takes the place
-        of :func:`draw_colours`.
+        (RGB PIL.Image, random) -> PIL.Image, such as :class:`gluon_aff.data.autoaugment.AutoAugment`, in place of
+        :func:`draw_colours`.
     """
     step = -1 if random.rand() < 0.5 else 1
     if augment:

@@ -1,4 +1,4 @@
-"""AutoAugment: pairs of image operations, found by search, of which every image gets one at random.
+"""AutoAugment: every image gets one of 25 pairs of operations, which were found by search.
 
 Reference: Cubuk, Zoph, Mané, Vasudevan and Le, AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019,
 arXiv 1805.09501. The policies for CIFAR-10 and ImageNet, and the ranges of the magnitudes, are those of the tables in
@@ -25,6 +25,7 @@ Public implementations differ, from each other and from the paper:
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from ..errors import unknown
@@ -97,8 +98,8 @@ def _affine(image, *coefficients):
     return image.transform(image.size, Image.AFFINE, coefficients, Image.NEAREST, fillcolor=FILL)
 
 
-# Each operation's magnitudes at level 0 and 9, or None, and what it does. The coefficients lead from where a pixel
-# lands to where it comes from, hence the minus signs.
+# Of each operation: the magnitudes at level 0 and 9, or None, and the function. The coefficients map an output pixel to
+# its input pixel, hence the minus signs.
 _OPERATIONS = {
     'ShearX': ((0, 0.3), lambda image, value: _affine(image, 1, -value, 0, 0, 1, 0)),
     'ShearY': ((0, 0.3), lambda image, value: _affine(image, 1, 0, 0, -value, 1, 0)),
@@ -119,22 +120,22 @@ _SIGNED = ('ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Rotate')
 OPERATIONS = tuple(_OPERATIONS)
 
 
-def apply(operation, image, level, sign=1):
-    """The image after one operation; its size stays, nearest pixels are taken, and grey fills what comes from outside.
+def apply(operation: str, image: Image.Image, level: float, sign: int = 1) -> Image.Image:
+    """An image after one operation, of the same size; geometric ones take the nearest pixel and fill with grey.
 
     Parameters
     ----------
     operation : str
-        One of `OPERATIONS`, by the paper's name.
+        One of `OPERATIONS`, the paper's names.
     image : PIL.Image, RGB
-        Left as it is.
+        Not modified.
     level : float
-        0 to 9, evenly spaced: shear 0 to 0.3, translation 0 to 150 / 331 of the side, rotation 0 to 30 degrees,
-        Solarize above 256 to 0, Posterize to 8 to 4 bits, and 0.1 to 1.9 as the factor of Contrast, Color, Brightness
-        and Sharpness. AutoContrast, Invert and Equalize have none.
+        0 to 9, for evenly spaced magnitudes: shear 0 to 0.3, translation 0 to 150 / 331 of the side, rotation 0 to 30
+        degrees, Solarize's threshold 256 to 0, Posterize's bits 8 to 4, and factors of 0.1 to 1.9 for Contrast, Color,
+        Brightness and Sharpness. AutoContrast, Invert and Equalize ignore it.
     sign : 1 or -1, default 1
-        Of the geometric operations: 1 moves right (lower rows, in ShearX), down (columns to the right, in ShearY) or
-        turns counter-clockwise, -1 the other way. The others ignore it.
+        Direction of the geometric operations: 1 moves right (lower rows, in ShearX), down (columns to the right, in
+        ShearY) or turns counter-clockwise.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def apply(operation, image, level, sign=1):
     Raises
     ------
     ValueError
-        For an unknown operation, or a level or sign that is none.
+        If the operation is unknown, or `level` or `sign` out of range.
     """
     if operation not in _OPERATIONS:
         raise unknown('operation', operation, OPERATIONS)
@@ -156,33 +157,33 @@ def apply(operation, image, level, sign=1):
 
 
 class AutoAugment:
-    """Gives an image one of a policy's 25 pairs of operations, each of the two with its own probability.
+    """Applies one of the 25 pairs of operations of a policy, each operation with its own probability.
 
     Parameters
     ----------
     policy : 'cifar10' or 'imagenet'
-        The data set it was found on.
+        Data set that the policy was found on.
 
     Raises
     ------
     ValueError
-        For an unknown policy.
+        If the policy is unknown.
     """
 
-    def __init__(self, policy):
+    def __init__(self, policy: str):
         if policy not in POLICIES:
             raise unknown('AutoAugment policy', policy, POLICIES)
         self.policy = policy
 
-    def __call__(self, image, random):
-        """The image, augmented; it depends on `image` and the state of `random` alone.
+    def __call__(self, image: Image.Image, random: np.random.RandomState) -> Image.Image:
+        """An augmented image, decided by `image` and the state of `random` alone.
 
         Parameters
         ----------
         image : PIL.Image, RGB
-            Of any size; left as it is, and returned itself where no operation was drawn.
+            Of any size. Not modified, and returned itself if no operation is applied.
         random : numpy.random.RandomState
-            It moves on by as much whether or not operations are drawn.
+            Advances by the same amount whether or not an operation is applied.
 
         Returns
         -------

@@ -1,9 +1,11 @@
-"""Images are decoded once before they are used, to find those that cannot be."""
+"""Decoding images once before they are used, to find the unreadable ones."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Sequence
 
+from PIL import Image
 from tqdm import tqdm
 
 from ..text import printable
@@ -14,53 +16,53 @@ __all__ = ['decode_whole', 'unreadable']
 CHUNK = 64
 
 
-def decode_whole(image):
-    """Decode an image for its errors alone.
+def decode_whole(image: Image.Image) -> tuple[int, int]:
+    """Decode an image, only to find its errors.
 
     Parameters
     ----------
     image : PIL.Image
-        As :func:`gluon_aff.data.images.opened` gives it.
+        From :func:`gluon_aff.data.images.opened`.
 
     Returns
     -------
     (width, height)
-        Upright, but of a JPEG smaller.
+        Of the upright image, which is smaller for a JPEG.
 
     Raises
     ------
     ValueError
-        As :func:`gluon_aff.data.images.upright` does.
+        As :func:`gluon_aff.data.images.upright`.
     """
-    # An eighth of a JPEG is decoded in half of the time, and from all of its bytes.
+    # Decoding a JPEG at an eighth of its size takes half the time, and still reads all of its bytes.
     image.draft(None, (1, 1))
     return upright(image).size
 
 
-def unreadable(items, opening, title, workers):
-    """Those of many images that cannot be read.
+def unreadable(items: Sequence, opening: Callable, title: str, workers: int) -> dict[Any, str]:
+    """Find the images that cannot be read.
 
     Parameters
     ----------
     items : sequence
-        What stands for each image.
+        Paths or numbers of the images.
     opening : callable
-        (item) -> a context manager that gives the image, see :func:`gluon_aff.data.images.opened`.
+        (item) -> context manager of the image, see :func:`gluon_aff.data.images.opened`.
     title : str
         Of the progress bar.
     workers : int
-        Threads that decode.
+        Number of decoding threads.
 
     Returns
     -------
     dict of item: str
-        A sentence that says why.
+        A sentence for each unreadable image.
     """
 
     def check(chunk):
-        return {item: why for item, why in zip(chunk, map(why_not, chunk)) if why}
+        return {item: reason for item, reason in zip(chunk, map(why_unreadable, chunk)) if reason}
 
-    def why_not(item):
+    def why_unreadable(item):
         try:
             with opening(item) as image:
                 decode_whole(image)
@@ -68,14 +70,14 @@ def unreadable(items, opening, title, workers):
             return str(error)
         return None
 
-    found = {}
+    skipped = {}
     with ThreadPoolExecutor(workers) as pool, tqdm(
         total=len(items), desc=printable(title), unit='image', leave=False, disable=None
     ) as bar:
-        # Chunks, as a future for each of a million files would take a gigabyte.
+        # In chunks, as a million futures would take a gigabyte.
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-        for chunk, bad in zip(chunks, pool.map(check, chunks)):
-            found.update(bad)
+        for chunk, reasons in zip(chunks, pool.map(check, chunks)):
+            skipped.update(reasons)
             bar.update(len(chunk))
-            bar.set_postfix(unreadable=len(found))
-    return found
+            bar.set_postfix(unreadable=len(skipped))
+    return skipped

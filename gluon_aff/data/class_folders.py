@@ -1,9 +1,8 @@
 """Images in a folder for each class.
 
-The folders in a tree, by name, are its classes 0, 1, ...; each holds its images directly or in folders of its own.
-What is an image :func:`gluon_aff.data.walk.find_images` says: links are followed, what is hidden, its name beginning
-with a dot, is passed over. Files beside the class folders, that are no image, or that cannot be decoded whole are left
-out, and named in `skipped`.
+The folders in a tree, sorted by name, are its classes 0, 1, ...; images lie in them or in folders within. Images are
+found by :func:`gluon_aff.data.walk.find_images`. Files beside the class folders, files that are not images, and images
+that cannot be decoded are left out, and listed in `skipped`.
 """
 
 from __future__ import annotations
@@ -11,18 +10,20 @@ from __future__ import annotations
 import os
 import unicodedata
 from dataclasses import dataclass
+from typing import ContextManager, Iterable
 
 import numpy as np
+from PIL import Image
 
-from .._deprecated import renamed
+from .._deprecated import deprecated_names, renamed
 from ..errors import positive
 from .check import unreadable
 from .images import opened
 from .walk import IMAGE_SUFFIXES, find_images
 
-__all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'usable_images']
+__all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'readable_images']
 
-# Names of folders that are parts of a data set.
+# Names of the folders of splits.
 TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
 
@@ -33,59 +34,59 @@ class ImageFiles:
     Attributes
     ----------
     class_names : tuple of str
-        Name of each class.
     paths : tuple of str
     target : numpy.ndarray, int, (N,)
     """
 
-    class_names: tuple
-    paths: tuple
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
     target: np.ndarray
 
     labels = renamed('class_names')
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def open(self, index):
-        """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""
+    def open(self, index: int) -> ContextManager[Image.Image]:
+        """Context manager of an image, see :func:`gluon_aff.data.images.opened`."""
         return opened(self.paths[index])
 
 
 @dataclass(frozen=True)
 class ImageFolders:
-    """A tree of images, or a pair of them, to train on and held out.
+    """The training and the held-out images of one tree or of two.
 
     Attributes
     ----------
     class_names : tuple of str
-        Name of each class.
     train, val : ImageFiles
     skipped : dict of str: str
-        Of the files that were left out, by path: a sentence that says why.
+        A sentence for each file that was left out, by path.
     """
 
-    class_names: tuple
+    class_names: tuple[str, ...]
     train: ImageFiles
     val: ImageFiles
-    skipped: dict
+    skipped: dict[str, str]
 
     labels = renamed('class_names')
 
 
-def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
-    """Images in class folders; each is decoded once to find those that cannot be.
+def image_folders(
+    data_dir: str | os.PathLike, val_fraction: float | None = None, *, seed: int = 0, workers: int = 4
+) -> ImageFolders:
+    """Find the images in class folders; each is decoded once, to leave out unreadable ones.
 
     Parameters
     ----------
     data_dir : str
-        Folder of two trees, train/ and val/, or, with `val_fraction`, one tree.
+        Folder of two trees, train/ and val/; with `val_fraction`, one tree.
     val_fraction : float, optional
-        Share of each class that is held out, to a whole image, but at least one and not all; of a class of one image
-        none. Which ones depends on the seed and the names of the images alone.
+        Share of each class to hold out, rounded, but at least one image and not all; none of a class with one image.
+        The seed and the names of the images alone decide which.
     seed : int, default 0
     workers : int, default 4
-        Threads that decode.
+        Number of decoding threads.
 
     Returns
     -------
@@ -96,9 +97,9 @@ def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
     FileNotFoundError
         If a folder is missing.
     ValueError
-        If a tree has fewer than two classes, or parts of a data set for such (train/ beside test/), a class has no
-        image that can be read or a name that is no line of text, val/ has a class that train/ lacks, or `val_fraction`
-        does not fit.
+        If a tree has fewer than two classes, or splits as classes (train/ beside test/), a class has no readable image
+        or a name with control characters, val/ has a class that train/ lacks, or `val_fraction` is out of range or does
+        not fit the folders.
     """
     positive('workers', workers)
     roots = [os.path.join(data_dir, 'train'), os.path.join(data_dir, 'val')]
@@ -106,8 +107,7 @@ def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
     if val_fraction is None and not both:
         raise FileNotFoundError(
             f'There is no folder {roots[os.path.isdir(roots[0])]}; {data_dir} needs train/ and '
-            'val/ with a folder for each class, or hold out a part of one tree by a val_fraction '
-            'such as 0.1.'
+            'val/ with a folder for each class, or set val_fraction, such as 0.1, to split one tree.'
         )
     if val_fraction is not None:
         if not 0 < val_fraction < 1:
@@ -117,10 +117,10 @@ def image_folders(data_dir, val_fraction=None, seed=0, workers=4):
         roots = [data_dir]
     skipped = {}
     trees = [_tree(root, skipped) for root in roots]
-    alien = sorted(set(trees[-1]) - set(trees[0]))
-    if alien:
+    unknown = sorted(set(trees[-1]) - set(trees[0]))
+    if unknown:
         raise ValueError(
-            f'{roots[1]} has class folders that {roots[0]} lacks: {", ".join(alien)}; both need the same names.'
+            f'{roots[1]} has class folders that {roots[0]} lacks: {", ".join(unknown)}; both need the same names.'
         )
     trees = [_readable(root, tree, skipped, workers) for root, tree in zip(roots, trees)]
     train, val = trees if val_fraction is None else _split(trees[0], val_fraction, seed)
@@ -137,7 +137,7 @@ def _files(class_names, tree):
 
 
 def _split(tree, val_fraction, seed):
-    """The tree without the images that are held out, and that of those."""
+    """Two trees: of the training images, and of those that are held out."""
     train, val = {}, {}
     for number, (name, paths) in enumerate(tree.items()):
         count = min(max(1, round(len(paths) * val_fraction)), len(paths) - 1)
@@ -148,7 +148,7 @@ def _split(tree, val_fraction, seed):
 
 
 def _tree(root, skipped):
-    """The image files in the class folders of a tree, {class: paths}; the others are added to `skipped`."""
+    """The image files of a tree, {class: paths}; other files are added to `skipped`."""
     if not os.path.isdir(root):
         raise FileNotFoundError(f'There is no folder {root}; name one that holds a folder of images for each class.')
     entries = {name: os.path.join(root, name) for name in sorted(os.listdir(root)) if name[0] != '.'}
@@ -175,7 +175,7 @@ def _tree(root, skipped):
 
 
 def _readable(root, tree, skipped, workers):
-    """A tree without the files that are no whole images, which are added to `skipped`."""
+    """A tree without unreadable images, which are added to `skipped`."""
     broken = unreadable([path for paths in tree.values() for path in paths], opened, f'check {root}', workers)
     skipped.update(broken)
     readable = {name: [path for path in paths if path not in broken] for name, paths in tree.items()}
@@ -204,22 +204,25 @@ def _check_names(root, classes):
             )
 
 
-def usable_images(paths, workers=4):
-    """Image files, each of which was decoded once to find those that cannot be.
+def readable_images(paths: Iterable[str | os.PathLike], *, workers: int = 4) -> tuple[list[str], dict[str, str]]:
+    """Find image files; each is decoded once, to leave out unreadable ones.
 
     Parameters
     ----------
-    paths : sequence of str
+    paths : iterable of str
         Of files and folders, see :func:`gluon_aff.data.walk.find_images`.
     workers : int, default 4
-        Threads that decode.
+        Number of decoding threads.
 
     Returns
     -------
     images : list of str
     skipped : dict of str: str
-        Of the files that are left out, by path: a sentence that says why.
+        A sentence for each file that is left out, by path.
     """
     images, skipped = find_images(paths)
     skipped.update(unreadable(images, opened, 'check images', workers))
     return [path for path in images if path not in skipped], skipped
+
+
+__getattr__ = deprecated_names(__name__)

@@ -1,4 +1,4 @@
-"""Names of the classes of the data sets, in the order of their numbers."""
+"""The class names of the data sets, in the order of their labels, and files of class names."""
 
 from __future__ import annotations
 
@@ -26,18 +26,7 @@ DIGITS = tuple('0123456789')
 
 STOP_SIGN = ('background', 'stop sign')
 
-FASHION_MNIST = (
-    'T-shirt/top',
-    'Trouser',
-    'Pullover',
-    'Dress',
-    'Coat',
-    'Sandal',
-    'Shirt',
-    'Sneaker',
-    'Bag',
-    'Ankle boot',
-)
+FASHION_MNIST = tuple('T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot'.split(','))
 
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
@@ -84,7 +73,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
     Parameters
     ----------
     path : str
-        UTF-8, with a byte order mark or without.
+        UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -95,7 +84,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not UTF-8, has an empty line between others, or is longer than any list of class names.
+        If it is not UTF-8, has an empty line, or is too large.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no file of class names {path}.')
@@ -123,13 +112,13 @@ def write_class_names(path: str, names: Sequence[str]) -> None:
     Parameters
     ----------
     path : str
-    names : sequence of str
+    names : iterable of str
 
     Raises
     ------
     ValueError
-        If a name has a line break, a null or a byte order mark in front, or bytes of a folder's name that are not
-        UTF-8; nothing is written.
+        If a name is empty, begins with a byte order mark, or has a line break, a null or bytes that are not UTF-8;
+        nothing is written.
     """
     for name in names:
         if name[:1] in ('', '\ufeff') or any(c in '\n\r\0' or '\ud800' <= c <= '\udfff' for c in name):

@@ -1,30 +1,28 @@
-"""The identity of a data set, wherever it is stored."""
+"""The identity of a data set, independent of where it is stored."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any, Sequence
 
 import numpy as np
 
 __all__ = ['identity']
 
 
-def identity(class_names, *loaders):
-    """The class names of a data set, and a digest of the list of its images, in order, with their classes.
+def identity(class_names: Sequence[str], *loaders: Any) -> dict[str, Any]:
+    """The class names of a data set, and a digest of its images and their labels, in order.
 
-    Images in files count by their names below the folder that all of them share, those in a RecordIO file by their
-    places in it, those in memory by their pixels. So a folder may move, and images may not be added, renamed or
-    assigned to another class.
+    Image files are identified by their paths below their common folder, images in a RecordIO file by their offsets, and
+    images in memory by their pixels. So a folder may move, but images must not be added, renamed or relabelled.
 
     Parameters
     ----------
     class_names : sequence of str
-        Name of each class.
     *loaders
-        Of training and of held-out images: :class:`gluon_aff.data.cifar.Batches`,
-        :class:`gluon_aff.data.imagenet.Images`, :class:`gluon_aff.data.masks.SegmentationBatches` or another
-        with their attributes. Which share of the images a process gets does not matter.
+        Of the training and of the held-out images: :class:`gluon_aff.data.loader.Loader` or another with `source`, or
+        `images` and `target`. Their shard does not matter.
 
     Returns
     -------
@@ -33,7 +31,7 @@ def identity(class_names, *loaders):
     """
     digest = hashlib.sha256()
     for loader in loaders:
-        source = getattr(loader, 'source', getattr(loader, 'data', loader))
+        source = getattr(loader, 'source', loader)
         target = getattr(source, 'target', None)
         if hasattr(source, 'paths'):
             paths = [os.path.abspath(path) for path in source.paths]

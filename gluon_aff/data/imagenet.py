@@ -1,129 +1,106 @@
-"""Batches of labelled images that are too many for the memory, of ImageNet's recipe."""
+"""Batches of image files, prepared by the ImageNet recipe."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from ..errors import positive
 from .augmentation import random_resized_crop, write_training
-from .images import evaluation_array, upright
-from .sharding import batches_of, check_training, checked_part, number_of_batches
+from .images import upright
+from .loader import Loader
+from .preprocessing import evaluation_array
 
 __all__ = ['Images']
 
 
-class Images:
-    """Batches (N, 3, H, W) float32 and (N,) float32 labels, as numpy arrays, of images decoded by threads.
+class Images(Loader):
+    """Batches (N, 3, H, W) float32 and (N,) float32 labels of images that threads decode.
 
-    An image is, in training, cropped at random, mirrored or not, and recoloured (:mod:`gluon_aff.data.augmentation`);
-    else resized and cropped in the middle (:func:`gluon_aff.data.images.evaluation_array`). The order of an epoch, and
-    what becomes of each image, depend on seed and epoch alone: neither the threads nor the batch size matter, and
-    several processes together see what one would with all of their batches in one.
+    In training, an image is cropped at random, mirrored or not, and its colours changed
+    (:mod:`gluon_aff.data.augmentation`); in evaluation, it is resized and its centre cropped
+    (:func:`gluon_aff.data.preprocessing.evaluation_array`).
 
     Parameters
     ----------
-    source : gluon_aff.data.class_folders.ImageFiles or gluon_aff.data.records.RecordFile
+    source : gluon_aff.data.class_folders.ImageFiles or gluon_aff.data.record_file.RecordFile
     size : int
-        Pixels of the side of what the network takes.
+        H and W.
     batch_size : int
-        Images of one process's batch.
     mean, std : three floats each
         Of RGB values in 0..1.
     train : bool, default False
-        Shuffle, change the images, and leave out the last, incomplete batch of all processes.
+        Shuffle and change the images.
     augment : callable, optional
-        In training, such as :class:`gluon_aff.data.autoaugment.AutoAugment`; it takes the place of the change of
-        colours, see :func:`gluon_aff.data.augmentation.write_training`.
+        In training, in place of the colour changes: (RGB PIL.Image, numpy.random.RandomState) -> PIL.Image, such as
+        :class:`gluon_aff.data.autoaugment.AutoAugment`.
     crop_ratio : float, default 0.875
-        Held-out images are resized to a short side of ceil(size / crop_ratio).
+        In evaluation, the short side is resized to ceil(size / crop_ratio).
     workers : int, default 4
         Threads.
-    seed : int, default 0
-    part : (int, int), default (0, 1)
-        This process's rank and how many there are. In training it gets its slice of every batch of all of them, else
-        the images rank, rank + size, ...
+    seed, shard
+        See :class:`gluon_aff.data.loader.Loader`.
 
     Raises
     ------
     ValueError
-        If there are fewer images than a training batch of all processes has, or one's has one image: the global
-        context's normalisation then gives a constant. While iterating: if an image cannot be read.
+        As :class:`gluon_aff.data.loader.Loader`; while iterating, if an image cannot be read.
     """
 
-    AHEAD, TASK = 2, 4  # batches in advance, images that a thread takes at once
+    AHEAD, TASK = 2, 4  # batches loaded in advance, images in a thread's task
 
     def __init__(
         self,
-        source,
-        size,
-        batch_size,
-        mean,
-        std,
-        train=False,
-        augment=None,
-        crop_ratio=0.875,
-        workers=4,
-        seed=0,
-        part=(0, 1),
+        source: Any,
+        size: int,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        train: bool = False,
+        augment: Callable | None = None,
+        crop_ratio: float = 0.875,
+        workers: int = 4,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ):
+        super().__init__(len(source), batch_size, train=train, seed=seed, shard=shard)
         self.source, self.size, self.mean, self.std = source, positive('size', size), mean, std
-        self.batch_size, self.train, self.augment = positive('batch_size', batch_size), train, augment
-        self.crop_ratio, self.workers, self.seed = crop_ratio, positive('workers', workers), seed
-        self.part = checked_part(part)
-        if train:
-            check_training(batch_size, len(source), self.part)
-
-    def __len__(self):
-        return number_of_batches(len(self.source), self.batch_size, self.part, self.train)
-
-    def _chosen(self, number):
-        """Indices of the images of each batch of an epoch."""
-        order = np.arange(len(self.source))
-        if self.train:
-            order = np.random.RandomState([self.seed, number]).permutation(order)
-        return batches_of(order, self.batch_size, self.part, self.train)
+        self.augment, self.crop_ratio, self.workers = augment, crop_ratio, positive('workers', workers)
 
     def epoch(self, number=0, start=0):
-        """Iterate over the batches of epoch `number` from batch `start` on; images before that are not read."""
         with ThreadPoolExecutor(self.workers) as pool:
             waiting = deque()
             try:
-                for chosen in self._chosen(number)[start:]:
-                    data = np.empty((len(chosen), 3, self.size, self.size), np.float32)
-                    waiting.append(
-                        (
-                            data,
-                            chosen,
-                            [
-                                pool.submit(self._read, data[i : i + self.TASK], chosen[i : i + self.TASK], number)
-                                for i in range(0, len(chosen), self.TASK)
-                            ],
-                        )
-                    )
+                for indices in self._batches(self._random(number))[start:]:
+                    data = np.empty((len(indices), 3, self.size, self.size), np.float32)
+                    tasks = [
+                        pool.submit(self._read, data[i : i + self.TASK], indices[i : i + self.TASK], number)
+                        for i in range(0, len(indices), self.TASK)
+                    ]
+                    waiting.append((data, indices, tasks))
                     if len(waiting) > self.AHEAD:
                         yield self._finished(waiting)
                 while waiting:
                     yield self._finished(waiting)
             finally:
-                for _, _, reading in waiting:
-                    for each in reading:
-                        each.cancel()
+                for _, _, tasks in waiting:
+                    for task in tasks:
+                        task.cancel()
 
     def _finished(self, waiting):
-        data, chosen, reading = waiting[0]
-        for each in reading:
-            each.result()
+        data, indices, tasks = waiting[0]
+        for task in tasks:
+            task.result()
         waiting.popleft()
-        return data, self.source.target[chosen].astype(np.float32)
+        return data, self.source.target[indices].astype(np.float32)
 
-    def _read(self, data, chosen, number):
-        random = np.random.RandomState()
-        for out, index in zip(data, chosen):
-            # Anew for each image, so that it does not matter who reads it, nor after which.
-            random.seed([self.seed, number, index])
+    def _read(self, data, indices, number):
+        for out, index in zip(data, indices):
+            random = self._random(number, index)
             with self.source.open(index) as image:
                 image = random_resized_crop(image, self.size, random) if self.train else upright(image)
             if self.train:

@@ -1,4 +1,4 @@
-"""Image files without the metadata that keep Pillow from reading them."""
+"""Removing the metadata that keep Pillow from reading an image file."""
 
 from __future__ import annotations
 
@@ -8,41 +8,19 @@ import zlib
 __all__ = ['without_metadata']
 
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'
-# TIFF's tags that say how pixels are stored, and the XMP data.
-PIXELS = {
-    *range(256, 260),
-    262,
-    266,
-    273,
-    274,
-    *range(277, 280),
-    284,
-    292,
-    293,
-    317,
-    320,
-    *range(322, 326),
-    332,
-    338,
-    339,
-    347,
-    *range(512, 522),
-    *range(529, 533),
-    700,
-}
+# The TIFF tags that say how pixels are stored, and that of the XMP data.
+PIXELS = {262, 266, 273, 274, 284, 292, 293, 317, 320, 332, 338, 339, 347, 700}.union(
+    range(256, 260), range(277, 280), range(322, 326), range(512, 522), range(529, 533)
+)
 
 
-def without_metadata(content):
-    """A PNG, JPEG or TIFF file without its metadata, but for EXIF's and XMP's, which say how it is turned.
-
-    Parameters
-    ----------
-    content : bytes
+def without_metadata(content: bytes) -> bytes:
+    """A PNG, JPEG or TIFF file without its metadata, except for EXIF and XMP, which hold the orientation.
 
     Returns
     -------
     bytes
-        Empty if it is none of these, or too damaged.
+        Empty if the file has another format or is too damaged.
     """
     try:
         if content.startswith(PNG):

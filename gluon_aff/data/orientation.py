@@ -1,4 +1,7 @@
-"""The orientation of a stored image, from EXIF or else XMP; damaged metadata do no harm."""
+"""The orientation of an image, from EXIF or else XMP; damaged metadata do no harm.
+
+Pillow's own reader of EXIF stops with a warning at the first damaged tag, and does not check the type.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import io
 import re
 import struct
 
+from PIL import Image
+
 __all__ = ['ORIENTATION', 'orientation']
 
 ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 
 
-def orientation(image):
-    """The orientation in an image's EXIF data, or else in XMP: 1 to 8, 1 being upright.
+def orientation(image: Image.Image) -> int:
+    """The orientation in an image's EXIF data, or else in its XMP data: 1 to 8, where 1 is upright.
 
     Parameters
     ----------
@@ -23,7 +28,7 @@ def orientation(image):
         image.load()
     value = None
     if hasattr(image, 'tag_v2'):
-        if ORIENTATION in image.tag_v2:  # it is gone where Pillow has turned the image
+        if ORIENTATION in image.tag_v2:  # Pillow removes it when it turns the image
             value = _exif_orientation(image.fp)
     else:
         exif = _exif(image)
@@ -32,11 +37,11 @@ def orientation(image):
 
 
 def _exif(image):
-    """The EXIF data of an image, a TIFF file's beginning, or nothing."""
+    """The EXIF data of an image, which begin as a TIFF file does, or b''."""
     try:
         data = image.info.get('exif')
         if data is None:
-            # As ImageMagick wrote it into PNG: three lines, then hexadecimal digits.
+            # ImageMagick writes it into PNG as three lines, then hexadecimal digits.
             data = bytes.fromhex(''.join(image.info.get('Raw profile type exif', '').split('\n')[3:]))
         while data.startswith(b'Exif\0\0'):
             data = data[6:]
@@ -46,7 +51,7 @@ def _exif(image):
 
 
 def _exif_orientation(file):
-    """The orientation in a TIFF file's first directory: 1 if it is not a SHORT of 1 to 8, None without one."""
+    """The orientation in a TIFF file's first directory: 1 if it is not a SHORT of 1 to 8, None if there is none."""
     try:
         file.seek(0)
         head = file.read(16)

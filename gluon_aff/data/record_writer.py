@@ -1,4 +1,4 @@
-"""Folders of images packed into RecordIO files."""
+"""Packing folders of images into RecordIO files."""
 
 from __future__ import annotations
 
@@ -16,50 +16,58 @@ from ..files import temporary_folder
 from .class_folders import image_folders
 from .class_names import write_class_names
 from .images import read_image
-from .records import write_record
+from .record_file import write_record
 
 __all__ = ['write_records']
 
-LONGEST = 65500  # pixels of a JPEG's side
-AHEAD = 4  # images in advance for each thread
+LONGEST = 65500  # side of a JPEG in pixels
+AHEAD = 4  # images encoded in advance per thread
 
 
-def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, workers=4, seed=0):
+def write_records(
+    data_dir: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    val_fraction: float | None = None,
+    resize: int = 256,
+    quality: int = 95,
+    workers: int = 4,
+    seed: int = 0,
+) -> dict[str, str]:
     """Pack folders of images into train.rec and val.rec, each with its .idx, and classes.txt.
 
-    Images are packed as JPEG, RGB and upright, as :func:`gluon_aff.data.images.read_image` gives them, so every reader
-    of RecordIO sees the same.
+    Images are packed as upright RGB JPEG, so that every reader of RecordIO sees the same.
 
     Parameters
     ----------
     data_dir, val_fraction, seed
-        See :func:`gluon_aff.data.class_folders.image_folders`. The training images are shuffled by the seed.
+        See :func:`gluon_aff.data.class_folders.image_folders`. The seed also shuffles the training images.
     output : str
-        The folder they go to, made if missing. Each file is written whole or not at all.
+        Folder to write to, made if missing. A file is written whole or not at all.
     resize : int, default 256
-        Pixels of the short side; 0 leaves the size.
+        Short side in pixels; 0 keeps the size.
     quality : int, default 95
         Of the JPEG, 1 to 100.
     workers : int, default 4
-        Threads that check, resize and encode the images.
+        Number of threads.
 
     Returns
     -------
     dict of str: str
-        Of the files that were left out, by path: a sentence that says why. An image is left out, too, whose long side
-        would exceed JPEG's 65,500 pixels.
+        A sentence for each file that was left out, by path: unreadable ones, and those whose long side would exceed
+        JPEG's 65,500 pixels.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`gluon_aff.data.class_folders.image_folders`, or if all images of a part are left out.
+        As :func:`gluon_aff.data.class_folders.image_folders`, or if all images of a split are left out.
     OSError
         If the files cannot be written.
     """
     positive('resize', resize, or_zero=True)
     if not 1 <= positive('quality', quality) <= 100:
         raise ValueError(f'quality must be 1 to 100, got {quality}.')
-    folders = image_folders(data_dir, val_fraction, seed, workers)
+    folders = image_folders(data_dir, val_fraction, seed=seed, workers=workers)
     skipped = dict(folders.skipped)
     os.makedirs(output, exist_ok=True)
     with temporary_folder(output, '.records-') as folder:
@@ -78,9 +86,9 @@ def write_records(data_dir, output, val_fraction=None, resize=256, quality=95, w
 
 
 def _pack(files, order, prefix, resize, quality, workers):
-    """Write prefix.rec and prefix.idx; returns why images were left out, by path."""
+    """Write prefix.rec and prefix.idx; returns a sentence for each image that was left out, by path."""
     skipped, waiting = {}, deque()
-    with open(prefix + '.rec', 'wb') as record, open(prefix + '.idx', 'w') as places, ThreadPoolExecutor(
+    with open(prefix + '.rec', 'wb') as record, open(prefix + '.idx', 'w') as offsets, ThreadPoolExecutor(
         workers
     ) as pool, tqdm(
         total=len(order), desc=f'pack {os.path.basename(prefix)}', unit='image', leave=False, disable=None
@@ -93,12 +101,12 @@ def _pack(files, order, prefix, resize, quality, workers):
             except ValueError as error:
                 skipped[files.paths[index]] = str(error)
             else:
-                print(key, record.tell(), sep='\t', file=places)
+                print(key, record.tell(), sep='\t', file=offsets)
                 write_record(record, files.target[index], key, content)
             bar.update()
 
         for key, index in enumerate(order):
-            # Only a few in advance: with a slow disk all encoded images would wait in memory.
+            # Only a few in advance: with a slow disk, all encoded images would wait in memory.
             if len(waiting) == AHEAD * workers:
                 write_next()
             waiting.append((key, index, pool.submit(_encoded, files.paths[index], resize, quality)))
@@ -113,7 +121,7 @@ def _pack(files, order, prefix, resize, quality, workers):
 
 
 def _encoded(path, resize, quality):
-    """The image file at `path` as a JPEG's bytes."""
+    """The image file at `path`, encoded as JPEG."""
     image, size = read_image(path), None
     if resize:
         size = tuple(side * resize // min(image.size) for side in image.size)

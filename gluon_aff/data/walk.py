@@ -1,49 +1,34 @@
-"""Finding the image files in folders."""
+"""Finding image files in folders."""
 
 from __future__ import annotations
 
 import os
+from typing import Iterable
 
 from .images import opened
 
 __all__ = ['IMAGE_SUFFIXES', 'find_images']
 
-# Files with these are taken for images without opening them.
-IMAGE_SUFFIXES = (
-    '.bmp',
-    '.gif',
-    '.jfif',
-    '.jp2',
-    '.jpe',
-    '.jpeg',
-    '.jpg',
-    '.pbm',
-    '.pgm',
-    '.png',
-    '.ppm',
-    '.tga',
-    '.tif',
-    '.tiff',
-    '.webp',
-)
+# A file with one of these is taken for an image without opening it.
+IMAGE_SUFFIXES = tuple('.bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp'.split())
 
 
-def find_images(paths):
-    """The paths as they are, but for each folder the image files in it and in the folders within.
+def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], dict[str, str]]:
+    """Find the image files in folders, recursively; paths of files are returned as they are.
 
-    Links are followed, each folder is looked through once. What is hidden, its name beginning with a dot, is passed
-    over. An image is what has an image's suffix, or is one that can be read by its beginning.
+    Links are followed, and each folder is searched once. Hidden files and folders, whose names begin with a dot, are
+    ignored. An image is a file with an image's suffix, or whose beginning can be read as one.
 
     Parameters
     ----------
-    paths : sequence of str
+    paths : iterable of str
 
     Returns
     -------
     images : list of str
-        A folder's by name; a folder without any stays as it is, for the reader to refuse.
+        Sorted within a folder; a folder without images is returned itself, for the reader to refuse.
     skipped : dict of str: str
-        Of the files and folders that are left out, by path: a sentence that says why.
+        A sentence for each file or folder that is left out, by path.
     """
     images, skipped = [], {}
     for path in map(os.fspath, paths):
@@ -52,7 +37,7 @@ def find_images(paths):
 
 
 def _inside(folder, skipped):
-    found, seen = [], set()
+    images, seen = [], set()
 
     def unreadable(error):
         skipped[error.filename] = f'Folder {error.filename} cannot be read: {error.strerror}.'
@@ -73,8 +58,8 @@ def _inside(folder, skipped):
             if why:
                 skipped[path] = why
             else:
-                found.append(path)
-    return sorted(found)
+                images.append(path)
+    return sorted(images)
 
 
 def _why_no_image(path):

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from ..data.class_folders import usable_images
+from ..data.class_folders import readable_images
 from ..data.images import read_image
 from ..spec import ModelSpec
 from ..text import printable
@@ -68,7 +68,7 @@ def _checked(path, batch, shape, dtype):
 def _in_folder(folder):
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'There is no folder {folder} of images.')
-    files, skipped = usable_images([folder])
+    files, skipped = readable_images([folder])
     for sentence in skipped.values():
         log.warning(printable(sentence))
     if not files:

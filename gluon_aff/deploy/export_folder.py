@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import mxnet as mx
 
-from ..download import digest
 from ..errors import positive, unknown
 from ..files import replace_folder, temporary_folder, write_whole
 from ..spec import ModelSpec
 from ..validation import check_plain_name, read_json, regular_file, shown
+from ..verified_download import digest
 from .calibration import read_batches
 from .graph import Graph
 from .int8 import compare_onnx, quantize_onnx, sensitive_nodes

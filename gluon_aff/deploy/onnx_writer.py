@@ -71,7 +71,15 @@ def export_onnx(
 
 
 def write_onnx(graph: Graph, path: str, *, input_size, metadata: dict | None = None, dynamic: bool = True) -> None:
-    """As :func:`export_onnx`, of a traced network, which is not changed; folded or not, the file is the same."""
+    """Write a traced network as ONNX, as :func:`export_onnx` does.
+
+    Parameters
+    ----------
+    graph : Graph
+        Folded or not, the file is the same. It is not changed.
+    path, input_size, metadata, dynamic
+        See :func:`export_onnx`.
+    """
     graph.check_float32()
     traced, graph = graph, graph.copy().fold()
     drop_identity_reshapes(graph)

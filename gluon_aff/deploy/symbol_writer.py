@@ -42,7 +42,15 @@ def export_symbol(net: HybridBlock, path: str, preprocess=None) -> None:
 
 
 def write_symbol(graph: Graph, path: str) -> None:
-    """As :func:`export_symbol`, of a traced network."""
+    """Write a traced network as MXNet's symbol and parameters, as :func:`export_symbol` does.
+
+    Parameters
+    ----------
+    graph : Graph
+        It is not changed.
+    path : str
+        Prefix of the two files' names.
+    """
     symbol, path = graph.symbol(), os.fspath(path)
     states = set(symbol.list_auxiliary_states())
     values = {

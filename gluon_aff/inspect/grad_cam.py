@@ -1,4 +1,4 @@
-"""Where a network looks: class activation maps from its gradients, and the weights of its fusions.
+"""What a prediction rests on: class activation maps from gradients, and the weights of a network's fusions.
 
 References: Selvaraju et al., "Grad-CAM", ICCV 2017 (Grad-CAM, guided Grad-CAM); Chattopadhay et al., "Grad-CAM++", WACV
 2018; Vinogradova et al., "Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation Mapping",
@@ -7,23 +7,20 @@ AAAI 2020 (the score of a region); Dai et al., "Attentional Feature Fusion", WAC
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from functools import partial
-from types import MethodType
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
-from mxnet import autograd, nd
-from mxnet.base import MXNetError
-from mxnet.gluon import Parameter
-from mxnet.gluon.block import Block, HybridBlock
+from mxnet import MXNetError, autograd, nd
+from mxnet.gluon.block import Block
 from mxnet.ndarray import NDArray
 from PIL import Image
 
 from ..errors import unknown
 from ..layers.fusion import SK, AttentionalFusion
 from ..layers.multi_input import MultiInputAFF
+from .guided_backprop import guided_gradient
+from .shadow_network import shadow, walk
 
 __all__ = ['ClassMaps', 'METHODS', 'fusion_weights', 'grad_cam']
 
@@ -31,75 +28,67 @@ METHODS = ('grad_cam', 'grad_cam++', 'guided')
 
 
 class ClassMaps(NamedTuple):
-    """What :func:`grad_cam` gives: maps (N, H, W) float32 in [0, 1], classes (N,) int, and the network's outputs."""
+    """The result of :func:`grad_cam`: maps (N, H, W) float32 in [0, 1], classes (N,) int, the network's outputs."""
 
     maps: np.ndarray
     classes: np.ndarray
     outputs: np.ndarray
 
 
-def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
+def grad_cam(
+    net: Block,
+    x: NDArray,
+    classes: int | Sequence[int] | NDArray | None = None,
+    layer: str | Block | None = None,
+    method: str = 'grad_cam',
+    region: np.ndarray | NDArray | None = None,
+) -> ClassMaps:
     """Show which parts of an image are evidence for a class.
 
-    The network is run in prediction mode, block by block, hybridized or not, as a copy that shares its parameters. So
-    nothing of it changes, not for a moment, and other threads may use it meanwhile; its hooks are not called.
+    What runs, in prediction mode and block by block, is a copy of the network that shares its parameters. So nothing of
+    the network changes, other threads may use it at the same time, and its hooks are not called.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialised; (N, C, H, W) to the scores (N, classes) or, in segmentation, (N, classes, H', W'). Of several
+        Initialised; from (N, C, H, W) to scores (N, classes) or, in segmentation, (N, classes, H', W'). Of several
         outputs, as GluonCV's segmentation networks have, the first is explained.
     x : NDArray, (N, C, H, W)
         The maps of a batch are those of each image alone.
     classes : int, or sequence or array of N ints, optional
-        Default the one with the highest score; in segmentation the one, other than the background, 0, that most pixels
-        of the image are given, or 1.
+        Default the class with the highest score; in segmentation the one of the most pixels, other than the
+        background, 0, or else 1.
     layer : str or Block, optional
-        Its output (N, K, h, w) is what is weighed: a block of the network, or its path by attributes and places, such
-        as 'layer4.2.bn3' or 'features.4'. Default the last of its stages: of `net.stages()`, which the networks of the
-        zoo have, or of `layer1`, `layer2`, ..., which GluonCV's ResNets and segmentation networks have.
+        The layer whose output (N, K, h, w) is weighed: a block of the network, or its path by attributes and indices,
+        such as 'layer4.2.bn3' or 'features.4'. Default the last stage: of `net.stages()`, or of the attributes
+        `layer1`, `layer2`, ..., which GluonCV's ResNets and segmentation networks have.
     method : {'grad_cam', 'grad_cam++', 'guided'}, default 'grad_cam'
-        'grad_cam' weighs the K maps A by the mean of their gradients, and keeps what is positive of the sum;
-        'grad_cam++' by the positive gradients, weighted place by place; 'guided' multiplies Grad-CAM with the
-        gradient of the input under guided backpropagation (of ReLU; the largest magnitude of the channels).
+        'grad_cam' weighs the K maps by the means of their gradients, and keeps the positive part of the sum;
+        'grad_cam++' weighs them by their positive gradients, which have a weight at each position; 'guided' multiplies
+        Grad-CAM by the input's gradient under guided backpropagation (the largest magnitude of the channels).
     region : array or NDArray, (H', W') or (N, H', W'), optional
-        In segmentation, the pixels whose scores are added up; default those that are given the class.
+        In segmentation, the pixels whose scores are added up; default those predicted as the class.
 
     Returns
     -------
     ClassMaps
-        Each map is divided by its maximum; one without a positive place is zero throughout. Maps of less than the
-        input's size are resized bilinearly.
+        Resized bilinearly to the input's size, each map divided by its maximum; a map without positive values is zero.
 
     Raises
     ------
     ValueError
         For an unknown method, layer or class, a network with other outputs, a layer whose output is not (N, K, h, w)
-        or that the network does not call, or a region that does not fit.
+        or that does not contribute to the network's output, or a region of another shape.
     """
     if method not in METHODS:
         raise unknown('method', method, METHODS)
-    twin, twins = _twin(net)
     layer = _find_layer(net, layer)
-    seen = []
-
-    def keep(block, inputs, output):
-        if not isinstance(output, NDArray) or output.ndim != 4:
-            raise ValueError(f'{layer.name} does not give maps (N, K, h, w); name another layer.')
-        # Cuts the graph here: what lies before is not differentiated, and no parameter's gradient is written.
-        output.attach_grad()
-        seen.append(output)
-
-    twins[id(layer)].register_forward_hook(keep)
-    with autograd.record(train_mode=False):
-        output = _scores(net, twin(x.detach()))
-    if not seen:
-        raise ValueError(f'{type(net).__name__} does not call {layer.name}; name a layer that its forward pass uses.')
-    scores = output.asnumpy().astype(np.float32)
-    classes = _classes(scores, classes)
-    chosen = nd.array(_chosen(scores, classes, region), ctx=output.context, dtype=output.dtype)
+    activations, output = _run_recorded(net, x, layer)
+    outputs = output.asnumpy().astype(np.float32)
+    classes = _classes(outputs, classes)
+    head_grad = nd.array(_head_grad(outputs, classes, region), ctx=output.context, dtype=output.dtype)
     try:
-        (gradient,) = autograd.grad(output, [seen[-1]], head_grads=[chosen], train_mode=False)
+        (gradient,) = autograd.grad(output, [activations], head_grads=[head_grad], train_mode=False)
     except MXNetError as error:
         if 'unreachable' not in str(error) and 'not in a computational graph' not in str(error):
             raise
@@ -107,94 +96,102 @@ def grad_cam(net, x, classes=None, layer=None, method='grad_cam', region=None):
             f'The output of {type(net).__name__} does not depend on {layer.name}; name another layer.'
         ) from None
     weigh = _plus_plus if method == 'grad_cam++' else _mean
-    maps = weigh(*(array.asnumpy().astype(np.float64) for array in (seen[-1], gradient)))
+    maps = weigh(*(array.asnumpy().astype(np.float64) for array in (activations, gradient)))
     # Resized from a maximum of 1, for in float32 maps of tiny gradients would vanish.
     maps = _resize(_unit(maps), x.shape[2:])
     if method == 'guided':
-        maps = maps * np.abs(_guided_gradient(net, x, chosen)).max(1)
-    return ClassMaps(_unit(maps).astype(np.float32), classes, scores)
+        maps = maps * np.abs(guided_gradient(net, x, partial(_scores, net), head_grad)).max(1)
+    return ClassMaps(_unit(maps).astype(np.float32), classes, outputs)
 
 
-def fusion_weights(net, x):
-    """Show which of its inputs fusion by attention prefers where: M of z = M x + (1 - M) y, over the image.
+def _run_recorded(net, x, layer):
+    """(output of the layer, scores of the network), recorded from the layer on."""
+    twin, twins = shadow(net)
+    activations = []
+
+    def keep(block, inputs, output):
+        if not isinstance(output, NDArray) or output.ndim != 4:
+            raise ValueError(f'{layer.name} does not give maps (N, K, h, w); name another layer.')
+        # Cuts the graph here: the layers before are not differentiated, and no parameter's gradient is written.
+        output.attach_grad()
+        activations.append(output)
+
+    twins[id(layer)].register_forward_hook(keep)
+    with autograd.record(train_mode=False):
+        output = _scores(net, twin(x.detach()))
+    if not activations:
+        raise ValueError(f'{type(net).__name__} does not call {layer.name}; name a layer that its forward pass uses.')
+    return activations[-1], output
+
+
+def fusion_weights(net: Block, x: NDArray) -> dict[str, np.ndarray]:
+    """Show which input each fusion prefers: M of z = M x + (1 - M) y, over the image.
 
     In the residual blocks of AFF and iAFF x is the learned branch and y the shortcut: above 1/2 the block's
-    convolutions are preferred, below it what came in. In long skip connections x is the low-level map. Of iAFF it is
-    the second, final M; of the fusions that only weigh x, such as MS-GAU, it is x's weight. Of SK, whose weight is one
-    number for each channel, the map is the same all over the image. MultiInputAFF has a map for each of its inputs.
+    convolutions are preferred, below it the shortcut. In long skip connections x is the low-level map. iAFF's M is the
+    second, final one; for fusions that only weigh x, such as MS-GAU, M is that weight. SK's weight is one number for
+    each channel, so its map is constant. MultiInputAFF has a map for each of its inputs.
 
     Parameters
     ----------
     net : HybridBlock
-        As in :func:`grad_cam`, which says what stays as it was.
+        As in :func:`grad_cam`; it stays as it was.
     x : NDArray, (N, C, H, W)
 
     Returns
     -------
     dict of str to numpy.ndarray, float32, (N, H, W)
-        In [0, 1], the mean of M over the channels, and over the blocks of a stage, resized bilinearly: for each stage,
-        as in :func:`grad_cam`, with such a fusion ('stage 3'), and for fusions elsewhere by their path ('merges.0').
-        With MultiInputAFF, 'fuse, input 1', 'fuse, input 2', ... Empty for a network that adds or concatenates.
+        In [0, 1], the mean of M over the channels and over the blocks of a stage, resized bilinearly: by stage, as in
+        :func:`grad_cam` ('stage 3'), or elsewhere by the fusion's path ('merges.0'). With MultiInputAFF, 'fuse, input
+        1', 'fuse, input 2', ... Empty for a network that adds or concatenates.
     """
-    twin, twins = _twin(net)
-    groups = {}
+    twin, twins = shadow(net)
+    stage_of = {}
     for number, layers in _stages(net):
         for layer in layers:
-            groups.update((id(block), f'stage {number}') for _, block in _walk(layer))
+            stage_of.update((id(block), f'stage {number}') for _, block in walk(layer))
     fusions = {
         id(block): (path, block)
-        for path, block in _walk(net)
+        for path, block in walk(net)
         if isinstance(block, (AttentionalFusion, SK, MultiInputAFF))
     }
     # RecursiveAFF has a fusion of its two contexts inside, whose M is of no two inputs.
     for _, block in list(fusions.values()):
-        for _, below in _walk(block):
+        for _, below in walk(block):
             if below is not block:
                 fusions.pop(id(below), None)
     latest = {}
 
-    def note(number, original, *args, **kwargs):
-        latest[number] = weights = original(*args, **kwargs)
+    def keep(key, original, *args, **kwargs):
+        latest[key] = weights = original(*args, **kwargs)
         return weights
 
-    for number in fusions:
-        vars(twins[number])['weights'] = partial(note, number, twins[number].weights)
+    for key in fusions:
+        vars(twins[key])['weights'] = partial(keep, key, twins[key].weights)
     with autograd.pause(train_mode=False):
         twin(x.detach())
     maps = {}
-    for number, (path, _) in fusions.items():
-        if number not in latest:
+    for key, (path, _) in fusions.items():
+        if key not in latest:
             continue
-        name, mean = groups.get(number, path), latest[number].asnumpy().astype(np.float64).mean(-3)
+        name, mean = stage_of.get(key, path), latest[key].asnumpy().astype(np.float64).mean(-3)
         # (N, H, W), or of several inputs (N, n, H, W)
         named = {name: mean} if mean.ndim == 3 else {f'{name}, input {i + 1}': mean[:, i] for i in range(mean.shape[1])}
-        for key, values in named.items():
-            maps.setdefault(key, []).append(_resize(values, x.shape[2:]))
-    return {name: np.mean(group, axis=0).clip(0, 1).astype(np.float32) for name, group in maps.items()}
-
-
-def _walk(block, path=''):
-    """(path, block) of a block and of all below it."""
-    yield path, block
-    for name, child in block._children.items():
-        yield from _walk(child, f'{path}.{name}' if path else name)
+        for title, values in named.items():
+            maps.setdefault(title, []).append(_resize(values, x.shape[2:]))
+    return {title: np.mean(group, axis=0).clip(0, 1).astype(np.float32) for title, group in maps.items()}
 
 
 def _stages(net):
     """(number, blocks) of each known stage of a network."""
     if hasattr(net, 'stages'):
         return list(enumerate(net.stages()))
-    numbers = range(1, 10)
-    return [
-        (number, [layer])
-        for number in numbers
-        for layer in [getattr(net, f'layer{number}', None)]
-        if isinstance(layer, Block)
-    ]
+    layers = ((number, getattr(net, f'layer{number}', None)) for number in range(1, 10))
+    return [(number, [layer]) for number, layer in layers if isinstance(layer, Block)]
 
 
 def _find_layer(net, layer):
-    blocks = dict(_walk(net))
+    blocks = dict(walk(net))
     if len(blocks) == 1:
         raise ValueError(
             f'{type(net).__name__} has no layers to look at; build the network of blocks, as get_model '
@@ -217,45 +214,8 @@ def _find_layer(net, layer):
     return layer
 
 
-def _twin(net):
-    """A network on the same arrays that runs block by block and has no hooks, and its blocks by the others' ids."""
-    twins, parameters = {id(block): copy.copy(block) for _, block in _walk(net)}, {}
-
-    def shared(parameter):
-        # Autograd keeps its records on the arrays; separate ones leave the caller's graphs alone.
-        if parameter._data is None:
-            return parameter
-        if id(parameter) not in parameters:
-            parameters[id(parameter)] = twin = copy.copy(parameter)
-            twin._data, twin._grad = [array.detach() for array in parameter._data], None
-        return parameters[id(parameter)]
-
-    def swapped(value):
-        if isinstance(value, Block):
-            return twins.get(id(value), value)
-        if isinstance(value, Parameter):
-            return shared(value)
-        if type(value) in (list, tuple, set):
-            return type(value)(map(swapped, value))
-        if type(value) in (dict, OrderedDict):
-            return type(value)((key, swapped(item)) for key, item in value.items())
-        if isinstance(value, MethodType) and id(value.__self__) in twins:
-            return MethodType(value.__func__, twins[id(value.__self__)])
-        return value
-
-    for twin in twins.values():
-        vars(twin).update(
-            {name: swapped(value) for name, value in vars(twin).items()},
-            _forward_hooks=OrderedDict(),
-            _forward_pre_hooks=OrderedDict(),
-        )
-        if isinstance(twin, HybridBlock):
-            twin._active = False
-    return twins[id(net)], twins
-
-
 def _scores(net, output):
-    """A network's output, or the first of several, where it is scores."""
+    """The scores in a network's output: all of it, or the first of several."""
     first = output[0] if isinstance(output, (list, tuple)) and output else output
     if not isinstance(first, NDArray) or first.ndim not in (2, 4):
         raise ValueError(f'{type(net).__name__} does not give scores (N, classes) or (N, classes, H, W).')
@@ -276,9 +236,8 @@ def _classes(scores, classes):
     if classes is None:
         pixels = np.stack([(scores.argmax(1) == i).sum((1, 2)) for i in range(number)], 1)
         return 1 + pixels[:, 1:].argmax(1) if number > 1 else np.zeros(len(scores), int)
-    given, classes = classes, _numbers(classes)
-    # NDArrays hold floats by default.
-    if isinstance(given, NDArray) and (classes % 1 == 0).all():
+    as_float, classes = isinstance(classes, NDArray), _numbers(classes)
+    if as_float and (classes % 1 == 0).all():  # NDArrays hold floats by default
         classes = classes.astype(int)
     if (
         classes.shape not in ((), (len(scores),))
@@ -292,15 +251,15 @@ def _classes(scores, classes):
     return np.broadcast_to(classes, len(scores)).astype(int)
 
 
-def _chosen(scores, classes, region):
+def _head_grad(scores, classes, region):
     """The gradient of the classes' score with respect to the network's output: 1 where a score counts."""
-    chosen = np.zeros_like(scores)
+    gradient = np.zeros_like(scores)
     images = np.arange(len(scores))
     if scores.ndim == 2:
         if region is not None:
             raise ValueError('A region is for segmentation networks; this one scores whole images.')
-        chosen[images, classes] = 1
-        return chosen
+        gradient[images, classes] = 1
+        return gradient
     if region is None:
         region = scores.argmax(1) == classes[:, None, None]
     region = _numbers(region)
@@ -308,8 +267,8 @@ def _chosen(scores, classes, region):
         raise ValueError(
             f'region must be {scores.shape[2:]}, or that for each of {len(scores)} images, got {region.shape}.'
         )
-    chosen[images, classes] = np.broadcast_to(region, (len(scores), *scores.shape[2:]))
-    return chosen
+    gradient[images, classes] = np.broadcast_to(region, (len(scores), *scores.shape[2:]))
+    return gradient
 
 
 def _mean(maps, gradients):
@@ -332,63 +291,9 @@ def _unit(maps):
 
 
 def _resize(maps, size):
-    """(N, h, w) to (N, H, W), bilinear, pixels' centres aligned."""
+    """(N, h, w) to (N, H, W), bilinear, the centres of pixels aligned."""
     if maps.shape[1:] == tuple(size):
         return maps
     return np.stack(
-        [np.asarray(Image.fromarray(each.astype(np.float32)).resize(size[::-1], Image.BILINEAR)) for each in maps]
+        [np.asarray(Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.BILINEAR)) for values in maps]
     ).astype(np.float64)
-
-
-class _GuidedReLU(autograd.Function):
-    """ReLU that passes on positive gradients only (Springenberg et al., "Striving for Simplicity", 2015)."""
-
-    def forward(self, x):
-        y = nd.relu(x)
-        self.save_for_backward(y)
-        return y
-
-    def backward(self, dy):
-        (y,) = self.saved_tensors
-        # In numpy, read at once: by MXNet's operators, which run later, the values were at times those of other arrays.
-        return nd.array(dy.asnumpy().clip(0) * (y.asnumpy() > 0), ctx=dy.context, dtype=dy.dtype)
-
-
-class _GuidedOperators:
-    """mxnet.nd, with the guided ReLU in place of ReLU: the F of a hybrid_forward."""
-
-    def __init__(self):
-        self.used = []
-
-    def __getattr__(self, name):
-        return getattr(nd, name)
-
-    def relu(self, data, **kwargs):
-        self.used.append(_GuidedReLU())
-        return self.used[-1](data)
-
-    def Activation(self, data, act_type, **kwargs):  # noqa: N802 - MXNet's name
-        return self.relu(data) if act_type == 'relu' else nd.Activation(data, act_type=act_type, **kwargs)
-
-
-def _guided_gradient(net, x, chosen):
-    """The gradient of the input (N, C, H, W) by guided backpropagation."""
-    twin, twins = _twin(net)
-    operators, x = _GuidedOperators(), x.copy()
-    x.attach_grad()
-
-    def guided(original, F, *args, **kwargs):
-        return original(operators if F is nd else F, *args, **kwargs)
-
-    for block in twins.values():
-        if isinstance(block, HybridBlock):
-            vars(block)['hybrid_forward'] = partial(guided, block.hybrid_forward)
-    try:
-        with autograd.record(train_mode=False):
-            output = _scores(net, twin(x))
-        (gradient,) = autograd.grad(output, [x], head_grads=[chosen], train_mode=False)
-        return gradient.asnumpy().astype(np.float64)
-    finally:
-        # MXNet never frees a Function; this frees its maps.
-        for function in operators.used:
-            function.saved_tensors = ()

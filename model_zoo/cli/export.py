@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gluon_aff.data.class_folders import usable_images
+    from gluon_aff.data.class_folders import readable_images
     from gluon_aff.deploy import export
 
     from ..loading import load_or_initialize
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         say(
             f'{model.spec.name} has no released weights and --weights is not given; the exported parameters are random.'
         )
-    calibration, skipped = usable_images([args.calibrate]) if args.calibrate else (None, {})
+    calibration, skipped = readable_images([args.calibrate]) if args.calibrate else (None, {})
     if args.calibrate and not calibration:
         raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
     before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()

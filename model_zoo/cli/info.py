@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             [
                 ('weights', record.tag),
                 ('data set', f'{record.dataset}, classes {record.classes}, {record.outputs} outputs'),
-                ('figures', f'{metrics} ({record.metrics_source})'),
+                ('metrics', f'{metrics} ({record.metrics_source})'),
                 ('recipe', record.recipe),
                 ('from', record.source),
                 ('licence', record.license),

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gluon_aff.data.record_file import RecordFile
     from gluon_aff.data.record_writer import write_records
-    from gluon_aff.data.records import RecordFile
 
     skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
     for name in ('train.rec', 'val.rec'):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from gluon_aff.download import digest
 from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
+from gluon_aff.verified_download import digest
 
 from ..registry import get_model
 from ..weights import list_weights

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from tqdm import tqdm
 
+from gluon_aff._deprecated import renamed
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.style import COLOURS, STYLE
 
@@ -66,6 +67,8 @@ class Row:
     without_classifier: int
     multiply_adds: int
     images_per_second: float | None = None
+
+    published = renamed('reported')
 
 
 def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:

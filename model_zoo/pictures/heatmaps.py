@@ -16,6 +16,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
+from gluon_aff._deprecated import deprecated_names
 from gluon_aff.deploy.graph import device
 from gluon_aff.errors import unknown
 from gluon_aff.inspect.grad_cam import fusion_weights, grad_cam
@@ -179,3 +180,6 @@ def _blend(picture, values, colormap, alpha):
     large = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = np.ascontiguousarray(colormap(large, bytes=True)[..., :3])
     return cv2.addWeighted(picture, 1 - alpha, colours, alpha, 0)
+
+
+__getattr__ = deprecated_names(__name__)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import BY_NAME
-from gluon_aff.download import digest, fetch
 from gluon_aff.errors import unknown
+from gluon_aff.verified_download import digest, fetch
 
 from ..reported_results import LOGS
 
@@ -42,7 +42,7 @@ class ReleasedWeights:
     size : int or None
         Bytes, if known.
     digest_kind, digest : str
-        See :func:`gluon_aff.download.digest`.
+        See :func:`gluon_aff.verified_download.digest`.
     """
 
     model: str
@@ -122,7 +122,7 @@ def _catalog():
 
 
 def list_weights(name: str | None = None) -> tuple[ReleasedWeights, ...]:
-    """The released weights of all networks, or of one; a network's default comes first."""
+    """The released weights of the network `name`, or of all networks; a network's default comes first."""
     return tuple(weights for weights in _catalog() if name in (None, weights.model))
 
 

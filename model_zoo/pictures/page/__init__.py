@@ -16,7 +16,7 @@ from gluon_aff.style import FUSION_COLOURS
 from . import facts
 from .charts import series_of
 from .gallery import gallery_section
-from .networks import details, table_row
+from .network_sections import details, table_row
 from .plots import curves_section, scatter_plots
 from .tables import ablation_section, pointing_table
 
@@ -33,11 +33,12 @@ def page() -> str:
     ValueError
         If a file that it shows cannot be read; names the file.
     """
+    style, script, template, licence = map(_read, ('style.css', 'page.js', 'page.html', 'fashion_mnist.txt'))
     models = facts.models()
     colours = ''.join(f'.s-{series_of(fusion)}{{--colour:{colour}}}' for fusion, colour in FUSION_COLOURS.items())
-    return Template(_read('page.html')).substitute(
-        style=colours + _read('style.css'),
-        script=_read('page.js'),
+    return Template(template).substitute(
+        style=colours + style,
+        script=script,
         # Such that it may stand in a script element.
         data=json.dumps(models, ensure_ascii=False, separators=(',', ':')).replace('</', '<\\/'),
         version=gluon_aff.__version__,
@@ -52,7 +53,7 @@ def page() -> str:
         gallery=gallery_section(),
         pointing=pointing_table(facts.pointing_game()),
         details='\n'.join(map(details, models)),
-        licence=_read('fashion_mnist.txt'),
+        licence=licence,
     )
 
 

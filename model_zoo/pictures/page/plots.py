@@ -87,7 +87,7 @@ def curves_section(curves: dict[str, list[float]]) -> str:
         From :func:`model_zoo.pictures.page.facts.curves`.
     """
     if not curves:
-        return '<p>The logs of the shipped networks are not at hand.</p>'
+        return '<p>The logs of the shipped networks are missing.</p>'
     series = [Line(name, values, series_of(model_info(name).fusion)) for name, values in curves.items()]
     return (
         '<figure class="narrow"><figcaption>Accuracy on Fashion-MNIST’s 10,000 test images, one run each</figcaption>'

@@ -105,9 +105,10 @@ def pointing_table(rows: list[dict]) -> str:
     chance = ''.join(f'<td class="number">{mean("area", *networks[0], low):.1f}</td>' for low, _ in sizes)
     lines.append(f'<tr><th scope="row">any pixel, by chance</th>{chance}</tr>')
     heads = ''.join(f'<th scope="col" class="number">{low} to {high} px</th>' for low, high in sizes)
+    seeds = len({row['seed'] for row in rows})
     note = (
-        '<p>How often the maximum of the true class’s map lies on the object, in per cent, on made images of 32x32 '
-        f'where its place is known, mean of {len({row["seed"] for row in rows})} seeds; in brackets how many images '
-        'the network classifies rightly. docs/gradcam.md has the command and what it says.</p>'
+        '<p>How often the maximum of the true class’s map lies on the object, in per cent, on synthetic 32x32 images '
+        f'where its position is known, mean of {seeds} seeds; in brackets the share of images that the network '
+        'classifies correctly. docs/gradcam.md has the command and a discussion.</p>'
     )
     return _table('The pointing game', f'<tr><th scope="col">network, layer</th>{heads}</tr>', lines, note=note)

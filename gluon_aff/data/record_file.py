@@ -1,17 +1,21 @@
-"""Images packed into one RecordIO file (.rec, with an index .idx), MXNet's format for ImageNet.
+"""Images in a RecordIO file (.rec, with an index .idx), MXNet's format for ImageNet.
 
-A record is MXNet's magic number, a word with the length, the header (flag, label, two numbers of the image), and the
-image file's content; its end is filled up to a multiple of four bytes. Where the magic number is in the content, at a
-multiple of four bytes, the record is cut there, into several, without it.
+A record is MXNet's magic number, a word with the kind and the length, a header (flag, label, two ids), and the content
+of an image file, padded to a multiple of four bytes. Content that contains the magic number at a multiple of four bytes
+is split there into several records, without it. MXNet's own reader and writer of this format end the process, or raise
+with a C++ trace, on a damaged file or a full disk.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import struct
+from typing import BinaryIO, ContextManager
 
 import numpy as np
+from PIL import Image
 
 from .._deprecated import renamed
 from ..errors import positive
@@ -23,44 +27,43 @@ __all__ = ['RecordFile', 'write_record']
 
 MAGIC, MAGIC_BYTES = 0xCED7230A, struct.pack('<I', 0xCED7230A)
 FRAME, HEADER = struct.Struct('<II'), struct.Struct('<IfQQ')
-MAX_CLASSES = 100_000  # more than any data set has; a larger label is damage
+MAX_CLASSES = 100_000  # a larger label means damage
 
 
 class RecordFile:
-    """A RecordIO file of labelled images, whose structure is checked.
+    """A checked RecordIO file of labelled images; each is decoded once, to leave out unreadable ones.
 
     Parameters
     ----------
     path : str
     index : str, optional
-        Its .idx file; by default the one of the same name, if there is one. It is only checked, as the records are
-        found without it.
+        Its .idx file; default that of the same name, if there is one. It is checked, but not needed.
     workers : int, default 4
-        Threads that decode each image once, to find those that cannot be read.
+        Number of decoding threads.
 
     Attributes
     ----------
     class_names : tuple of str
-        Name of each class: the lines of classes.txt in the same folder if there is one, ImageNet's of 1000 classes,
-        else 'class 0', ...
+        The lines of classes.txt in the same folder if there is one; else ImageNet's if there are 1000 classes; else
+        'class 0', ...
     target : numpy.ndarray, int, (N,)
     records : numpy.ndarray, int, (N,)
-        Numbers of the records in the file.
+        Number of each image's record in the file.
     skipped : dict of int: str
-        Of the records that were left out, by number: a sentence that says why the image cannot be read.
+        A sentence for each record that was left out, by number.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file, or no such index.
     ValueError
-        If it is damaged, holds no image that can be read, a label is no whole number below 100,000, or the index or
-        the names of the classes belong to another file.
+        If it is damaged or has no readable image, a label is not a whole number below 100,000, or the index or the
+        class names belong to another file.
     """
 
     labels = renamed('class_names')
 
-    def __init__(self, path, index=None, workers=4):
+    def __init__(self, path: str | os.PathLike, index: str | None = None, *, workers: int = 4):
         positive('workers', workers)
         self.path = os.fspath(path)
         for file in filter(None, (self.path, index)):
@@ -81,16 +84,16 @@ class RecordFile:
             raise ValueError(f'{self.path} holds no image that can be read: {self.skipped[0]}')
         self.class_names = self._names()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.target)
 
     @property
-    def offsets(self):
-        """Where the images' records begin and end in the file, in bytes, (N, 2)."""
+    def offsets(self) -> np.ndarray:
+        """Begin and end of each image's record in the file, in bytes, (N, 2)."""
         return np.stack([self._offsets[self.records], self._offsets[self.records + 1]], 1)
 
-    def open(self, index):
-        """Within the block, the image, see :func:`gluon_aff.data.images.opened`."""
+    def open(self, index: int) -> ContextManager[Image.Image]:
+        """Context manager of an image, see :func:`gluon_aff.data.images.opened`."""
         return self._open(self.records[index])
 
     def _open(self, record):
@@ -108,13 +111,13 @@ class RecordFile:
             content = file.read(end - begin)
         if len(content) < end - begin:
             raise ValueError(f'{self.path} has become shorter since it was opened; copy or make it again.')
-        parts, position = [], 0
+        pieces, position = [], 0
         while position < len(content):
             _, word = FRAME.unpack_from(content, position)
             position += FRAME.size
-            parts.append(content[position : position + _length(word)])
-            position += _filled(word)
-        content = MAGIC_BYTES.join(parts)
+            pieces.append(content[position : position + _length(word)])
+            position += _padded(word)
+        content = MAGIC_BYTES.join(pieces)
         return content[HEADER.size + 4 * HEADER.unpack_from(content)[0] :]
 
     def _scan(self):
@@ -128,7 +131,7 @@ class RecordFile:
                 if len(head) < FRAME.size or not head.startswith(MAGIC_BYTES):
                     raise self._damaged(position)
                 word = FRAME.unpack_from(head)[1]
-                # Kind 0 is whole; 1, 2 and 3 are the first, a middle and the last part of one.
+                # Kind 0 is a whole record; 1, 2 and 3 are the first, a middle and the last piece of one.
                 kind, end = word >> 29, position + FRAME.size + _length(word)
                 if kind > 3 or unfinished != (kind >= 2):
                     raise self._damaged(position)
@@ -141,7 +144,7 @@ class RecordFile:
                     offsets.append(position)
                     target.append(self._label(head[FRAME.size : FRAME.size + _length(word)], position))
                 unfinished = kind in (1, 2)
-                position += FRAME.size + _filled(word)
+                position += FRAME.size + _padded(word)
         if unfinished or not offsets:
             raise ValueError(f'{self.path} {"is cut short" if offsets else "holds no image"}; copy or make it again.')
         return np.array([*offsets, total]), np.array(target, np.int32)
@@ -170,15 +173,15 @@ class RecordFile:
     def _check_index(self, index):
         try:
             with open(index, encoding='utf-8') as file:
-                places = sorted(int(line.split('\t')[1]) for line in file)
+                offsets = sorted(int(line.split('\t')[1]) for line in file)
         except (ValueError, IndexError):
             raise ValueError(
                 f'{index} is not an index of a RecordIO file; make it anew, or remove it, as it is not needed here.'
             ) from None
-        if places != self._offsets[:-1].tolist():
+        if offsets != self._offsets[:-1].tolist():
             raise ValueError(
-                f'{index} does not belong to {self.path}: it has {len(places)} records, the file has '
-                f'{len(self)}, or they are at other places; make it anew, or remove it, as it is not '
+                f'{index} does not belong to {self.path}: it has {len(offsets)} records, the file has '
+                f'{len(self)}, or they are at other offsets; make it anew, or remove it, as it is not '
                 'needed here.'
             )
 
@@ -200,36 +203,26 @@ def _length(word):
     return word & 2**29 - 1
 
 
-def _filled(word):
-    """The length up to the next multiple of four bytes."""
+def _padded(word):
+    """The length, padded to a multiple of four bytes."""
     return _length(word) + 3 & ~3
 
 
-def write_record(file, label, key, content):
-    """Write a labelled image to a RecordIO file.
+def write_record(file: BinaryIO, label: int, key: int, content: bytes) -> None:
+    """Append a labelled image to a RecordIO file.
 
     Parameters
     ----------
     file : binary file
-        At the end of the last record.
+        Positioned at its end.
     label : int
-        Of its class.
     key : int
         The image's number.
     content : bytes
-        An image file's.
+        Of an image file.
     """
     content = HEADER.pack(0, label, key, 0) + content
-    position, cuts = 0, []
-    while True:
-        position = content.find(MAGIC_BYTES, position)
-        if position < 0:
-            break
-        if position % 4 == 0:
-            cuts.append(position)
-            position += 4
-        else:
-            position += 1
+    cuts = [match.start() for match in re.finditer(re.escape(MAGIC_BYTES), content) if match.start() % 4 == 0]
     begins, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(content)]
     for number, (begin, end) in enumerate(zip(begins, ends)):
         kind = 0 if not cuts else 1 if number == 0 else 3 if number == len(cuts) else 2

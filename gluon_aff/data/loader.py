@@ -1,0 +1,92 @@
+"""The base class of the loaders: an epoch's order, its batches, and the shard of each process."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import numpy as np
+
+from ..errors import positive
+
+__all__ = ['Loader']
+
+
+class Loader:
+    """Batches of images with labels or masks, as numpy arrays.
+
+    The seed, the epoch and the images alone decide the order of an epoch and the random changes of an image: neither
+    the batch size nor the number of processes matters. In training, the batches of all processes, one after the other,
+    are those of one process with the batches of all; images that do not fill such a batch are left out. In evaluation,
+    the images are dealt out in turn.
+
+    A subclass implements :meth:`_load`, or :meth:`epoch` from :meth:`_batches`, and draws the random changes of an
+    image from :meth:`_random`.
+
+    Parameters
+    ----------
+    total : int
+        Number of images.
+    batch_size : int
+        Of one process.
+    train : bool, default False
+        Shuffle.
+    seed : int, default 0
+    shard : (index, count), default (0, 1)
+        Which of how many processes this is.
+
+    Raises
+    ------
+    ValueError
+        If `shard` is out of range, or in training the batches of all processes have more images than there are, or
+        those of one process have one: the global context's normalisation would then give a constant.
+    """
+
+    def __init__(
+        self, total: int, batch_size: int, *, train: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1)
+    ):
+        self.total, self.batch_size, self.train, self.seed = total, positive('batch_size', batch_size), train, seed
+        index, count = self.shard = tuple(shard)
+        if not 0 <= index < count:
+            raise ValueError(f'shard must be (index, count) with an index of 0 to count - 1, got {self.shard}.')
+        if train and not 2 <= batch_size <= total // count:
+            share = f' for each of {count} processes' if count > 1 else ''
+            raise ValueError(
+                f'batch_size must be 2 to {total // count}{share}, as there are {total} training images, '
+                f'got {batch_size}.'
+            )
+
+    def __len__(self) -> int:
+        index, count = self.shard
+        if self.train:
+            return self.total // (self.batch_size * count)
+        return -(-len(range(index, self.total, count)) // self.batch_size)
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Iterate over the batches of an epoch.
+
+        Parameters
+        ----------
+        number : int, default 0
+            Of the epoch.
+        start : int, default 0
+            The first batch; images before it are not loaded.
+        """
+        for indices in self._batches(self._random(number))[start:]:
+            yield self._load(indices, number)
+
+    def _random(self, *key: Any) -> np.random.RandomState:
+        """The generator of an epoch (number) or of an image in it (number, index)."""
+        return np.random.RandomState([self.seed, *key])
+
+    def _batches(self, random: np.random.RandomState) -> list:
+        """The indices of the images in each batch of this shard; `random` is the epoch's generator."""
+        index, count = self.shard
+        if self.train:
+            order = random.permutation(self.total)[: len(self) * count * self.batch_size]
+            return list(order.reshape(-1, count, self.batch_size)[:, index])
+        own = np.arange(index, self.total, count)
+        return np.split(own, range(self.batch_size, len(own), self.batch_size)) if len(own) else []
+
+    def _load(self, indices: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of these images in epoch `number`."""
+        raise NotImplementedError
