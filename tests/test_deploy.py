@@ -498,8 +498,10 @@ def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
     names = tuple(map(str, range(20)))
     spec = ModelSpec('net', 'classification', names, (3, 8, 8), 1, (0,) * 3, (1,) * 3, 1)
     export(LoadedModel(spec, net), str(tmp_path / 'out'), ('onnx',))
-    with refused('does not know an operator of net'):
-        Predictor(str(tmp_path / 'out'), 'opencv')
+    # OpenCV 5 knows all its operators, and says what is wrong with the output, which has not been pooled.
+    knows = int(cv2.__version__.partition('.')[0]) >= 5
+    with refused('should give .1, 20. floats' if knows else 'does not know an operator of net'):
+        Predictor(str(tmp_path / 'out'), 'opencv').logits(np.zeros((1, 3, 8, 8), np.float32))
     with refused('takes arrays .N, 3, 8, 8. of float32'):
         Predictor(str(tmp_path / 'out')).logits(np.zeros((1, 3, 16, 16), np.float32))
 
