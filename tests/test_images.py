@@ -461,7 +461,7 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     left_out = [os.fsencode(path).decode('utf-8', 'backslashreplace') for path in [*bad, broken]]
     calls, figures = [], ('top1_agreement', 'mean_absolute_difference', 'mean_absolute_logit')
     report = {'images': 1, **dict.fromkeys(figures, 1.0)}
-    monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args: None)  # drawing takes long
+    monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args, **options: None)  # drawing takes long
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
         'gluon_aff.deploy.export',

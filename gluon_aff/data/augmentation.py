@@ -45,7 +45,8 @@ def crop_box(width: int, height: int, random: np.random.RandomState) -> tuple[in
         Whole pixels, inside the image.
     """
     area = width * height * random.uniform(*AREA, TRIALS)
-    aspect = np.exp(random.uniform(*np.log(ASPECT), TRIALS))
+    low, high = np.log(ASPECT)
+    aspect = np.exp(random.uniform(low, high, TRIALS))
     wide = np.maximum(np.sqrt(area * aspect).round().astype(int), 1)
     tall = np.maximum(np.sqrt(area / aspect).round().astype(int), 1)
     fits = np.flatnonzero((wide <= width) & (tall <= height))

@@ -199,7 +199,7 @@ def _check_name(name):
         raise MaskError('its file_name leaves the folder of the images')
 
 
-def _check_image(path, entry):
+def _check_image(path, entry) -> tuple[int, int]:
     """(width, height) of an image, which must be the same in its entry."""
     try:
         with opened(path) as image:
