@@ -8,6 +8,7 @@ from typing import Any, Sequence
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from gluon_aff._mxnet import structural_parameters
 from gluon_aff.train import ClassificationConfig, TrainConfig, initialize, tune_backbone
 
 from .registry import ModelCard, get_model, model_info
@@ -89,7 +90,7 @@ def build_network(config: TrainConfig, classes: int, **options: Any) -> tuple[Hy
 
 
 def _shapes(net):
-    return [parameter.shape for parameter in net._collect_params_with_prefix().values()]
+    return [parameter.shape for parameter in structural_parameters(net).values()]
 
 
 def start_network(

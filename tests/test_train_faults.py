@@ -232,15 +232,6 @@ def test_a_flag_that_another_one_makes_useless_is_refused(script, flags, flag, w
         module.main([*needed, *flags.split()])
 
 
-def test_every_command_of_the_guides_is_taken():
-    """As it stands, but for what is elided."""
-    text = (TOP / 'README.md').read_text(encoding='utf-8') + (TOP / 'docs' / 'training.md').read_text(encoding='utf-8')
-    commands = re.findall(r'python (train_\w+)\.py ((?:[^`\n#|\\]|\\\n)+)', text)
-    for script, flags in commands:
-        parse(SCRIPTS[script[6:]][0].Config, flags.replace('\\\n', ' ').replace('...', '').split())
-    assert len(commands) > 12
-
-
 @pytest.mark.parametrize(
     'flags, status, says',
     [

@@ -30,7 +30,7 @@ def fold(graph: Graph) -> None:
 
 
 def drop_identity_reshapes(graph: Graph) -> None:
-    """Remove a graph's reshapes to the same shape, by which layers.context chooses MXNet's memory layout."""
+    """Remove a graph's reshapes to the same shape, by which layers.layout chooses MXNet's memory layout."""
     for node in graph.nodes():
         if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
             graph.replace(node, node.inputs[0][0])
@@ -61,7 +61,7 @@ def _averages_one_value(node):
 
 
 def _broadcast_contexts(graph):
-    """Broadcast the global contexts, which layers.context repeats by a product with ones."""
+    """Broadcast the global contexts, which layers.layout repeats by a product with ones."""
     repeated = {node: _repeated(node) for node in graph.nodes() if _repeated(node)}
     for node, users in graph.users().items():
         if node not in repeated:

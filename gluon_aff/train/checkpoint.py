@@ -17,6 +17,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Trainer
 
+from .._mxnet import has_values, mean_value, structural_parameters, trainer_parameters, trainer_updaters
 from ..files import atomic
 from ..validation import shown
 from .npz_file import Archive
@@ -117,8 +118,8 @@ def _arrays(state):
 
 def _names(net, trainer):
     """The structural names of the trainer's parameters, in its order."""
-    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
-    return [names[id(parameter)] for parameter in trainer._params]
+    names = {id(parameter): name for name, parameter in structural_parameters(net).items()}
+    return [names[id(parameter)] for parameter in trainer_parameters(trainer)]
 
 
 def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
@@ -138,15 +139,15 @@ def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Pr
         If a parameter is no longer finite; nothing is written.
     """
     arrays = {
-        f'parameters/{name}': parameter._reduce().asnumpy()
-        for name, parameter in net._collect_params_with_prefix().items()
-        if parameter._data is not None
+        f'parameters/{name}': mean_value(parameter).asnumpy()
+        for name, parameter in structural_parameters(net).items()
+        if has_values(parameter)
     }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f'{name} is no longer finite after update {progress.updates}.')
     names = _names(net, trainer)
-    for index, state in trainer._updaters[0].states.items():
+    for index, state in trainer_updaters(trainer)[0].states.items():
         for number, array in enumerate(_arrays(state)):
             arrays[f'optimizer/{names[index]}/{number}'] = array.asnumpy()
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
@@ -194,7 +195,7 @@ def restore_parameters(net: HybridBlock, arrays: Archive, path: str) -> None:
     saved = {
         name[len('parameters/') :]: header for name, header in arrays.headers.items() if name.startswith('parameters/')
     }
-    parameters = net._collect_params_with_prefix()
+    parameters = structural_parameters(net)
     unlike = sorted(set(saved) ^ set(parameters)) or sorted(
         name
         for name, parameter in parameters.items()
@@ -229,10 +230,10 @@ def restore_optimizer(net: HybridBlock, trainer: Trainer, arrays: Archive) -> No
         If they do not fit the optimizer, or some are missing.
     """
     saved = {name: header for name, header in arrays.headers.items() if name.startswith('optimizer/')}
-    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer._params)):
+    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer_parameters(trainer))):
         if parameter.grad_req == 'null' or not trainer.optimizer.begin_num_update:
             continue
-        for updater, weight in zip(trainer._updaters, parameter.list_data()):
+        for updater, weight in zip(trainer_updaters(trainer), parameter.list_data()):
             state = trainer.optimizer.create_state_multi_precision(index, weight)
             for number, array in enumerate(_arrays(state)):
                 key = f'optimizer/{name}/{number}'

@@ -16,6 +16,7 @@ import numpy as np
 from mxnet import autograd, gluon
 from tqdm import tqdm
 
+from .._mxnet import devices
 from ..data.fingerprint import identity
 from ..validation import shown
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
@@ -151,8 +152,7 @@ def _check_types(train, test, config, run, task, save_seconds):
 def _check_devices(net, ctx):
     """A ValueError where a parameter is not initialised, or not on all devices."""
     for name, parameter in net.collect_params().items():
-        known = parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else ()
-        if not set(ctx) <= set(known):
+        if not set(ctx) <= set(devices(parameter)):
             raise ValueError(
                 f'{name} is not initialised on {", ".join(map(str, ctx))}; call net.initialize with this ctx.'
             )

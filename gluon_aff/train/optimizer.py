@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import mxnet as mx
 
+from .._mxnet import begin_update
+
 if TYPE_CHECKING:
     from .config import TrainConfig
 
@@ -56,15 +58,9 @@ class Nesterov(mx.optimizer.NAG):
     def update(self, index, weight, grad, state):
         if state is None:
             return super().update(index, weight, grad, state)
-        self._update_count(index)
+        lr, wd = begin_update(self, index)
         mx.nd.nag_mom_update(
-            weight,
-            grad,
-            state,
-            lr=self._get_lr(index),
-            wd=self._get_wd(index),
-            momentum=self.momentum,
-            rescale_grad=self.rescale_grad,
+            weight, grad, state, lr=lr, wd=wd, momentum=self.momentum, rescale_grad=self.rescale_grad
         ).copyto(weight)
 
     def update_multi_precision(self, index, weight, grad, state):

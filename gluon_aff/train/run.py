@@ -12,6 +12,7 @@ from typing import Sequence
 
 from mxnet.gluon import HybridBlock, Trainer
 
+from .._mxnet import mean_value, structural_parameters
 from ..files import atomic, remove_abandoned
 from ..params_file import write_parameters
 from ..text import printable
@@ -226,7 +227,7 @@ class RunFolder:
         with self._writing():
             write_parameters(
                 self.file('best.params'),
-                {name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()},
+                {name: mean_value(parameter) for name, parameter in structural_parameters(net).items()},
             )
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)

@@ -9,7 +9,8 @@ from typing import Sequence
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
-from mxnet.base import _LIB, check_call
+
+from .._mxnet import connect_trainer, free_kvstore, mean_value
 
 __all__ = ['KVSTORES', 'HorovodWorkers', 'KVStoreWorkers', 'Workers', 'get_workers']
 
@@ -61,7 +62,7 @@ class Workers:
         """Replace the values of parameters, such as running statistics, by their mean over all workers."""
         if self.size == 1 or not parameters:
             return
-        values = [parameter._reduce().asnumpy() for parameter in parameters]
+        values = [mean_value(parameter).asnumpy() for parameter in parameters]
         mean = self.total(np.concatenate([value.ravel() for value in values])) / self.size
         ends = np.cumsum([value.size for value in values])[:-1]
         for parameter, old, new in zip(parameters, values, np.split(mean, ends)):
@@ -97,15 +98,13 @@ class KVStoreWorkers(Workers):
     def _close(self) -> None:
         # Before Python shuts down: MXNet closes it later, which sometimes aborts the process.
         mx.nd.waitall()
-        check_call(_LIB.MXKVStoreFree(self.kvstore.handle))
-        self.kvstore.handle = None
+        free_kvstore(self.kvstore)
 
     def trainer(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer) -> gluon.Trainer:
         trainer = super().trainer(parameters, optimizer)
         # Left to the first step, the pull of a parameter may come after the exchange of its gradient, which has the
         # same key, and then gets the gradient in its place.
-        trainer._init_kvstore()
-        trainer._init_params()
+        connect_trainer(trainer)
         mx.nd.waitall()
         return trainer
 

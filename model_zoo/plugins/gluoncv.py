@@ -15,6 +15,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._environment import check_gluoncv
+from gluon_aff._mxnet import gluoncv_registry, set_gluoncv_crop_size
 from gluon_aff.errors import positive, unknown
 
 from ..hosts.resnet import ResNet
@@ -79,14 +80,14 @@ def register_with_gluoncv() -> None:
         If GluonCV is not installed, or its version not in the supported range.
     """
     check_gluoncv()
-    from gluoncv.model_zoo import model_store, segbase
-    from gluoncv.model_zoo.model_zoo import _models
+    from gluoncv.model_zoo import segbase
 
+    networks, digests = gluoncv_registry()
     for name in list_models():
-        if name not in _models and name not in model_store._model_sha1:
-            _models[name] = partial(_build, name)
+        if name not in networks and name not in digests:
+            networks[name] = partial(_build, name)
             for weights in list_weights(name)[:1]:
-                model_store._model_sha1[name] = weights.digest
+                digests[name] = weights.digest
     if not isinstance(segbase.get_backbone, partial):
         segbase.get_backbone = partial(_backbone, segbase.get_backbone)
 
@@ -100,12 +101,12 @@ def unregister_from_gluoncv() -> None:
         As `register_with_gluoncv`.
     """
     check_gluoncv()
-    from gluoncv.model_zoo import model_store, segbase
-    from gluoncv.model_zoo.model_zoo import _models
+    from gluoncv.model_zoo import segbase
 
-    for name in [name for name, build in _models.items() if getattr(build, 'func', None) is _build]:
-        del _models[name]
-        model_store._model_sha1.pop(name, None)
+    networks, digests = gluoncv_registry()
+    for name in [name for name, build in networks.items() if getattr(build, 'func', None) is _build]:
+        del networks[name]
+        digests.pop(name, None)
     if isinstance(segbase.get_backbone, partial):
         segbase.get_backbone = segbase.get_backbone.args[0]
 
@@ -220,6 +221,5 @@ def segmentation_model(
         norm_layer=norm_layer,
         norm_kwargs=norm_kwargs,
     )
-    net.crop_size = crop_size
-    net._up_kwargs = {'height': crop_size, 'width': crop_size}
+    set_gluoncv_crop_size(net, crop_size)
     return net
