@@ -116,7 +116,7 @@ def test_an_overlay_colours_objects_and_leaves_the_rest():
         assert abs(coloured[mask == number] - expected).max() <= 0.5
     np.testing.assert_array_equal(overlay(image, mask), overlay(Image.fromarray(image), mask))
     np.testing.assert_array_equal(image, kept)
-    with refused(r'one size, got \(30, 20\) and \(20, 30, 3\)'):
+    with refused(r'the same size, got \(30, 20\) and \(20, 30, 3\)'):
         overlay(image, mask.T)
 
 
