@@ -1,27 +1,29 @@
 # make demo      fine-tune a shipped network to scikit-learn's digits, export it, predict
 # make test      run the tests
+# make test-fast run tests of every area, under three minutes
 # make test-slow run the slow tier as well: every network at every size, half an hour
-# make test-fast run the parts that depend on Python and its libraries, a few minutes
-# make test-all  run the tests on every Python from 3.8 to 3.13 that is installed, each from a fresh clone
+# make test-all  run the tests on every installed Python from 3.8 to 3.13, each in a new clone
+# make coverage  run the tests and report the lines that they do not reach
+# make lint      run ruff (rules, docstrings, format) and mypy
+# make docs      build the documentation and the API reference into site/
 # make wheel     build a wheel for Linux x86-64 into dist/
-# make lint      run the linter
-# make sanitize  run the tests of the compiled operators under AddressSanitizer and UBSan (needs GCC's libraries)
-# make clean     remove the environments and what was built
+# make sanitize  test the compiled operators under AddressSanitizer and UBSan (needs GCC's libraries)
+# make clean     remove the environments and build outputs
 #
-# PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras of setup.py).
+# PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras in pyproject.toml).
 
 VENV := .venv
 MXNET := cpu
 PY := $(VENV)/bin/python
 
-# These print the version of a Python that is in range; the second only where it can make an environment.
+# These print the version of a Python in range; the second only if it can make an environment.
 IN_RANGE := import sys; v = sys.version_info[:2]; (3, 8) <= v < (3, 15) or sys.exit(1); print('%d.%d' % v)
 PROBE := import ensurepip; $(IN_RANGE)
 find = for p in $(2); do "$$p" -c "$(1)" >/dev/null 2>&1 && echo "$$p" && break; done
 PYTHONS := python3.11 python3.12 python3.13 python3.10 python3.9 python3.8 python3.14 python3
 
 ifdef PYTHON
-GIVEN := $(PYTHON)
+CHOSEN := $(PYTHON)
 else
 PYTHON := $(shell $(call find,$(PROBE),$(PYTHONS)))
 endif
@@ -30,24 +32,24 @@ MAKE_VENV := "$(PYTHON)" -m venv --clear $(VENV)
 ifndef VERSION
 # uv makes the environment for a Python without venv, or downloads a Python.
 WITHOUT_VENV := $(shell $(call find,$(IN_RANGE),$(or $(PYTHON),$(PYTHONS))))
-WANTED := $(or $(WITHOUT_VENV),3.11)
+UV_PYTHON := $(or $(WITHOUT_VENV),3.11)
 VERSION := $(if $(WITHOUT_VENV),$(shell "$(WITHOUT_VENV)" -c "$(IN_RANGE)"),3.11)
 NO_PYTHON := $(if $(WITHOUT_VENV),$(WITHOUT_VENV) cannot make a virtual environment; \
 	on Debian and Ubuntu: apt-get install python$(VERSION)-venv,gluon_aff needs Python 3.8 to 3.14, and \
 	$(if $(PYTHON),$(PYTHON) is not that,none is on PATH); install one or uv, or give its path as PYTHON=/path/to/python3.11)
-MAKE_VENV := $(if $(WITHOUT_VENV),,$(if $(GIVEN),echo "$(NO_PYTHON)" >&2; exit 1;)) uv=$$(command -v uv || echo .uv/bin/uv); \
+MAKE_VENV := $(if $(WITHOUT_VENV),,$(if $(CHOSEN),echo "$(NO_PYTHON)" >&2; exit 1;)) uv=$$(command -v uv || echo .uv/bin/uv); \
 	[ -x "$$uv" ] || python3 -m pip install -q --target .uv uv 2>/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
-	"$$uv" venv -q --no-cache --clear --seed --python "$(WANTED)" $(VENV)
+	"$$uv" venv -q --no-cache --clear --seed --python "$(UV_PYTHON)" $(VENV)
 endif
 
 CONSTRAINTS := $(if $(filter 3.13 3.14,$(VERSION)),constraints-3.13.txt,$(if \
 	$(filter 3.12,$(VERSION)),constraints-3.12.txt,constraints.txt))
-# pip finds no NumPy there that MXNet's metadata allows, so MXNet comes by itself.
+# No NumPy for these satisfies MXNet's metadata, so MXNet is installed separately.
 MXNET_ALONE := $(if $(filter 3.13 3.14,$(VERSION)),mxnet$(if $(filter cpu,$(MXNET)),,-$(MXNET))==1.9.1)
-# Named after what it was made for, so that another PYTHON or MXNET makes it anew.
+# Named after its settings, so that another PYTHON or MXNET makes a new one.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo venv test test-fast test-slow test-all wheel lint sanitize clean
+.PHONY: help demo venv test test-fast test-slow test-all coverage lint docs wheel sanitize clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -55,16 +57,29 @@ help:
 demo: $(INSTALLED)
 	$(PY) examples/digits.py
 
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	$(PYTEST) --dist loadfile
+
+test-fast: $(INSTALLED)
+	$(PYTEST) --dist loadfile --fast
 
 test-slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist load -m 'slow or not slow'
+	$(PYTEST) --dist load -m 'slow or not slow'
+
+coverage: $(INSTALLED)
+	$(PYTEST) --dist loadfile --cov --cov-report term
 
 venv: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # In a copy, so that the installed operators stay as they are. Python and MXNet leak at exit by design.
 SANITIZED := build/sanitize
@@ -80,16 +95,16 @@ sanitize: $(INSTALLED)
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. OMP_NUM_THREADS=2 \
 		$(abspath $(PY)) -m pytest -q -p no:cacheprovider tests/test_compiled.py
 
-$(INSTALLED): setup.py $(CONSTRAINTS) gluon_aff/layers/kernels.cc
+$(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS) gluon_aff/layers/kernels.cc
 	@$(MAKE_VENV)
 	$(PY) -m pip install -q -U -c $(CONSTRAINTS) pip
 	$(PY) -m pip install -q -c $(CONSTRAINTS) -e '.[$(MXNET),train,dev]'
 	$(if $(MXNET_ALONE),$(PY) -m pip install -q --no-deps $(MXNET_ALONE))
 	touch $@
 
-# pyenv's own commands refuse a version that is not active, so its folder is looked into as well.
+# pyenv's commands refuse a version that is not active, so its folder is searched, too.
 test-all:
-	@clones=$$(mktemp -d); found=0; failed=0; \
+	@clones=$$(mktemp -d); ran=0; failed=0; \
 	for v in 3.8 3.9 3.10 3.11 3.12 3.13; do \
 		p=$$($(call find,$(PROBE),python$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python)); \
 		case $$v in 3.9|3.10) target=test-fast;; *) target=test;; esac; \
@@ -97,20 +112,16 @@ test-all:
 		if [ -z "$$p" ]; then result='not installed'; \
 		elif git clone -q . "$$clones/$$v" && $(MAKE) -C "$$clones/$$v" $$target PYTHON="$$p" 2>&1 | tee "$$log" \
 			&& grep -qE '[0-9]+ passed' "$$log" && ! grep -qE '^make.*Error' "$$log"; then \
-			found=1; result=passed; \
-		else found=1; failed=1; result=FAILED; fi; \
+			ran=1; result=passed; \
+		else ran=1; failed=1; result=FAILED; fi; \
 		printf 'Python %-4s  %-13s  %-9s  %4s s  %s\n' "$$v" "$$result" "$$target" $$(($$(date +%s) - start)) \
 			"$$(grep -E '[0-9]+ passed' "$$log" | tail -1 | tr -d =)" >> "$$clones/table"; \
 		grep -E '^(FAILED|ERROR|SKIPPED)' "$$log" | sed 's/^/    /' >> "$$clones/table"; \
 		rm -rf "$$clones/$$v"; \
 	done; \
 	cat "$$clones/table"; rm -rf "$$clones"; \
-	[ $$found = 1 ] || echo 'No Python from 3.8 to 3.13 was found.' >&2; \
-	[ $$found = 1 ] && [ $$failed = 0 ]
-
-test-fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/test_compat.py tests/test_packaging.py \
-		tests/test_fusion.py tests/test_registry.py tests/test_data.py tests/test_train.py tests/test_weights.py
+	[ $$ran = 1 ] || echo 'No Python from 3.8 to 3.13 was found.' >&2; \
+	[ $$ran = 1 ] && [ $$failed = 0 ]
 
 # Without libgomp: MXNet's wheel needs the system's, and two copies would be two pools of threads. An auditwheel that
 # finds the platform's tag itself needs Python 3.10; the wheel serves every Python.
@@ -122,5 +133,5 @@ wheel: $(INSTALLED)
 	rm dist/*-linux_x86_64.whl
 
 clean:
-	rm -rf .venv .venv-3.* .uv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis gluon_aff/layers/*.so
+	rm -rf .venv .venv-3.* .uv build dist site .coverage *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis gluon_aff/layers/*.so
 	find gluon_aff model_zoo tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,17 +1,17 @@
+"""What pyproject.toml cannot say: the C++ operators, the .pth file, and the wheel's tag."""
+
 import platform
-import re
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-HERE = Path(__file__).resolve().parent
 OPERATORS = 'gluon_aff.layers.libgluon_aff'
 
 # Python runs it at every start, so that mxnet and gluoncv can be imported before gluon_aff where Python or NumPy is too
@@ -27,12 +27,6 @@ except (AttributeError, ImportError, OSError, TypeError):
  pass
 """
 PTH = 'gluon_aff_compat.pth', f'import sys; exec({START!r})\n'
-
-
-def version():
-    # Read, not imported: importing gluon_aff needs MXNet.
-    text = (HERE / 'gluon_aff' / '__init__.py').read_text(encoding='utf-8')
-    return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
 
 
 class BuildPy(build_py):
@@ -112,82 +106,8 @@ def operators():
     ]
 
 
-def mxnet(distribution):
-    # From Python 3.13 on pip finds no NumPy that MXNet's metadata allows: there MXNet is installed with --no-deps, and
-    # its requirements come from here.
-    return [
-        f'{distribution}==1.9.1; python_version < "3.13"',
-        'graphviz>=0.8.1,<0.9; python_version >= "3.13"',
-        'requests>=2.20,<3; python_version >= "3.13"',
-    ]
-
-
-# An extra rather than a requirement: the builds for a GPU are other distributions of the same `mxnet` package.
-MXNET = {
-    'cpu': mxnet('mxnet'),
-    **{cuda: mxnet(f'mxnet-{cuda}') for cuda in ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')},
-}
-COCO = ['pycocotools']
-TRAIN = ['scikit-learn', *COCO]
-TENSORBOARD = ['tensorboardX']
-# ONNX Runtime's quantization imports ml_dtypes without requiring it.
-ONNX = ['onnx>=1.14', 'onnxruntime', 'ml_dtypes; python_version >= "3.9"']
-# For the tests of the page in an installed Chromium.
-BROWSER = ['playwright']
-# gluoncv2 is a witness only: other builds of SE-ResNet and SKNet.
-TEST = [
-    *TRAIN,
-    *TENSORBOARD,
-    *ONNX,
-    'gluoncv2',
-    'hypothesis',
-    'packaging',
-    'pytest',
-    'pytest-xdist',
-    'setuptools>=70.1',
-]
-
 setup(
-    name='gluon_aff',
-    version=version(),
-    description='Attentional Feature Fusion for GluonCV and MXNet: the fusion blocks, and networks by name',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
     license='Apache-2.0',
     cmdclass={'bdist_wheel': Wheel, 'build_ext': BuildExt, 'build_py': BuildPy, 'editable_wheel': EditableWheel},
     ext_modules=operators(),
-    packages=find_packages(include=['gluon_aff', 'gluon_aff.*', 'model_zoo', 'model_zoo.*']),
-    package_data={
-        'gluon_aff.data': ['*.txt'],
-        'model_zoo.weights': ['*.json', 'released/*'],
-        'model_zoo.pictures.page': ['*.css', '*.html', '*.js', '*.png', '*.txt'],
-    },
-    python_requires='>=3.8',
-    install_requires=[
-        'numpy>=1.23,<3',
-        'gluoncv>=0.10.5,<0.11',
-        'Pillow>=9.4',
-        'matplotlib',
-        'opencv-python',
-        'portalocker',
-        'requests',
-        'tqdm',
-    ],
-    extras_require={
-        **MXNET,
-        'browser': BROWSER,
-        'coco': COCO,
-        'onnx': ONNX,
-        'tensorboard': TENSORBOARD,
-        'train': TRAIN,
-        'test': TEST,
-        'dev': [*TEST, 'build', 'ruff', 'wheel'],
-    },
-    entry_points={'console_scripts': ['gluon-aff = model_zoo.cli:main']},
-    classifiers=[
-        'Programming Language :: Python :: 3',
-        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(8, 14)),
-        'Topic :: Scientific/Engineering :: Artificial Intelligence',
-        'Topic :: Scientific/Engineering :: Image Recognition',
-    ],
 )

@@ -29,7 +29,7 @@ from .layers.fusion import (
 )
 from .layers.multi_input import AlignedFusion, MultiInputAFF
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = [
     'AFF',
     'Add',

@@ -73,7 +73,7 @@ class Reported:
     @property
     def top1_error(self) -> float | None:
         """Its value in per cent."""
-        return self.top1 and self.top1.percent
+        return self.top1.percent if self.top1 else None
 
     @property
     def source(self) -> str:

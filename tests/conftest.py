@@ -8,21 +8,36 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-# The first call of an operator is slow, so examples have no deadline; the same ones run every time.
+# The first call of an operator is slow, so examples have no deadline. The same examples run every time.
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True, database=None, max_examples=25)
 hypothesis.settings.load_profile('tests')
 
 
-# The slow tier runs where -m names it (make test-slow), or one of these is set.
+# The slow tier runs if -m names it (make test-slow), or if one of these is set.
 ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS')
 
 
+def pytest_addoption(parser):
+    parser.addoption('--fast', action='store_true', help='one case of each test, none in long_tests.txt')
+
+
 def pytest_collection_modifyitems(config, items):
-    if 'slow' in config.option.markexpr or any(map(os.environ.get, ASK_FOR_SLOW)):
-        return
-    slow = [item for item in items if item.get_closest_marker('slow')]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    deselected = []
+    if 'slow' not in config.option.markexpr and not any(map(os.environ.get, ASK_FOR_SLOW)):
+        deselected += [item for item in items if item.get_closest_marker('slow')]
+    if config.option.fast:
+        long_tests = (Path(__file__).parent / 'long_tests.txt').read_text(encoding='utf-8').split()
+        seen = set(long_tests)
+        for item in items:
+            if item in deselected:
+                continue
+            function = item.nodeid.partition('[')[0]
+            if function in seen:
+                deselected.append(item)
+            seen.add(function)
+    config.hook.pytest_deselected(items=deselected)
+    left_out = set(deselected)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +49,6 @@ def seeded():
 
 @pytest.fixture
 def tmp_path():
-    # Pytest would keep the parameter files, gigabytes, of the last three runs.
+    # Pytest keeps the files of the last three runs: gigabytes of parameters.
     with TemporaryDirectory() as folder:
         yield Path(folder)

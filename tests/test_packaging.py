@@ -96,11 +96,19 @@ def metadata(wheel):
 
 
 def requirements(metadata, extra='', **environment):
-    """Requirements that hold with an extra and not without it, or those that always hold."""
-    found = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
+    """Requirements of an extra, with those of the extras that it includes, or those that always hold."""
+    declared = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
     if not extra:
-        return [each for each in found if each.marker is None]
-    return [each for each in found if each.marker and each.marker.evaluate({'extra': extra, **environment})]
+        return [requirement for requirement in declared if requirement.marker is None]
+    asked = []
+    for requirement in declared:
+        if requirement.marker and requirement.marker.evaluate({'extra': extra, **environment}):
+            if canonicalize_name(requirement.name) == 'gluon-aff':
+                for included in requirement.extras:
+                    asked += requirements(metadata, included, **environment)
+            else:
+                asked.append(requirement)
+    return asked
 
 
 def test_wheel_holds_the_packages_and_their_data(wheel):
@@ -119,17 +127,17 @@ def test_wheel_holds_the_packages_and_their_data(wheel):
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason='nor could this installation build it')
 def test_wheel_holds_the_compiled_operators(wheel):
-    assert f'gluon_aff/{LIBRARY.name}' in files(wheel)
+    assert f'gluon_aff/layers/{LIBRARY.name}' in files(wheel)
     assert '-py3-none-' in wheel.name, 'the library serves every Python'
 
 
 def test_wheel_is_built_without_a_compiler_as_well_and_holds_no_older_library(tmp_path_factory):
     source = copy_source(tmp_path_factory)
     for stale in (
-        source / 'gluon_aff' / LIBRARY.name,
-        source / 'build' / 'lib' / 'gluon_aff' / LIBRARY.name,
+        source / 'gluon_aff' / 'layers' / LIBRARY.name,
+        source / 'build' / 'lib' / 'gluon_aff' / 'layers' / LIBRARY.name,
         *(
-            source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / LIBRARY.name
+            source / 'build' / f'lib.linux-x86_64-{tag}' / 'gluon_aff' / 'layers' / LIBRARY.name
             for tag in (sys.implementation.cache_tag, '.'.join(map(str, sys.version_info[:2])))
         ),
     ):
@@ -205,7 +213,7 @@ def test_metadata_names_the_pythons(metadata, python_version, accepted):
 
 
 def test_metadata_requires_no_particular_mxnet(metadata):
-    assert {each.name for each in requirements(metadata)} == {
+    assert {requirement.name for requirement in requirements(metadata)} == {
         'numpy',
         'gluoncv',
         'Pillow',
@@ -221,7 +229,7 @@ def test_metadata_requires_no_particular_mxnet(metadata):
 def test_each_build_of_mxnet_is_an_extra(metadata, extra, name):
     for python_version, distributions in (('3.8', [name]), ('3.12', [name]), ('3.13', ['graphviz', 'requests'])):
         asked = requirements(metadata, extra, python_version=python_version)
-        assert [each.name for each in asked] == distributions
+        assert [requirement.name for requirement in asked] == distributions
         assert name not in distributions or str(asked[0].specifier) == '==1.9.1'
 
 
@@ -239,13 +247,13 @@ def test_constraints_satisfy_what_setup_asks_for(metadata, file, python_version)
     pins = dict(line.split('==') for line in lines if line and not line.startswith('#'))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
     asked = [
-        each
-        for extra in ('', 'cpu', 'train', 'browser', 'test', 'dev')
-        for each in requirements(metadata, extra, python_version=python_version)
+        requirement
+        for extra in ('', 'cpu', 'browser', 'dev')
+        for requirement in requirements(metadata, extra, python_version=python_version)
     ]
-    assert {'pytest', 'ruff', 'scikit-learn'} < {each.name for each in asked}
-    for each in asked:
-        assert each.specifier.contains(pins[canonicalize_name(each.name)]), each
+    assert {'pytest', 'ruff', 'scikit-learn', 'mkdocs-material', 'onnx'} < {requirement.name for requirement in asked}
+    for requirement in asked:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
 @pytest.mark.parametrize(

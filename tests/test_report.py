@@ -178,12 +178,12 @@ def test_the_papers_tables_stand_whole_with_their_blocks(read):
     assert re.findall(r'\d\d\.\d', row) == ('75.6 77.9 79.0 79.8 76.1 80.1 81.4 82.2 92.0 93.2 93.8 94.1'.split())
 
 
-def test_readme_has_the_segmentation_table_of_docs():
-    readme = (TOP / 'README.md').read_text(encoding='utf-8')
+def test_the_guide_has_the_segmentation_table():
+    text = (TOP / 'docs' / 'results.md').read_text(encoding='utf-8')
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
         for row in csv.DictReader(file):
             cells = [value for name, value in row.items() if name not in ('best epoch', 'conditions')]
-            assert f'| {" | ".join(cells)} |' in readme
+            assert f'| {" | ".join(cells)} |' in text
 
 
 def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_path):

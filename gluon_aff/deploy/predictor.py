@@ -255,7 +255,7 @@ class Predictor:
 
     def _segment(self, image, probabilities):
         size = image.size
-        left, top, width, height = 0, 0, *size
+        (left, top), (width, height) = (0, 0), size
         if not self.spec.dynamic:
             image, (left, top, width, height) = _letterbox(image, self.spec.input_size, self.spec.mean)
         logits = self.logits(self.feed(np.asarray(image)[None]))[0, :, top : top + height, left : left + width]

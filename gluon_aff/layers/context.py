@@ -150,6 +150,8 @@ class ChannelBlock(HybridBlock):
 class ChannelContext(ChannelBlock, nn.HybridSequential):
     """Channel context of one scale (section 3.1, eq. 1): a bottleneck of two 1x1 convolutions, each with BatchNorm.
 
+    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
+
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
@@ -158,8 +160,6 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         needs at least two images (MXNet returns beta for one, silently).
     outputs : int, default 1
         How many C-channel maps the second convolution gives, stacked along the channels.
-
-    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
 
     Raises
     ------
@@ -265,11 +265,11 @@ class MultiScale(ChannelBlock):
 class MSCAM(MultiScale):
     """Multi-scale channel attention module, X' = X * M(X) (section 3.1, figure 1).
 
+    Input and output (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
-
-    Input and output (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------

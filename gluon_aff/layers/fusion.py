@@ -68,7 +68,7 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     gate = renamed('modulate')
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
-        """scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); maps in the default layout."""
+        """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
         contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
         layers = {context.scale: context.layers for context in contexts}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
@@ -77,7 +77,7 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
         return z if scale == 1 else scale * z
 
     def select(self, F, u, x, y, suffix='', scale=1):
-        """scale * (M(u) * x + (1 - M(u)) * y), with one product less; maps in the default layout."""
+        """Return scale * (M(u) * x + (1 - M(u)) * y), with one product less; maps in the default layout."""
         return self.modulate(F, u, x, y, suffix, scale, difference=True)
 
 
@@ -103,11 +103,11 @@ class Add(Fusion):
 class Concat(Fusion):
     """z = 1x1 convolution of BatchNorm([x, y]) (table 4): concatenation, brought back to C channels.
 
+    Inputs and output (N, C, H, W).
+
     Parameters
     ----------
     channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is accepted and ignored.
-
-    Inputs and output (N, C, H, W).
 
     Raises
     ------
@@ -143,6 +143,8 @@ class AFF(AttentionalFusion):
 
     The factor 2, which the paper does not print and the released networks have, makes M = 1/2 a plain addition.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels : int, default 0
@@ -154,8 +156,6 @@ class AFF(AttentionalFusion):
         The two contexts that M adds (ablated in table 3); all choices have the same number of parameters.
     norm_layer, norm_kwargs : callable and dict, default :class:`mxnet.gluon.nn.BatchNorm`
         The normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------
@@ -179,11 +179,11 @@ class IAFF(AFF):
     u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the
     released networks.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`; the scales hold for both rounds.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------
@@ -219,11 +219,11 @@ class FixedScalesAFF(AFF):
 class GlobalAFF(FixedScalesAFF):
     """AFF with two global contexts: M weights whole channels (table 3, "Global + Global").
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     scales = ('global', 'global')
@@ -232,11 +232,11 @@ class GlobalAFF(FixedScalesAFF):
 class LocalAFF(FixedScalesAFF):
     """AFF with two local contexts: M sees each position alone (table 3, "Local + Local").
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     scales = ('local', 'local')
@@ -245,11 +245,11 @@ class LocalAFF(FixedScalesAFF):
 class HalfAFF(AFF):
     """AFF with the mean of the two contexts in place of their sum: M = sigmoid(local / 2 + global / 2) (table 6).
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def mix(self, F, first, second, like):
@@ -261,11 +261,11 @@ class ConcatAFF(AFF):
 
     The convolution has no bias, and 2 C^2 parameters more than :class:`AFF`.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def __init__(
@@ -299,12 +299,12 @@ class RecursiveAFF(AFF):
     MS-CAM selects between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
     reading of the table.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they
         apply to both levels, so that it has twice the parameters.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def __init__(
@@ -328,11 +328,11 @@ class RecursiveAFF(AFF):
 class MSGAU(AttentionalFusion):
     """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
@@ -343,11 +343,11 @@ class MSGAU(AttentionalFusion):
 class MSSE(AttentionalFusion):
     """z = x + M(y) * y: refinement by a partial context, as in squeeze-and-excitation (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
@@ -358,11 +358,11 @@ class MSSE(AttentionalFusion):
 class MSSA(AttentionalFusion):
     """z = M(x + y) * x + y: modulation by the full context, as in spatial attention (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
@@ -373,11 +373,11 @@ class MSSA(AttentionalFusion):
 class Highway(AttentionalFusion):
     """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context, as in highway networks (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
@@ -390,11 +390,11 @@ class SK(Fusion):
 
     The selective kernel's fusion (Li et al., CVPR 2019); the factor 2 makes a = b = 1/2 a plain addition.
 
+    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ def affine_form(F, norm, mean, deviation):
 
 
 def modulate(F, u, x, y, local, pooled, scale, difference):
-    """scale * (m * (x - y) + y), or scale * (m * x + y), with m = sigmoid(local(u) + pooled(u)); all (N, C, H, W).
+    """Return scale * (m * (x - y) + y), or scale * (m * x + y), m = sigmoid(local(u) + pooled(u)); all (N, C, H, W).
 
     `local` and `pooled` are the contexts' layers: convolution, norm, convolution, norm. A ReLU follows the first norm.
     Maps are in the default layout.

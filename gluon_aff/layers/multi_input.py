@@ -29,6 +29,8 @@ class MultiInputAFF(ChannelBlock):
     x_1 + ... + x_n. The last logit is 0 because softmax depends on differences only. So for n = 2 w_1 is the sigmoid of
     a_1, and the block is :class:`gluon_aff.AFF`, with the same parameters. The factor n makes w = 1 / n an addition.
 
+    Inputs x_1, ..., x_n and output: (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels : int, default 0
@@ -36,8 +38,6 @@ class MultiInputAFF(ChannelBlock):
     inputs : int, default 2
         n, at least 2.
     reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
-
-    Inputs x_1, ..., x_n and output: (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------
@@ -91,6 +91,9 @@ class AlignedFusion(HybridBlock):
     The resizing aligns pixel centres (half a pixel from the corner, as OpenCV does), so that doubling is the same at
     every size and position.
 
+    Inputs x (N, C_x, H, W), the low-level map, and y (N, C, h, w), the high-level one, of any size; output
+    (N, C, H, W).
+
     Parameters
     ----------
     channels : int
@@ -100,9 +103,6 @@ class AlignedFusion(HybridBlock):
     fusion : str or callable, default 'aff'
         Name in :data:`gluon_aff.FUSIONS`, or a callable that makes a fusion block.
     reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
-
-    Inputs x (N, C_x, H, W), the low-level map, and y (N, C, h, w), the high-level one, of any size; output
-    (N, C, H, W).
 
     Raises
     ------

@@ -26,6 +26,8 @@ def conv3x3(channels, in_channels, stride=1):
 class PreActBlock(ResidualBlock):
     """Two times normalisation, ReLU and 3x3 convolution (the first with the stride), fused with the shortcut.
 
+    Input (N, in_channels, H, W); output (N, channels, ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     channels, in_channels, stride : int
@@ -33,8 +35,6 @@ class PreActBlock(ResidualBlock):
         Make a normalisation (from in_channels) and a fusion (from channels).
     second : callable, optional
         Makes the second convolution (from channels and in_channels).
-
-    Input (N, in_channels, H, W); output (N, channels, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -96,6 +96,8 @@ def make_trunk(layers, width, norm, fusion, reduction=4, start_stage=1, in_chann
 class CifarResNet(FeatureNetwork):
     """Pre-activation ResNet for small images: a 3x3 stem, three stages of basic blocks, average pool, dense layer.
 
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
+
     Parameters
     ----------
     layers : sequence of int
@@ -110,8 +112,6 @@ class CifarResNet(FeatureNetwork):
         :class:`model_zoo.hosts.resnet.ResNet`.
     block : callable, default PreActBlock
         Makes a block, from the arguments of :class:`PreActBlock`.
-
-    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Attributes
     ----------

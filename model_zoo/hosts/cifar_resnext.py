@@ -23,6 +23,8 @@ __all__ = ['CifarResNeXt']
 class CifarResNeXt(FeatureNetwork):
     """ResNeXt for small images: a 3x3 stem, three stages of grouped bottlenecks, average pool, dense layer.
 
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
+
     Parameters
     ----------
     layers : sequence of int
@@ -36,8 +38,6 @@ class CifarResNeXt(FeatureNetwork):
         The first stage (1 to 3) whose blocks fuse by `fusion`; those before it add.
     fusion, reduction, norm_layer, norm_kwargs, use_global_stats, last_gamma, final_drop, in_channels : see
         :class:`model_zoo.hosts.resnet.ResNet`.
-
-    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Attributes
     ----------

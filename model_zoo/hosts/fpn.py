@@ -41,6 +41,9 @@ class FeaturePyramid(StagedNetwork):
     brought to C channels, and of the level above, resized (:class:`gluon_aff.AlignedFusion`). A 3x3 convolution ends
     each level. 'add' gives the original, except that maps are resized bilinearly.
 
+    Input (N, 3, H, W), each side at least the backbone's `min_size`; output a list of (N, C, H_i, W_i), the largest map
+    first. The backbone may be initialised; ``pyramid.initialize()`` leaves such parameters as they are, with a warning.
+
     Parameters
     ----------
     backbone : model_zoo.Network
@@ -56,9 +59,6 @@ class FeaturePyramid(StagedNetwork):
     p6 : bool, default False
         Add a level, every second pixel of the last one, as for Faster R-CNN's anchors.
     norm_layer, norm_kwargs : the normalisation of the fusions.
-
-    Input (N, 3, H, W), each side at least the backbone's `min_size`; output a list of (N, C, H_i, W_i), the largest map
-    first. The backbone may be initialised; ``pyramid.initialize()`` leaves such parameters as they are, with a warning.
 
     Raises
     ------

@@ -22,6 +22,8 @@ __all__ = ['Inception', 'InceptionResNet']
 class Inception(HybridBlock):
     """A 3x3 and a 5x5 convolution of one map, fused: x is the 3x3 branch and y the 5x5 branch.
 
+    Input (N, in_channels, H, W); output (N, channels, H, W).
+
     Parameters
     ----------
     channels, in_channels : int
@@ -29,8 +31,6 @@ class Inception(HybridBlock):
         Makes a fusion, from channels.
     true_5x5 : bool, default False
         Use a 5x5 convolution rather than a 3x3 one with dilation 2, which spans 5x5 with the parameters of a 3x3.
-
-    Input (N, in_channels, H, W); output (N, channels, H, W).
 
     Raises
     ------
@@ -71,14 +71,16 @@ class InceptionResNet(CifarResNet):
     `fusion` fuses the module's two branches, 3x3 and 5x5; 'concat', a concatenation and a 1x1 convolution, gives the
     original. The shortcut of each block is added.
 
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
+
     Parameters
     ----------
     true_5x5 : bool, default False
         Use 5x5 convolutions rather than those of the paper's experiments, 3x3 with dilation 2.
-    layers, classes, width, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats, final_drop,
-    in_channels : see :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
-
-    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
+    layers, classes, width, fusion, reduction, start_stage
+        See :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
+    norm_layer, norm_kwargs, use_global_stats, final_drop, in_channels
+        See :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
 
     Raises
     ------

@@ -36,6 +36,8 @@ __all__ = ['BlockConfig', 'Bottleneck', 'ResNet']
 class Bottleneck(ResidualBlock):
     """1x1, 3x3 (with the stride), 1x1 convolutions to 4 x planes channels, fused with the shortcut.
 
+    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     config : BlockConfig
@@ -49,8 +51,6 @@ class Bottleneck(ResidualBlock):
         The shortcut where the shape changes.
     last_gamma : bool, default False
         Start the last normalisation's gamma at zero.
-
-    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -102,6 +102,10 @@ class Bottleneck(ResidualBlock):
 class ResNet(Network):
     """ResNet for ImageNet-like images: a stem, four stages of bottlenecks, average pool, dense layer.
 
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+
+    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width` and `norm_after_conv2`.
+
     Parameters
     ----------
     layers : sequence of int
@@ -131,10 +135,6 @@ class ResNet(Network):
     input_size : int or (int, int), optional
         The only (H, W) that the network takes; by default it takes any. Networks with parameters for each position of a
         map, see :mod:`model_zoo.hosts.attention_resnet`, need it.
-
-    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
-
-    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width` and `norm_after_conv2`.
 
     Attributes
     ----------

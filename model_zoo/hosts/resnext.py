@@ -33,6 +33,8 @@ __all__ = ['ResNeXt', 'ResNeXtBlock']
 class ResNeXtBlock(ResidualBlock):
     """1x1, grouped 3x3 (with the stride) and 1x1 convolutions, fused with the shortcut.
 
+    Input (N, C, H, W); output (N, config.channels, ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     config : BlockConfig
@@ -44,8 +46,6 @@ class ResNeXtBlock(ResidualBlock):
         The shortcut where the shape changes.
     last_gamma : bool, default False
         Start the last normalisation's gamma at zero.
-
-    Input (N, C, H, W); output (N, config.channels, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -108,17 +108,19 @@ def grouped_width(planes, cardinality, bottleneck_width):
 class ResNeXt(FeatureNetwork):
     """ResNeXt for ImageNet-like images: a stem, four stages of grouped bottlenecks, average pool, dense layer.
 
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+
     Parameters
     ----------
     layers : sequence of int
         Number of blocks in each stage.
     cardinality, bottleneck_width : int, default 32, 4
         Groups of the 3x3 convolutions, and channels of each group in the first stage.
-    classes, fusion, reduction, start_stage, dilated, norm_layer, norm_kwargs, use_global_stats, last_gamma, deep_stem,
-    stem_width, avg_down, final_drop, in_channels : see :class:`model_zoo.hosts.resnet.ResNet`; stem_width is 64
-        by default, and the first stage's shortcut, which is not strided, has no pool.
-
-    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+    classes, fusion, reduction, start_stage, dilated, norm_layer, norm_kwargs, use_global_stats
+        See :class:`model_zoo.hosts.resnet.ResNet`.
+    last_gamma, deep_stem, stem_width, avg_down, final_drop, in_channels
+        See :class:`model_zoo.hosts.resnet.ResNet`; stem_width is 64 by default, and the first stage's shortcut, which
+        is not strided, has no pool.
 
     Attributes
     ----------

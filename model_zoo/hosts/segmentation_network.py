@@ -31,6 +31,8 @@ class SegmentationNetwork(FeatureNetwork):
     stage. A subclass defines in `make_decoder` how the maps of the stages, at 1, 1/2 and 1/4 of the input's size, are
     merged.
 
+    Input (N, 3, H, W) with H, W >= 3, odd sizes included; output (N, classes, H, W), logits.
+
     Parameters
     ----------
     layers : sequence of int
@@ -46,8 +48,6 @@ class SegmentationNetwork(FeatureNetwork):
     norm_layer, norm_kwargs, use_global_stats, in_channels : see :class:`model_zoo.hosts.resnet.ResNet`.
     final_drop : float, default 0
         Dropout ratio before the last convolution.
-
-    Input (N, 3, H, W) with H, W >= 3, odd sizes included; output (N, classes, H, W), logits.
 
     Raises
     ------

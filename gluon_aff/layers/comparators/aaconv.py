@@ -29,6 +29,8 @@ class AAConv(HybridBlock):
     (y, x) and (y', x') are (q . k + q . r_W[x' - x] + q . r_H[y' - y]) / sqrt(d) with d = key_channels / heads; the
     tables r_W and r_H of relative positions are learned and shared by the heads. No convolution has a bias.
 
+    Input (N, in_channels, stride * H, stride * W), or up to stride - 1 less on each side; output (N, channels, H, W).
+
     Parameters
     ----------
     channels : int
@@ -42,8 +44,6 @@ class AAConv(HybridBlock):
         The stride applies to both branches, the dilation to the convolution.
     in_channels : int, default 0
         Of the input; 0 takes them from the first one.
-
-    Input (N, in_channels, stride * H, stride * W), or up to stride - 1 less on each side; output (N, channels, H, W).
 
     Raises
     ------

@@ -102,13 +102,13 @@ class LIP(ChannelBlock):
 
     The paper's section 3, the projection logits of figure 4 (d): it replaces a max-pool. It starts as an average.
 
+    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     channels : int
         C.
     stride : int, default 2
-
-    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -135,6 +135,9 @@ class SharedLIP(HybridBlock):
     InstanceNorm and ReLU; the logits of a branch are 12 sigmoid(InstanceNorm(1x1 convolution of t)). It starts as an
     average.
 
+    Inputs: the learned branch (N, body_channels, H, W) and the block's input x (N, channels, H, W). Output: both,
+    pooled to (ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     body_channels, channels : int
@@ -142,9 +145,6 @@ class SharedLIP(HybridBlock):
     width : int, default 128
         Channels of t.
     stride : int, default 2
-
-    Inputs: the learned branch (N, body_channels, H, W) and the block's input x (N, channels, H, W). Output: both,
-    pooled to (ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------

@@ -41,14 +41,14 @@ class SE(ChannelBlock):
     Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, equations 2 to 4. W1 and W2 have biases, as in the released
     networks.
 
+    Input and output (N, C, H, W).
+
     Parameters
     ----------
     channels : int
         C.
     reduction : int, default 16
         W1 squeezes C values to C / reduction.
-
-    Input and output (N, C, H, W).
 
     Raises
     ------
@@ -76,6 +76,8 @@ class GatherExcite(ChannelBlock):
     Exploiting Feature Context in Convolutional Neural Networks", NeurIPS 2018: GE-theta+, as the authors' network file
     has it.
 
+    Input and output (N, C, H, W). The normalisation sees one value per image: a training batch needs at least two.
+
     Parameters
     ----------
     channels : int
@@ -85,8 +87,6 @@ class GatherExcite(ChannelBlock):
     reduction : int, default 16
         W1 squeezes C values to C / reduction.
     norm_layer, norm_kwargs : the normalisation, default BatchNorm, see :class:`gluon_aff.AFF`.
-
-    Input and output (N, C, H, W). The normalisation sees one value per image: a training batch needs at least two.
 
     Raises
     ------
@@ -134,6 +134,8 @@ class ECA(ChannelBlock):
     Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020, equations 9
     (the convolution, which has no bias) and 12 (its size).
 
+    Input and output (N, C, H, W).
+
     Parameters
     ----------
     channels : int
@@ -141,8 +143,6 @@ class ECA(ChannelBlock):
     kernel_size : int, optional
         k, odd. By default equation 12's odd number near (log2(C) + 1) / 2: 3 for 64 channels, 5 for 128 to 1024, 7 for
         2048. The authors' networks have others, 3, 3, 5 and 7 by stage.
-
-    Input and output (N, C, H, W).
 
     Raises
     ------

@@ -25,6 +25,9 @@ class SKConv(ChannelBlock):
     over the two outputs of a second layer on z. A and B are grouped and end in BatchNorm and ReLU; their sum
     does not. No layer has a bias.
 
+    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
+    image: a training batch needs at least two.
+
     Parameters
     ----------
     channels : int
@@ -36,9 +39,6 @@ class SKConv(ChannelBlock):
     reduction, min_width : int, default 16, 32
         z has max(C / reduction, min_width) values.
     norm_layer, norm_kwargs : the normalisation, default BatchNorm, see :class:`gluon_aff.AFF`.
-
-    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
-    image: a training batch needs at least two.
 
     Raises
     ------
