@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Server, content, redirect, status
 
-from gluon_aff import download
+from gluon_aff import verified_download as download
 from gluon_aff.verified_download import DownloadError, digest, fetch
 
 DATA = np.random.RandomState(0).bytes(100_000)

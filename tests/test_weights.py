@@ -16,7 +16,7 @@ from gluoncv.model_zoo import resnet50_v1d
 from loopback import Server, content, status
 from mxnet.gluon import nn
 
-from gluon_aff import download
+from gluon_aff import verified_download as download
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_names import FASHION_MNIST
 from gluon_aff.data.image_sets import fashion_mnist, resize
