@@ -200,6 +200,11 @@ def begin_update(optimizer: mx.optimizer.Optimizer, index: int) -> tuple[float, 
     return optimizer._get_lr(index), optimizer._get_wd(index)
 
 
+def update_count(optimizer: mx.optimizer.Optimizer, index: int) -> int:
+    """Updates of a parameter so far, for Adam's bias correction; the public num_update is that of all parameters."""
+    return optimizer._index_update_count[index]
+
+
 def free_kvstore(kvstore: mx.kvstore.KVStore) -> None:
     """Close a kvstore while Python still runs; MXNet does so in a destructor, which sometimes aborts the process."""
     check_call(_LIB.MXKVStoreFree(kvstore.handle))

@@ -23,7 +23,6 @@ from model_zoo.hosts.resnet import ResNet
 
 LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # The body of all of them.
-LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 V1B = {'fusion': 'add', 'deep_stem': False, 'avg_down': False}
 NETWORKS = {
     'ResNet': ResNet,

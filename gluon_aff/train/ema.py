@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import mxnet as mx
 
+from .._mxnet import structural_parameters
+
 __all__ = ['WeightAverage']
 
 
@@ -34,7 +36,7 @@ class WeightAverage:
         self.values = {name: self._first(parameter).copy() for name, parameter in self._parameters()}
 
     def _parameters(self):
-        return self.net._collect_params_with_prefix().items()
+        return structural_parameters(self.net).items()
 
     @staticmethod
     def _first(parameter):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import mxnet as mx
 
-from .._mxnet import begin_update
+from .._mxnet import begin_update, update_count
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -96,8 +96,8 @@ class AdamW(mx.optimizer.Optimizer):
 
     def update(self, index, weight, grad, state):
         """Update a weight in place by its gradient."""
-        self._update_count(index)
-        lr, steps = self._get_lr(index), self._index_update_count[index]
+        lr, wd = begin_update(self, index)
+        steps = update_count(self, index)
         second = math.sqrt(1 - self.beta2**steps)
         # Not in place: see Nesterov.
         mx.nd.contrib.adamw_update(
@@ -107,7 +107,7 @@ class AdamW(mx.optimizer.Optimizer):
             mx.nd.array([self.rescale_grad], ctx=weight.context),
             lr=lr * second / (1 - self.beta1**steps),
             eta=1.0,
-            wd=lr * self._get_wd(index),
+            wd=lr * wd,
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon * second,
