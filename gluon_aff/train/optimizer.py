@@ -50,7 +50,7 @@ class Nesterov(mx.optimizer.NAG):
 
     Parameters
     ----------
-    momentum : float
+    momentum : float, default 0.9
     **kwargs
         See :class:`mxnet.optimizer.Optimizer`.
     """
