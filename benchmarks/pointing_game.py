@@ -138,7 +138,8 @@ def hits(net, images, target, boxes, layer, method):
     """Whether the maximum of the true class's map lies in the object's box: bool (N,)."""
     results = []
     for batch in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
-        maps = grad_cam(net, mx.nd.array(normalise(images[batch], MEAN, STD)), target[batch], layer, method).maps
+        data = mx.nd.array(normalise(images[batch], MEAN, STD))
+        maps = grad_cam(net, data, target[batch], layer=layer, method=method).maps
         rows, columns = np.unravel_index(maps.reshape(len(batch), -1).argmax(1), maps.shape[1:])
         # A map of zeros points nowhere.
         results.append(_inside(columns + 0.5, rows + 0.5, boxes[batch]) & (maps.max((1, 2)) > 0))

@@ -498,8 +498,10 @@ def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
     names = tuple(map(str, range(20)))
     spec = ModelSpec('net', 'classification', names, (3, 8, 8), 1, (0,) * 3, (1,) * 3, 1)
     export(LoadedModel(spec, net), str(tmp_path / 'out'), ('onnx',))
-    with refused('does not know an operator of net'):
-        Predictor(str(tmp_path / 'out'), 'opencv')
+    # OpenCV 5 knows all its operators, and says what is wrong with the output, which has not been pooled.
+    knows = int(cv2.__version__.partition('.')[0]) >= 5
+    with refused('should give .1, 20. floats' if knows else 'does not know an operator of net'):
+        Predictor(str(tmp_path / 'out'), 'opencv').logits(np.zeros((1, 3, 8, 8), np.float32))
     with refused('takes arrays .N, 3, 8, 8. of float32'):
         Predictor(str(tmp_path / 'out')).logits(np.zeros((1, 3, 16, 16), np.float32))
 
@@ -515,10 +517,9 @@ def test_a_network_that_opencv_cannot_run_is_refused(tmp_path):
         [1, 2],
     ],
 )
-@pytest.mark.parametrize('backend', ['mxnet', 'onnxruntime'])
-def test_a_wrong_batch_is_refused(exported, batch, backend):
+def test_a_wrong_batch_is_refused(exported, batch):
     with refused(r'takes arrays \(N, 3, H, W\) of float32, H and W at least 3, got'):
-        Predictor(str(exported), backend).logits(batch)
+        Predictor(str(exported)).logits(batch)
 
 
 @pytest.mark.parametrize('image', [np.zeros((32, 32, 3)), np.zeros((32, 32), np.uint8), 3])
@@ -610,7 +611,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
             raise KeyboardInterrupt
         rename(old, new)
 
-    other = replace(shipped, mean=(0.1,) * 3)
+    other = replace(shipped, spec=replace(shipped.spec, mean=(0.1,) * 3))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, 'rename', stopped)
         export(other, str(target), ('symbol',))
@@ -667,12 +668,17 @@ def test_an_export_traces_the_network_once(name, pictures, tmp_path, monkeypatch
     assert traced == [net] and calls.count(net) == 1
 
 
-def test_the_writers_do_not_change_the_graph(tmp_path):
-    traced = Graph(filled(get_model('fpn_aff_resnet8'))).fold()
+def test_the_writers_change_neither_the_graph_nor_the_network(tmp_path):
+    net = filled(get_model('fpn_aff_resnet8'))
+    traced = Graph(net)
     before = traced.digest()
+    # To run the network would set the gammas that it does not use to 1.
+    export_onnx(net, tmp_path / 'direct.onnx', (3, 32, 32))
     write_onnx(traced, tmp_path / 'net.onnx', input_size=(3, 32, 32))
     write_symbol(traced, tmp_path / 'net')
-    assert traced.digest() == before
+    assert traced.digest() == before == Graph(net).digest()
+    write_onnx(traced.fold(), tmp_path / 'folded.onnx', input_size=(3, 32, 32))
+    assert len({(tmp_path / f'{name}.onnx').read_bytes() for name in ('direct', 'net', 'folded')}) == 1
 
 
 def test_the_commands_export_and_predict(pictures, tmp_path, capsys):
@@ -741,7 +747,7 @@ def photographs(tmp_path_factory):
 def cropping(shipped, tmp_path_factory):
     """An exported folder of a network that sees the middle of an image."""
     folder = tmp_path_factory.mktemp('cropping') / 'exported'
-    export(replace(shipped, crop_ratio=0.8), str(folder), ('onnx',))
+    export(replace(shipped, spec=replace(shipped.spec, crop_ratio=0.8)), str(folder), ('onnx',))
     return folder
 
 
@@ -953,8 +959,7 @@ def test_exporting_leaves_mxnets_exporter_and_onnx_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'norm_layer, options',
-    [(SyncBatchNorm, {'num_devices': 1}), (nn.GroupNorm, {'num_groups': 32}), (GluonCVGroupNorm, {'ngroups': 8})],
+    'norm_layer, options', [(SyncBatchNorm, {'num_devices': 1}), (nn.GroupNorm, {'num_groups': 32})]
 )
 @pytest.mark.parametrize('name', ['cifar_aff_resnet8', 'fpn_iaff_resnet8', 'cifar_concat_inception_resnet8'])
 def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
@@ -962,12 +967,16 @@ def test_other_norms_run_and_are_exported(norm_layer, options, name, tmp_path):
     net.initialize()
     expected = net(x)
     assert np.isfinite(expected.asnumpy()).all()
-    if norm_layer is GluonCVGroupNorm:
-        with refused('runs on arrays only and cannot be exported'):
-            export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
-    else:
-        assert error(fold_batchnorm(net)(x), expected) <= 1e-5
-        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))  # compares
+    assert error(fold_batchnorm(net)(x), expected) <= 1e-5
+    export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))  # compares
+
+
+def test_a_norm_that_cannot_be_traced_runs_and_is_refused(tmp_path):
+    net = get_model('cifar_aff_resnet8', norm_layer=GluonCVGroupNorm, norm_kwargs={'ngroups': 8})
+    net.initialize()
+    assert np.isfinite(net(tensor((2, 3, 32, 32))).asnumpy()).all()
+    with refused('runs on arrays only and cannot be exported'):
+        export_onnx(net, tmp_path / 'net.onnx', (3, 32, 32))
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'float64'])

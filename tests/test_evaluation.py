@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from gluon_aff.inspect.evaluation import ClassificationReport, SegmentationReport, wilson_interval
+from gluon_aff.inspect.evaluation_report import ClassificationReport, SegmentationReport, wilson_interval
 
 NAMES = [f'class {i}' for i in range(7)]
 

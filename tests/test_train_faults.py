@@ -185,7 +185,7 @@ def test_every_numeric_flag_has_a_range():
         ),
         (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
         (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
-        (train_imagenet, ['--data-dir', '{empty}'], 'by a --val-fraction such as'),
+        (train_imagenet, ['--data-dir', '{empty}'], 'or set --val-fraction, such as'),
     ],
 )
 def test_flags_that_do_not_fit_together_are_refused_before_a_run_begins(tmp_path, module, flags, says):

@@ -84,7 +84,9 @@ def random_resized_crop(image: Image.Image, size: int, random: np.random.RandomS
         image.draft(None, (image.width // reduction, image.height // reduction))
     image = upright(image)
     x, y = image.width / width, image.height / height
-    return image.resize((size, size), Image.BILINEAR, (left * x, top * y, (left + wide) * x, (top + tall) * y))
+    return image.resize(
+        (size, size), Image.Resampling.BILINEAR, (left * x, top * y, (left + wide) * x, (top + tall) * y)
+    )
 
 
 def draw_colours(random: np.random.RandomState) -> tuple[list, np.ndarray]:

@@ -152,9 +152,9 @@ def flags(cls: type) -> dict[str, Field]:
 class TrainConfig:
     """The settings of a run, as GluonCV's scripts call them; :func:`fit` does what they say.
 
-    `batch_size` and `mode` are for those who make the loaders and hybridize the network, `num_gpus`, `kvstore`,
-    `save_dir`, `keep` and `tensorboard` for those who make the ctx, the workers and the run's folder, as
-    :mod:`gluon_aff.train.script` does from the flags.
+    The loaders, the network, its devices and the folder are made beforehand, by :mod:`gluon_aff.train.recipe` in the
+    scripts; so `batch_size`, `init`, `mode`, `num_gpus`, `kvstore`, `save_dir`, `keep` and `tensorboard` mean nothing
+    to :func:`fit`.
 
     Attributes
     ----------

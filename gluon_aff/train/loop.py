@@ -131,9 +131,8 @@ def fit(
             run.begin(fresh=not path)
             if path:
                 run.log(f'Resuming from {path}.')
-        return _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds).run_epochs(
-            train, test
-        )
+        loop = _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds)
+        return loop.run_epochs(train, test)
 
 
 def _check_types(train, test, config, run, task, save_seconds):

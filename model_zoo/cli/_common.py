@@ -51,8 +51,8 @@ def device(gpu: int | None) -> mx.Context:
         count = 0
     if not 0 <= gpu < count:
         raise ValueError(
-            f'--gpu {gpu} is not there: MXNet finds {count} GPUs on this machine'
-            f'{", and they count from 0" if count else "; leave --gpu out"}.'
+            f'--gpu {gpu} is not there: MXNet finds {count} GPU{"" if count == 1 else "s"} on this machine'
+            f'{", counted from 0" if count else "; leave --gpu out"}.'
         )
     return mx.gpu(gpu)
 
