@@ -25,10 +25,10 @@ def check_environment(python: Sequence[int] = sys.version_info, numpy_version: s
             from numpy import __version__ as numpy_version
         except ModuleNotFoundError:
             raise _not_installed(python) from None
-    numpy_version = tuple(int(part) for part in numpy_version.split('.')[:2])
-    if not (1, 23) <= numpy_version < (3, 0):
+    installed = tuple(int(part) for part in str(numpy_version).split('.')[:2])
+    if not (1, 23) <= installed < (3, 0):
         raise ImportError(
-            f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, numpy_version))} is installed; '
+            f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, installed))} is installed; '
             "run: pip install 'numpy>=1.23,<3'"
         )
     compat.enable_at_start()

@@ -88,7 +88,7 @@ def temporary_folder(parent: str | os.PathLike, prefix: str) -> Iterator[str]:
     OSError
         If it cannot be made.
     """
-    remove_abandoned(parent, prefix)
+    remove_abandoned(os.fspath(parent), prefix)
     descriptor = None
     while descriptor is None:
         folder = tempfile.mkdtemp(prefix=prefix, dir=parent)

@@ -1,4 +1,4 @@
-"""The registered networks are the released ones, number by number (tests/data)."""
+"""The registered networks equal the released ones: names, shapes and number of parameters, and outputs (tests/data)."""
 
 import mxnet as mx
 import numpy as np

@@ -150,7 +150,7 @@ def _opencv(content, path, spec, ctx, threads):
 
 
 # What opens the files of these kinds as a function (batch) -> logits.
-BACKENDS = {
+BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'mxnet': (_mxnet, ('symbol', 'params')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),

@@ -206,9 +206,9 @@ class Predictor:
         self._check_task('classification')
         positive('top_k', top_k)
         positive('batch_size', batch_size)
-        images, predictions = _list_images(images), []
-        for start in range(0, len(images), batch_size):
-            crops = [self.prepare(image) for image in images[start : start + batch_size]]
+        listed, predictions = _list_images(images), []
+        for start in range(0, len(listed), batch_size):
+            crops = [self.prepare(image) for image in listed[start : start + batch_size]]
             predictions += self.classify(crops, top_k)
         return predictions
 
@@ -286,7 +286,7 @@ def _letterbox(image, input_size, mean):
     return canvas, (left, top, *size)
 
 
-def _list_images(images):
+def _list_images(images) -> list:
     """A list of paths and images from any input of :meth:`Predictor.predict`."""
     if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
         images = [images]

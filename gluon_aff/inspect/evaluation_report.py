@@ -81,20 +81,20 @@ class ClassificationReport:
         ValueError
             If a label is none of the classes, or the logits are of another shape.
         """
-        labels, classes = np.asarray(labels, np.int64), len(self.class_names)
-        if logits.shape != (len(labels), classes):
-            raise ValueError(f'The logits must be {(len(labels), classes)}, got {logits.shape}.')
-        if ((labels < 0) | (labels >= classes)).any():
-            raise ValueError(f'A label is not one of the {classes} classes: {sorted(set(labels.tolist()))[-1]}.')
+        truth, classes = np.asarray(labels, np.int64), len(self.class_names)
+        if logits.shape != (len(truth), classes):
+            raise ValueError(f'The logits must be {(len(truth), classes)}, got {logits.shape}.')
+        if ((truth < 0) | (truth >= classes)).any():
+            raise ValueError(f'A label is not one of the {classes} classes: {sorted(set(truth.tolist()))[-1]}.')
         scores = logits.astype(np.float64)
         scores = np.exp(scores - scores.max(1, keepdims=True))
-        predicted, own = scores.argmax(1), scores[np.arange(len(labels)), labels]
+        predicted, own = scores.argmax(1), scores[np.arange(len(truth)), truth]
         # Among equal scores the lower class comes first, as it does in argmax.
-        before = (scores == own[:, None]) & (np.arange(classes) < labels[:, None])
+        before = (scores == own[:, None]) & (np.arange(classes) < truth[:, None])
         self._ranks += ((scores > own[:, None]) | before).sum(1).tolist()
         self._confidence += (scores.max(1) / scores.sum(1)).tolist()
         self._predicted += predicted.tolist()
-        self._labels += labels.tolist()
+        self._labels += truth.tolist()
         self._images += images
         np.add.at(self.confusion, (labels, predicted), 1)
 

@@ -142,8 +142,9 @@ def flags(cls: type) -> dict[str, Field]:
     declared: dict[str, Field] = {}
     for owner in cls.__mro__:
         for name in vars(owner).get('__annotations__', ()):
-            if owner.__dataclass_fields__[name].metadata:
-                declared.setdefault(name, owner.__dataclass_fields__[name])
+            field = getattr(owner, '__dataclass_fields__', {})[name]
+            if field.metadata:
+                declared.setdefault(name, field)
     return declared
 
 

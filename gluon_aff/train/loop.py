@@ -212,7 +212,7 @@ class _Loop:
     batches: int
     save_seconds: float
 
-    def run_epochs(self, train: Any, test: Any) -> dict[str, Any]:
+    def run_epochs(self, train: Any, test: Any) -> Any:
         """Train to the last epoch, and return the record of the best."""
         self.signals, self.heartbeat = StopSignals(), lambda: None
         with ExitStack() as stack:

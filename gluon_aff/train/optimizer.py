@@ -48,11 +48,7 @@ class Nesterov(mx.optimizer.NAG):
     oneDNN keeps a weight in a layout of its own, which depends on the timing of an earlier evaluation, the operator
     works on a copy and v gets the old one's. Here it never works in place.
 
-    Parameters
-    ----------
-    momentum : float
-    **kwargs
-        See :class:`mxnet.optimizer.Optimizer`.
+    Its arguments are those of :class:`mxnet.optimizer.NAG`: momentum, and the general ones.
     """
 
     def update(self, index, weight, grad, state):

@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from typing import Any, Callable, Sequence, TypeVar
+from typing import Any, Callable, NoReturn, Sequence, TypeVar
 
 import mxnet as mx
 
@@ -38,7 +38,7 @@ FLAGS = {
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are ValueErrors of one sentence."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
         message = re.sub(r'^argument (\S+):', r'\1:', message)
         raise ValueError(f'{message}; {self.prog} --help lists the flags.')

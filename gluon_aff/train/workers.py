@@ -54,7 +54,7 @@ class Workers:
         """What Trainer.step takes for a batch of `count` images in each worker."""
         return count * self.size
 
-    def total(self, numbers: Sequence[float]) -> np.ndarray:
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
         """The sum over all workers of an array of numbers, float64; all of them have to call."""
         return np.asarray(numbers, np.float64)
 
@@ -108,15 +108,15 @@ class KVStoreWorkers(Workers):
         mx.nd.waitall()
         return trainer
 
-    def total(self, numbers: Sequence[float]) -> np.ndarray:
-        numbers = np.asarray(numbers, np.float64)
-        if numbers.size not in self._keys:
-            key = self._keys[numbers.size] = self.FIRST_KEY + len(self._keys)
-            self.kvstore.init(key, mx.nd.zeros(numbers.size, dtype='float64'))
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
+        array = np.asarray(numbers, np.float64)
+        if array.size not in self._keys:
+            key = self._keys[array.size] = self.FIRST_KEY + len(self._keys)
+            self.kvstore.init(key, mx.nd.zeros(array.size, dtype='float64'))
         # A fresh array each time: a dist kvstore pulls into the one it pushed.
-        values = mx.nd.array(numbers.ravel(), dtype='float64')
-        self.kvstore.pushpull(self._keys[numbers.size], values, out=values)
-        return values.asnumpy().reshape(numbers.shape)
+        values = mx.nd.array(array.ravel(), dtype='float64')
+        self.kvstore.pushpull(self._keys[array.size], values, out=values)
+        return values.asnumpy().reshape(array.shape)
 
 
 class HorovodWorkers(Workers):
@@ -145,7 +145,7 @@ class HorovodWorkers(Workers):
     def images(self, count: int) -> int:
         return count  # DistributedTrainer divides by the number of workers
 
-    def total(self, numbers: Sequence[float]) -> np.ndarray:
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
         values = mx.nd.array(np.asarray(numbers), dtype='float64')
         return self._hvd.allreduce(values, average=False).asnumpy()
 

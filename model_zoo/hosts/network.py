@@ -195,7 +195,7 @@ class StagedNetwork(CompiledBlock):
         """
         load_arrays(
             self,
-            read_for(self, filename),
+            read_for(self, os.fspath(filename)),
             filename,
             ctx,
             allow_missing,
@@ -257,13 +257,13 @@ class StagedNetwork(CompiledBlock):
         """
         self._check_images(x)
         layers = self.stages()
-        numbers = range(len(layers)) if stages is None else list(stages)
+        numbers = list(range(len(layers)) if stages is None else stages)
         for stage in numbers:
             if stage not in range(len(layers)):
                 raise ValueError(f'{type(self).__name__} has stages 0 to {len(layers) - 1}, not {stage!r}.')
         outputs = []
-        for stage in layers[: max(numbers, default=-1) + 1]:
-            for layer in stage:
+        for stage_layers in layers[: max(numbers, default=-1) + 1]:
+            for layer in stage_layers:
                 x = layer(x)
             outputs.append(x)
         return [outputs[stage] for stage in numbers]
