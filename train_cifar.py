@@ -7,98 +7,97 @@ Flags are named as in GluonCV's and the paper authors' scripts. The run's folder
 model.json, which `python -m model_zoo predict RUN_FOLDER IMAGE...` uses, checkpoints to --resume from, and the log.
 """
 
-import mxnet as mx
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches, cifar10, cifar100
 from gluon_aff.data.image_sets import digits, fashion_mnist, subset
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
-    RunFolder,
-    ScriptParser,
-    add_classification_flags,
-    add_flags,
+    ClassificationConfig,
     batch_size,
     classification_task,
-    devices,
-    get_workers,
-    naming_flags,
+    flag,
+    open_run,
     run_script,
-    train,
+    script,
+    start,
+    train_network,
     whole,
 )
 from model_zoo.from_flags import check_task, open_teacher, start_network
 
 
-def parse_args(argv):
-    parser = ScriptParser(__doc__, __file__)
-    parser.add_argument('--dataset', choices=['digits', 'fashion_mnist', 'cifar10', 'cifar100'], default='digits')
-    parser.add_argument('--labels', choices=['fine', 'coarse'], default='fine', help="CIFAR-100's 100 or 20 classes")
-    parser.add_argument('--data-dir', help="folder of the data files, default MXNet's; CIFAR is downloaded there")
-    parser.add_argument('--train-images', type=whole(1), metavar='N', help='train on so many, each class in its share')
-    parser.add_argument('--test-images', type=whole(1), metavar='N', help='evaluate on so many, likewise')
-    parser.add_argument('--model', default='cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
-    parser.add_argument(
-        '--width', type=whole(1), help="channels of the first stage are 16 x width, default the model's"
+@dataclass(frozen=True)
+class Config(ClassificationConfig):
+    """Train a network of the zoo on small images."""
+
+    dataset: str = flag('digits', ('digits', 'fashion_mnist', 'cifar10', 'cifar100'), group='data and network')
+    labels: str = flag('fine', ('fine', 'coarse'), "CIFAR-100's 100 or 20 classes")
+    data_dir: str | None = flag(
+        help="folder of the data files, default MXNet's; CIFAR is downloaded there", affects_results=False
     )
-    add_classification_flags(parser, mixup_alpha=1.0, auto_aug='AutoAugment, the CIFAR-10 policy')
-    add_flags(parser, save_dir='runs/cifar')
-    parser.idle += [
-        ('labels', 'without --dataset cifar100', lambda args: args.dataset != 'cifar100'),
-        ('data_dir', 'with --dataset digits', lambda args: args.dataset == 'digits'),
-    ]
-    return parser.parse(argv)
+    train_images: int | None = flag(None, whole(1), 'train on N images, a share of each class', metavar='N')
+    test_images: int | None = flag(None, whole(1), 'evaluate on N images, a share of each class', metavar='N')
+    model: str = flag('cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
+    width: int | None = flag(None, whole(1), "channels of the first stage are 16 x width, default the model's")
+    save_dir: str = 'runs/cifar'
+
+    USELESS = (
+        ('labels', 'without --dataset cifar100', lambda config: config.dataset != 'cifar100'),
+        ('data_dir', 'with --dataset digits', lambda config: config.dataset == 'digits'),
+    )
 
 
-@naming_flags
-def main(argv):
-    args = parse_args(argv)
-    check_task(args.model, 'classification')
-    workers = get_workers(args.kvstore)
-    ctx = devices(args, workers)
-    mx.random.seed(args.seed)
+DATASETS = {
+    'digits': lambda config: digits(),
+    'fashion_mnist': lambda config: fashion_mnist(config.data_dir),
+    'cifar10': lambda config: cifar10(config.data_dir),
+    'cifar100': lambda config: cifar100(config.data_dir, config.labels == 'fine'),
+}
 
-    data = {
-        'digits': digits,
-        'fashion_mnist': lambda: fashion_mnist(args.data_dir),
-        'cifar10': lambda: cifar10(args.data_dir),
-        'cifar100': lambda: cifar100(args.data_dir, args.labels == 'fine'),
-    }[args.dataset]()
-    train_set, test_set = subset(*data.train, args.train_images), subset(*data.test, args.test_images)
-    size, shard = batch_size(args, len(train_set[1]), ctx, workers), (workers.rank, workers.size)
-    train_data = Batches(
+
+@script(Config)
+def main(config):
+    spec = check_task(config.model, 'classification').spec
+    workers, ctx = start(config)
+
+    data = DATASETS[config.dataset](config)
+    train_set, test_set = subset(*data.train, config.train_images), subset(*data.test, config.test_images)
+    size = batch_size(config, len(train_set[1]), devices=len(ctx), workers=workers)
+    train = Batches(
         *train_set,
         size,
         data.mean,
         data.std,
         train=True,
         flip=data.flip,
-        augment=AutoAugment('cifar10') if args.auto_aug else None,
-        seed=args.seed,
-        shard=shard,
+        augment=AutoAugment('cifar10') if config.auto_aug else None,
+        seed=config.seed,
+        shard=workers.shard,
     )
-    test_data = Batches(*test_set, size, data.mean, data.std, shard=shard)
+    test = Batches(*test_set, size, data.mean, data.std, shard=workers.shard)
 
-    net, options = start_network(args, data.class_names, ctx)
-    task = classification_task(args, net, open_teacher(args, data.class_names, ctx))
-    spec = ModelSpec(
-        args.model, 'classification', data.class_names, (3, 32, 32), net.min_size, data.mean, data.std, 1.0
+    net, options = start_network(config, data.class_names, ctx=ctx)
+    task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
+    run = open_run(
+        config,
+        replace(
+            spec,
+            class_names=data.class_names,
+            input_size=(3, 32, 32),
+            min_size=net.min_size,
+            mean=data.mean,
+            std=data.std,
+            crop_ratio=1.0,
+        ),
+        options=options,
+        dataset=data.name,
+        train_images=len(train_set[1]),
+        test_images=len(test_set[1]),
     )
-    run = RunFolder(
-        args.save_dir,
-        {
-            **spec.to_json(),
-            'model': args.model,
-            'options': options,
-            'dataset': data.name,
-            'train_images': len(train_set[1]),
-            'test_images': len(test_set[1]),
-            'command': args.command,
-        },
-        args.keep,
-        args.tensorboard,
-    )
-    return train(args, net, task, train_data, test_data, run, ctx, workers)
+    return train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)
 
 
 if __name__ == '__main__':

@@ -8,134 +8,116 @@ model.json, with the names of the classes, which `python -m model_zoo predict RU
 --resume from, and the log.
 """
 
-import os
+from __future__ import annotations
 
-import mxnet as mx
+import os
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.record_file import RecordFile
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
-    RunFolder,
-    ScriptParser,
-    add_classification_flags,
-    add_flags,
+    ClassificationConfig,
     batch_size,
     classification_task,
-    devices,
-    get_workers,
-    naming_flags,
+    flag,
     number,
+    open_run,
     run_script,
-    train,
+    script,
+    start,
+    train_network,
     whole,
 )
 from model_zoo.from_flags import check_task, open_teacher, start_network
 
 
-def parse_args(argv):
-    parser = ScriptParser(__doc__, __file__)
-    parser.add_argument('--data-dir', help='train/ and val/ with a folder for each class, or one tree to split')
-    parser.add_argument('--val-fraction', type=number(0, 1, '()'), help='of each class of one tree that is held out')
-    parser.add_argument('--use-rec', action='store_true', help='read RecordIO files (see gluon-aff records)')
-    parser.add_argument('--rec-train', metavar='FILE')
-    parser.add_argument('--rec-train-idx', metavar='FILE', help='default beside --rec-train')
-    parser.add_argument('--rec-val', metavar='FILE')
-    parser.add_argument('--rec-val-idx', metavar='FILE', help='default beside --rec-val')
-    parser.add_argument(
-        '-j',
-        '--num-data-workers',
-        dest='num_workers',
-        type=whole(1),
-        default=os.cpu_count() or 1,
-        help='threads that read images',
+@dataclass(frozen=True)
+class Config(ClassificationConfig):
+    """Train or fine-tune a network of the zoo on photographs."""
+
+    data_dir: str | None = flag(
+        help='train/ and val/ with a folder for each class, or one tree to split',
+        group='data and network',
+        affects_results=False,
     )
-    parser.add_argument('--input-size', type=whole(1), help="side of the images, default the model's")
-    parser.add_argument('--crop-ratio', type=number(0, 1, '(]'), default=0.875, help='of the held-out images')
-    parser.add_argument('--model', default='iaff_resnet50', help='a name of python -m model_zoo list')
-    add_classification_flags(
-        parser, mixup_alpha=0.2, auto_aug='AutoAugment, the ImageNet policy, in place of jitter and lighting'
+    val_fraction: float | None = flag(None, number(0, 1, ends='()'), 'of each class of one tree that is held out')
+    use_rec: bool = flag(False, help='read RecordIO files (see gluon-aff records)')
+    rec_train: str | None = flag(metavar='FILE', affects_results=False)
+    rec_train_idx: str | None = flag(help='default beside --rec-train', metavar='FILE', affects_results=False)
+    rec_val: str | None = flag(metavar='FILE', affects_results=False)
+    rec_val_idx: str | None = flag(help='default beside --rec-val', metavar='FILE', affects_results=False)
+    num_workers: int = flag(
+        os.cpu_count() or 1,
+        whole(1),
+        'threads that read images',
+        names=('-j', '--num-data-workers'),
+        metavar='N',
+        affects_results=False,
     )
-    add_flags(parser, save_dir='runs/imagenet')
-    parser.idle += [
-        ('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda args: not args.use_rec),
-        ('data_dir val_fraction', 'with --use-rec', lambda args: args.use_rec),
-    ]
-    return parser.parse(argv)
+    input_size: int | None = flag(None, whole(1, 2048), "side of the images, default the model's")
+    crop_ratio: float = flag(0.875, number(0, 1, ends='(]'), 'of the held-out images')
+    model: str = flag('iaff_resnet50', help='a name of python -m model_zoo list')
+    mixup_alpha: float = 0.2
+    save_dir: str = 'runs/imagenet'
+
+    USELESS = (
+        ('rec_train rec_train_idx rec_val rec_val_idx', 'without --use-rec', lambda config: not config.use_rec),
+        ('data_dir val_fraction', 'with --use-rec', lambda config: config.use_rec),
+    )
 
 
-def read_data(args):
-    """Sources of training and of held-out images, their loader, and sentences on the images that were left out."""
-    if args.use_rec:
-        if not args.rec_train or not args.rec_val:
-            raise ValueError('--use-rec needs --rec-train and --rec-val.')
-        sources = [
-            RecordFile(args.rec_train, args.rec_train_idx, workers=args.num_workers),
-            RecordFile(args.rec_val, args.rec_val_idx, workers=args.num_workers),
-        ]
-        if len(sources[1].class_names) > len(sources[0].class_names):
-            raise ValueError(
-                f'{args.rec_val} has {len(sources[1].class_names)} classes and {args.rec_train} '
-                f'{len(sources[0].class_names)}; both need the same.'
-            )
-        return sources, Images, [sentence for source in sources for sentence in source.skipped.values()]
-    if not args.data_dir:
-        raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
-    folders = image_folders(args.data_dir, args.val_fraction, seed=args.seed, workers=args.num_workers)
-    return [folders.train, folders.val], Images, folders.skipped.values()
+def read_data(config):
+    """Sources of training and of held-out images, and sentences on the images that were left out."""
+    if not config.use_rec:
+        if not config.data_dir:
+            raise ValueError('Give --data-dir, a folder of images for each class, or --use-rec with RecordIO files.')
+        folders = image_folders(config.data_dir, config.val_fraction, seed=config.seed, workers=config.num_workers)
+        return folders.train, folders.val, folders.skipped.values()
+    if not config.rec_train or not config.rec_val:
+        raise ValueError('--use-rec needs --rec-train and --rec-val.')
+    train = RecordFile(config.rec_train, config.rec_train_idx, workers=config.num_workers)
+    val = RecordFile(config.rec_val, config.rec_val_idx, workers=config.num_workers)
+    if len(val.class_names) > len(train.class_names):
+        raise ValueError(
+            f'{config.rec_val} has {len(val.class_names)} classes and {config.rec_train} {len(train.class_names)}; '
+            'both need the same.'
+        )
+    return train, val, [*train.skipped.values(), *val.skipped.values()]
 
 
-@naming_flags
-def main(argv):
-    args = parse_args(argv)
-    card = check_task(args.model, 'classification')
-    workers = get_workers(args.kvstore)
-    ctx = devices(args, workers)
-    mx.random.seed(args.seed)
+@script(Config)
+def main(config):
+    spec = check_task(config.model, 'classification').spec
+    workers, ctx = start(config)
 
-    sources, loader, skipped = read_data(args)
-    class_names, size = sources[0].class_names, args.input_size or card.spec.input_size[1]
+    train_images, val_images, skipped = read_data(config)
+    size = config.input_size or spec.input_size[1]
+    batch = batch_size(config, len(train_images), devices=len(ctx), workers=workers)
     common = {
-        'size': size,
-        'batch_size': batch_size(args, len(sources[0]), ctx, workers),
-        'mean': card.spec.mean,
-        'std': card.spec.std,
-        'crop_ratio': args.crop_ratio,
-        'workers': args.num_workers,
-        'seed': args.seed,
-        'shard': (workers.rank, workers.size),
+        'crop_ratio': config.crop_ratio,
+        'workers': config.num_workers,
+        'seed': config.seed,
+        'shard': workers.shard,
     }
-    train_data = loader(sources[0], train=True, augment=AutoAugment('imagenet') if args.auto_aug else None, **common)
-    test_data = loader(sources[1], **common)
+    augment = AutoAugment('imagenet') if config.auto_aug else None
+    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, augment=augment, **common)
+    test = Images(val_images, size, batch, spec.mean, spec.std, **common)
 
-    net, options = start_network(args, class_names, ctx)
-    task = classification_task(args, net, open_teacher(args, class_names, ctx))
-    spec = ModelSpec(
-        args.model,
-        'classification',
-        class_names,
-        (3, size, size),
-        net.min_size,
-        card.spec.mean,
-        card.spec.std,
-        args.crop_ratio,
+    names = train_images.class_names
+    net, options = start_network(config, names, ctx=ctx)
+    task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
+    run = open_run(
+        config,
+        replace(
+            spec, class_names=names, input_size=(3, size, size), min_size=net.min_size, crop_ratio=config.crop_ratio
+        ),
+        skipped=skipped,
+        options=options,
+        dataset=config.data_dir or config.rec_train,
     )
-    run = RunFolder(
-        args.save_dir,
-        {
-            **spec.to_json(),
-            'model': args.model,
-            'options': options,
-            'dataset': args.data_dir or args.rec_train,
-            'command': args.command,
-        },
-        args.keep,
-        args.tensorboard,
-        skipped,
-    )
-    return train(args, net, task, train_data, test_data, run, ctx, workers)
+    return train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)
 
 
 if __name__ == '__main__':

@@ -9,27 +9,26 @@ DIR` uses, checkpoints to --resume from, the log, held-out images with the predi
 and a list of the images that could not be used (skipped.txt).
 """
 
-import os
+from __future__ import annotations
 
-import mxnet as mx
+import os
+from dataclasses import dataclass, replace
 
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.masks import SegmentationBatches, overlay, overlay_names
 from gluon_aff.files import atomic
-from gluon_aff.spec import ModelSpec
 from gluon_aff.train import (
-    RunFolder,
-    ScriptParser,
     Segmentation,
-    add_flags,
+    TrainConfig,
     batch_size,
-    devices,
-    get_workers,
+    flag,
     initialize,
-    naming_flags,
     number,
+    open_run,
     run_script,
-    train,
+    script,
+    start,
+    train_network,
     whole,
 )
 from model_zoo.from_flags import build_network, check_task
@@ -38,101 +37,89 @@ from model_zoo.loading import load_model
 OVERLAYS = 12  # of the first held-out images
 
 
-def parse_args(argv):
-    parser = ScriptParser(__doc__, __file__)
-    parser.add_argument('--data-dir', required=True, help='folder that the four below are in')
-    parser.add_argument('--train-images', dest='train_image_dir', metavar='DIR', default='train2017')
-    parser.add_argument('--train-annotations', metavar='FILE', default='annotations/instances_train2017.json')
-    parser.add_argument('--val-images', dest='val_image_dir', metavar='DIR', default='val2017')
-    parser.add_argument('--val-annotations', metavar='FILE', default='annotations/instances_val2017.json')
-    parser.add_argument('--category', default='stop sign', help='its name in the annotations')
-    parser.add_argument(
-        '--base-size',
-        type=whole(1),
-        default=520,
-        help="pixels; an image's long side is trained on at 0.5 to 2 times this",
+@dataclass(frozen=True)
+class Config(TrainConfig):
+    """Train a network of the zoo to find the pixels of one category in photographs with COCO's annotations."""
+
+    data_dir: str | None = flag(
+        help='folder that the four below are in', required=True, group='data and network', affects_results=False
     )
-    parser.add_argument('--input-size', type=whole(1), default=480, help='side of the crops that are trained on')
-    parser.add_argument('--model', default='fpn_aff_resnet20', help='fpn_* or unet_*, see python -m model_zoo list')
-    parser.add_argument(
-        '--width', type=whole(1), help="channels of the first stage are 16 x width, default the model's"
+    train_image_dir: str = flag('train2017', names=('--train-images',), metavar='DIR', affects_results=False)
+    train_annotations: str = flag('annotations/instances_train2017.json', metavar='FILE', affects_results=False)
+    val_image_dir: str = flag('val2017', names=('--val-images',), metavar='DIR', affects_results=False)
+    val_annotations: str = flag('annotations/instances_val2017.json', metavar='FILE', affects_results=False)
+    category: str = flag('stop sign', help='its name in the annotations')
+    base_size: int = flag(520, whole(1), "pixels; an image's long side is trained on at 0.5 to 2 times this")
+    input_size: int = flag(480, whole(1, 2048), 'side of the crops that are trained on')
+    model: str = flag('fpn_aff_resnet20', help='fpn_* or unet_*, see python -m model_zoo list')
+    width: int | None = flag(None, whole(1), "channels of the first stage are 16 x width, default the model's")
+    fusion: str | None = flag(help="a fusion other than the model's, such as ms_se")
+    reduction: int | None = flag(
+        None, whole(1), "of the fusion's contexts, default the model's, 4", names=('--reduction', '--r')
     )
-    parser.add_argument('--fusion', help="a fusion other than the model's, such as ms_se")
-    parser.add_argument('--reduction', '--r', type=whole(1), help="of the fusion's contexts, default the model's, 4")
-    parser.add_argument(
-        '--drop-rate', type=number(0, 1, '[)'), default=0.0, help='dropout in front of the last convolution'
-    )
-    add_flags(
-        parser,
-        save_dir='runs/stopsign',
-        num_epochs=300,
-        batch_size=32,
-        optimizer='adagrad',
-        lr=0.01,
-        lr_mode='poly',
-        warmup_epochs=0,
-        init='kaiming',
-    )
-    return parser.parse(argv)
+    drop_rate: float = flag(0.0, number(0, 1, ends='[)'), 'dropout in front of the last convolution')
+
+    save_dir: str = 'runs/stopsign'
+    num_epochs: int = 300
+    batch_size: int = 32
+    optimizer: str = 'adagrad'
+    lr: float = 0.01
+    lr_mode: str = 'poly'
+    warmup_epochs: int = 0
+    init: str = 'kaiming'
 
 
-@naming_flags
-def main(argv):
-    args = parse_args(argv)
-    card = check_task(args.model, 'segmentation')
-    workers = get_workers(args.kvstore)
-    ctx = devices(args, workers)
-    mx.random.seed(args.seed)
+def read_data(config, split):
+    """The training or held-out images ('train' or 'val') that can be used."""
+    annotations, images = (getattr(config, f'{split}_{name}') for name in ('annotations', 'image_dir'))
+    return CocoSegmentation(
+        os.path.join(config.data_dir, annotations), os.path.join(config.data_dir, images), config.category
+    )
 
-    sources = [
-        CocoSegmentation(os.path.join(args.data_dir, annotations), os.path.join(args.data_dir, images), args.category)
-        for annotations, images in (
-            (args.train_annotations, args.train_image_dir),
-            (args.val_annotations, args.val_image_dir),
-        )
-    ]
-    size, shard = batch_size(args, len(sources[0]), ctx, workers), (workers.rank, workers.size)
-    train_data = SegmentationBatches(
-        sources[0],
-        size,
-        card.spec.mean,
-        card.spec.std,
+
+@script(Config)
+def main(config):
+    spec = check_task(config.model, 'segmentation').spec
+    workers, ctx = start(config)
+
+    train_images, val_images = read_data(config, 'train'), read_data(config, 'val')
+    train = SegmentationBatches(
+        train_images,
+        batch_size(config, len(train_images), devices=len(ctx), workers=workers),
+        spec.mean,
+        spec.std,
         train=True,
-        base_size=args.base_size,
-        crop_size=args.input_size,
-        seed=args.seed,
-        shard=shard,
+        base_size=config.base_size,
+        crop_size=config.input_size,
+        seed=config.seed,
+        shard=workers.shard,
     )
-    test_data = SegmentationBatches(sources[1], 1, card.spec.mean, card.spec.std, shard=shard)
+    test = SegmentationBatches(val_images, 1, spec.mean, spec.std, shard=workers.shard)
 
-    class_names = sources[0].class_names
-    net, options = build_network(args, len(class_names))
-    initialize(net, args.init, ctx)
-    spec = ModelSpec(
-        args.model,
-        'segmentation',
-        class_names,
-        (3, args.input_size, args.input_size),
-        net.min_size,
-        card.spec.mean,
-        card.spec.std,
-        1.0,
+    names, size = train_images.class_names, (3, config.input_size, config.input_size)
+    net, options = build_network(config, len(names))
+    initialize(net, config.init, ctx)
+    run = open_run(
+        config,
+        replace(spec, class_names=names, input_size=size, min_size=net.min_size, crop_ratio=1.0),
+        skipped=[*train_images.report, *val_images.report],
+        options=options,
+        dataset=config.data_dir,
     )
-    run = RunFolder(
-        args.save_dir,
-        {**spec.to_json(), 'model': args.model, 'options': options, 'dataset': args.data_dir, 'command': args.command},
-        args.keep,
-        args.tensorboard,
-        [line for source in sources for line in source.report],
-    )
-    best = train(args, net, Segmentation(len(class_names)), train_data, test_data, run, ctx, workers)
+    task = Segmentation(len(names))
+    best = train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)
     if workers.rank == 0:
-        model = load_model(run.path, ctx=ctx)
-        names = overlay_names(sources[1].paths[:OVERLAYS], '.png')
-        for path, (image, _) in zip(sources[1].paths[:OVERLAYS], sources[1]):
-            with atomic(run.file(os.path.join('overlays', names[path]))) as partial:
-                overlay(image, model.segment(image)).save(partial, format='png')
+        save_overlays(config.save_dir, val_images, ctx)
     return best
+
+
+def save_overlays(folder, images, ctx):
+    """Write the first held-out images with the masks that the best epoch's network predicts."""
+    model = load_model(folder, ctx=ctx)
+    names = overlay_names(images.paths[:OVERLAYS], '.png')
+    for path, (image, _) in zip(images.paths[:OVERLAYS], images):
+        with atomic(os.path.join(folder, 'overlays', names[path])) as partial:
+            overlay(image, model.segment(image)).save(partial, format='png')
 
 
 if __name__ == '__main__':

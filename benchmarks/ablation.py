@@ -4,7 +4,7 @@
 
 Flags that are not listed here are train_cifar.py's and hold for all runs. Each run has its own folder in --save-dir:
 the same command skips those that are done and goes on with one that was cut. --save-dir also gets ablation.csv, a row
-for each run, and ablation.png; the tables, with the published figures beside, go to standard output at the end.
+for each run, and ablation.png; the tables, beside the published results, go to standard output at the end.
 """
 
 import argparse
@@ -28,9 +28,11 @@ from gluon_aff.train import (
     check_arguments,
     checkpoints,
     get_workers,
+    parse,
     read_checkpoint,
     run_arguments,
     run_script,
+    whole,
 )
 from model_zoo import get_model
 from model_zoo.reported_results import HOSTS as PUBLISHED_HOSTS
@@ -62,7 +64,7 @@ def parse_args(argv):
         help='of the fusion table',
     )
     parser.add_argument('--blocks', nargs='+', type=int, choices=range(1, 5), default=[1], help='b, of each stage')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--seeds', nargs='+', type=whole(0), default=[0, 1, 2])
     parser.add_argument(
         '--equal-parameters',
         action='store_true',
@@ -82,17 +84,7 @@ def reduction_flags(fusion):
 
 
 def cell(folder, flags):
-    """Train what `flags` say in `folder`, as far as it is not done, and return the run's progress.
-
-    Parameters
-    ----------
-    folder : Path
-    flags : list of str
-        Of train_cifar.py.
-
-    Returns
-    -------
-    Progress
+    """The progress of the run in `folder` with these flags of train_cifar.py, trained as far as it is not done.
 
     Raises
     ------
@@ -102,13 +94,14 @@ def cell(folder, flags):
         On a signal.
     """
     flags = [*flags, '--save-dir', str(folder), '--resume']
-    args = train_cifar.parse_args(flags)
-    found = checkpoints(folder)
-    progress = read_checkpoint(found[0])[1] if found else None
-    if progress and progress.epoch > args.num_epochs:
+    config = parse(train_cifar.Config, flags)
+    paths = checkpoints(folder)
+    progress = read_checkpoint(paths[0])[1] if paths else None
+    if progress and progress.epoch > config.num_epochs:
         # The checkpoint also names the data set, which is not read for a finished run.
-        given = run_arguments(args, get_workers(args.kvstore))
-        check_arguments({name: progress.arguments.get(name) for name in given}, given, found[0])
+        current = run_arguments(config, get_workers(config.kvstore))
+        saved = {**train_cifar.Config().arguments(), **progress.arguments}
+        check_arguments({name: saved.get(name) for name in current}, current, paths[0])
         print(f'{folder} is done.')
         return progress
     train_cifar.main(flags)
@@ -146,14 +139,14 @@ def write_csv(rows, path):
 
 def summary(rows):
     """{(host, b, fusion): (parameters, accuracies in per cent, one for each seed)}"""
-    found = {}
+    cells = {}
     for row in rows:
-        place = row['host'], row['b'], row['fusion']
-        found.setdefault(place, (row['parameters'], []))[1].append(100 * row['accuracy'])
-    return found
+        _, accuracies = cells.setdefault((row['host'], row['b'], row['fusion']), (row['parameters'], []))
+        accuracies.append(100 * row['accuracy'])
+    return cells
 
 
-def spread(accuracies):
+def mean_and_deviation(accuracies):
     """The mean, and the standard deviation where there are several."""
     deviation = f' ± {statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else ''
     return f'{statistics.mean(accuracies):.2f}{deviation}'
@@ -169,13 +162,13 @@ def tables(rows):
         'accuracy in per cent after the last epoch, mean ± standard deviation over the seeds.',
         f'Published: {PUBLISHED_HOSTS["resnet"].data}, {PUBLISHED_HOSTS["resnet"].conditions} ({PAPER}).',
     ]
-    places = sorted({place[:2] for place in ours})
+    hosts = sorted({(host, b) for host, b, _ in ours})
     for table in TABLES:
-        if sum(any((*place, fusion) in ours for place in places) for fusion in table.rows) < 2:
+        if sum(any((host, b, fusion) in ours for host, b in hosts) for fusion in table.rows) < 2:
             continue
         heads = [
             f'{PUBLISHED_HOSTS[host].title}, b={b}: {head}'
-            for host, b in places
+            for host, b in hosts
             for head in ('ours', 'parameters', 'published')
         ]
         lines += [
@@ -187,10 +180,10 @@ def tables(rows):
         ]
         for fusion, (label, columns) in table.rows.items():
             line = [label]
-            for host, b in places:
+            for host, b in hosts:
                 parameters, accuracies = ours.get((host, b, fusion), (None, None))
                 published = columns.get(host, ())[b - 1 : b]
-                line += [spread(accuracies), f'{parameters:,}'] if accuracies else ['-', '-']
+                line += [mean_and_deviation(accuracies), f'{parameters:,}'] if accuracies else ['-', '-']
                 line += [f'{published[0]:.1f}' if published else '-']
             lines.append(f'| {" | ".join(line)} |')
     return '\n'.join(lines)
@@ -198,14 +191,14 @@ def tables(rows):
 
 @rc_context(STYLE)
 def plot(rows, path):
-    """Draw accuracy against parameters, a panel for each host, a line over b for each fusion, bars for the spread."""
+    """Draw accuracy against parameters, a panel for each host, a line over b for each fusion, bars for deviations."""
     ours = summary(rows)
     hosts = sorted({host for host, _, _ in ours})
     figure = Figure(figsize=(5.5 * len(hosts), 4), layout='constrained')
     FigureCanvasAgg(figure)
     for axes, host in zip(figure.subplots(1, len(hosts), squeeze=False)[0], hosts):
         for fusion in dict.fromkeys(row['fusion'] for row in rows):
-            points = [ours[place] for place in sorted(ours) if place[0] == host and place[2] == fusion]
+            points = [ours[cell] for cell in sorted(ours) if cell[0] == host and cell[2] == fusion]
             axes.errorbar(
                 [parameters / 1000 for parameters, _ in points],
                 [statistics.mean(accuracies) for _, accuracies in points],

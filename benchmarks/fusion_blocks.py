@@ -1,12 +1,13 @@
-"""Time of the fusion blocks beside addition, and beside AFF and iAFF of MXNet's operators only and as they read.
+"""Time of the fusion blocks beside addition, and of AFF and iAFF without compiled operators and written naively.
 
     python benchmarks/fusion_blocks.py [--batch-size 32] [--channels 64] [--side 32] [--rounds 9] [--clock cpu]
     python benchmarks/fusion_blocks.py --scaling docs/fusion_scaling.png
 
 Every block is hybridized (static) and takes the same two random maps, in turn, in one process. --scaling times
 addition, AFF and iAFF over batch sizes, sides and channels, and draws the curves. Where PyTorch is installed its
-addition, AFF and iAFF have rows in the table. "plain" are the blocks without the compiled operators. The peak memory is
-that of three calls forward and backward in a process of its own, above what the process took before the block was made.
+addition, AFF and iAFF have rows in the table. "uncompiled" are the blocks without the compiled operators, "naive" the
+formulas in Gluon's layers. The peak memory is that of three calls forward and backward in a process of its own, above
+what the process took before the block was made.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 
 import mxnet as mx
 from mxnet import autograd
-from obvious import OBVIOUS
+from naive import NAIVE
 from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, memory_of, times_as_fast
 
 from gluon_aff import FUSIONS
@@ -57,7 +58,7 @@ def calls(name, make, x, y):
         array.attach_grad()
     block.initialize()
     block.hybridize(static_alloc=True, static_shape=True)
-    with compiled(False if name.startswith('plain') else None):
+    with compiled(False if name.startswith('uncompiled') else None):
         block(x, y)  # traced here
 
     def train():
@@ -81,9 +82,9 @@ def beside(names):
     """The fusions of these names, and AFF and iAFF in their other forms."""
     return {
         **{name: FUSIONS[name] for name in names},
-        'plain aff': FUSIONS['aff'],
-        'plain iaff': FUSIONS['iaff'],
-        **{f'obvious {name}': make for name, make in OBVIOUS.items()},
+        'uncompiled aff': FUSIONS['aff'],
+        'uncompiled iaff': FUSIONS['iaff'],
+        **{f'naive {name}': make for name, make in NAIVE.items()},
     }
 
 
@@ -108,7 +109,7 @@ def table():
     forward, both = measure(all_makers(), args.batch_size, args.channels, args.side)
     columns = 'ms', 'images/s', 'of addition'
     heads = [f'{passes}: {column}' for passes in ('forward', 'both passes') for column in columns]
-    print(f'| fusion | {" | ".join(heads)} | times the obvious formula | peak MiB |')
+    print(f'| fusion | {" | ".join(heads)} | times the naive formula | peak MiB |')
     print('|---' * (len(heads) + 3) + '|')
     for name in both:
         kind, cells = name.split()[-1], []
@@ -119,7 +120,7 @@ def table():
                 f'{args.batch_size / middle:.0f}',
                 f'{times_as_fast(seconds, "add", name):.1f}',
             ]
-        cells.append(f'{times_as_fast(both, name, f"obvious {kind}"):.2f}' if kind in OBVIOUS else '')
+        cells.append(f'{times_as_fast(both, name, f"naive {kind}"):.2f}' if kind in NAIVE else '')
         print(f'| {name} | {" | ".join(cells)} | {memory(name)} |', flush=True)
 
 
@@ -142,7 +143,7 @@ def scaling(png):
                 medians[name].append(1e3 * statistics.median(seconds))
             print(f'| {point} | {" | ".join(f"{each[-1]:.1f}" for each in medians.values())} |', flush=True)
         for name, each in medians.items():
-            style = {'obvious': 'o:', 'plain': 'o--'}.get(name.split()[0], 'o-')
+            style = {'naive': 'o:', 'uncompiled': 'o--'}.get(name.split()[0], 'o-')
             axis.loglog(points, each, style, label=name)
         axis.set(xlabel=title, ylabel='forward and backward, ms', title=settings)
         axis.set_xticks(points, labels=points, minor=False)

@@ -1,6 +1,6 @@
 """The fusion blocks, CIFAR ResNet-8 and ResNet-50 around them in PyTorch, for the benchmarks' optional rows.
 
-Written from the formulas, as benchmarks/obvious.py is, with the parameters in that order.
+Written from the formulas, as benchmarks/naive.py is, with the parameters in that order.
 """
 
 import torch

@@ -26,7 +26,7 @@ from gluon_aff.data.preprocessing import normalise
 from gluon_aff.files import atomic
 from gluon_aff.inspect.grad_cam import METHODS, grad_cam
 from gluon_aff.layers.comparators import SE
-from gluon_aff.train import Classification, RunFolder, fit, learning_rate, run_script
+from gluon_aff.train import Classification, RunFolder, TrainConfig, fit, number, run_script, whole
 from model_zoo import get_model
 from model_zoo.hosts.cifar_resnet import PreActBlock, conv3x3
 
@@ -122,11 +122,9 @@ def train(name, seed, images, target, held_out, args):
         net,
         batches,
         Batches(*held_out, 100, MEAN, STD),
+        TrainConfig(num_epochs=args.num_epochs, lr=args.lr, seed=seed, overwrite=True),
         RunFolder(folder, {}, keep=1),
-        Classification(len(SHAPES)),
-        args.num_epochs,
-        learning_rate('cosine', args.lr, args.num_epochs, len(batches), 1),
-        seed=seed,
+        task=Classification(len(SHAPES)),
     )
     return net
 
@@ -140,7 +138,8 @@ def hits(net, images, target, boxes, layer, method):
     """Whether the maximum of the true class's map lies in the object's box: bool (N,)."""
     results = []
     for batch in np.array_split(np.arange(len(images)), max(1, len(images) // 100)):
-        maps = grad_cam(net, mx.nd.array(normalise(images[batch], MEAN, STD)), target[batch], layer, method).maps
+        data = mx.nd.array(normalise(images[batch], MEAN, STD))
+        maps = grad_cam(net, data, target[batch], layer=layer, method=method).maps
         rows, columns = np.unravel_index(maps.reshape(len(batch), -1).argmax(1), maps.shape[1:])
         # A map of zeros points nowhere.
         results.append(_inside(columns + 0.5, rows + 0.5, boxes[batch]) & (maps.max((1, 2)) > 0))
@@ -203,13 +202,13 @@ def main(argv):
         description=__doc__.splitlines()[0], allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1])
-    parser.add_argument('--train-images', type=int, default=4000)
-    parser.add_argument('--test-images', type=int, default=800)
-    parser.add_argument('--num-epochs', type=int, default=20)
-    parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--width', type=int, default=1)
-    parser.add_argument('--lr', type=float, default=0.1)
+    parser.add_argument('--seeds', nargs='+', type=whole(0), default=[0, 1])
+    parser.add_argument('--train-images', type=whole(8), default=4000)
+    parser.add_argument('--test-images', type=whole(16), default=800)
+    parser.add_argument('--num-epochs', type=whole(1), default=20)
+    parser.add_argument('--batch-size', type=whole(2), default=64)
+    parser.add_argument('--width', type=whole(1), default=1)
+    parser.add_argument('--lr', type=number(0, ends='(]'), default=0.1)
     parser.add_argument('--method', choices=METHODS, default='grad_cam')
     parser.add_argument('--save-dir', type=Path, default=Path('runs/pointing_game'))
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-r"""mIoU by the size of the object, of segmentation networks that are trained the same on a set in COCO's format.
+r"""mIoU by the size of the object, of segmentation networks trained alike on a data set in COCO's format.
 
     pip install --no-deps scikit-image==0.21.0 foolbox==3.3.4       # for their photographs
     python examples/stopsign_data.py runs/signs --train 400 --val 60
@@ -7,7 +7,7 @@ r"""mIoU by the size of the object, of segmentation networks that are trained th
         --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4 \
         --csv docs/segmentation.csv --picture docs/segmentation.png --show 1 2 11 12
 
-What else is given goes to train_stopsign.py. A run that is there is gone on with; a finished one is only evaluated.
+Other flags go to train_stopsign.py. A run that was cut goes on; a finished one is only evaluated.
 
 An object's pixels are counted in its box, widened by half its longer side all around, without those of other objects;
 they are added up over the objects of a size, and their mIoU is the mean of background and object.
@@ -28,7 +28,7 @@ import train_stopsign
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.masks import IGNORED, overlay
 from gluon_aff.files import atomic
-from gluon_aff.train import Segmentation, run_script
+from gluon_aff.train import Segmentation, parse, run_script
 from model_zoo import model_info
 from model_zoo.loading import load_model
 
@@ -40,19 +40,20 @@ SIDE, LINE = 192, 16  # pixels of an image and of a title in the picture
 def objects(path, category):
     """The objects of each image, crowds left out: its id to a list of (box, mask)."""
     content = json.loads(Path(path).read_text(encoding='utf-8'))
-    shapes = {each['id']: (each['height'], each['width']) for each in content['images']}
-    number = next(each['id'] for each in content['categories'] if each['name'] == category)
-    found = defaultdict(list)
-    for each in content['annotations']:
-        if each['category_id'] == number and not each.get('iscrowd'):
-            encoded = run_lengths.frPyObjects(each['segmentation'], *shapes[each['image_id']])
+    shapes = {image['id']: (image['height'], image['width']) for image in content['images']}
+    number = next(row['id'] for row in content['categories'] if row['name'] == category)
+    boxes_and_masks = defaultdict(list)
+    for annotation in content['annotations']:
+        if annotation['category_id'] == number and not annotation.get('iscrowd'):
+            encoded = run_lengths.frPyObjects(annotation['segmentation'], *shapes[annotation['image_id']])
             encoded = run_lengths.merge(encoded) if isinstance(encoded, list) else encoded
-            found[each['image_id']].append((each['bbox'], run_lengths.decode(encoded).astype(bool)))
-    return found
+            mask = run_lengths.decode(encoded).astype(bool)
+            boxes_and_masks[annotation['image_id']].append((annotation['bbox'], mask))
+    return boxes_and_masks
 
 
 def count(truth, guess):
-    """Pixels by their label and by the class that they are given, ignored ones left out."""
+    """The number of pixels by label and by guess, without ignored ones."""
     labelled = truth != IGNORED
     return np.bincount(2 * truth[labelled] + guess[labelled], minlength=4)
 
@@ -70,16 +71,16 @@ def count_object(box, mask, truth, guess):
 
 
 def miou(pixels):
-    return Segmentation(2).figures([1, 0, *pixels])['miou']
+    return Segmentation(2).metrics([1, 0, *pixels])['miou']
 
 
-def evaluate(model, data, found):
-    """Pixels over all the image, and around the objects of each size."""
+def evaluate(model, data, annotated):
+    """The counts over whole images, and around the objects of each size."""
     whole, sizes = np.zeros(4), np.zeros((len(SIZES), 4))
     for number, (image, truth) in zip(data.ids, data):
         guess = model.segment(image)
         whole += count(truth, guess)
-        for box, mask in found[number]:
+        for box, mask in annotated[number]:
             sizes[np.digitize(max(box[2:]), BOUNDS)] += count_object(box, mask, truth, guess)
     return whole, sizes
 
@@ -97,7 +98,7 @@ def picture(models, data, shown):
 
 
 def write_csv(rows, path):
-    """Write the table's rows, dicts of one form, whole or not at all."""
+    """Write the rows of the table, dicts with the same keys, whole or not at all."""
     with atomic(path) as partial, open(partial, 'w', encoding='utf-8', newline='') as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -112,11 +113,11 @@ def main(argv=None):
     parser.add_argument('--picture', metavar='FILE.png', help='draw the masks of some images')
     parser.add_argument('--show', nargs='+', type=int, default=[], metavar='ID', help='those images')
     args, flags = parser.parse_known_args(argv)
-    asked = train_stopsign.parse_args(flags)
-    path = os.path.join(asked.data_dir, asked.val_annotations)
-    data = CocoSegmentation(path, os.path.join(asked.data_dir, asked.val_image_dir), asked.category)
-    found = objects(path, asked.category)
-    sides = [max(box[2:]) for number in data.ids for box, _ in found[number]]
+    config = parse(train_stopsign.Config, flags)
+    path = os.path.join(config.data_dir, config.val_annotations)
+    data = CocoSegmentation(path, os.path.join(config.data_dir, config.val_image_dir), config.category)
+    annotated = objects(path, config.category)
+    sides = [max(box[2:]) for number in data.ids for box, _ in annotated[number]]
     numbers = np.bincount(np.digitize(sides, BOUNDS), minlength=len(SIZES))
 
     models, rows = {}, []
@@ -124,7 +125,7 @@ def main(argv=None):
         folder = os.path.join(args.runs, name)
         best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
         models[name] = load_model(folder)
-        whole, sizes = evaluate(models[name], data, found)
+        whole, sizes = evaluate(models[name], data, annotated)
         rows.append(
             {
                 'network': name,
@@ -140,7 +141,7 @@ def main(argv=None):
     cells = [list(rows[0]), ['---'] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     print('', *(f'| {" | ".join(row)} |' for row in cells), sep='\n')
     if args.csv:
-        conditions = f'{asked.num_epochs} epochs at {asked.input_size} pixels, one seed'
+        conditions = f'{config.num_epochs} epochs at {config.input_size} pixels, one seed'
         write_csv([{**row, 'conditions': conditions} for row in rows], args.csv)
     if args.picture:
         picture(models, data, args.show).save(args.picture, optimize=True)

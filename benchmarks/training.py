@@ -4,11 +4,11 @@
     python benchmarks/training.py --operators
 
 One network with each fusion takes turns in one process: a step of training (forward, backward, update), then one of
-inference, all hybridized (static) and on random images. "plain" are the networks without the compiled operators (where
-those were not built, they are the same), "obvious" the formulas as they read. Where PyTorch is installed --fusions
-knows its networks, too: eager, in float32, in its usual layout ('torch aff') and channels last ('torch channels last
-aff'). Give them a run of their own: threads of two libraries in one process are in each other's way. The peak memory is
-that of three steps in a process of its own, above what the process took before the network was made.
+inference, all hybridized (static) and on random images. "uncompiled" are the networks without the compiled operators
+(where those were not built, they are the same), "naive" the formulas in Gluon's layers. Where PyTorch is installed
+--fusions knows its networks, too: eager, in float32, in its usual layout ('torch aff') and channels last ('torch
+channels last aff'). Give them a run of their own: the threads of two libraries in one process hinder each
+other. The peak memory is that of three steps in a process of its own, above what it took before the network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 
@@ -19,7 +19,7 @@ import tempfile
 
 import mxnet as mx
 from mxnet import profiler
-from obvious import OBVIOUS
+from naive import NAIVE
 from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, memory_of, times_as_fast, training_step
 
 import gluon_aff
@@ -40,9 +40,9 @@ FORMS = {
     'add': 'add',
     'aff': 'aff',
     'iaff': 'iaff',
-    'plain aff': 'aff',
-    'plain iaff': 'iaff',
-    **{f'obvious {name}': make for name, make in OBVIOUS.items()},
+    'uncompiled aff': 'aff',
+    'uncompiled iaff': 'iaff',
+    **{f'naive {name}': make for name, make in NAIVE.items()},
 }
 FUSIONS = {**{name: name for name in gluon_aff.FUSIONS}, **FORMS}
 LAYOUTS = {'torch': False, 'torch channels last': True}
@@ -118,14 +118,14 @@ def memory(network, fusion, mode):
 
 
 def report(network, mode, seconds, batch):
-    columns = [name for name in ('add', 'obvious') if any(name in fusion for fusion in seconds)]
+    columns = [name for name in ('add', 'naive') if any(name in fusion for fusion in seconds)]
     print(f'\n{network}, {mode}, batch {batch}\n')
     print(f'| fusion | images/s | {"".join(f"times {name} | " for name in columns)}peak MiB |')
     print('|---' * (len(columns) + 3) + '|')
     for fusion, each in seconds.items():
         cells = [f'{batch / statistics.median(each):.1f}']
         for column in columns:
-            than = column if column == 'add' else f'obvious {fusion.split()[-1]}'
+            than = column if column == 'add' else f'naive {fusion.split()[-1]}'
             cells.append(f'{times_as_fast(seconds, fusion, than):.2f}' if than in seconds else '')
         cells.append('' if args.no_memory else f'{memory(network, fusion, mode):.0f}')
         print(f'| {fusion} | {" | ".join(cells)} |', flush=True)

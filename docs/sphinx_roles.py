@@ -40,7 +40,7 @@ class SphinxRoles(griffe.Extension):
             def link(match):
                 name = match[1]
                 target = _target(scope, name)
-                if target and target.docstring:
+                if target and target.docstring and not target.name.startswith('_'):
                     return f'[`{name}`][{target.path}]'
                 package = name.partition('.')[0]
                 if not target and package in PACKAGES and package not in scope.modules_collection:

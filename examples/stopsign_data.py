@@ -38,13 +38,13 @@ PACKAGES = (
 
 def photographs():
     """Paths of the photographs that installed packages have: scikit-learn's first, then scikit-image's, foolbox's."""
-    found = []
+    paths = []
     for package, folder, patterns in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec:
             top = Path(spec.submodule_search_locations[0], folder)
-            found += [path for pattern in patterns for path in sorted(top.glob(pattern))]
-    return found
+            paths += [path for pattern in patterns for path in sorted(top.glob(pattern))]
+    return paths
 
 
 def background(photograph, random):
@@ -93,13 +93,13 @@ def draw_sign(image, centre, height, turn, random):
         ImageDraw.Draw(letters).text((2, 0), 'STOP', fill=255, font=ImageFont.load_default())
         letters = letters.resize((int(0.75 * height), int(0.3 * height)), Image.BILINEAR)
         letters = letters.rotate(np.degrees(turn), expand=True)
-        place = tuple(int(round(c - side / 2)) for c, side in zip(centre, letters.size))
-        image.paste(Image.new('RGB', letters.size, white), place, letters)
+        corner = tuple(int(round(c - side / 2)) for c, side in zip(centre, letters.size))
+        image.paste(Image.new('RGB', letters.size, white), corner, letters)
     return corners
 
 
 def draw_other(image, centre, height, random):
-    """Draw what is red, but no stop sign: a disc or a square."""
+    """Draw a red disc or square, which is no stop sign."""
     light = random.uniform(0.5, 1)
     sides, turn = ((64, 0), (4, random.uniform(-0.3, 0.3)))[random.randint(2)]
     paint(image, regular(sides, centre, height, turn), tuple(int(light * value) for value in (190, 25, 40)))

@@ -6,7 +6,6 @@ from ._environment import check_environment
 check_environment()
 _deprecated.install()
 
-from .layers.aligned import AlignedFusion
 from .layers.context import MSCAM, ChannelContext
 from .inspect.complexity import Complexity, complexity
 from .layers.fusion import (
@@ -28,7 +27,7 @@ from .layers.fusion import (
     RecursiveAFF,
     get_fusion,
 )
-from .layers.multi_input import MultiInputAFF
+from .layers.multi_input import AlignedFusion, MultiInputAFF
 
 __version__ = '0.2.0'
 __all__ = [

@@ -11,7 +11,7 @@ __all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install', 'renamed']
 
 # Old modules, and where their content is now.
 MODULES = {
-    'gluon_aff.aligned': 'gluon_aff.layers.aligned',
+    'gluon_aff.aligned': 'gluon_aff.layers.multi_input',
     'gluon_aff.attention': 'gluon_aff.layers.context',
     'gluon_aff.comparators': 'gluon_aff.layers.comparators',
     'gluon_aff.comparators.aaconv': 'gluon_aff.layers.comparators.aaconv',
@@ -35,6 +35,8 @@ MODULES = {
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
     'gluon_aff.gradcam': 'gluon_aff.inspect.grad_cam',
     'gluon_aff.multi_input': 'gluon_aff.layers.multi_input',
+    'gluon_aff.train.arguments': 'gluon_aff.train.resume',
+    'gluon_aff.train.flags': 'gluon_aff.train.config',
     'gluon_aff.train.targets': 'gluon_aff.train.soft_labels',
     'model_zoo.cifar_resnet': 'model_zoo.hosts.cifar_resnet',
     'model_zoo.cifar_resnext': 'model_zoo.hosts.cifar_resnext',
@@ -72,12 +74,14 @@ NAMES: dict[str, dict[str, str]] = {
         'short_side': 'gluon_aff.data.preprocessing:short_side',
     },
     'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
+    'gluon_aff.layers.kernels': {'Compilable': 'CompiledBlock', 'WIDEST': 'MAX_HIDDEN_CHANNELS'},
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',
         'Dataset': 'gluon_aff._deprecated:dataset',
         'Published': 'Reported',
         'checkpoints': 'list_weights',
     },
+    'model_zoo.hosts.resnet': {'Place': 'BlockConfig'},
     'model_zoo.loading': {
         'Trained': 'LoadedModel',
         'open_or_random': 'load_or_initialize',

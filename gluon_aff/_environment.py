@@ -1,10 +1,11 @@
-"""Refuses an environment that MXNet 1.x cannot run in, before MXNet does so less clearly; and a missing GluonCV."""
+"""Clear errors for a Python, NumPy, MXNet or GluonCV that is missing or out of range."""
 
 from __future__ import annotations
 
 import re
 import sys
 from importlib import metadata
+from typing import Sequence
 
 from . import compat
 
@@ -12,8 +13,8 @@ from . import compat
 GLUONCV = '>=0.10.5,<0.11'
 
 
-def check_environment(python=sys.version_info, numpy_version=None):
-    """Raise one clear ImportError where Python, NumPy or MXNet is missing or out of range."""
+def check_environment(python: Sequence[int] = sys.version_info, numpy_version: str | None = None) -> None:
+    """Raise an ImportError if Python, NumPy or MXNet is missing or out of range."""
     if tuple(python[:2]) < (3, 8):
         raise ImportError(
             f'gluon_aff needs Python 3.8 or newer, and this is Python {python[0]}.{python[1]}; '
@@ -24,10 +25,10 @@ def check_environment(python=sys.version_info, numpy_version=None):
             from numpy import __version__ as numpy_version
         except ModuleNotFoundError:
             raise _not_installed(python) from None
-    numpy_version = tuple(int(part) for part in numpy_version.split('.')[:2])
-    if not (1, 23) <= numpy_version < (3, 0):
+    installed = tuple(int(part) for part in str(numpy_version).split('.')[:2])
+    if not (1, 23) <= installed < (3, 0):
         raise ImportError(
-            f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, numpy_version))} is installed; '
+            f'gluon_aff needs NumPy 1.23 to 2.x, and {".".join(map(str, installed))} is installed; '
             "run: pip install 'numpy>=1.23,<3'"
         )
     compat.enable_at_start()
@@ -45,15 +46,15 @@ def check_environment(python=sys.version_info, numpy_version=None):
         raise
     except OSError as error:
         raise ImportError(
-            f'MXNet is installed, but a system library that it needs is not: {error}; on Debian the '
-            'packages libgomp1 and libquadmath0 have those of its CPU build.'
+            f'MXNet is installed, but a system library that it needs is not: {error}; on Debian install the '
+            'packages libgomp1 and libquadmath0 for its CPU build.'
         ) from None
 
 
-def install_line(python=sys.version_info, package='gluon_aff'):
-    """The shell line that installs this project, or its checkout '.', with MXNet's CPU build."""
+def install_line(python: Sequence[int] = sys.version_info, package: str = 'gluon_aff') -> str:
+    """Shell command that installs this project, or its checkout '.', with MXNet's CPU build."""
     line = f"pip install '{package}[cpu]'"
-    # There pip finds no NumPy that MXNet's metadata allows.
+    # On Python 3.13 pip finds no NumPy that MXNet's metadata allows.
     return line if tuple(python[:2]) < (3, 13) else f'{line} && pip install --no-deps mxnet==1.9.1'
 
 
@@ -76,8 +77,8 @@ def _switched_off(python, numpy_version):
     )
 
 
-def check_gluoncv():
-    """Raise one clear ImportError where GluonCV is missing or out of range."""
+def check_gluoncv() -> None:
+    """Raise an ImportError if GluonCV is missing or out of range."""
     try:
         # Not gluoncv.__version__, which says 0.11.0 in the release 0.10.5.post0.
         version = metadata.version('gluoncv')

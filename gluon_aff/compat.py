@@ -1,10 +1,10 @@
 """MXNet 1.9 and GluonCV 0.10 on Python 3.12 and newer, and on NumPy 1.24 and newer.
 
-Both import names that Python and NumPy have since dropped (``distutils``, ``numpy.bool``). :func:`enable` supplies them
-to mxnet, gluoncv, gluoncv2 and autocfg alone: NumPy looks as before to everybody else. Installing this project
-calls it at every start of Python; set ``GLUON_AFF_COMPAT=0`` to switch that off.
+Both import names that Python and NumPy have since removed (``distutils``, ``numpy.bool``). :func:`enable` supplies them
+to mxnet, gluoncv, gluoncv2 and autocfg alone; NumPy stays as it is for everyone else. The installation of this project
+calls it whenever Python starts; set ``GLUON_AFF_COMPAT=0`` to disable that.
 
-The file needs nothing of the project: copied beside a script, ``import compat; compat.enable()`` lets that script
+This file works on its own: copied beside a script, ``import compat; compat.enable()`` lets that script
 ``import mxnet``.
 """
 
@@ -18,7 +18,7 @@ __all__ = ['enable']
 PACKAGES = frozenset(('mxnet', 'gluoncv', 'gluoncv2', 'autocfg'))
 SWITCH = 'GLUON_AFF_COMPAT'
 
-# Dropped NumPy names by what replaces them; the replacements of the first table are looked up only when asked for.
+# Removed NumPy names and their replacements; those of the first table are looked up on request.
 NUMPY_ALIASES = {
     'Inf': 'inf',
     'PINF': 'inf',
@@ -31,10 +31,10 @@ NUMPY_ALIASES = {
     'trapz': 'trapezoid',
 }
 BUILTINS = {'bool': bool, 'float': float, 'int': int, 'long': int}
-# From NumPy 1.20 to 1.23, too, these functions only raised an error.
+# NumPy 1.20 to 1.23 have these functions only to raise an error.
 FINANCIAL = frozenset(('mirr', 'npv', 'pmt', 'ppmt', 'pv', 'rate'))
 
-# Replacements in the source of modules, in which `_compat` is this module.
+# Replacements in the source of modules; `_compat` is this module there.
 DISTUTILS = tuple(
     (f'from distutils.version import {name}', f'{name} = _compat.version_numbers')
     for name in ('LooseVersion', 'StrictVersion')
@@ -51,14 +51,16 @@ ONNX = (
     ),
     ('onnx.mapping.', '_compat.OnnxMapping().'),
 )
+PYTORCH = (('    _require_pytorch_version(', '    _compat.refuse_new_pytorch()\n    _require_pytorch_version('),)
 EDITS = {
+    'gluoncv': PYTORCH,
     'mxnet.numpy_dispatch_protocol': DISTUTILS,
     'mxnet.numpy_op_fallback': DISTUTILS,
     'gluoncv.check': DISTUTILS,
     'gluoncv.utils.version': DISTUTILS,
     'autocfg.dataclasses': DISTUTILS,
     'mxnet.recordio': (('.tostring()', '.tobytes()'),),
-    # Operators get their settings as strings.
+    # Operators receive their settings as strings.
     'mxnet._ctypes.ndarray': (('str(s)', '_compat.text(s)'), ('str(val)', '_compat.text(val)')),
     'mxnet._ctypes.symbol': (('str(s)', '_compat.text(s)'), ('str(v)', '_compat.text(v)')),
     'mxnet.symbol.symbol': (
@@ -79,9 +81,9 @@ EDITS = {
 
 
 def enable() -> None:
-    """Make mxnet, gluoncv, gluoncv2 and autocfg importable where Python or NumPy is too new for them.
+    """Make mxnet, gluoncv, gluoncv2 and autocfg importable if Python or NumPy is too new for them.
 
-    Call it before the first of them is imported; further calls do nothing. It imports nothing itself, and changes
+    Call it before the first import of one of them; further calls do nothing. It imports nothing itself, and changes
     nothing on Python 3.8 to 3.11 with NumPy below 1.24.
     """
     if not any(type(finder).__name__ == _Finder.__name__ for finder in sys.meta_path):
@@ -89,18 +91,18 @@ def enable() -> None:
 
 
 def enable_at_start() -> None:
-    """Call :func:`enable`, unless the environment switches it off; the installed .pth file calls this."""
+    """Call :func:`enable` unless GLUON_AFF_COMPAT=0 is set; the installed .pth file calls this."""
     if not switched_off():
         enable()
 
 
 def switched_off() -> bool:
-    """Whether GLUON_AFF_COMPAT=0 is set in the environment."""
+    """Whether GLUON_AFF_COMPAT=0 is set."""
     return os.environ.get(SWITCH) == '0'
 
 
 class _Finder:
-    """Prepares NumPy when one of PACKAGES is first imported, and hands modules of EDITS to the loader below."""
+    """Prepares NumPy at the first import of one of PACKAGES, and edits the modules of EDITS."""
 
     def __init__(self):
         self.needed = None
@@ -111,18 +113,18 @@ class _Finder:
         if self.needed is None:
             self.needed = _prepare()
         edits = EDITS.get(name)
-        # What onnx lacks does not depend on Python and NumPy.
-        if edits is None or not self.needed and edits is not ONNX:
+        # What onnx lacks, and which PyTorch there is, does not depend on Python and NumPy.
+        if edits is None or not self.needed and edits not in (ONNX, PYTORCH):
             return None
         return _edited(name, path, target)
 
 
 def _prepare():
-    """Supply NumPy's dropped names; returns whether anything is needed here at all."""
+    """Supply NumPy's removed names; returns whether these versions need any edits."""
     try:
         import numpy
     except ImportError:
-        return False  # MXNet will say so itself
+        return False  # MXNet reports it
     version = tuple(int(part) for part in numpy.__version__.split('.')[:2])
     if version >= (1, 24):
         _answer_for_packages(numpy)
@@ -143,7 +145,7 @@ def _answer_for_packages(numpy):
 
 
 def _dropped(numpy, name):
-    """What a dropped attribute of NumPy was, or None."""
+    """The value of a removed attribute of NumPy, or None."""
     if name in BUILTINS:
         return BUILTINS[name]
     if name in NUMPY_ALIASES:
@@ -171,7 +173,7 @@ class _NumpyCompat:
 
 
 def _edited(name, path, target):
-    """The spec of a module whose source is edited before it is compiled; its cached bytecode is left alone."""
+    """The spec of a module whose source is edited before it is compiled, past its cached bytecode."""
     from importlib.machinery import PathFinder, SourceFileLoader
 
     class Loader(SourceFileLoader):
@@ -191,8 +193,24 @@ def _edited(name, path, target):
     return spec
 
 
+def refuse_new_pytorch():
+    """Raise ImportError where PyTorch is 2 or newer.
+
+    GluonCV has a half for PyTorch 1, and cannot be imported at all beside a newer one. After an ImportError it does
+    without.
+    """
+    from importlib import metadata
+
+    try:
+        version = metadata.version('torch')
+    except metadata.PackageNotFoundError:
+        return
+    if int(version.partition('.')[0]) >= 2:
+        raise ImportError(f'GluonCV works with PyTorch 1, and {version} is installed.')
+
+
 def text(value):
-    """str(value), with NumPy's scalars within tuples and lists as plain numbers: (2, 3), not (np.int64(2), 3)."""
+    """str(value) with NumPy's scalars in tuples and lists as Python's: (2, 3), not (np.int64(2), 3)."""
     result = str(value)
     if 'np.' in result and isinstance(value, (tuple, list)):
         result = str(_plain(value))
@@ -215,7 +233,7 @@ def version_numbers(version):
 
 
 class OnnxMapping:
-    """The two tables of onnx.mapping, which onnx 1.19 dropped."""
+    """The two tables of onnx.mapping, which onnx 1.19 removed."""
 
     @property
     def NP_TYPE_TO_TENSOR_TYPE(self):  # noqa: N802

@@ -53,4 +53,4 @@ def pair(name: str, value) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise ValueError(f'{name} must be a positive whole number or a pair (height, width) of them, got {value!r}.')
-    return tuple(positive(name, side) for side in sides)
+    return positive(name, sides[0]), positive(name, sides[1])

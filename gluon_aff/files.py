@@ -71,7 +71,7 @@ def atomic(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def temporary_folder(parent: str, prefix: str) -> Iterator[str]:
+def temporary_folder(parent: str | os.PathLike, prefix: str) -> Iterator[str]:
     """A new folder in `parent` for the block, on the same file system, so that its content can be renamed to there.
 
     Folders of this prefix that killed processes left are removed first. What :func:`replace_folder` had moved into
@@ -88,7 +88,7 @@ def temporary_folder(parent: str, prefix: str) -> Iterator[str]:
     OSError
         If it cannot be made.
     """
-    remove_abandoned(parent, prefix)
+    remove_abandoned(os.fspath(parent), prefix)
     descriptor = None
     while descriptor is None:
         folder = tempfile.mkdtemp(prefix=prefix, dir=parent)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-
 import mxnet as mx
+from mxnet.gluon.block import HybridBlock
 
-# Held while a network is traced: MXNet keeps the state of it (name scopes, the parameters' symbols) on the blocks.
-LOCK = threading.RLock()
+from ._mxnet import LOCK, forget_symbols
+
+__all__ = ['trace']
 
 
-def trace(net, names):
-    """The symbol that a HybridBlock computes from inputs of these names; the network stays as it was.
+def trace(net: HybridBlock, names: list[str]) -> mx.sym.Symbol:
+    """Trace a network with inputs of these names, and leave it as it was.
 
     Raises
     ------
     TypeError, mxnet.MXNetError
-        If it does not take as many inputs.
+        If the network does not take that many inputs.
     """
-    with LOCK:
-        untraced = [param for param in net.collect_params().values() if param._var is None]
-        try:
-            out = net(*map(mx.sym.var, names))
-            return mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
-        finally:
-            # A parameter keeps the symbol, and with it the type, that it was first traced with.
-            for param in untraced:
-                param._var = None
+    with LOCK, forget_symbols(net.collect_params().values()):
+        out = net(*map(mx.sym.var, names))
+        return mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out

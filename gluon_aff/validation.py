@@ -70,7 +70,7 @@ def _integer(digits):
 
 
 def read_json(folder: str, name: str):
-    """The content of a JSON file of at most 4 MiB.
+    """The content of the JSON file `name`, of at most 4 MiB, in `folder`.
 
     Raises
     ------

@@ -27,7 +27,7 @@ class DownloadError(OSError):
 
 
 class _RefusedError(Exception):
-    """This address does not serve the file; asking again is useless."""
+    """An address does not serve the file; asking again is useless."""
 
 
 class _InterruptedError(Exception):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Sequence
 
-from gluon_aff.train import initialize, tune_backbone
+import mxnet as mx
+from mxnet.gluon import HybridBlock
 
-from .registry import get_model, model_info
+from gluon_aff._mxnet import structural_parameters
+from gluon_aff.train import ClassificationConfig, TrainConfig, initialize, tune_backbone
+
+from .registry import ModelCard, get_model, model_info
 
 __all__ = ['build_network', 'check_task', 'open_teacher', 'start_network']
 
+# Of a network, by the flags' names.
 OPTIONS = {
     'width': 'width',
     'fusion': 'fusion',
@@ -17,12 +23,14 @@ OPTIONS = {
     'start_layer': 'start_stage',
     'last_gamma': 'last_gamma',
     'drop_rate': 'final_drop',
-}  # of a network, by the flags' names
+}
+TASKS = {
+    'classification': ('classifies whole images', 'such as aff_resnet50 or cifar_aff_resnet8'),
+    'segmentation': ('segments images', 'fpn_* or unet_*'),
+}
 
-FAMILIES = {'classification': 'such as aff_resnet50 or cifar_aff_resnet8', 'segmentation': 'fpn_* or unet_*'}
 
-
-def check_task(name, task, flag='--model'):
+def check_task(name: str, task: str, flag: str = '--model') -> ModelCard:
     """The card of a network, which must be of the task that a script trains.
 
     Parameters
@@ -32,117 +40,87 @@ def check_task(name, task, flag='--model'):
     flag : str, default '--model'
         That named it, for the error.
 
-    Returns
-    -------
-    ModelCard
-
     Raises
     ------
     ValueError
-        If there is no such network, or it does something else.
+        If there is no such network, or its task is another.
     """
     card = model_info(name)
     if card.spec.task != task:
-        does = {'classification': 'classifies whole images', 'segmentation': 'segments images'}
         raise ValueError(
-            f'{flag} {name} {does[card.spec.task]}; give a {task} network, {FAMILIES[task]}, '
+            f'{flag} {name} {TASKS[card.spec.task][0]}; give a {task} network, {TASKS[task][1]}, '
             'of python -m model_zoo list.'
         )
     return card
 
 
-def build_network(args, classes, **options):
-    """The network that a script's flags ask for.
+def build_network(config: TrainConfig, classes: int, **options: Any) -> tuple[HybridBlock, dict]:
+    """The network that a script's flags ask for, and its options.
 
     Parameters
     ----------
-    args : argparse.Namespace
+    config : TrainConfig
+        With the fields `model` and `fusion`, and some of `OPTIONS`.
     classes : int
     **options
         Of :func:`model_zoo.get_model`, such as pretrained.
 
-    Returns
-    -------
-    HybridBlock, dict
-        And its own options.
-
     Raises
     ------
     ValueError, FileNotFoundError, DownloadError
-        As :func:`model_zoo.get_model` does, or for a flag that the network's fusion has no use for.
+        As :func:`model_zoo.get_model` does, or for a flag that has no effect on the network's fusion.
     """
-    asked = {option: getattr(args, flag, None) for flag, option in OPTIONS.items()}
+    asked = {option: getattr(config, name, None) for name, option in OPTIONS.items()}
     asked = {'classes': classes, **{name: value for name, value in asked.items() if value not in (None, False, 0)}}
-    fusion = args.fusion or model_info(args.model).fusion
+    fusion = config.fusion or model_info(config.model).fusion
     if 'start_stage' in asked and fusion == 'add':
         raise ValueError(
-            f'{args.given["start_layer"]} is of no use with fusion by addition; leave it out, or name '
+            f'{config.typed["start_layer"]} is of no use with fusion by addition; leave it out, or name '
             'another --fusion or --model.'
         )
-    net = get_model(args.model, **options, **asked)
+    net = get_model(config.model, **options, **asked)
     if 'reduction' in asked and _shapes(net) == _shapes(
-        get_model(args.model, **{**asked, 'reduction': 1 if args.reduction > 1 else 2})
+        get_model(config.model, **{**asked, 'reduction': 1 if config.reduction > 1 else 2})
     ):
         raise ValueError(
-            f'{args.given["reduction"]} is of no use with the fusion {fusion}; leave it out, or name '
+            f'{config.typed["reduction"]} is of no use with the fusion {fusion}; leave it out, or name '
             'another --fusion or --model.'
         )
     return net, asked
 
 
 def _shapes(net):
-    return [parameter.shape for parameter in net._collect_params_with_prefix().values()]
+    return [parameter.shape for parameter in structural_parameters(net).values()]
 
 
-def start_network(args, class_names, ctx):
-    """The network that :func:`gluon_aff.train.add_classification_flags` asks for, ready to be trained.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-    class_names : sequence of str
-        Name of each class.
-    ctx : list of mxnet.Context
-
-    Returns
-    -------
-    HybridBlock, dict
-        And its options.
+def start_network(
+    config: ClassificationConfig, class_names: Sequence[str], *, ctx: Sequence[mx.Context]
+) -> tuple[HybridBlock, dict]:
+    """The classifier of `class_names` that a script's `config` asks for, ready to be trained on `ctx`, and its options.
 
     Raises
     ------
     ValueError, FileNotFoundError, DownloadError
         As :func:`build_network` does, or if --num-layer names another depth than the model.
     """
-    depth = re.search(r'res(?:net|next)(\d+)', args.model)
-    if args.num_layer and (not depth or int(depth[1]) != args.num_layer):
+    depth = re.search(r'res(?:net|next)(\d+)', config.model)
+    if config.num_layer and (not depth or int(depth[1]) != config.num_layer):
         raise ValueError(
-            f'--num-layer {args.num_layer} is not the depth of --model {args.model}; '
+            f'--num-layer {config.num_layer} is not the depth of --model {config.model}; '
             'leave --num-layer out, or name another model.'
         )
-    net, options = build_network(args, len(class_names), pretrained=args.pretrained, ctx=ctx)
-    if not args.pretrained:
-        initialize(net, args.init, ctx)
+    net, options = build_network(config, len(class_names), pretrained=config.pretrained, ctx=ctx)
+    if not config.pretrained:
+        initialize(net, config.init, ctx)
     elif net.class_names != class_names:
         net.reset_classifier(len(class_names))
-    if args.backbone_lr != 1:
-        tune_backbone(net, getattr(net, net.head_name), args.backbone_lr)
+    if config.backbone_lr != 1:
+        tune_backbone(net, getattr(net, net.head_name), config.backbone_lr)
     return net, options
 
 
-def open_teacher(args, class_names, ctx):
-    """The network that --teacher names, or None.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-    class_names : sequence of str
-        Name of each class.
-    ctx : list of mxnet.Context
-
-    Returns
-    -------
-    HybridBlock or None
+def open_teacher(config: ClassificationConfig, classes: int, *, ctx: Sequence[mx.Context]) -> HybridBlock | None:
+    """The network of so many `classes` that the --teacher of a `config` names, on `ctx`; None without one.
 
     Raises
     ------
@@ -151,13 +129,13 @@ def open_teacher(args, class_names, ctx):
     FileNotFoundError, DownloadError
         As :func:`model_zoo.get_model` does.
     """
-    if not args.teacher:
+    if not config.teacher:
         return None
-    check_task(args.teacher, 'classification', '--teacher')
-    teacher = get_model(args.teacher, pretrained=args.teacher_weights or True, ctx=ctx)
-    if teacher.classes != len(class_names):
+    check_task(config.teacher, 'classification', '--teacher')
+    teacher = get_model(config.teacher, pretrained=config.teacher_weights or True, ctx=ctx)
+    if teacher.classes != classes:
         raise ValueError(
-            f'--teacher {args.teacher} has {teacher.classes} classes and the data {len(class_names)}; '
+            f'--teacher {config.teacher} has {teacher.classes} classes and the data {classes}; '
             'give --teacher-weights of one that was trained on the same.'
         )
     teacher.hybridize(static_alloc=True, static_shape=True)

@@ -119,6 +119,10 @@ def load_or_initialize(
 ) -> tuple[LoadedModel, bool]:
     """As :func:`load_model`, but with random parameters if none are given or released.
 
+    Parameters
+    ----------
+    name, weights, ctx : see :func:`load_model`
+
     Returns
     -------
     LoadedModel, bool

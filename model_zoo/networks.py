@@ -30,8 +30,8 @@ class Networks(NamedTuple):
         Of the listings, and the publication that the networks are from.
     dataset : ModelSpec
     rows : tuple of tuple
-        Name, layers of each stage, options, trainable parameters, and multiply-adds for one image of the
-        data set's input size.
+        Name, layers of each stage, options, trainable parameters, and multiply-adds for one image of the data set's
+        input size.
     """
 
     builder: Callable

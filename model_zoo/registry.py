@@ -181,6 +181,7 @@ def _build(name, entry, options):
 def get_model(
     name: str,
     pretrained: bool | str = False,
+    *,
     ctx: mx.Context | Sequence[mx.Context] | None = None,
     root: str | None = None,
     allow_missing: bool = False,
@@ -206,8 +207,8 @@ def get_model(
         As in Gluon's load_parameters. With allow_missing GluonCV's resnet50_v1d file, say, starts the backbone of
         aff_resnet50; what it lacks is initialised (Xavier) and named in a log line.
     pretrained_base : bool or str, default False
-        As `pretrained`, for all but the head, which is fresh (Xavier). Without effect where `pretrained` is given, as
-        in GluonCV's segmenters and detectors.
+        As `pretrained`, but the head is fresh (Xavier). Ignored if `pretrained` is given, as in GluonCV's segmenters
+        and detectors.
     **options
         The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats,
         final_drop, ...; the class of the network documents them.
@@ -225,7 +226,7 @@ def get_model(
     FileNotFoundError
         If the parameter file does not exist.
     DownloadError
-        If the released parameters cannot be had; an OSError that says how to put them in place by hand.
+        If the download fails; an OSError that says how to put the file in place by hand.
     """
     entry, name = _find(name), str(name).lower()
     net = _build(name, entry, options)
@@ -242,7 +243,7 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    load_parameters(net, path, ctx, allow_missing, ignore_extra, fresh)
+    load_parameters(net, path, ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, fresh=fresh)
     if not fresh:
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None

@@ -73,7 +73,7 @@ class Reported:
     @property
     def top1_error(self) -> float | None:
         """Its value in per cent."""
-        return self.top1 and self.top1.percent
+        return self.top1.percent if self.top1 else None
 
     @property
     def source(self) -> str:
@@ -181,109 +181,62 @@ class Table:
         return [host for host in HOSTS if any(host in values for _, values in self.rows.values())]
 
 
+# fmt: off
 TABLES = (
-    Table(
-        'Table 3, context scale',
-        {
-            'global_aff': (
-                'global + global',
-                {
-                    'inception': (73.5, 76.6, 77.5, 78.9),
-                    'resnet': (75.4, 79.6, 81.1, 82.1),
-                    'fpn': (91.1, 92.3, 93.6, 93.9),
-                    'resnet50': (77.7,),
-                },
-            ),
-            'local_aff': (
-                'local + local',
-                {
-                    'inception': (74.6, 77.1, 78.5, 78.7),
-                    'resnet': (75.4, 79.4, 80.8, 81.4),
-                    'fpn': (89.5, 91.9, 92.1, 92.4),
-                    'resnet50': (78.0,),
-                },
-            ),
-            'aff': (
-                'global + local (AFF)',
-                {
-                    'inception': (75.6, 78.4, 79.4, 80.1),
-                    'resnet': (76.3, 80.4, 81.6, 82.6),
-                    'fpn': (92.4, 93.5, 93.9, 94.4),
-                    'resnet50': (78.4,),
-                },
-            ),
-        },
-    ),
-    Table(
-        'Table 4, fusion strategy',
-        {
-            'add': (
-                'Add',
-                {
-                    'inception': (72.0, 75.3, 77.1, 78.2),
-                    'resnet': (74.0, 78.6, 79.7, 80.8),
-                    'fpn': (89.5, 92.0, 92.5, 92.8),
-                },
-            ),
-            'concat': (
-                'Concat',
-                {
-                    'inception': (72.5, 74.9, 77.2, 77.9),
-                    'resnet': (74.2, 78.2, 79.3, 79.8),
-                    'fpn': (89.7, 90.9, 92.5, 93.9),
-                },
-            ),
-            'ms_gau': (
-                'MS-GAU',
-                {
-                    'inception': (75.1, 77.4, 78.8, 79.5),
-                    'resnet': (76.6, 80.3, 81.5, 81.9),
-                    'fpn': (91.7, 92.6, 93.7, 94.1),
-                },
-            ),
-            'ms_se': (
-                'MS-SE',
-                {
-                    'inception': (75.2, 78.0, 79.0, 79.8),
-                    'resnet': (76.5, 79.9, 81.4, 82.0),
-                    'fpn': (91.5, 92.9, 94.0, 94.0),
-                },
-            ),
-            'ms_sa': (
-                'MS-SA',
-                {
-                    'inception': (75.6, 77.9, 79.0, 79.8),
-                    'resnet': (76.1, 80.1, 81.4, 82.2),
-                    'fpn': (92.0, 93.2, 93.8, 94.1),
-                },
-            ),
-            'sk': ('SK', {}),
-            'highway': ('Highway', {}),
-            'aff': (
-                'AFF',
-                {
-                    'inception': (75.6, 78.4, 79.4, 80.1),
-                    'resnet': (76.3, 80.4, 81.6, 82.6),
-                    'fpn': (92.4, 93.5, 93.9, 94.4),
-                },
-            ),
-            'iaff': (
-                'iAFF',
-                {'inception': (77.4, 80.1, 80.8, 81.4), 'resnet': (77.2, 80.7, 82.2), 'fpn': (92.7, 93.8, 94.5, 95.3)},
-            ),
-        },
-    ),
-    Table(
-        'Table 6, ways to mix the contexts',
-        {
-            'half_aff': ('Half', {'resnet': (75.9, 79.8, 81.3)}),
-            'concat_aff': ('Concat', {'resnet': (76.5, 79.2, 81.7)}),
-            'aff': ('AFF', {'resnet': (76.4, 79.9, 81.6)}),
-            'recursive_aff': ('Recursive', {'resnet': (76.4, 79.7, 81.2)}),
-            'iaff': ('Iterative (iAFF)', {'resnet': (77.2, 80.7, 82.2)}),
-        },
-    ),
+    Table('Table 3, context scale', {
+        'global_aff': ('global + global', {
+            'inception': (73.5, 76.6, 77.5, 78.9), 'resnet': (75.4, 79.6, 81.1, 82.1),
+            'fpn': (91.1, 92.3, 93.6, 93.9), 'resnet50': (77.7,),
+        }),
+        'local_aff': ('local + local', {
+            'inception': (74.6, 77.1, 78.5, 78.7), 'resnet': (75.4, 79.4, 80.8, 81.4),
+            'fpn': (89.5, 91.9, 92.1, 92.4), 'resnet50': (78.0,),
+        }),
+        'aff': ('global + local (AFF)', {
+            'inception': (75.6, 78.4, 79.4, 80.1), 'resnet': (76.3, 80.4, 81.6, 82.6),
+            'fpn': (92.4, 93.5, 93.9, 94.4), 'resnet50': (78.4,),
+        }),
+    }),
+    Table('Table 4, fusion strategy', {
+        'add': ('Add', {
+            'inception': (72.0, 75.3, 77.1, 78.2), 'resnet': (74.0, 78.6, 79.7, 80.8),
+            'fpn': (89.5, 92.0, 92.5, 92.8),
+        }),
+        'concat': ('Concat', {
+            'inception': (72.5, 74.9, 77.2, 77.9), 'resnet': (74.2, 78.2, 79.3, 79.8),
+            'fpn': (89.7, 90.9, 92.5, 93.9),
+        }),
+        'ms_gau': ('MS-GAU', {
+            'inception': (75.1, 77.4, 78.8, 79.5), 'resnet': (76.6, 80.3, 81.5, 81.9),
+            'fpn': (91.7, 92.6, 93.7, 94.1),
+        }),
+        'ms_se': ('MS-SE', {
+            'inception': (75.2, 78.0, 79.0, 79.8), 'resnet': (76.5, 79.9, 81.4, 82.0),
+            'fpn': (91.5, 92.9, 94.0, 94.0),
+        }),
+        'ms_sa': ('MS-SA', {
+            'inception': (75.6, 77.9, 79.0, 79.8), 'resnet': (76.1, 80.1, 81.4, 82.2),
+            'fpn': (92.0, 93.2, 93.8, 94.1),
+        }),
+        'sk': ('SK', {}),
+        'highway': ('Highway', {}),
+        'aff': ('AFF', {
+            'inception': (75.6, 78.4, 79.4, 80.1), 'resnet': (76.3, 80.4, 81.6, 82.6),
+            'fpn': (92.4, 93.5, 93.9, 94.4),
+        }),
+        'iaff': ('iAFF', {
+            'inception': (77.4, 80.1, 80.8, 81.4), 'resnet': (77.2, 80.7, 82.2), 'fpn': (92.7, 93.8, 94.5, 95.3),
+        }),
+    }),
+    Table('Table 6, ways to mix the contexts', {
+        'half_aff': ('Half', {'resnet': (75.9, 79.8, 81.3)}),
+        'concat_aff': ('Concat', {'resnet': (76.5, 79.2, 81.7)}),
+        'aff': ('AFF', {'resnet': (76.4, 79.9, 81.6)}),
+        'recursive_aff': ('Recursive', {'resnet': (76.4, 79.7, 81.2)}),
+        'iaff': ('Iterative (iAFF)', {'resnet': (77.2, 80.7, 82.2)}),
+    }),
 )
+# fmt: on
 # The paper's reductions in tables 3 and 4 where the hosts' differ; they equalise the numbers of parameters.
 REDUCTIONS = dict.fromkeys(('ms_gau', 'ms_se', 'ms_sa', 'aff', 'global_aff', 'local_aff'), 2)
 

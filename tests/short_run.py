@@ -9,7 +9,7 @@ import numpy as np
 from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.image_sets import digits
-from gluon_aff.train import Classification, RunFolder, checkpoints, fit, get_workers, learning_rate, run_script
+from gluon_aff.train import Classification, RunFolder, TrainConfig, fit, get_workers, run_script
 from model_zoo import get_model
 
 
@@ -41,7 +41,7 @@ def main(argv):
 
     workers = get_workers(args.kvstore)
     mx.random.seed(0)
-    data, shard = digits(), (workers.rank, workers.size)
+    data = digits()
     train = Batches(
         data.train[0][:96],
         data.train[1][:96],
@@ -51,24 +51,21 @@ def main(argv):
         train=True,
         augment=AutoAugment('cifar10'),
         seed=1,
-        shard=shard,
+        shard=workers.shard,
     )
-    test = Batches(data.test[0][:50], data.test[1][:50], 50, data.mean, data.std, shard=shard)
+    test = Batches(data.test[0][:50], data.test[1][:50], 50, data.mean, data.std, shard=workers.shard)
     net = get_model(
         'cifar_aff_resnet8', classes=10, width=1, final_drop=0.3 * (not args.frozen), use_global_stats=args.frozen
     )
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True)
-    found = checkpoints(args.folder)
     fit(
         net,
         Slow(train, args.slow),
         test,
+        TrainConfig(num_epochs=args.epochs, lr=0.05, resume='auto'),
         RunFolder(args.folder, {}),
-        Classification(10, 0.1, 0 if args.frozen else 1.0, args.epochs - 1),
-        args.epochs,
-        learning_rate('cosine', 0.05, args.epochs, len(train), 1),
-        resume=found[0] if found else None,
+        task=Classification(10, 0.1, mixup_alpha=0 if args.frozen else 1.0, mixup_epochs=args.epochs - 1),
         workers=workers,
         save_seconds=args.save_seconds,
     )

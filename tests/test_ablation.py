@@ -1,4 +1,4 @@
-"""The ablations: cells that are trained once, their figures as they were, and the tables beside the published ones."""
+"""The ablations: cells that are trained once, their results as they were, and the tables beside the published ones."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from reference import trainable
 import train_cifar
 from benchmarks import ablation
 from gluon_aff import FUSIONS, complexity
-from gluon_aff.train import RunFolder
+from gluon_aff.train import RunFolder, parse
 from model_zoo import get_model
 from model_zoo.reported_results import TABLES
 
@@ -20,7 +20,7 @@ SMALL = ['--dataset', 'digits', '--width', '1', '--train-images', '64', '--test-
 GRID = [*SMALL, '--hosts', 'resnet', '--fusions', 'add', 'aff', 'iaff', '--seeds', '0', '--equal-parameters']
 
 
-def figures(rows):
+def results(rows):
     """The rows without what a clock says."""
     return [{name: value for name, value in row.items() if name != 'seconds'} for row in rows]
 
@@ -37,7 +37,7 @@ def trainings(monkeypatch):
     begun, main = [], train_cifar.main
 
     def counted(argv):
-        begun.append(os.path.basename(train_cifar.parse_args(argv).save_dir))
+        begun.append(os.path.basename(parse(train_cifar.Config, argv).save_dir))
         return main(argv)
 
     monkeypatch.setattr(train_cifar, 'main', counted)
@@ -82,7 +82,7 @@ def test_a_finished_cell_of_another_setting_is_refused(grid, trainings):
     assert not trainings
 
 
-def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_figures(
+def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_results(
     grid, tmp_path, trainings, monkeypatch, capsys
 ):
     save_epoch = RunFolder.save_epoch
@@ -100,7 +100,7 @@ def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_f
     assert len((tmp_path / 'resnet-aff-b1-seed0' / 'log.jsonl').read_text().splitlines()) == 1
     with open(tmp_path / 'ablation.csv', newline='') as file:
         assert [row['fusion'] for row in csv.DictReader(file)] == ['add'], 'what is done so far'
-    assert figures(ablation.main([*GRID, '--save-dir', str(tmp_path)])) == figures(grid[1])
+    assert results(ablation.main([*GRID, '--save-dir', str(tmp_path)])) == results(grid[1])
     assert trainings == [f'resnet-{name}-b1-seed0' for name in ('add', 'aff', 'aff', 'iaff')]
 
 

@@ -11,7 +11,7 @@ from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import FUSIONS
-from gluon_aff.layers.context import spread
+from gluon_aff.layers.layout import broadcast_spatial
 from model_zoo import get_model
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -19,11 +19,11 @@ SHAPES = [(16, 16, 8, 6), (8, 16, 1, 1), (6, 16, 7, 1)]
 
 
 @pytest.fixture
-def obvious(monkeypatch):
+def naive(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from obvious import OBVIOUS
+    from naive import NAIVE
 
-    return OBVIOUS
+    return NAIVE
 
 
 def outputs_and_gradients(block, x, y, c):
@@ -48,8 +48,8 @@ def outputs_and_gradients(block, x, y, c):
 @pytest.mark.parametrize('hybridize', [False, True])
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('name', ['aff', 'iaff'])
-def test_the_fusion_blocks_compute_what_the_obvious_formula_does(name, shape, hybridize, obvious):
-    ours, plain = filled(FUSIONS[name](16)), filled(obvious[name](16))
+def test_the_fusion_blocks_compute_what_the_naive_formula_does(name, shape, hybridize, naive):
+    ours, plain = filled(FUSIONS[name](16)), filled(naive[name](16))
     assert {k: p.shape for k, p in parameters(ours).items()} == {k: p.shape for k, p in parameters(plain).items()}
     if hybridize:
         ours.hybridize(static_alloc=True, static_shape=True)
@@ -65,22 +65,22 @@ def test_the_fusion_blocks_compute_what_the_obvious_formula_does(name, shape, hy
 
 
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 1, 4)])
-def test_spreading_repeats_over_the_plane_and_its_gradient_is_the_sum_over_it(shape):
+def test_spatial_broadcast_repeats_and_its_gradient_is_the_sum_over_the_map(shape):
     pooled, like = tensor((*shape[:2], 1, 1)), tensor((shape[0], 7, *shape[2:]), 1)
     for array in (pooled, like):
         array.attach_grad()
     c = tensor(shape, 2)
     with autograd.record():
-        z = spread(mx.nd, pooled, like)
+        z = broadcast_spatial(mx.nd, pooled, like)
         z.backward(c)
     assert error(z, mx.nd.broadcast_to(pooled, shape)) == 0
     assert error(pooled.grad, c.sum((2, 3), keepdims=True)) <= 1e-6
     assert not like.grad.asnumpy().any()
 
 
-def test_spreading_refuses_what_is_no_single_value_per_channel():
+def test_spatial_broadcast_refuses_more_than_one_value_per_channel():
     with pytest.raises(mx.MXNetError):
-        spread(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
+        broadcast_spatial(mx.nd, tensor((2, 3, 2, 1)), tensor((2, 3, 4, 5))).wait_to_read()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_spreading_refuses_what_is_no_single_value_per_channel():
             '| aff | ',
         ),
         (
-            ['training.py', '--fusions', 'add', 'aff', 'highway', 'obvious aff', '--rounds', '1', '--no-memory'],
+            ['training.py', '--fusions', 'add', 'aff', 'highway', 'naive aff', '--rounds', '1', '--no-memory'],
             '| aff | ',
         ),
         (['training.py', '--fusions', 'aff', '--operators'], '| _backward_Convolution | '),
@@ -110,7 +110,7 @@ def test_benchmarks_print_a_row(command, wanted):
 
 
 def test_the_table_has_the_memory_of_each_form():
-    """An obvious AFF keeps more maps for its backward pass than the one with the compiled operators."""
+    """A naive AFF keeps more maps for its backward pass than the one with the compiled operators."""
     out = subprocess.run(
         [
             sys.executable,
@@ -119,7 +119,7 @@ def test_the_table_has_the_memory_of_each_form():
             'cifar_resnet8_w1',
             '--fusions',
             'aff',
-            'obvious aff',
+            'naive aff',
             '--rounds',
             '1',
             '--only',
@@ -130,12 +130,12 @@ def test_the_table_has_the_memory_of_each_form():
         timeout=300,
     )
     assert out.returncode == 0, out.stderr
-    ours, obvious = (
+    ours, naive = (
         float(line.split(' | ')[-1].strip(' |'))
         for line in out.stdout.splitlines()
-        if line.startswith(('| aff', '| obvious'))
+        if line.startswith(('| aff', '| naive'))
     )
-    assert 50 < ours < obvious < 2000
+    assert 50 < ours < naive < 2000
 
 
 def test_memory_is_that_of_the_process_and_of_the_calls(monkeypatch):

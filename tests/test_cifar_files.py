@@ -16,7 +16,7 @@ from loopback import Server, content, status
 from mxnet.gluon.data.vision import CIFAR10, CIFAR100, datasets
 from python2 import dumps
 
-from gluon_aff import download
+from gluon_aff import verified_download
 from gluon_aff.data import cifar_archive as cifar_files
 from gluon_aff.data import class_names
 from gluon_aff.data.cifar import cifar10, cifar100
@@ -103,7 +103,7 @@ def published(monkeypatch, tmp_path):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr(cifar_files, 'SITE', 'nowhere:')
     monkeypatch.setattr(cifar_files, 'MXNET_MIRROR', 'nowhere:')
-    monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(verified_download, 'time', SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.delenv('MXNET_GLUON_REPO', raising=False)
     monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'home'))
 
@@ -352,7 +352,7 @@ def test_where_both_fail_the_sentence_says_which_file_to_put_where(tmp_path, mon
 
 def test_without_a_network_that_sentence_comes_after_two_tries_of_each_address(tmp_path, monkeypatch):
     naps = []
-    monkeypatch.setattr(download, 'time', SimpleNamespace(sleep=naps.append))
+    monkeypatch.setattr(verified_download, 'time', SimpleNamespace(sleep=naps.append))
     with socket.socket() as nobody:  # has the port, and does not listen
         nobody.bind(('127.0.0.1', 0))
         monkeypatch.setattr(cifar_files, 'SITE', f'http://127.0.0.1:{nobody.getsockname()[1]}')

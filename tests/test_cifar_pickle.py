@@ -322,11 +322,11 @@ def damaged(draw):
     """A batch with some bytes replaced, taken out or put in, mostly where the operations are."""
     content = bytearray(draw(st.sampled_from(WRITTEN)))
     for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.one_of(st.integers(0, 230), st.integers(-120, -1), st.integers(0, len(content) - 1)))
+        position = draw(st.one_of(st.integers(0, 230), st.integers(-120, -1), st.integers(0, len(content) - 1)))
         size = draw(st.integers(0, 3))
         some = bytes(draw(st.lists(st.one_of(st.sampled_from(INTERESTING), st.integers(0, 255)), max_size=5)))
-        place %= len(content)
-        content[place : place + size] = some
+        position %= len(content)
+        content[position : position + size] = some
     return bytes(content[: draw(st.sampled_from([None, draw(st.integers(0, len(content)))]))])
 
 

@@ -382,16 +382,15 @@ COUNTS += [
 COUNTS += [(partial(SKConv, c), n) for c, n in ((128, 22_080), (256, 62_528), (512, 198_720), (1024, 790_656))]
 
 
-@pytest.mark.parametrize('make, count', COUNTS)
-def test_parameters_are_those_of_the_reference_networks(make, count):
-    assert trainable(make()) == count
+def test_parameters_are_those_of_the_reference_networks():
+    for make, count in COUNTS:
+        assert trainable(make()) == count, make
 
 
 # What is refused
 
 
-@every_block
-@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize('case, hybridize', [(case, i % 2 == 0) for i, case in enumerate(CASES)])
 def test_a_map_that_the_block_was_not_made_for_is_refused(case, hybridize):
     block, _, inputs = made(case)
     if hybridize:
@@ -405,8 +404,7 @@ def test_a_map_that_the_block_was_not_made_for_is_refused(case, hybridize):
     assert np.isfinite(block(*inputs).asnumpy()).all(), 'a refused call leaves the block as it was'
 
 
-@pytest.mark.parametrize('case', ['GatherExcite', 'AAConv', 'AAConv strided'])
-@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize('case, hybridize', [('GatherExcite', True), ('AAConv', True), ('AAConv strided', False)])
 def test_a_block_bound_to_one_size_refuses_the_others_and_says_which_it_takes(case, hybridize):
     block, _, (x,) = made(case)
     if hybridize:
@@ -467,7 +465,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize('make, message', REFUSED)
-def test_numbers_out_of_their_range_are_refused(make, message):
-    with refused(message):
-        make()
+def test_numbers_out_of_their_range_are_refused():
+    for make, message in REFUSED:
+        with refused(message):
+            make()

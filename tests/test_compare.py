@@ -151,9 +151,9 @@ def test_unknown_networks_and_fusions_are_refused():
 # How it is written
 
 
-def written(write, rows, *args):
+def written(write, rows, **options):
     out = io.StringIO()
-    write(rows, out, *args)
+    write(rows, out, **options)
     return out.getvalue()
 
 
@@ -186,7 +186,7 @@ def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was
 
 def test_markdown_says_how_the_speed_was_measured():
     row = Row('resnet50', None, 25_557_032, 23_508_032, 4_089_184_256, 12.3456)
-    stated = written(write_markdown, [row], 'inference at batch 8')
+    stated = written(write_markdown, [row], how='inference at batch 8')
     assert '| 12.35 |' in stated and 'images/s of inference at batch 8' in stated
 
 

@@ -114,7 +114,8 @@ def test_every_edit_finds_its_place(module):
     package, _, rest = module.partition('.')
     if importlib.util.find_spec(package) is None:
         pytest.skip(f'{package} is not installed')
-    source = Path(importlib.util.find_spec(package).submodule_search_locations[0], *rest.split('.')).with_suffix('.py')
+    folder = importlib.util.find_spec(package).submodule_search_locations[0]
+    source = Path(folder, *(rest or '__init__').split('.')).with_suffix('.py')
     text = source.read_text(encoding='utf-8')
     assert any(old in text for old, _ in compat.EDITS[module])
     if compat.EDITS[module] not in (compat.DISTUTILS, compat.ONNX):
@@ -258,3 +259,21 @@ def test_the_file_works_alone(tmp_path):
 def test_where_mxnet_is_not_imported_nothing_is(tmp_path):
     code = 'import sys; print([name for name in ("numpy", "mxnet", "gluon_aff", "re") if name in sys.modules])'
     assert run(code) == run(code, GLUON_AFF_COMPAT='0')
+
+
+@pytest.mark.parametrize('version, warns', [('2.13.0+cpu', False), ('1.13.1', True)])
+def test_gluoncv_is_imported_beside_a_pytorch_of_any_age(version, warns, tmp_path):
+    (tmp_path / 'torch.py').write_text(f'__version__ = {version!r}\n')
+    metadata = tmp_path / f'torch-{version}.dist-info'
+    metadata.mkdir()
+    (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: torch\nVersion: {version}\n')
+    out = subprocess.run(
+        [sys.executable, '-W', 'always::UserWarning', '-c', 'import gluon_aff, gluoncv; print(gluoncv.model_zoo)'],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0 and "<module 'gluoncv.model_zoo'" in out.stdout, out.stdout
+    assert ('are installed' in out.stdout) == warns

@@ -15,20 +15,20 @@ from mxnet.gluon import nn
 from reference import error, filled, parameters, tensor
 
 from gluon_aff import AFF, IAFF, MSGAU, MSSA, MSSE, ConcatAFF, GlobalAFF, HalfAFF, Highway, LocalAFF
-from gluon_aff.layers import kernels as compiled
-from gluon_aff.layers.context import sigmoid
+from gluon_aff.layers import kernels
+from gluon_aff.layers.layout import sigmoid
 from model_zoo import get_model
 
-built = pytest.mark.skipif(not compiled.available(), reason='built where a C++ compiler, MXNet and AVX2 are')
+built = pytest.mark.skipif(not kernels.available(), reason='built where a C++ compiler, MXNet and AVX2 are')
 FUSIONS = (AFF, IAFF, MSGAU, MSSE, MSSA, Highway)
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the gates that are traced with the compiled operators."""
-    found, gate = [], compiled.gate
-    monkeypatch.setattr(compiled, 'gate', lambda *args: found.append(args) or gate(*args))
-    return found
+    """Records the fusions that are traced with the compiled operators."""
+    traced, modulate = [], kernels.modulate
+    monkeypatch.setattr(kernels, 'modulate', lambda *args: traced.append(args) or modulate(*args))
+    return traced
 
 
 def hybridized(block):
@@ -93,13 +93,13 @@ def test_they_give_the_values_gradients_and_statistics_of_float64(
 
 
 @built
-@pytest.mark.parametrize('shape', [(2, 64, 33, 31), (1, 8, 1, 1), (1, 16, 40, 23), (3, 48, 7, 7)])
 @pytest.mark.parametrize('fusion', FUSIONS)
-def test_they_give_the_values_of_float64_in_inference_for_one_image_as_well(fusion, shape):
-    x, y = tensor(shape), tensor(shape, 1)
-    block, exact = hybridized(filled(fusion(shape[1]))), filled(fusion(shape[1]))
-    exact.cast('float64')
-    assert error(block(x, y), exact(x.astype('float64'), y.astype('float64'))) <= 1e-5
+def test_they_give_the_values_of_float64_in_inference_for_one_image_as_well(fusion):
+    for shape in ((2, 64, 33, 31), (1, 8, 1, 1), (1, 16, 40, 23), (3, 48, 7, 7)):
+        x, y = tensor(shape), tensor(shape, 1)
+        block, exact = hybridized(filled(fusion(shape[1]))), filled(fusion(shape[1]))
+        exact.cast('float64')
+        assert error(block(x, y), exact(x.astype('float64'), y.astype('float64'))) <= 1e-5, shape
 
 
 @built
@@ -221,10 +221,10 @@ def test_a_network_of_your_own_has_them_where_you_say_so(calls):
     first, second = hybridized(Yours()), hybridized(Yours())
     expected = first(x)
     assert not calls
-    with compiled.compiled():
+    with kernels.compiled():
         assert error(second(x), expected) <= 1e-5
     assert len(calls) == 1
-    with compiled.compiled(False):
+    with kernels.compiled(False):
         assert error(hybridized(filled(AFF(16)))(x, 2 * x), expected) <= 1e-5
     assert len(calls) == 1
 
@@ -253,7 +253,7 @@ def test_a_block_that_they_do_not_compute_does_without(make, calls):
 
 @built
 def test_a_block_of_many_squeezed_channels_does_without(calls):
-    for hidden, traced in ((compiled.WIDEST, 1), (compiled.WIDEST + 1, 1)):
+    for hidden, traced in ((kernels.MAX_HIDDEN_CHANNELS, 1), (kernels.MAX_HIDDEN_CHANNELS + 1, 1)):
         block, x = filled(AFF(hidden, reduction=1)), tensor((2, hidden, 3, 3))
         expected = block(x, 2 * x)
         assert error(hybridized(block)(x, 2 * x), expected) <= 1e-5 and len(calls) == traced
@@ -274,8 +274,13 @@ def gate_inputs(shape=(2, 4, 3, 3), hidden=3):
 
 
 @built
-@pytest.mark.parametrize('difference', [True, 1, '1', 'True', False, 0, np.True_])
-@pytest.mark.parametrize('scale', [1, 2, 0.5, np.float32(1.5), '1e-3'])
+@pytest.mark.parametrize(
+    'scale, difference',
+    [
+        *((scale, True) for scale in (1, 2, 0.5, np.float32(1.5), '1e-3')),
+        *((2, difference) for difference in (1, '1', 'True', False, 0, np.True_)),
+    ],
+)
 def test_the_gate_is_its_formula_however_its_settings_are_written(scale, difference):
     x, y, h, s, t, w, g = arrays = gate_inputs()
     hidden = mx.nd.relu(mx.nd.broadcast_add(mx.nd.broadcast_mul(h, s), t))
@@ -330,20 +335,20 @@ def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog
     expected = filled(AFF(16))(x, y)
     broken = tmp_path / 'broken.so'
     broken.write_text('no library')
-    compiled.available()
-    for name in compiled.OPERATORS:
+    kernels.available()
+    for name in kernels.OPERATORS:
         monkeypatch.delattr(mx.sym, name, raising=False)  # as before they were loaded
     try:
         for library, warnings in ((tmp_path / 'none.so', 0), (broken, 1)):
-            monkeypatch.setattr(compiled, 'LIBRARY', library)
-            compiled.available.cache_clear()
+            monkeypatch.setattr(kernels, 'LIBRARY', library)
+            kernels.available.cache_clear()
             with caplog.at_level(logging.WARNING, 'gluon_aff'):
-                assert not compiled.available()
+                assert not kernels.available()
             assert len(caplog.records) == warnings and all(str(library) in each.getMessage() for each in caplog.records)
             assert error(hybridized(filled(AFF(16)))(x, y), expected) <= 1e-5
     finally:
         monkeypatch.undo()
-        compiled.available.cache_clear()
+        kernels.available.cache_clear()
 
 
 def in_a_process(program, *arguments):
@@ -368,16 +373,17 @@ if sys.argv[1] == 'before':
 mine = lambda *args, **kwargs: 'mine'
 mx.nd.Activation = mx.sym.Activation = mx.nd.op.relu = mx.sym.contrib.BilinearResize2D = mine
 before, names = functions(), {module: list(module.__all__) for module in (mx.nd, mx.sym, mx.nd.op, mx.sym.op)}
-from gluon_aff import AFF, compiled
+from gluon_aff import AFF
+from gluon_aff.layers import kernels
 after = functions()
 assert not [key for key in before if after.get(key) is not before[key]]
-assert {key for _, key in after.keys() - before.keys()} <= set(compiled.OPERATORS)
+assert {key for _, key in after.keys() - before.keys()} <= set(kernels.OPERATORS)
 assert all(module.__all__ == listed for module, listed in names.items())
 assert mx.nd.relu is not mine and mx.nd.Activation(1) == mx.sym.Activation(1) == mx.nd.op.relu(1) == 'mine'
-if not compiled.available():
+if not kernels.available():
     print('not built')
     sys.exit()
-for name in compiled.OPERATORS:
+for name in kernels.OPERATORS:
     assert callable(getattr(mx.nd, name)) and getattr(mx.sym, name) is getattr(mx.sym.op, name)
 mx.nd.Activation, mx.sym.Activation = mx.nd.op.Activation, mx.sym.op.Activation
 if sys.argv[1] == 'after':
@@ -389,7 +395,7 @@ block = AFF(8)
 block.initialize()
 x = mx.nd.random.uniform(shape=(4, 8, 5, 5))
 casts = []
-original, compiled.gate = compiled.gate, lambda *args: casts.append(1) or original(*args)
+original, kernels.modulate = kernels.modulate, lambda *args: casts.append(1) or original(*args)
 for each in (net, block):
     each.hybridize()
 assert str(net(x).dtype) == 'bfloat16' or net(x).dtype.itemsize == 2
@@ -400,7 +406,7 @@ print('kept')
 
 @pytest.mark.parametrize('when', ['before', 'after'])
 def test_loading_them_leaves_what_others_have_put_into_mxnets_namespaces(when):
-    assert in_a_process(LOADED, when).strip() == ('kept' if compiled.available() else 'not built')
+    assert in_a_process(LOADED, when).strip() == ('kept' if kernels.available() else 'not built')
 
 
 @built
@@ -408,7 +414,7 @@ def test_the_random_numbers_of_a_network_are_the_same_with_and_without_them():
     def run(wanted):
         net = filled(get_model('cifar_iaff_resnet8', width=1, final_drop=0.5, classes=7))
         mx.random.seed(3)
-        with compiled.compiled(wanted), autograd.record():
+        with kernels.compiled(wanted), autograd.record():
             first, second = (hybridized(net)(tensor((6, 3, 32, 32), 4)).copy() for _ in range(2))
         return first, second, mx.nd.random.uniform(shape=(9,)), np.random.rand()
 
@@ -429,7 +435,7 @@ def test_in_training_the_running_statistics_do_not_matter_whatever_they_are(valu
         for name, p in parameters(block).items():
             if name.endswith('running_var'):
                 p.set_data(mx.nd.full(p.shape, value))
-        with compiled.compiled(wanted):
+        with kernels.compiled(wanted):
             outputs.append(results(hybridized(block), x, y, c))
     agree({'z': outputs[0]['z'], 'dx': outputs[0]['dx']}, {'z': outputs[1]['z'], 'dx': outputs[1]['dx']})
 

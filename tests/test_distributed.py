@@ -40,14 +40,14 @@ def test_two_workers_update_as_one_on_the_concatenated_batch(two_workers, tmp_pa
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-4, err_msg=name)
     assert one.keys() == two.keys()
-    figures = [
+    metrics = [
         [
             {name: record[name] for name in ('loss', 'train_accuracy', 'accuracy', 'val_loss')}
             for record in read_checkpoint(checkpoints(str(folder))[0])[1].history
         ]
         for folder in (tmp_path, two_workers[0])
     ]
-    for alone, together in zip(*figures):
+    for alone, together in zip(*metrics):
         assert together == pytest.approx(alone, rel=1e-4)
 
 

@@ -22,7 +22,8 @@ SHAPE = (2, 16, 5, 4)
 X, Y = tensor(SHAPE, 0), tensor(SHAPE, 1)
 
 by_name = pytest.mark.parametrize('name', FUSIONS)
-attentional = pytest.mark.parametrize('name', [name for name in FUSIONS if name not in ('add', 'concat')])
+# One fusion for each way in which a block sets its widths.
+by_widths = pytest.mark.parametrize('name', ['aff', 'sk', 'concat_aff', 'recursive_aff'])
 
 
 @st.composite
@@ -250,30 +251,32 @@ def test_block_on_symbols_is_one_symbol_of_the_shape_of_the_inputs(name):
 
 
 @by_name
-@pytest.mark.parametrize('hybridize', [False, True])
-def test_unknown_channels_are_those_of_the_first_input(name, hybridize):
-    block = FUSIONS[name]()
-    block.initialize()
-    if hybridize:
-        block.hybridize()
-    assert block(X, Y).shape == SHAPE
-    expected = {key: p.shape for key, p in parameters(FUSIONS[name](channels=16)).items()}
-    assert {key: p.shape for key, p in parameters(block).items()} == expected
-    filled(block)
-    assert error(block(X, Y), filled(FUSIONS[name](channels=16))(X, Y)) <= 1e-6
+def test_unknown_channels_are_those_of_the_first_input(name):
+    known = filled(FUSIONS[name](channels=16))
+    for hybridize in (False, True):
+        block = FUSIONS[name]()
+        block.initialize()
+        if hybridize:
+            block.hybridize()
+        assert block(X, Y).shape == SHAPE
+        assert {key: p.shape for key, p in parameters(block).items()} == {
+            key: p.shape for key, p in parameters(known).items()
+        }
+        filled(block)
+        assert error(block(X, Y), known(X, Y)) <= 1e-6
 
 
 @by_name
-@pytest.mark.parametrize('channels', [0, 16])
-def test_saved_parameters_load_into_a_block_of_known_and_of_unknown_channels(name, channels, tmp_path):
+def test_saved_parameters_load_into_a_block_of_known_and_of_unknown_channels(name, tmp_path):
     block, path = filled(FUSIONS[name](channels=16)), str(tmp_path / 'block.params')
     block.save_parameters(path)
-    other = FUSIONS[name](channels=channels)
-    other.load_parameters(path)
-    assert error(other(X, Y), block(X, Y)) == 0
+    for channels in (0, 16):
+        other = FUSIONS[name](channels=channels)
+        other.load_parameters(path)
+        assert error(other(X, Y), block(X, Y)) == 0
 
 
-@attentional
+@by_widths
 def test_a_block_loaded_with_unknown_channels_refuses_another_number_of_them(name, tmp_path):
     block, path = filled(FUSIONS[name](channels=32)), str(tmp_path / 'block.params')
     block.save_parameters(path)
@@ -297,7 +300,7 @@ class Parent(nn.HybridBlock):
         return self.fuse(self.x(x), self.y(x))
 
 
-@attentional
+@by_widths
 def test_a_parent_initialises_a_block_of_unknown_channels_and_can_be_hybridized_after_its_first_forward(name):
     parent = Parent(name)
     parent.initialize()
@@ -306,7 +309,7 @@ def test_a_parent_initialises_a_block_of_unknown_channels_and_can_be_hybridized_
     assert error(parent(X), eager) <= 1e-6
 
 
-@attentional
+@by_widths
 def test_unknown_channels_inside_a_parent_hybridized_before_its_first_forward_are_refused(name):
     parent = Parent(name)
     parent.initialize()
@@ -363,7 +366,7 @@ def test_float16_keeps_the_norms_in_float32_and_survives_a_save(name, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(mx.context.num_gpus() == 0, reason='MXNet convolves in float16 on GPUs only')
-@by_name
+@by_widths
 def test_float16_forward(name):
     block, x, y = filled(FUSIONS[name](16)), X.as_in_context(mx.gpu()), Y.as_in_context(mx.gpu())
     block.collect_params().reset_ctx(mx.gpu())
@@ -409,7 +412,7 @@ def test_hosts_take_a_callable_as_their_fusion(host, layers):
 # What is refused
 
 
-@attentional
+@by_widths
 def test_a_reduction_that_does_not_divide_the_channels_is_refused(name):
     with refused('reduction 3'):
         FUSIONS[name](channels=16, reduction=3)
@@ -419,7 +422,7 @@ def test_a_reduction_that_does_not_divide_the_channels_is_refused(name):
         block(X, Y)
 
 
-@attentional
+@by_widths
 def test_fewer_channels_than_the_reduction_are_refused(name):
     with refused('squeeze 2 channels by reduction 4'):
         FUSIONS[name](channels=2)
@@ -430,25 +433,21 @@ def test_a_fusion_that_squeezes_nothing_takes_any_reduction(name):
     assert filled(FUSIONS[name](channels=16, reduction=3))(X, Y).shape == SHAPE
 
 
-@pytest.mark.parametrize('channels', [-16, 1.5, 16.0, '16', None, True])
-@pytest.mark.parametrize('make', [AFF, Concat, MSCAM, ChannelContext])
-def test_channels_that_are_no_number_of_channels_are_refused(make, channels):
-    with refused('channels must be a positive whole number'):
-        make(channels=channels)
+@pytest.mark.parametrize('make', [AFF, Add, Concat, MSCAM, ChannelContext])
+def test_sizes_that_are_no_positive_whole_number_are_refused(make):
+    for channels in (-16, 1.5, 16.0, '16', None, True):
+        with refused('channels must be a positive whole number'):
+            make(channels=channels)
+    for reduction in (0, -4, 2.0, '4', None, True):
+        with refused('reduction must be a positive whole number'):
+            make(channels=16, reduction=reduction)
 
 
-@pytest.mark.parametrize('reduction', [0, -4, 2.0, '4', None, True])
-@pytest.mark.parametrize('make', [AFF, Add, MSCAM, ChannelContext])
-def test_a_reduction_that_is_no_positive_whole_number_is_refused(make, reduction):
-    with refused('reduction must be a positive whole number'):
-        make(channels=16, reduction=reduction)
-
-
-@pytest.mark.parametrize('scales', ['local', ('local',), ('local', 'regional'), ('local', 'global', 'local'), None, 2])
 @pytest.mark.parametrize('make', [AFF, IAFF, MSCAM])
-def test_unknown_scales_are_refused(make, scales):
-    with refused('scale'):
-        make(channels=16, scales=scales)
+def test_unknown_scales_are_refused(make):
+    for scales in ('local', ('local',), ('local', 'regional'), ('local', 'global', 'local'), None, 2):
+        with refused('scale'):
+            make(channels=16, scales=scales)
 
 
 def test_unknown_scale_of_a_context_is_refused():
@@ -456,8 +455,7 @@ def test_unknown_scale_of_a_context_is_refused():
         ChannelContext(16, scale='regional')
 
 
-@by_name
-@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize('name, hybridize', [('add', False), ('concat', True), ('iaff', True), ('sk', False)])
 @pytest.mark.parametrize('channels', [0, 16])
 def test_inputs_of_unequal_shapes_or_not_in_four_dimensions_are_refused(name, hybridize, channels):
     block = FUSIONS[name](channels=channels)
@@ -470,8 +468,7 @@ def test_inputs_of_unequal_shapes_or_not_in_four_dimensions_are_refused(name, hy
     assert block(X, Y).shape == SHAPE, 'a refused call leaves the block as it was'
 
 
-@by_name
-@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize('name, hybridize', [('add', False), ('concat', True), ('iaff', True), ('sk', False)])
 def test_another_number_of_channels_is_refused(name, hybridize):
     block = filled(FUSIONS[name](channels=32))
     if hybridize:

@@ -351,7 +351,9 @@ def test_a_network_without_stages_asks_for_a_layer_and_takes_a_block():
     x = images(1, (224, 224))
     with pytest.raises(ValueError, match='give the layer'):
         grad_cam(net, x)
-    np.testing.assert_array_equal(grad_cam(net, x, 0, net.features).maps, grad_cam(net, x, 0, 'features').maps)
+    np.testing.assert_array_equal(
+        grad_cam(net, x, 0, layer=net.features).maps, grad_cam(net, x, 0, layer='features').maps
+    )
 
 
 def test_fusion_weights_are_the_means_of_m_by_stage():
@@ -442,7 +444,7 @@ def test_gluoncvs_segmentation_networks_are_explained_by_stage_and_first_output(
     result = grad_cam(net, x, 1, region=np.ones((32, 32)))
     assert result.maps.shape == (1, 32, 32)
     np.testing.assert_array_equal(result.outputs, net(x)[0].asnumpy())
-    by_path = grad_cam(net, x, 1, 'layer4.2', region=np.ones((32, 32)))
+    by_path = grad_cam(net, x, 1, layer='layer4.2', region=np.ones((32, 32)))
     np.testing.assert_array_equal(by_path.maps, result.maps)
 
 

@@ -18,7 +18,7 @@ from gluon_aff.data.preprocessing import evaluation_array
 from model_zoo import get_model, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.figure import SMALL, pages, save, wrap
-from model_zoo.pictures.heatmaps import Panel, Row, crop, enlarged, network_rows, open_model
+from model_zoo.pictures.heatmaps import Panel, Row, enlarged, network_rows, open_model
 
 STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'pictures' / 'page' / 'fashion_mnist.png'
 SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
@@ -109,7 +109,7 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     )
     scores = mx.nd.softmax(model.net(mx.nd.array(data))).asnumpy()
     row, *fused = network_rows(
-        model, [crop(model, image) for image in images], 'AFF', ['trouser'] * 10, with_fusion=True
+        model, [model.spec.prepare(image) for image in images], title='AFF', truths=['trouser'] * 10, with_fusion=True
     )
     assert not random and row.title == 'AFF'
     names = [model.spec.class_names[output.argmax()] for output in scores]
@@ -117,7 +117,7 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     assert [panel.caption for panel in row.panels] == captions
     assert [panel.starred for panel in row.panels] == [name != 'Trouser' for name in names]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
-    original = enlarged(crop(model, images[0]))
+    original = enlarged(model.spec.prepare(images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
     resized = np.asarray(images[0].resize((32, 32), Image.BILINEAR))
     np.testing.assert_array_equal(original[3::7, 3::7], resized)
@@ -151,7 +151,7 @@ def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_k
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
     monkeypatch.setattr(
         'model_zoo.pictures.heatmaps.network_rows',
-        lambda model, crops, *rest: seen.extend(crops) or network_rows(model, crops, *rest),
+        lambda model, crops, **options: seen.extend(crops) or network_rows(model, crops, **options),
     )
     names = ('a$b$c.png', '$\\frac{$.png', 'a\n\x1b[2J.png', '写真.png', 'b\udcff.png')
     for name in names:

@@ -63,9 +63,9 @@ def batches(loader, number=0, start=0):
     return [(data.copy(), label) for data, label in loader.epoch(number, start)]
 
 
-def joined(parts):
+def joined(epoch):
     """Arrays of a list of batches in one."""
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts))
+    return tuple(np.concatenate(arrays) for arrays in zip(*epoch))
 
 
 def same(ones, others):
@@ -249,12 +249,12 @@ def test_a_split_is_of_each_class_and_of_names_and_seed_alone(tmp_path_factory, 
         for name in reversed(names) if reverse else names:
             (root / name).parent.mkdir(exist_ok=True)
             Image.new('L', (2, 2)).save(root / name)
-        found = image_folders(root, fraction, seed=seed)
-        splits.append([[os.path.relpath(path, root) for path in part.paths] for part in (found.train, found.val)])
+        folders = image_folders(root, fraction, seed=seed)
+        splits.append([[os.path.relpath(path, root) for path in split.paths] for split in (folders.train, folders.val)])
         assert sorted(splits[-1][0] + splits[-1][1]) == sorted(names)
         for number, count in enumerate(counts):
-            held_out = (found.val.target == number).sum()
-            assert 0 < (found.train.target == number).sum() and (held_out > 0) == (count > 1)
+            held_out = (folders.val.target == number).sum()
+            assert 0 < (folders.train.target == number).sum() and (held_out > 0) == (count > 1)
             assert abs(held_out - count * fraction) <= 1
     assert splits[0] == splits[1]
 
@@ -305,10 +305,10 @@ def test_a_large_jpeg_is_decoded_to_less_and_gives_the_same_crop(orientation):
             ours = random_resized_crop(image, 32, np.random.RandomState(seed))
             sizes.append(image.size)
         with opened(png) as image:
-            wanted = random_resized_crop(image, 32, np.random.RandomState(seed))
-        ours, wanted = np.asarray(ours, float), np.asarray(wanted, float)
-        shifted = min(np.abs(np.roll(ours, shift, axis) - wanted).mean() for shift in (-1, 1) for axis in (0, 1))
-        assert ours.shape == (32, 32, 3) and np.abs(ours - wanted).mean() < min(3, shifted / 3)
+            expected = random_resized_crop(image, 32, np.random.RandomState(seed))
+        ours, expected = np.asarray(ours, float), np.asarray(expected, float)
+        shifted = min(np.abs(np.roll(ours, shift, axis) - expected).mean() for shift in (-1, 1) for axis in (0, 1))
+        assert ours.shape == (32, 32, 3) and np.abs(ours - expected).mean() < min(3, shifted / 3)
     assert min(sizes) < (200, 200) < max(sizes)
 
 
@@ -340,11 +340,11 @@ def test_colours_are_changed_as_mxnet_image_does(monkeypatch):
         orders.add(tuple(name for name, _ in jitter))
         assert sorted(orders.copy().pop()) == ['brightness', 'contrast', 'saturation']
         assert all(0.6 <= factor <= 1.4 for _, factor in jitter)
-        wanted = mx.nd.array(pixels, dtype=np.float32)
+        expected = mx.nd.array(pixels, dtype=np.float32)
         for name, factor in jitter:
-            wanted = by_mxnet(name, factor, wanted, monkeypatch)
-        wanted = np.clip(wanted.asnumpy() + light, 0, 255).transpose(2, 0, 1)
-        np.testing.assert_allclose(recoloured(pixels, jitter, light), wanted, atol=1e-3)
+            expected = by_mxnet(name, factor, expected, monkeypatch)
+        expected = np.clip(expected.asnumpy() + light, 0, 255).transpose(2, 0, 1)
+        np.testing.assert_allclose(recoloured(pixels, jitter, light), expected, atol=1e-3)
     assert len(orders) == 6
 
 
@@ -355,9 +355,9 @@ def test_each_change_of_colours_is_its_definition(name, factor):
     image = pixels.astype(float)
     grey = image @ [0.299, 0.587, 0.114]
     other = {'brightness': 0, 'contrast': grey.mean(), 'saturation': grey[..., None]}[name]
-    wanted = np.clip(factor * image + (1 - factor) * other, 0, 255).transpose(2, 0, 1)
+    expected = np.clip(factor * image + (1 - factor) * other, 0, 255).transpose(2, 0, 1)
     ours = recoloured(pixels, [(name, factor)], (0, 0, 0))
-    np.testing.assert_allclose(ours, wanted, atol=1e-3)
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
     if name != 'saturation':
         # Gluon's takes 0.114 of blue for the grey, in MXNet 1.9.1.
         gluons = getattr(mx.nd.image, f'random_{name}')(mx.nd.array(pixels, dtype=np.uint8), factor, factor)
@@ -384,9 +384,9 @@ def test_half_of_the_images_are_mirrored_and_values_are_normalised():
         mirrored += values[0, 0, 0] > values[0, 0, -1]
         random = np.random.RandomState(seed)
         random.rand()
-        wanted = recoloured(np.asarray(ramp), *draw_colours(random)).transpose(1, 2, 0) / 255
-        wanted = ((wanted - STATISTICS[0]) / STATISTICS[1]).transpose(2, 0, 1)
-        np.testing.assert_allclose(np.sort(values), np.sort(wanted), atol=1e-5)
+        expected = recoloured(np.asarray(ramp), *draw_colours(random)).transpose(1, 2, 0) / 255
+        expected = ((expected - STATISTICS[0]) / STATISTICS[1]).transpose(2, 0, 1)
+        np.testing.assert_allclose(np.sort(values), np.sort(expected), atol=1e-5)
     assert 75 < mirrored < 125
 
 
@@ -399,8 +399,8 @@ def test_autoaugment_takes_the_place_of_the_change_of_colours(files):
         with files.open(index) as image:
             image = random_resized_crop(image, 24, random)
         mirrored = random.rand() < 0.5
-        wanted = normalise(np.asarray(policy(image, random))[None], *STATISTICS)[0]
-        np.testing.assert_array_equal(values[:, :, ::-1] if mirrored else values, wanted)
+        expected = normalise(np.asarray(policy(image, random))[None], *STATISTICS)[0]
+        np.testing.assert_array_equal(values[:, :, ::-1] if mirrored else values, expected)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_numbe
 
 @given(size=st.integers(1, 3), batch_size=st.integers(2, 5), number=st.integers(0, 3), train=st.booleans())
 @settings(max_examples=12)
-def test_the_parts_together_are_what_one_worker_sees(files, size, batch_size, number, train):
+def test_the_shards_together_are_what_one_worker_sees(files, size, batch_size, number, train):
     def loader(batch_size, shard=(0, 1)):
         return Images(files, 8, batch_size, *STATISTICS, train=train, shard=shard, workers=2)
 
@@ -442,9 +442,9 @@ def test_the_parts_together_are_what_one_worker_sees(files, size, batch_size, nu
 
 def test_validation_is_every_image_once_in_order_as_evaluated(files):
     loader = Images(files, 24, 4, *STATISTICS)
-    found = batches(loader)
-    assert [len(data) for data, _ in found] == [4] * 6 + [2] and len(loader) == 7
-    data, label = joined(found)
+    whole = batches(loader)
+    assert [len(data) for data, _ in whole] == [4] * 6 + [2] and len(loader) == 7
+    data, label = joined(whole)
     assert label.tolist() == files.target.tolist() and label.dtype == np.float32 == data.dtype
     for path, values in zip(files.paths, data):
         np.testing.assert_array_equal(values, evaluation_array(read_image(path), (3, 24, 24), *STATISTICS))
@@ -579,8 +579,8 @@ def test_packed_records_are_the_images_of_the_tree(packed):
         for index, of in enumerate(order):
             with records.open(index) as image:
                 assert image.size == (72, 48) and image.format == 'JPEG'
-                wanted = read_image(files.paths[of]).resize((72, 48), Image.BILINEAR)
-                assert np.abs(np.asarray(image, float) - np.asarray(wanted, float)).mean() < 3
+                expected = read_image(files.paths[of]).resize((72, 48), Image.BILINEAR)
+                assert np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean() < 3
         ours = mx.recordio.MXIndexedRecordIO(str(packed / f'{name}.idx'), str(packed / f'{name}.rec'), 'r')
         for index in range(len(records)):
             header, content = mx.recordio.unpack(ours.read_idx(index))

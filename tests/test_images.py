@@ -99,8 +99,8 @@ def test_only_one_short_of_1_to_8_turns_an_image_and_every_reader_turns_it_alike
     with opened(io.BytesIO(content), 'x') as image:
         cropped = random_resized_crop(image, 8, np.random.RandomState(value))
     with opened(io.BytesIO(encoded(Image.fromarray(np.ascontiguousarray(UPRIGHT[turn](stored))))), 'x') as image:
-        wanted = random_resized_crop(image, 8, np.random.RandomState(value))
-    np.testing.assert_array_equal(np.asarray(cropped), np.asarray(wanted))
+        expected = random_resized_crop(image, 8, np.random.RandomState(value))
+    np.testing.assert_array_equal(np.asarray(cropped), np.asarray(expected))
 
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
@@ -224,11 +224,11 @@ def as_mode(mode):
         return Image.fromarray(grey.astype(np.float32 if mode == 'F' else np.int32)), None
     if mode in ('LA', 'RGBA', 'PA'):
         image = PHOTO.convert({'LA': 'L', 'RGBA': 'RGB', 'PA': 'P'}[mode])
-        wanted = np.asarray(image.convert('RGB'))
+        expected = np.asarray(image.convert('RGB'))
         if mode == 'PA':
             image = image.convert('PA')
         image.putalpha(alpha)
-        return image, wanted
+        return image, expected
     image = PHOTO.convert(mode) if mode not in ('LAB', 'HSV') else Image.merge(mode, PHOTO.split())
     return image, np.asarray(image.convert('RGB')) if mode != 'RGB' else rgb
 
@@ -241,7 +241,7 @@ WRITTEN = {'.webp': ('RGB', 'RGBA'), '.gif': ('1', 'L', 'P', 'RGB'), '.jp2': ('L
 
 @pytest.mark.parametrize('mode', MODES)
 def test_every_mode_and_bit_depth_keeps_its_colours_or_is_refused(mode, tmp_path):
-    image, wanted = as_mode(mode)
+    image, expected = as_mode(mode)
     formats = 0
     for suffix in ('.png', '.tif', '.bmp', '.ppm', '.pgm', '.webp', '.gif', '.tga', '.jp2'):
         path = tmp_path / f'x{suffix}'
@@ -258,23 +258,23 @@ def test_every_mode_and_bit_depth_keeps_its_colours_or_is_refused(mode, tmp_path
         formats += 1
         if (mode, suffix) == ('YCbCr', '.tif'):  # older versions of Pillow do not read what they wrote
             try:
-                assert np.abs(np.asarray(read_image(path), int) - wanted).mean() <= 3
+                assert np.abs(np.asarray(read_image(path), int) - expected).mean() <= 3
             except ValueError as error:
                 assert f'{path} is not an image that can be read' in str(error)
-        elif wanted is None:
+        elif expected is None:
             with pytest.raises(ValueError, match='(floating-point|32 bits).*; save it with 8 or 16 bits') as caught:
                 read_image(path)
             assert str(path) in str(caught.value) and '\n' not in str(caught.value)
         else:
             near = 12 if suffix == '.gif' else 0
-            assert np.abs(np.asarray(read_image(path), int) - wanted).mean() <= near, suffix
+            assert np.abs(np.asarray(read_image(path), int) - expected).mean() <= near, suffix
     assert formats or mode == 'HSV'
     # An image in memory, as a Predictor takes it.
-    if wanted is None:
+    if expected is None:
         with pytest.raises(ValueError, match='An image has (floating-point|integers of 32)'):
             upright(image)
     else:
-        np.testing.assert_array_equal(np.asarray(upright(image)), wanted)
+        np.testing.assert_array_equal(np.asarray(upright(image)), expected)
 
 
 def test_twelve_bits_are_scaled_as_sixteen_are():
@@ -388,8 +388,8 @@ def test_the_crop_is_that_of_the_whole_image_resized(width, height, size, crop_r
     scaled = (width * tall // height, tall) if width * tall >= height * wide else (wide, height * wide // width)
     whole = image.resize(scaled, Image.BILINEAR)
     left, top = (scaled[0] - size[2]) // 2, (scaled[1] - size[1]) // 2
-    wanted = np.asarray(whole.crop((left, top, left + size[2], top + size[1])), int)
-    assert np.abs(evaluation_crop(image, size, crop_ratio) - wanted).max() <= 1
+    expected = np.asarray(whole.crop((left, top, left + size[2], top + size[1])), int)
+    assert np.abs(evaluation_crop(image, size, crop_ratio) - expected).max() <= 1
 
 
 @pytest.mark.parametrize('size', [(20000, 1), (1, 20000), (60000, 3), (2_000_000, 1)])
@@ -447,11 +447,11 @@ def folder(tmp_path):
 
 def test_one_walker_finds_images_by_name_or_content_follows_links_and_names_what_it_skips(folder):
     root, good, bad, broken = folder
-    found, skipped = find_images([root])
-    assert found == sorted([*good, broken]) and sorted(skipped) == bad
+    paths, skipped = find_images([root])
+    assert paths == sorted([*good, broken]) and sorted(skipped) == bad
     assert all(path in sentence and '\n' not in sentence for path, sentence in skipped.items())
-    found, skipped = readable_images([root, bad[0]])
-    assert found == good and sorted(skipped) == sorted([*bad, broken])
+    paths, skipped = readable_images([root, bad[0]])
+    assert paths == good and sorted(skipped) == sorted([*bad, broken])
     named = [root / '.hidden', root / '.x.png', root / 'notes.txt']
     assert find_images(named)[0] == [str(root / '.hidden' / 'x.png'), *map(str, named[1:])]
 
@@ -461,7 +461,7 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     left_out = [os.fsencode(path).decode('utf-8', 'backslashreplace') for path in [*bad, broken]]
     calls, figures = [], ('top1_agreement', 'mean_absolute_difference', 'mean_absolute_logit')
     report = {'images': 1, **dict.fromkeys(figures, 1.0)}
-    monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args: None)  # drawing takes long
+    monkeypatch.setattr('model_zoo.pictures.figure.pages', lambda *args, **options: None)  # drawing takes long
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
         'gluon_aff.deploy.export',
@@ -528,10 +528,10 @@ def test_images_of_every_kind_are_the_same_in_every_reader(tmp_path):
     assert len(skipped) == 4 and all('76800 x 256' in sentence for sentence in skipped.values())
     packed = RecordFile(out / 'val.rec')
     assert len(packed) == 2 * len(contents)
-    wanted = np.asarray(PHOTO.resize((384, 256), Image.BILINEAR), int)
+    expected = np.asarray(PHOTO.resize((384, 256), Image.BILINEAR), int)
     for index in range(len(packed)):
         with packed.open(index) as image:
-            assert np.abs(np.asarray(upright(image)) - wanted).mean() < 5
+            assert np.abs(np.asarray(upright(image)) - expected).mean() < 5
     predictor = Predictor(load_model('fashion_mnist_aff_resnet8'))
     path = str(tmp_path / 'val' / 'a' / 'WEBP.png')
     scores = [dict(predictor.predict(image, 10)[0]) for image in (path, Image.open(path), np.asarray(PHOTO))]
@@ -596,8 +596,8 @@ def test_our_records_are_those_of_mxnet(words, tmp_path_factory):
     assert (header.label, header.id, read_back) == (3, 7, content)
     assert mx.recordio.unpack(reader.read())[1] == b'next'
     writer = mx.recordio.MXRecordIO(str(path), 'w')
-    for label, key, each in ((3, 7, content), (4, 8, b'next')):
-        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), each))
+    for label, key, data in ((3, 7, content), (4, 8, b'next')):
+        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, key, 0), data))
     writer.close()
     assert path.read_bytes() == ours
 

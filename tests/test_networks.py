@@ -63,10 +63,23 @@ STAGES = {
     'U-Net': ((16, 16, 32, 64), (1, 1, 2, 4)),
 }
 
-every_model = pytest.mark.parametrize('name', list_models())
 every_host = pytest.mark.parametrize('host', SMALL)
-every_classifier = pytest.mark.parametrize('host', IMAGENET + CIFAR)
 with_stem = pytest.mark.parametrize('host', IMAGENET)
+# The comparators have ResNet's constructor, and U-Net has FPN's.
+CLASSIFIERS = ['ResNet', 'ResNeXt', *CIFAR]
+every_constructor = pytest.mark.parametrize('host', [*CLASSIFIERS, 'FPN'])
+every_classifier = pytest.mark.parametrize('host', CLASSIFIERS)
+# One network each of the three base classes' layouts of a head, for what the common base class does.
+every_head = pytest.mark.parametrize('host', ['ResNet', 'CIFAR ResNet', 'U-Net'])
+
+
+def shallowest():
+    """The registered network of least depth for each family, fusion and dataset; the others repeat its blocks."""
+    models = {}
+    for name in sorted(list_models(), key=lambda name: model_info(name).parameters):
+        card = model_info(name)
+        models.setdefault((card.family, card.fusion, card.dataset), name)
+    return sorted(models.values())
 
 
 def size_of(name):
@@ -107,10 +120,10 @@ def test_every_family_has_a_small_representative_here():
     assert {model_info(name).family for name in list_models()} == SMALL.keys() == STAGES.keys()
 
 
-# Every registered network
+# Registered networks; the slow tier runs all of them (test_every_network.py)
 
 
-@pytest.fixture(scope='module', params=list_models())
+@pytest.fixture(scope='module', params=shallowest())
 def model(request):
     """A registered network's name, its file of parameters, inputs of two sizes, and its outputs in every form."""
     name, card, size = request.param, model_info(request.param), size_of(request.param)
@@ -162,7 +175,7 @@ def test_saved_network_loads_into_one_of_unknown_input_channels_whose_parameters
             assert np.isfinite(after).all() and (after != before[key]).any(), key
 
 
-@every_model
+@pytest.mark.parametrize('name', shallowest())
 def test_float16_network_has_float16_outputs_and_float32_norms(name):
     net = get_model(name)
     net.cast('float16')
@@ -176,10 +189,13 @@ def test_float16_network_has_float16_outputs_and_float32_norms(name):
 # Every host: parameters
 
 
-@every_host
 @pytest.mark.parametrize(
-    'init, in_channels',
-    [(mx.init.Uniform(), 3), (mx.init.Xavier(), 0), (mx.init.Xavier(), 1), (mx.init.MSRAPrelu(), 4)],
+    'host, init, in_channels',
+    [
+        *((host, mx.init.Xavier(), 0) for host in SMALL),
+        *((host, mx.init.Uniform(), 1) for host in CLASSIFIERS),
+        *((host, mx.init.MSRAPrelu(), 4) for host in SEGMENTATION),
+    ],
 )
 def test_initialised_network_takes_images_of_any_number_of_channels(host, init, in_channels):
     net = initialised(SMALL[host](in_channels=in_channels), init)
@@ -231,12 +247,10 @@ def check_fresh_head(net, classes, x):
     assert net(x).shape[:2] == (len(x), classes)
 
 
-@every_host
-@pytest.mark.parametrize('hybridize', [False, True])
-def test_reset_classifier_replaces_the_head_of_an_initialised_network_and_nothing_else(host, hybridize):
+@every_constructor
+def test_reset_classifier_replaces_the_head_of_an_initialised_network_and_nothing_else(host):
     net, x = initialised(SMALL[host]()), tensor((2, 3, 32, 32))
-    if hybridize:
-        net.hybridize()
+    net.hybridize()
     assert net(x).shape[:2] == (2, 5)
     before = {key: p.data() for key, p in parameters(net).items() if not key.startswith(net.head_name)}
     net.reset_classifier(7)
@@ -247,7 +261,7 @@ def test_reset_classifier_replaces_the_head_of_an_initialised_network_and_nothin
     check_fresh_head(net, 1, x)
 
 
-@every_host
+@every_head
 def test_reset_classifier_of_an_uninitialised_network_leaves_it_so(host):
     net = SMALL[host]()
     net.reset_classifier(7)
@@ -256,7 +270,7 @@ def test_reset_classifier_of_an_uninitialised_network_leaves_it_so(host):
     check_fresh_head(initialised(net), 7, tensor((1, 3, 32, 32)))
 
 
-@every_host
+@every_head
 def test_reset_classifier_keeps_devices_and_type(host):
     net, devices = SMALL[host](in_channels=0), [mx.cpu(0), mx.cpu(1)]
     net.initialize(ctx=devices)
@@ -266,18 +280,18 @@ def test_reset_classifier_keeps_devices_and_type(host):
         assert parameter.list_ctx() == devices and parameter.data(devices[1]).dtype == np.float16
 
 
-@every_host
-@pytest.mark.parametrize('classes', [0, -1, True, 'a', None, 2.0])
-def test_a_number_of_classes_that_is_none_is_refused(host, classes):
-    with refused('classes must be a positive whole number'):
-        SMALL[host](classes=classes)
+@every_constructor
+def test_a_number_of_classes_that_is_none_is_refused(host):
     net = SMALL[host]()
-    with refused('classes must be a positive whole number'):
-        net.reset_classifier(classes)
+    for classes in (0, -1, True, 'a', None, 2.0):
+        with refused('classes must be a positive whole number'):
+            SMALL[host](classes=classes)
+        with refused('classes must be a positive whole number'):
+            net.reset_classifier(classes)
     assert net.classes == 5
 
 
-@every_host
+@every_constructor
 def test_final_drop_drops_features_in_training_only(host):
     # With the running statistics in training, too, dropout is all that differs there.
     net, x, seen = filled(SMALL[host](final_drop=0.5, use_global_stats=True)), tensor((2, 3, 32, 32)), []
@@ -318,7 +332,7 @@ def test_the_head_is_on_the_last_stage(host):
     assert error(last.mean((2, 3)), pooled[0]) <= 1e-5
 
 
-@every_host
+@every_constructor
 def test_stage_outputs_of_a_hybridized_network_and_of_a_symbol(host):
     net, x = filled(SMALL[host]()), tensor((1, 3, 32, 32))
     expected = net.stage_outputs(x, [1, 2])
@@ -329,12 +343,12 @@ def test_stage_outputs_of_a_hybridized_network_and_of_a_symbol(host):
     assert symbols.infer_shape(data=x.shape)[1] == [e.shape for e in expected]
 
 
-@every_host
-@pytest.mark.parametrize('stage', [-1, 9, 'last', None, 1.5])
-def test_a_stage_that_is_none_is_refused(host, stage):
+@every_head
+def test_a_stage_that_is_none_is_refused(host):
     net = initialised(SMALL[host]())
-    with refused(f'has stages 0 to {len(STAGES[host][0]) - 1}, not {stage!r}'):
-        net.stage_outputs(tensor((1, 3, 32, 32)), [0, stage])
+    for stage in (-1, 9, 'last', None, 1.5):
+        with refused(f'has stages 0 to {len(STAGES[host][0]) - 1}, not {stage!r}'):
+            net.stage_outputs(tensor((1, 3, 32, 32)), [0, stage])
 
 
 @pytest.fixture(scope='module', params=[host for host in IMAGENET if host not in ONE_SIZE])
@@ -367,8 +381,10 @@ def test_network_for_small_images_takes_every_size_and_halves_it_rounding_up(hos
 # Every host: the images
 
 
-@every_host
-@pytest.mark.parametrize('hybridize', [False, True])
+@pytest.mark.parametrize(
+    'host, hybridize',
+    [('ResNet', True), ('GE-ResNet', False), ('ResNeXt', False), ('CIFAR ResNet', False), ('U-Net', True)],
+)
 def test_what_is_no_image_for_the_network_is_refused(host, hybridize):
     net = initialised(SMALL[host]())
     if hybridize:
@@ -387,7 +403,7 @@ def test_what_is_no_image_for_the_network_is_refused(host, hybridize):
     assert net(tensor((1, 3, *size))).shape[:2] == (1, 5)
 
 
-@every_host
+@every_head
 def test_channels_other_than_those_of_the_first_images_are_refused(host):
     net = initialised(SMALL[host](in_channels=0))
     net(tensor((1, 1, 32, 32)))
@@ -398,8 +414,11 @@ def test_channels_other_than_those_of_the_first_images_are_refused(host):
 # Every host: the options
 
 
-@every_host
-@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize(
+    'host, fusion',
+    [(host, 'iaff') for host in SMALL]
+    + [(host, fusion) for host in ('CIFAR ResNet', 'FPN') for fusion in FUSIONS if fusion != 'iaff'],
+)
 def test_host_takes_every_fusion(host, fusion):
     net = initialised(SMALL[host](fusion=fusion, reduction=8, **({} if host in SEGMENTATION else {'start_stage': 2})))
     assert net(tensor((1, 3, 32, 32))).shape[:2] == (1, 5)
@@ -422,13 +441,13 @@ def test_attention_fuses_from_start_stage_on(host):
 
 
 @every_classifier
-@pytest.mark.parametrize('reduction', [1, 4, 16])
-def test_reduction_sets_the_squeezed_channels(host, reduction):
+def test_reduction_sets_the_squeezed_channels(host):
     channels = STAGES[host][0][-1]
-    squeezed = channels // reduction
-    context = 2 * channels * squeezed + squeezed + channels + 2 * squeezed + 2 * channels
-    last = {'fusion': 'aff', 'start_stage': len(STAGES[host][0]) - 1, 'reduction': reduction}
-    assert trainable(SMALL[host](**last)) == trainable(SMALL[host](fusion='add')) + 2 * context
+    for reduction in (1, 4, 16):
+        squeezed = channels // reduction
+        context = 2 * channels * squeezed + squeezed + channels + 2 * squeezed + 2 * channels
+        last = {'fusion': 'aff', 'start_stage': len(STAGES[host][0]) - 1, 'reduction': reduction}
+        assert trainable(SMALL[host](**last)) == trainable(SMALL[host](fusion='add')) + 2 * context
 
 
 @pytest.mark.parametrize('host', CIFAR + SEGMENTATION)
@@ -439,7 +458,7 @@ def test_width_multiplies_the_channels_of_every_stage(host):
         assert [m.shape[1] for m in maps] == [c * width // default for c in STAGES[host][0]]
 
 
-@with_stem
+@pytest.mark.parametrize('host', ['ResNet', 'ResNeXt'])
 def test_stem_is_three_convolutions_of_the_stem_width_or_one_of_seven_by_seven(host):
     stem = [p.shape for key, p in parameters(SMALL[host](stem_width=24)).items() if p.shape[2:] == (3, 3)][:3]
     assert stem == [(24, 3, 3, 3), (24, 24, 3, 3), (48, 24, 3, 3)]
@@ -466,7 +485,7 @@ def test_without_avg_down_the_shortcut_convolution_is_strided(host):
     assert [m.shape for m in net.stage_outputs(x)] == [m.shape for m in pooled.stage_outputs(x)]
 
 
-@pytest.mark.parametrize('host', [host for host in SMALL if host not in PRE_ACTIVATION])
+@pytest.mark.parametrize('host', ['ResNet', 'ResNeXt', 'CIFAR ResNeXt'])
 def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     def zeros(net):
         net = initialised(net)
@@ -540,15 +559,13 @@ def test_trading_the_fusion_changes_nothing_else(host):
         assert outside(SMALL[host](fusion=fusion)) == expected, fusion
 
 
-@every_host
+@every_constructor
 @settings(max_examples=5)
 @given(data=st.data())
 def test_context_scales_have_equal_parameter_counts(host, data):
     options = {'reduction': data.draw(st.sampled_from([1, 2, 4, 16]))}
     if host not in IMAGENET:
         options['width'] = data.draw(st.integers(1, 3))
-    if host in ONE_SIZE:
-        options['input_size'] = 64
     kind, layers = SMALL[host].func, (data.draw(st.integers(1, 2)),) * (len(STAGES[host][0]) - 1)
     assert len({trainable(kind(layers, fusion=partial(AFF, scales=scales), **options)) for scales in SCALES}) == 1
 
@@ -572,42 +589,39 @@ REFUSED = [
 ]
 
 
-@every_host
-@pytest.mark.parametrize('options, message', REFUSED)
-def test_options_out_of_their_range_are_refused(host, options, message):
-    with refused(message):
-        SMALL[host](**options)
+@every_constructor
+def test_options_out_of_their_range_are_refused(host):
+    for options, message in REFUSED:
+        with refused(message):
+            SMALL[host](**options)
 
 
 @every_classifier
-@pytest.mark.parametrize('start_stage', [0, 5, 'a', True])
-def test_a_start_stage_that_is_none_is_refused(host, start_stage):
-    with refused('start_stage must be 1 to'):
-        SMALL[host](start_stage=start_stage)
+def test_a_start_stage_that_is_none_is_refused(host):
+    for start_stage in (0, 5, 'a', True):
+        with refused('start_stage must be 1 to'):
+            SMALL[host](start_stage=start_stage)
 
 
-@with_stem
-@pytest.mark.parametrize('stem_width', [0, -32, 'a', 1.5])
-def test_a_stem_width_that_is_no_positive_whole_number_is_refused(host, stem_width):
-    with refused('stem_width must be a positive whole number'):
-        SMALL[host](stem_width=stem_width)
+@pytest.mark.parametrize(
+    'host, options',
+    [
+        ('ResNet', ['stem_width']),
+        ('ResNeXt', ['stem_width', 'cardinality', 'bottleneck_width']),
+        ('CIFAR ResNet', ['width']),
+        ('CIFAR ResNeXt', ['width', 'cardinality', 'bottleneck_width']),
+        ('Inception-ResNet', ['width']),
+        ('FPN', ['width']),
+    ],
+)
+def test_an_option_that_is_no_positive_whole_number_is_refused(host, options):
+    for option in options:
+        for value in (0, -4, 'a', 1.5, True):
+            with refused(f'{option} must be a positive whole number'):
+                SMALL[host](**{option: value})
 
 
-@pytest.mark.parametrize('host', CIFAR + SEGMENTATION)
-@pytest.mark.parametrize('width', [0, -4, 'a', 1.5, True])
-def test_a_width_that_is_no_positive_whole_number_is_refused(host, width):
-    with refused('width must be a positive whole number'):
-        SMALL[host](width=width)
-
-
-@pytest.mark.parametrize('host', ['ResNeXt', 'CIFAR ResNeXt'])
-@pytest.mark.parametrize('option', ['cardinality', 'bottleneck_width'])
-def test_groups_that_are_no_positive_whole_number_are_refused(host, option):
-    with refused(f'{option} must be a positive whole number'):
-        SMALL[host](**{option: 0})
-
-
-@every_host
+@every_constructor
 def test_layers_that_are_no_numbers_of_blocks_are_refused(host):
     kind = SMALL[host].func
     for layers in ((1, 1, 0, 1), (1, 'a', 1, 1), (1, -1, 1, 1)):

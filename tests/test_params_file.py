@@ -22,7 +22,7 @@ from mxnet.gluon import nn
 
 from gluon_aff.params_file import MAX_ARRAYS, read_parameters, write_parameters
 from model_zoo import get_model
-from model_zoo.weights.catalog import load_parameters
+from model_zoo.weights import load_parameters
 
 LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 FLAGS = {

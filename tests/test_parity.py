@@ -67,12 +67,12 @@ def test_gradients_are_the_reference_ones(layout):
 @pytest.mark.parametrize('fusion', ['aff', 'iaff'])
 def test_a_network_with_the_formula_as_written_has_the_same_gradients_in_float64(fusion, monkeypatch):
     monkeypatch.syspath_prepend(str(DATA.parent.parent / 'benchmarks'))
-    from obvious import OBVIOUS
+    from naive import NAIVE
 
     settings = {'train_input': (8, 3, 16, 16)}
     (found, norms), (expected, expected_norms) = (
         in_training(filled(get_model('cifar_aff_resnet8', fusion=each, width=1)), settings, 'float64')
-        for each in (fusion, OBVIOUS[fusion])
+        for each in (fusion, NAIVE[fusion])
     )
     assert error(found, expected.asnumpy()) <= 1e-12
     assert norms.keys() == expected_norms.keys()

@@ -15,6 +15,7 @@ from hypothesis import given
 from PIL import Image
 from programs import TOP
 
+from gluon_aff.train import parse
 from model_zoo import list_models, list_weights, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.page import charts, facts, gallery, page, tables
@@ -113,9 +114,10 @@ def test_every_network_has_its_row_section_and_data(read):
     assert list(shown) == names
     for model in data:
         card = model_info(model['name'])
-        assert (model['parameters'], model['multiply_adds']) == (card.parameters, card.multiply_adds)
+        assert (model['dataset'], model['weights']) == (card.dataset, len(card.weights))
         message = shown[model['name']]
-        assert f'{card.parameters:,}' in message and f"get_model('{card.name}'" in message
+        assert f'{card.parameters:,}' in message and f'{card.multiply_adds:,}' in message
+        assert f"get_model('{card.name}'" in message
         assert f'gluon-aff export {card.name}' in message
         for file in list_weights(card.name):
             assert file.digest in message and file.recipe in message and file.license in message
@@ -132,34 +134,35 @@ def test_commands_on_the_page_are_ones_that_the_programs_take(name, read):
     import train_imagenet
     import train_stopsign
 
-    (model,) = (model for model in facts.models() if model['name'] == name)
-    line = model['code'].get('Fine-tune') or model['code']['Train']
+    (model,) = (model for model in facts.models() if model.card.name == name)
+    line = model.code.get('Fine-tune') or model.code['Train']
     _, script, *flags = line.split()
     program = {'train_cifar.py': train_cifar, 'train_imagenet.py': train_imagenet, 'train_stopsign.py': train_stopsign}[
         script
     ]
-    assert program.parse_args(flags).model == name
+    assert parse(program.Config, flags).model == name
 
 
 def test_results_say_whose_they_are():
-    models = {model['name']: model for model in facts.models()}
-    assert [(result['error'], result['own']) for result in models['fashion_mnist_aff_resnet8']['results']] == [
-        (7.76, True)
+    models = {model.card.name: model for model in facts.models()}
+    (shipped,) = models['fashion_mnist_aff_resnet8'].own
+    assert shipped.error == 7.76 and models['fashion_mnist_aff_resnet8'].reported == ()
+    stated = models['cifar_aff_resnet32']
+    assert [(result.error, result.data) for result in stated.reported] == [
+        (16.43, 'CIFAR-100, fine labels'),
+        (9.22, 'CIFAR-100, coarse labels'),
     ]
-    assert [
-        (result['error'], result['dataset'], result['own']) for result in models['cifar_aff_resnet32']['results']
-    ] == [(16.43, 'CIFAR-100, fine labels', False), (9.22, 'CIFAR-100, coarse labels', False)]
-    assert [result['error'] for result in models['iaff_resnet50']['results']] == [20.2, 20.2159, None]
-    assert models['add_resnet50']['results'] == []
-    own = {name: [result for result in model['results'] if result['own']] for name, model in models.items()}
-    (ablation,) = own['cifar_aff_resnet8']
-    assert (ablation['error'], ablation['options']) == (38.37, 'width=1, reduction=2')
-    assert '1,500 training images' in ablation['dataset'] and '3 seeds after 4 epochs' in ablation['source']
-    (segmentation,) = own['fpn_aff_resnet8']
+    assert stated.own == []
+    assert [result.error for result in models['iaff_resnet50'].reported] == [20.2, 20.2159, None]
+    assert models['add_resnet50'].reported == () and models['add_resnet50'].own == []
+    (ablation,) = models['cifar_aff_resnet8'].own
+    assert (ablation.error, ablation.options) == (38.37, 'width=1, reduction=2')
+    assert '1,500 training images' in ablation.data and '3 seeds after 4 epochs' in ablation.source
+    (segmentation,) = models['fpn_aff_resnet8'].own
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
         expected = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
-    assert segmentation['percent'] == pytest.approx(100 * expected['fpn_aff_resnet8'])
-    assert {name for name, results in own.items() if results} >= {*expected, 'cifar_concat_inception_resnet8'}
+    assert segmentation.percent == pytest.approx(100 * expected['fpn_aff_resnet8'])
+    assert {name for name, model in models.items() if model.own} >= {*expected, 'cifar_concat_inception_resnet8'}
 
 
 def test_the_papers_tables_stand_whole_with_their_blocks(read):

@@ -41,11 +41,11 @@ def whole(tmp_path_factory):
     return trained(folder)
 
 
-def same(found, wanted):
-    assert found[1] == wanted[1]
-    assert found[0].keys() == wanted[0].keys()
-    for name, value in wanted[0].items():
-        np.testing.assert_array_equal(found[0][name], value, err_msg=name)
+def same(actual, expected):
+    assert actual[1] == expected[1]
+    assert actual[0].keys() == expected[0].keys()
+    for name, value in expected[0].items():
+        np.testing.assert_array_equal(actual[0][name], value, err_msg=name)
 
 
 def wait_for_a_new_checkpoint(folder, program, known, seconds=90):
@@ -136,10 +136,10 @@ def test_a_checkpoint_restores_parameters_and_optimizer_to_the_last_bit(tmp_path
     path, progress = str(tmp_path / 'c.npz'), Progress(2, 5, 1, {'loss': 0.1}, [{'epoch': 1}], {'epoch': 1}, {'a': [1]})
     write_checkpoint(path, net, trainer, progress)
     other, fresh = small(optimizer=optimizer, begin_num_update=1, **options)
-    arrays, found = read_checkpoint(path)
+    arrays, restored = read_checkpoint(path)
     restore_parameters(other, arrays, path)
     restore_optimizer(other, fresh, arrays)
-    assert found == progress
+    assert restored == progress
     step(net, trainer)
     step(other, fresh)
     for name, parameter in net._collect_params_with_prefix().items():
@@ -212,13 +212,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 @pytest.fixture(scope='module')
 def digits_run(tmp_path_factory):
     flags = [
-        '--width',
-        '1',
-        '--num-epochs',
-        '2',
-        '--batch-size',
-        '256',
-        '--save-dir',
+        *'--width 1 --num-epochs 2 --batch-size 256 --save-dir'.split(),
         str(tmp_path_factory.mktemp('digits') / 'run'),
     ]
     train_cifar.main(flags)

@@ -119,7 +119,7 @@ def test_run_lengths_compressed_or_not_give_the_mask_that_they_encode(tmp_path_f
     folder = tmp_path_factory.mktemp('rle')
     Image.new('RGB', (width, height)).save(folder / '1.png')
     for encoded in (runs(mask), compressed(mask)):
-        found = read(
+        rle_data = read(
             folder,
             {
                 'categories': CONTENT['categories'],
@@ -127,7 +127,7 @@ def test_run_lengths_compressed_or_not_give_the_mask_that_they_encode(tmp_path_f
                 'images': [{'id': 1, 'file_name': '1.png', 'width': width, 'height': height}],
             },
         )
-        np.testing.assert_array_equal(found[0][1], mask)
+        np.testing.assert_array_equal(rle_data[0][1], mask)
 
 
 def test_long_runs_are_decompressed(folder):
@@ -494,8 +494,8 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path_factory, part):
         read(tmp_path_factory.mktemp('cut'), whole[: int(part * len(whole))])
 
 
-def without(part, place, key):
-    return changed(lambda content: content[part][place].pop(key))
+def without(section, index, key):
+    return changed(lambda content: content[section][index].pop(key))
 
 
 @pytest.mark.parametrize(
@@ -681,16 +681,16 @@ def batches(count=11, batch_size=2, **options):
     return SegmentationBatches(Scenes(count), batch_size, *HALF, **options)
 
 
-def same(found, expected):
-    return len(found) == len(expected) and all((a == b).all() for x, y in zip(found, expected) for a, b in zip(x, y))
+def same(ours, expected):
+    return len(ours) == len(expected) and all((a == b).all() for x, y in zip(ours, expected) for a, b in zip(x, y))
 
 
 def test_training_batches_have_each_image_at_most_once_in_another_order_each_epoch():
-    found = batches(seed=5)
-    assert len(found) == 5 and found.batch_size == 2 and found.seed == 5
+    loader = batches(seed=5)
+    assert len(loader) == 5 and loader.batch_size == 2 and loader.seed == 5
     orders = []
     for epoch in (1, 2):
-        whole = list(found.epoch(epoch))
+        whole = list(loader.epoch(epoch))
         assert [(x.shape, x.dtype, m.shape, m.dtype) for x, m in whole] == [
             ((2, 3, 24, 24), np.float32, (2, 24, 24), np.float32)
         ] * 5
@@ -706,6 +706,15 @@ def test_an_epoch_depends_on_seed_and_number_alone_and_goes_on_from_any_batch():
     assert not same(list(batches(seed=1).epoch(3)), whole) and not same(list(batches().epoch(4)), whole)
 
 
+def test_seed_epoch_and_image_decide_a_view():
+    order = np.random.RandomState([7, 3]).permutation(11)[:2]
+    images, masks = next(batches(seed=7).epoch(3))
+    for index, image, mask in zip(order, images, masks):
+        view, expected = random_view(*Scenes(11)[index], 60, 24, (127.5,) * 3, np.random.RandomState([7, 3, index]))
+        np.testing.assert_allclose((image.transpose(1, 2, 0) * 0.25 + 0.5) * 255, view, atol=1e-3)
+        np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize('workers, batch_size', [(2, 2), (3, 2), (2, 5)])
 def test_workers_batches_make_up_the_batches_of_one(workers, batch_size):
     one = list(batches(batch_size=workers * batch_size).epoch(1))
@@ -719,13 +728,13 @@ def test_workers_batches_make_up_the_batches_of_one(workers, batch_size):
 
 
 def test_evaluation_takes_every_image_whole_and_in_order():
-    found = batches(batch_size=1, train=False)
-    assert len(found) == 11
-    for number, (x, mask) in enumerate(found.epoch()):
+    loader = batches(batch_size=1, train=False)
+    assert len(loader) == 11
+    for number, (x, mask) in enumerate(loader.epoch()):
         image, expected = Scenes(11)[number]
         np.testing.assert_allclose(x[0], (image / 255 - 0.5).transpose(2, 0, 1) / 0.25, atol=1e-5)
         np.testing.assert_array_equal(mask, expected[None])
-    assert [shades(x) for x, _ in found.epoch(start=8)] == [[8], [9], [10]]
+    assert [shades(x) for x, _ in loader.epoch(start=8)] == [[8], [9], [10]]
 
 
 def test_in_evaluation_the_images_are_dealt_out_in_turn():
@@ -766,8 +775,8 @@ def test_gluoncvs_metric_and_loss_leave_out_ignored_pixels():
     assert whole.get()[0] == pytest.approx(right.mean())
     loss = SoftmaxCrossEntropyLoss(ignore_label=IGNORED)
     expected = -np.take_along_axis(mx.nd.log_softmax(logits, axis=1).asnumpy(), target[:, None].astype(int) % 2, 1)
-    found = loss(logits, mx.nd.array(target)).asnumpy()
-    np.testing.assert_allclose(found, (expected[:, 0] * (target >= 0)).mean((1, 2)), rtol=1e-5)
+    ours = loss(logits, mx.nd.array(target)).asnumpy()
+    np.testing.assert_allclose(ours, (expected[:, 0] * (target >= 0)).mean((1, 2)), rtol=1e-5)
 
 
 # Overlays
@@ -828,17 +837,17 @@ def maker():
 def test_masks_of_drawn_signs_are_the_octagons_that_were_drawn(maker, tmp_path):
     photos = [Image.open(path).convert('RGB') for path in maker.photographs()[:2]]
     path = maker.make(tmp_path, 'train', photos, 30, seed=0)
-    data, said = CocoSegmentation(path, str(tmp_path / 'train')), json.loads(Path(path).read_text())
+    data, content = CocoSegmentation(path, str(tmp_path / 'train')), json.loads(Path(path).read_text())
     assert data.report == [] and len(data) == 30
     heights = []
     for key, (image, mask) in zip(data.ids, data):
         drawn = np.zeros(mask.shape, np.uint8)
-        for each in said['annotations']:
-            if each['image_id'] == key:
-                corners = np.reshape(each['segmentation'], (8, 2))
+        for entry in content['annotations']:
+            if entry['image_id'] == key:
+                corners = np.reshape(entry['segmentation'], (8, 2))
                 drawn = np.maximum(drawn, np.asarray(maker.coverage(corners)))
                 heights.append(np.linalg.norm(corners[0] + corners[7] - corners[3] - corners[4]) / 2)
-                assert abs(each['area'] - np.asarray(maker.coverage(corners)).sum() / 255) < 0.02 * each['area'] + 1
+                assert abs(entry['area'] - np.asarray(maker.coverage(corners)).sum() / 255) < 0.02 * entry['area'] + 1
         assert mask[drawn == 255].all() and not mask[drawn == 0].any()
         assert image.shape == (*mask.shape, 3)
     assert 8 <= min(heights) < 15 and 130 < max(heights) <= 200

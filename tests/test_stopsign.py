@@ -25,7 +25,7 @@ from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.data.preprocessing import normalise
-from gluon_aff.train import Segmentation, Stopped
+from gluon_aff.train import Segmentation, Stopped, parse
 from model_zoo.loading import load_model
 
 LAUNCH = ['-m', 'gluon_aff.train.launch', '-n', '2', '-s', '1', '--launcher', 'local', sys.executable]
@@ -46,18 +46,18 @@ def batches(draw, images=None):
 
 
 @given(drawn=st.lists(batches(), min_size=1, max_size=3))
-def test_figures_are_those_of_gluoncvs_metric(drawn):
+def test_metrics_are_those_of_gluoncvs(drawn):
     drawn = [(logits, target) for logits, target in drawn if logits.shape[1] == drawn[0][0].shape[1]]
     classes = drawn[0][0].shape[1]
-    task, metric, counters = Segmentation(classes), SegmentationMetric(classes), 0
+    task, metric, sums = Segmentation(classes), SegmentationMetric(classes), 0
     for logits, target in drawn:
         metric.update(mx.nd.array(target), mx.nd.array(logits))
-        counters = counters + task.counters(mx.nd.array(logits), target)
-    found = task.figures(counters)
-    assert (found['pixel_accuracy'], found['miou']) == pytest.approx(metric.get(), abs=1e-12)
-    assert counters.dtype == np.float64 and found.keys() == {task.headline, 'pixel_accuracy', 'val_loss'}
+        sums = sums + task.batch_sums(mx.nd.array(logits), target)
+    metrics = task.metrics(sums)
+    assert (metrics['pixel_accuracy'], metrics['miou']) == pytest.approx(metric.get(), abs=1e-12)
+    assert sums.dtype == np.float64 and metrics.keys() == {task.main_metric, 'pixel_accuracy', 'val_loss'}
     losses = [task.loss(mx.nd.array(logits), mx.nd.array(target)).asnumpy() for logits, target in drawn]
-    assert found['val_loss'] == pytest.approx(np.concatenate(losses).mean(), rel=1e-5)
+    assert metrics['val_loss'] == pytest.approx(np.concatenate(losses).mean(), rel=1e-5)
 
 
 @given(drawn=batches(images=1))
@@ -109,11 +109,11 @@ def test_an_overlay_colours_objects_and_leaves_the_rest():
     random = np.random.RandomState(0)
     image, mask = random.randint(0, 256, (20, 30, 3)).astype(np.uint8), random.randint(-1, 9, (20, 30))
     kept = image.copy()
-    found = np.asarray(overlay(Image.fromarray(image), mask, opacity=0.25)).astype(float)
-    np.testing.assert_array_equal(found[mask <= 0], image[mask <= 0])
+    coloured = np.asarray(overlay(Image.fromarray(image), mask, opacity=0.25)).astype(float)
+    np.testing.assert_array_equal(coloured[mask <= 0], image[mask <= 0])
     for number in range(1, 9):
         expected = 0.75 * image[mask == number] + 0.25 * np.array(COLOURS[(number - 1) % len(COLOURS)])
-        assert abs(found[mask == number] - expected).max() <= 0.5
+        assert abs(coloured[mask == number] - expected).max() <= 0.5
     np.testing.assert_array_equal(overlay(image, mask), overlay(Image.fromarray(image), mask))
     np.testing.assert_array_equal(image, kept)
     with refused(r'one size, got \(30, 20\) and \(20, 30, 3\)'):
@@ -131,9 +131,9 @@ def signs(tmp_path_factory):
     assert status == 0, err
     (folder / 'train' / '000003.png').unlink()
     Image.new('RGB', (70, 51), (90, 120, 90)).save(folder / 'val' / 'small.png')
-    said = json.loads((folder / 'instances_val.json').read_text())
-    said['images'].append({'id': 99, 'file_name': 'small.png', 'width': 70, 'height': 51})
-    said['annotations'].append(
+    annotations = json.loads((folder / 'instances_val.json').read_text())
+    annotations['images'].append({'id': 99, 'file_name': 'small.png', 'width': 70, 'height': 51})
+    annotations['annotations'].append(
         {
             'id': 99,
             'image_id': 99,
@@ -143,28 +143,13 @@ def signs(tmp_path_factory):
             'segmentation': [[9, 8, 29, 8, 29, 28, 9, 28]],
         }
     )
-    (folder / 'instances_val.json').write_text(json.dumps(said))
+    (folder / 'instances_val.json').write_text(json.dumps(annotations))
     return [
         '--data-dir',
         str(folder),
-        '--train-images',
-        'train',
-        '--train-annotations',
-        'instances_train.json',
-        '--val-images',
-        'val',
-        '--val-annotations',
-        'instances_val.json',
-        '--base-size',
-        '96',
-        '--input-size',
-        '48',
-        '--batch-size',
-        '2',
-        '--num-epochs',
-        '2',
-        '--model',
-        'fpn_aff_resnet8',
+        *'--train-images train --train-annotations instances_train.json'.split(),
+        *'--val-images val --val-annotations instances_val.json'.split(),
+        *'--base-size 96 --input-size 48 --batch-size 2 --num-epochs 2 --model fpn_aff_resnet8'.split(),
     ]
 
 
@@ -172,15 +157,15 @@ def held_out(signs):
     return CocoSegmentation(os.path.join(signs[1], 'instances_val.json'), os.path.join(signs[1], 'val'))
 
 
-def check_figures(folder, signs):
+def check_metrics(folder, signs):
     """What was logged of the best epoch is what GluonCV's metric says of its parameters."""
     model, metric = load_model(str(folder)), SegmentationMetric(2)
     spec = model.spec
     for image, mask in held_out(signs):
         metric.update(mx.nd.array(mask[None]), model.net(mx.nd.array(normalise(image[None], spec.mean, spec.std))))
-    said = json.loads((folder / 'model.json').read_text())
-    assert (said['pixel_accuracy'], said['miou']) == pytest.approx(metric.get(), abs=1e-4)
-    return model, said
+    model_json = json.loads((folder / 'model.json').read_text())
+    assert (model_json['pixel_accuracy'], model_json['miou']) == pytest.approx(metric.get(), abs=1e-4)
+    return model, model_json
 
 
 @pytest.fixture(scope='module')
@@ -192,9 +177,9 @@ def whole(signs, tmp_path_factory):
 
 def test_a_run_leaves_parameters_log_and_overlays(signs, whole):
     folder, best = whole
-    model, said = check_figures(folder, signs)
+    model, model_json = check_metrics(folder, signs)
     assert model.spec.class_names == ('background', 'stop sign') and model.spec.input_size == (3, 48, 48)
-    assert said['miou'] == best['miou'] and 0 < best['train_pixel_accuracy'] < 1
+    assert model_json['miou'] == best['miou'] and 0 < best['train_pixel_accuracy'] < 1
     history = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     assert [record['epoch'] for record in history] == [1, 2] and max(r['miou'] for r in history) == best['miou']
     assert sorted(os.listdir(folder / 'overlays')) == ['000001.png', '000002.png', 'small.png']
@@ -221,8 +206,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_a_whole_one(signs, whole, tmp
     epochs = SegmentationBatches.epoch
 
     def interrupted(self, number=0, start=0):
-        for place, batch in enumerate(epochs(self, number, start)):
-            if self.train and (number, place) == (2, 1):
+        for index, batch in enumerate(epochs(self, number, start)):
+            if self.train and (number, index) == (2, 1):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
@@ -247,7 +232,7 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
         'To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
         'train_stopsign.py --data-dir'
     ) in out
-    check_figures(tmp_path / 'run', signs)
+    check_metrics(tmp_path / 'run', signs)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +259,7 @@ def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs
 
 
 def test_the_defaults_are_the_papers_settings():
-    args = train_stopsign.parse_args(['--data-dir', 'coco'])
+    args = parse(train_stopsign.Config, ['--data-dir', 'coco'])
     assert (args.num_epochs, args.batch_size, args.optimizer, args.lr, args.lr_mode, args.init, args.warmup_epochs) == (
         300,
         32,
@@ -308,7 +293,7 @@ def test_every_worker_knows_the_data_set_by_the_same_digest(signs):
 
 
 class Guesses(dict):
-    """A network that knows what to say of each image."""
+    """A network that knows the mask of each image."""
 
     def segment(self, image):
         return self[image.tobytes()]
@@ -316,21 +301,22 @@ class Guesses(dict):
 
 def test_objects_are_counted_by_their_size_without_their_neighbours(signs):
     data = held_out(signs)
-    found = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
-    assert sorted(found) == [1, 2, 99] and all(
-        (np.any([mask for _, mask in found[number]], 0) == truth).all() for number, (_, truth) in zip(data.ids, data)
+    annotated = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
+    assert sorted(annotated) == [1, 2, 99] and all(
+        (np.any([mask for _, mask in annotated[number]], 0) == truth).all()
+        for number, (_, truth) in zip(data.ids, data)
     )
     perfect = Guesses((image.tobytes(), truth) for image, truth in data)
-    whole, sizes = benchmark.evaluate(perfect, data, found)
+    whole, sizes = benchmark.evaluate(perfect, data, annotated)
     assert benchmark.miou(whole) == 1 and whole.sum() == sum(truth.size for _, truth in data)
     assert {benchmark.miou(pixels) for pixels in sizes if pixels.any()} == {1}
     for number, (image, truth) in zip(data.ids, data):
-        for (_, _, wide, high), mask in found[number]:
-            place = np.digitize(max(wide, high), benchmark.BOUNDS)
+        for (_, _, wide, high), mask in annotated[number]:
+            size = np.digitize(max(wide, high), benchmark.BOUNDS)
             missed = Guesses({**perfect, image.tobytes(): np.where(mask, 0, truth)})
-            _, others = benchmark.evaluate(missed, data, found)
-            assert benchmark.miou(others[place]) < 1 and others[place][2] == mask.sum()
-            np.testing.assert_array_equal(np.delete(others, place, 0), np.delete(sizes, place, 0))
+            _, others = benchmark.evaluate(missed, data, annotated)
+            assert benchmark.miou(others[size]) < 1 and others[size][2] == mask.sum()
+            np.testing.assert_array_equal(np.delete(others, size, 0), np.delete(sizes, size, 0))
 
 
 def test_an_object_is_counted_with_half_its_longer_side_around_it():
@@ -338,8 +324,8 @@ def test_an_object_is_counted_with_half_its_longer_side_around_it():
     mask[20:24, 10:18] = truth[20:24, 10:18] = 1
     truth[27:33, 21:30] = 1  # its neighbour, of which one pixel is in the window
     truth[17, 7:10] = IGNORED
-    found = benchmark.count_object([10, 20, 8, 4], mask.astype(bool), truth, np.ones((60, 60), int))
-    assert found.tolist() == [0, 12 * 16 - 32 - 1 - 3, 0, 32]
+    counts = benchmark.count_object([10, 20, 8, 4], mask.astype(bool), truth, np.ones((60, 60), int))
+    assert counts.tolist() == [0, 12 * 16 - 32 - 1 - 3, 0, 32]
     whole = benchmark.count_object([10, 20, 8, 4], mask.astype(bool), mask, mask)
     assert whole.tolist() == [12 * 16 - 32, 0, 0, 32]
 
@@ -353,22 +339,19 @@ def test_the_benchmark_prints_a_table_of_finished_runs(signs, whole, capsys, tmp
             str(folder.parent),
             '--models',
             folder.name,
-            '--show',
-            '2',
-            '99',
-            '--picture',
+            *'--show 2 99 --picture'.split(),
             str(tmp_path / 'p.png'),
             '--csv',
             str(tmp_path / 'rows.csv'),
         ]
     )
     head, _, row = (line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-3:])
-    said = dict(zip(head, row))
-    assert said['network'] == 'fpn_aff_resnet8' and float(said['mIoU']) == pytest.approx(best['miou'], abs=6e-4)
+    table = dict(zip(head, row))
+    assert table['network'] == 'fpn_aff_resnet8' and float(table['mIoU']) == pytest.approx(best['miou'], abs=6e-4)
     assert sum(int(name.split('(')[1][:-1]) for name in head[4:]) == sum(
         map(len, benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign').values())
     )
     with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
         (written,) = csv.DictReader(file)
-    assert written.pop('conditions').endswith('one seed') and written == said
+    assert written.pop('conditions').endswith('one seed') and written == table
     assert Image.open(tmp_path / 'p.png').size == (2 * benchmark.SIDE, benchmark.LINE + 2 * benchmark.SIDE)

@@ -19,14 +19,14 @@ from gluon_aff.train import (
     SCHEDULES,
     Classification,
     RunFolder,
+    TrainConfig,
     checkpoints,
     evaluate,
     fit,
+    initialize,
     learning_rate,
     mixup,
-    no_weight_decay,
     read_checkpoint,
-    recipe,
     smooth,
     task,
     tune_backbone,
@@ -40,54 +40,64 @@ from model_zoo.loading import load_model
 @pytest.mark.parametrize('mode', SCHEDULES)
 def test_schedule_is_a_linear_warmup_then_its_formula_at_every_step(mode, warmup, warmup_lr):
     lr, epochs, batches = 0.2, 30, 7
-    schedule = learning_rate(mode, lr, epochs, batches, warmup, warmup_lr, decay_epochs=(15, 20), decay=0.1, power=2)
+    schedule = learning_rate(
+        mode,
+        lr,
+        epochs=epochs,
+        batches=batches,
+        warmup_epochs=warmup,
+        warmup_lr=warmup_lr,
+        decay_epochs=(15, 20),
+        decay=0.1,
+        power=2,
+    )
     rising, falling = warmup * batches, (epochs - warmup) * batches
     for step in range(epochs * batches):
         done = (step - rising) / (falling - 1)
-        wanted = {
+        expected = {
             'cosine': lr * (1 + math.cos(math.pi * done)) / 2,
             'poly': lr * (1 - done) ** 2,
             'constant': lr,
             'step': lr * 0.1 ** ((step >= 15 * batches) + (step >= 20 * batches)),
         }[mode]
         if step < rising:
-            wanted = warmup_lr + (lr - warmup_lr) * step / (rising - 1)
-        assert schedule(step) == pytest.approx(wanted, abs=1e-9)
+            expected = warmup_lr + (lr - warmup_lr) * step / (rising - 1)
+        assert schedule(step) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_imagenet_recipe_at_every_step_of_its_240_epochs():
     """4 x 128 images a batch; 5 epochs from 0 to 0.075, then half a cosine to 0 (the released runs)."""
     batches = 1281167 // 512
-    schedule = learning_rate('cosine', 0.075, 240, batches, 5)
+    schedule = learning_rate('cosine', 0.075, epochs=240, batches=batches, warmup_epochs=5)
     rising, falling = np.arange(5 * batches), np.arange(235 * batches)
-    wanted = np.concatenate([0.075 * rising / rising[-1], 0.0375 * (1 + np.cos(np.pi * falling / falling[-1]))])
-    assert len(wanted) == 240 * batches
-    np.testing.assert_allclose([schedule(step) for step in range(len(wanted))], wanted, rtol=0, atol=1e-12)
+    expected = np.concatenate([0.075 * rising / rising[-1], 0.0375 * (1 + np.cos(np.pi * falling / falling[-1]))])
+    assert len(expected) == 240 * batches
+    np.testing.assert_allclose([schedule(step) for step in range(len(expected))], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('warmup', [-1, 3, 4])
 def test_a_warmup_outside_the_run_is_refused(warmup):
     with pytest.raises(ValueError, match='shorter than the run'):
-        learning_rate('cosine', 0.1, 3, 10, warmup)
+        learning_rate('cosine', 0.1, epochs=3, batches=10, warmup_epochs=warmup)
 
 
 @pytest.mark.parametrize('epochs, warmup', [(1, 0), (2, 1)])
 def test_a_schedule_of_a_single_batch_is_refused(epochs, warmup):
     with pytest.raises(ValueError, match='two batches'):
-        learning_rate('cosine', 0.1, epochs, 1, warmup)
+        learning_rate('cosine', 0.1, epochs=epochs, batches=1, warmup_epochs=warmup)
 
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="one of cosine, step, poly, constant, got 'cosin'"):
-        learning_rate('cosin', 0.1, 3, 10)
+        learning_rate('cosin', 0.1, epochs=3, batches=10)
 
 
 @given(label=st.lists(st.integers(0, 6), min_size=1, max_size=20), smoothing=st.sampled_from([0, 0.05, 0.1, 0.5, 0.9]))
 def test_smoothed_labels_are_distributions_as_gluoncv_makes_them(label, smoothing):
     """Against the definition in GluonCV's script: 1 - eta + eta / classes on the class, eta / classes elsewhere."""
     target = smooth(np.array(label, np.float32), 7, smoothing)
-    wanted = mx.nd.one_hot(mx.nd.array(label), 7, on_value=1 - smoothing + smoothing / 7, off_value=smoothing / 7)
-    np.testing.assert_allclose(target, wanted.asnumpy(), atol=1e-6)
+    expected = mx.nd.one_hot(mx.nd.array(label), 7, on_value=1 - smoothing + smoothing / 7, off_value=smoothing / 7)
+    np.testing.assert_allclose(target, expected.asnumpy(), atol=1e-6)
     np.testing.assert_allclose(target.sum(axis=1), 1, atol=1e-5)
 
 
@@ -141,28 +151,20 @@ def test_accuracy_counts_what_the_network_says():
     images[:, 0, 0, 0] = test[1]
     images[:10, 0, 0, 0] = (test[1][:10] + 1) % 10
     batches = Batches(images, test[1], 16, (0.5,) * 3, (0.25,) * 3)
-    assert evaluate(lambda x: oracle(x + 1e-6), batches, [mx.cpu()], Classification(10))['accuracy'] == 0.8
+    assert evaluate(lambda x: oracle(x + 1e-6), batches, task=Classification(10))['accuracy'] == 0.8
 
 
 def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(tmp_path, capsys):
     best = train_cifar.main(
         [
-            '--width',
-            '1',
-            '--num-epochs',
-            '2',
-            '--batch-size',
-            '256',
-            '--save-dir',
+            *'--width 1 --num-epochs 2 --batch-size 256 --save-dir'.split(),
             str(tmp_path / 'run'),
-            '--fusion',
-            'ms_se',
-            '--no-wd',
+            *'--fusion ms_se --no-wd'.split(),
         ]
     )
-    said = json.loads((tmp_path / 'run' / 'model.json').read_text())
-    assert said['options'] == {'classes': 10, 'width': 1, 'fusion': 'ms_se'}
-    assert said['accuracy'] == best['accuracy'] and '--fusion ms_se' in said['command']
+    model_json = json.loads((tmp_path / 'run' / 'model.json').read_text())
+    assert model_json['options'] == {'classes': 10, 'width': 1, 'fusion': 'ms_se'}
+    assert model_json['accuracy'] == best['accuracy'] and '--fusion ms_se' in model_json['command']
     log = (tmp_path / 'run' / 'log.txt').read_text().splitlines()
     assert [line.split(']')[0] for line in log] == ['[Epoch 1', '[Epoch 2']
     assert log[-1] in capsys.readouterr().out
@@ -170,12 +172,12 @@ def test_a_run_says_what_it_saved_and_the_saved_network_has_the_stated_accuracy(
     model, data = load_model(str(tmp_path / 'run')), digits()
     spec = model.spec
     assert spec.class_names == data.class_names
-    found = evaluate(model.net, Batches(*data.test, 60, spec.mean, spec.std), [mx.cpu()], Classification(10))
-    assert found == pytest.approx({name: best[name] for name in found}, rel=1e-6)
-    assert found['accuracy'] == best['accuracy']
+    metrics = evaluate(model.net, Batches(*data.test, 60, spec.mean, spec.std), task=Classification(10))
+    assert metrics == pytest.approx({name: best[name] for name in metrics}, rel=1e-6)
+    assert metrics['accuracy'] == best['accuracy']
 
 
-def short_run(folder, seed, epochs=1, prepare=None, **kwargs):
+def short_run(folder, seed, epochs=1, prepare=None, task=None, **settings):
     data, train, test = small_digits()
     mx.random.seed(seed)
     net = get_model('cifar_aff_resnet8', classes=10, width=1)
@@ -188,12 +190,9 @@ def short_run(folder, seed, epochs=1, prepare=None, **kwargs):
         net,
         train,
         Batches(*test, 50, data.mean, data.std),
+        TrainConfig(num_epochs=epochs, seed=seed, **{'lr': 0.05, 'warmup_epochs': 0, **settings}),
         RunFolder(folder, {}),
-        kwargs.pop('task', Classification(10)),
-        epochs,
-        kwargs.pop('schedule', learning_rate('cosine', 0.05, epochs, len(train))),
-        seed=seed,
-        **kwargs,
+        task=task or Classification(10),
     )
     return net
 
@@ -218,8 +217,8 @@ def test_a_run_updates_at_the_rates_and_decays_of_its_schedule(tmp_path, monkeyp
         seen.append((self.num_update, self._get_lr(index), self._get_wd(index), self.param_dict[index].name))
 
     monkeypatch.setattr(Nesterov, 'update', record)
-    schedule = learning_rate('cosine', 0.05, 3, 4, 1, 0.01)
-    net = short_run(tmp_path / 'run', 0, 3, schedule=schedule, prepare=no_weight_decay)
+    schedule = learning_rate('cosine', 0.05, epochs=3, batches=4, warmup_epochs=1, warmup_lr=0.01)
+    net = short_run(tmp_path / 'run', 0, 3, warmup_epochs=1, warmup_lr=0.01, no_wd=True)
     names = sorted(name for name, parameter in net.collect_params().items() if parameter.grad_req != 'null')
     assert [(number, name) for number, *_, name in seen] == [(n, name) for n in range(1, 13) for name in names]
     for number, lr, wd, name in seen:
@@ -234,22 +233,22 @@ def nesterov(weight, velocity, grad, lr, wd, momentum):
 
 def test_nesterov_follows_its_formula_where_mxnets_own_does_not():
     random = np.random.RandomState(0)
-    weight, wanted = mx.nd.array(random.randn(20)), None
+    weight, expected = mx.nd.array(random.randn(20)), None
     optimizer = mx.optimizer.create('nesterov', learning_rate=0.3, momentum=0.9, wd=0.1, rescale_grad=0.5)
     state = optimizer.create_state(0, weight)
-    wanted, velocity = weight.asnumpy().astype(float), np.zeros(20)
+    expected, velocity = weight.asnumpy().astype(float), np.zeros(20)
     for _ in range(5):
         grad = random.randn(20)
         optimizer.update(0, weight, mx.nd.array(grad), state)
-        wanted, velocity = nesterov(wanted, velocity, grad / 2, 0.3, 0.1, 0.9)
-    np.testing.assert_allclose(weight.asnumpy(), wanted, rtol=1e-5)
+        expected, velocity = nesterov(expected, velocity, grad / 2, 0.3, 0.1, 0.9)
+    np.testing.assert_allclose(weight.asnumpy(), expected, rtol=1e-5)
     np.testing.assert_allclose(state.asnumpy(), velocity, rtol=1e-4)
 
 
 def test_accumulated_batches_update_as_one_large_batch(tmp_path):
     """Without batch statistics, which differ: 2 x 32 images give the update of 64."""
     data, train, test = small_digits()
-    found = []
+    runs = []
     for size, accumulate in ((64, 1), (32, 2)):
         mx.random.seed(0)
         net = get_model('cifar_add_resnet8', classes=10, width=1, use_global_stats=True)
@@ -259,21 +258,19 @@ def test_accumulated_batches_update_as_one_large_batch(tmp_path):
             net,
             batches,
             Batches(*test, 50, data.mean, data.std),
+            TrainConfig(num_epochs=1, lr_mode='constant', lr=0.01, accumulate=accumulate),
             RunFolder(tmp_path / str(size), {}),
-            Classification(10),
-            1,
-            learning_rate('constant', 0.01, 1, 2),
-            accumulate=accumulate,
+            task=Classification(10),
         )
-        found.append(values(net))
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
+        runs.append(values(net))
+    for name, value in runs[0].items():
+        np.testing.assert_allclose(runs[1][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_several_devices_train_as_one(tmp_path):
     """Without batch statistics: a batch split over two contexts gives the same updates."""
     data, train, test = small_digits(64)
-    found = []
+    runs = []
     for ctx in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         mx.random.seed(0)
         net = get_model('cifar_add_resnet8', classes=10, width=1, use_global_stats=True)
@@ -284,17 +281,16 @@ def test_several_devices_train_as_one(tmp_path):
             net,
             batches,
             Batches(*test, 50, data.mean, data.std),
+            TrainConfig(num_epochs=1, lr_mode='constant', lr=0.01),
             RunFolder(tmp_path / str(len(ctx)), {}),
-            Classification(10),
-            1,
-            learning_rate('constant', 0.01, 1, 2),
+            task=Classification(10),
             ctx=ctx,
         )
-        found.append(
+        runs.append(
             {name: parameter.data(ctx[-1]).asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
         )
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-6)
+    for name, value in runs[0].items():
+        np.testing.assert_allclose(runs[1][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_of_a_distilled_network_is_hintons():
@@ -306,26 +302,26 @@ def test_the_loss_of_a_distilled_network_is_hintons():
         return -(p * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1)
 
     soft = np.exp(teacher / 5) / np.exp(teacher / 5).sum(1, keepdims=True)
-    wanted = 0.3 * cross_entropy(target, student) + 0.7 * 25 * cross_entropy(soft, student / 5)
+    expected = 0.3 * cross_entropy(target, student) + 0.7 * 25 * cross_entropy(soft, student / 5)
     distilled = Classification(7, 0.1, teacher=lambda data: mx.nd.array(teacher), temperature=5, hard_weight=0.3)
     loss = distilled.loss(mx.nd.array(student), mx.nd.array(target), None)
-    np.testing.assert_allclose(loss.asnumpy(), wanted, rtol=1e-5)
+    np.testing.assert_allclose(loss.asnumpy(), expected, rtol=1e-5)
 
 
-def test_figures_agree_with_mxnets_metrics():
+def test_metrics_agree_with_mxnets():
     random = np.random.RandomState(0)
     output, label = random.randn(30, 8).astype(np.float32), random.randint(0, 8, 30).astype(np.float32)
-    learnt, mixed = Classification(8), Classification(8, mixup_alpha=1.0)
-    counters = sum(learnt.counters(mx.nd.array(output[i : i + 7]), label[i : i + 7]) for i in range(0, 30, 7))
-    metrics = {'accuracy': mx.metric.Accuracy(), 'top5_accuracy': mx.metric.TopKAccuracy(5)}
-    figures = learnt.figures(counters)
+    task, mixed = Classification(8), Classification(8, mixup_alpha=1.0)
+    sums = sum(task.batch_sums(mx.nd.array(output[i : i + 7]), label[i : i + 7]) for i in range(0, 30, 7))
+    references = {'accuracy': mx.metric.Accuracy(), 'top5_accuracy': mx.metric.TopKAccuracy(5)}
+    metrics = task.metrics(sums)
     probabilities = mx.nd.softmax(mx.nd.array(output))
-    for name, metric in metrics.items():
+    for name, metric in references.items():
         metric.update([mx.nd.array(label)], [probabilities])
-        assert figures[name] == pytest.approx(metric.get()[1])
+        assert metrics[name] == pytest.approx(metric.get()[1])
     loss = mx.metric.CrossEntropy()
     loss.update([mx.nd.array(label)], [probabilities])
-    assert figures['val_loss'] == pytest.approx(loss.get()[1], rel=1e-5)
+    assert metrics['val_loss'] == pytest.approx(loss.get()[1], rel=1e-5)
     rmse, target = mx.metric.RMSE(), mx.nd.array(smooth(label, 8, 0.1))
     rmse.update([target], [probabilities])
     score, number = mixed.score(mx.nd.array(output), target)
@@ -357,24 +353,19 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path, monkeypatch
     seen = []
     create = mx.optimizer.NAG.create_state_multi_precision
 
-    class Watched(Nesterov):
-        def create_state_multi_precision(self, index, weight):
-            assert os.environ[safe] == '1'
-            seen.append(create(self, index, weight))
-            return seen[-1]
+    def watched(self, index, weight):
+        assert os.environ[safe] == '1'
+        seen.append(create(self, index, weight))
+        return seen[-1]
 
-    mx.optimizer.register(Watched)
+    monkeypatch.setattr(Nesterov, 'create_state_multi_precision', watched)
     best = fit(
         net,
         Batches(*train, 32, data.mean, data.std, train=True),
         Batches(*test, 50, data.mean, data.std),
+        TrainConfig(num_epochs=2, lr_mode='constant', warmup_epochs=0, wd=0, dtype='float16'),
         RunFolder(tmp_path / 'run', {}),
-        Classification(10),
-        2,
-        learning_rate('constant', 0.1, 2, 4),
-        optimizer='watched',
-        optimizer_options={'momentum': 0.9},
-        dtype='float16',
+        task=Classification(10),
     )
     momentum, copy = seen[0]
     assert net.scale.data().dtype == np.float16 and copy.dtype == momentum.dtype == np.float32
@@ -385,17 +376,15 @@ def test_float16_trains_with_float32_copies_of_the_weights(tmp_path, monkeypatch
 
 def test_adagrad_trains(tmp_path):
     first, last = (
-        values(
-            short_run(
-                tmp_path / str(epochs), 0, epochs, optimizer='adagrad', schedule=learning_rate('poly', 0.01, 2, 4)
-            )
-        )['output.weight']
+        values(short_run(tmp_path / str(epochs), 0, epochs, optimizer='adagrad', lr=0.01, lr_mode='poly'))[
+            'output.weight'
+        ]
         for epochs in (1, 2)
     )
     assert not np.allclose(first, last)
 
 
-def test_tensorboard_gets_the_figures_of_the_log(tmp_path):
+def test_tensorboard_gets_the_records_of_the_log(tmp_path):
     """Read with tensorboardX's own message type; a record is its length, a checksum, the message, a checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
@@ -406,19 +395,18 @@ def test_tensorboard_gets_the_figures_of_the_log(tmp_path):
         net,
         Batches(*train, 32, data.mean, data.std, train=True),
         Batches(*test, 50, data.mean, data.std),
+        TrainConfig(num_epochs=2, lr_mode='constant', warmup_epochs=0),
         RunFolder(tmp_path, {}, tensorboard=True),
-        Classification(10),
-        2,
-        learning_rate('constant', 0.1, 2, 2),
+        task=Classification(10),
     )
-    content, found = next((tmp_path / 'tensorboard').iterdir()).read_bytes(), {}
+    content, scalars = next((tmp_path / 'tensorboard').iterdir()).read_bytes(), {}
     while content:
         (length,) = struct.unpack('<Q', content[:8])
         event = Event.FromString(content[12 : 12 + length])
-        found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+        scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
         content = content[16 + length :]
     records = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
-    assert found == pytest.approx(
+    assert scalars == pytest.approx(
         {(name, record['epoch']): value for record in records for name, value in record.items() if name != 'epoch'},
         rel=1e-6,
     )
@@ -450,10 +438,10 @@ def test_a_backbones_learning_rate_is_scaled(tmp_path):
 @pytest.mark.parametrize('kind, fan_in_gain', [('xavier', None), ('kaiming', 2)])
 def test_weights_begin_with_the_spread_that_is_asked_for(kind, fan_in_gain):
     layer = mx.gluon.nn.Conv2D(200, 3, in_channels=100)
-    recipe.initialize(layer, kind, [mx.cpu()])
+    initialize(layer, kind, [mx.cpu()])
     weight = layer.weight.data().asnumpy()
-    wanted = 2 / (100 * 9) if fan_in_gain else 3 / ((100 + 200) * 9 / 2) / 3
-    assert weight.var() == pytest.approx(wanted, rel=0.02)
+    expected = 2 / (100 * 9) if fan_in_gain else 3 / ((100 + 200) * 9 / 2) / 3
+    assert weight.var() == pytest.approx(expected, rel=0.02)
     assert (layer.bias.data().asnumpy() == 0).all()
 
 
@@ -464,28 +452,26 @@ class Exploding(mx.lr_scheduler.LRScheduler):
         return 0.01 if update <= 4 else 1e38
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_path, monkeypatch):
+    monkeypatch.setattr('gluon_aff.train.loop.make_schedule', lambda *_: Exploding())
     with pytest.raises(FloatingPointError, match='no longer finite in epoch 2'):
-        short_run(tmp_path / 'run', 0, 3, schedule=Exploding())
-    found = checkpoints(str(tmp_path / 'run'))
-    assert len(found) == 1 and read_checkpoint(found[0])[1].updates == 4
+        short_run(tmp_path / 'run', 0, 3)
+    saved = checkpoints(str(tmp_path / 'run'))
+    assert len(saved) == 1 and read_checkpoint(saved[0])[1].updates == 4
     net = get_model('cifar_aff_resnet8', classes=10, width=1, pretrained=str(tmp_path / 'run' / 'best.params'))
-    arrays, _ = read_checkpoint(found[0])
+    arrays, _ = read_checkpoint(saved[0])
     for name, value in values(net).items():
         np.testing.assert_array_equal(value, arrays[f'parameters/{name}'])
 
 
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(recipe, 'fit', lambda net, *args: seen.append(values(net)) or {'accuracy': 0.5, 'epoch': 1})
+    monkeypatch.setattr(
+        'gluon_aff.train.recipe.fit', lambda net, *_, **__: seen.append(values(net)) or {'accuracy': 0.5, 'epoch': 1}
+    )
     train_cifar.main(
         [
-            '--dataset',
-            'digits',
-            '--model',
-            'fashion_mnist_aff_resnet8',
-            '--use-pretrained',
-            '--save-dir',
+            *'--dataset digits --model fashion_mnist_aff_resnet8 --use-pretrained --save-dir'.split(),
             str(tmp_path / 'run'),
         ]
     )
@@ -519,3 +505,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ValueError, match='cannot be saved'):
         RunFolder(tmp_path / 'file' / 'run', {}).begin(fresh=True)
+
+
+@pytest.mark.parametrize('old, new', [('headline', 'main_metric'), ('figures', 'metrics'), ('counters', 'batch_sums')])
+def test_the_old_names_of_a_task_still_work(old, new):
+    learnt = Classification(3)
+    with pytest.warns(DeprecationWarning, match=f'{old} is now called {new}'):
+        assert getattr(learnt, old) == getattr(learnt, new)

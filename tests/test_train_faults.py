@@ -35,18 +35,20 @@ from gluon_aff.train import (
     RunFolder,
     Segmentation,
     Stopped,
+    TrainConfig,
     Workers,
+    check_arguments,
     checkpoints,
     evaluate,
     fit,
-    learning_rate,
+    parse,
     read_checkpoint,
     run_arguments,
     run_script,
 )
-from gluon_aff.train.arguments import check_arguments, launched, resuming, starting
 from gluon_aff.train.checkpoint import SUMS, restore_optimizer, restore_parameters, write_checkpoint
 from gluon_aff.train.launch import _own_flags
+from gluon_aff.train.script import launched, resuming, starting
 
 SCRIPTS = {
     'cifar': (train_cifar, []),
@@ -84,6 +86,7 @@ COMMON = [
     ('--lr-decay-period', '-1', '0 or more'),
     ('--seed', '-1', '0 or more'),
     ('--seed', '9999999999', 'at most'),
+    ('--worker-timeout', '0', 'above 0'),
     ('--patience', '0', 'above 0'),
     ('--drop-rate', '1', 'below 1'),
     ('--reduction', '0', '1 or more'),
@@ -111,14 +114,7 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize(
-    'script, flag, value, says',
-    [
-        *((script, *row) for script in SCRIPTS for row in COMMON),
-        *((script, *row) for script in ('cifar', 'imagenet') for row in CLASSIFY),
-        *OWN,
-    ],
-)
+@pytest.mark.parametrize('script, flag, value, says', [*(('cifar', *row) for row in COMMON + CLASSIFY), *OWN])
 def test_a_value_out_of_range_is_refused_under_the_flag_as_it_was_typed(script, flag, value, says):
     module, needed = SCRIPTS[script]
     with refused(f'{flag}[^ ]* must be .*{says}.*, got {value}'):
@@ -141,13 +137,13 @@ def test_an_unknown_flag_is_one_sentence_too(argv, says):
 def test_every_numeric_flag_has_a_range():
     """A flag that is added later falls under this, too."""
     for module, needed in SCRIPTS.values():
-        for name, value in vars(module.parse_args(needed)).items():
+        for name, value in vars(parse(module.Config, needed)).items():
             if type(value) in (int, float) and name != 'command':
                 flag = {'num_workers': '-j'}.get(name, f'--{name.replace("_", "-")}')
                 with refused(' must be '):
-                    module.parse_args([*needed, flag, '-7'])
+                    parse(module.Config, [*needed, flag, '-7'])
                 with refused(' must be '):
-                    module.parse_args([*needed, flag, 'nan'])
+                    parse(module.Config, [*needed, flag, 'nan'])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +185,7 @@ def test_every_numeric_flag_has_a_range():
         ),
         (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
         (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
-        (train_imagenet, ['--data-dir', '{empty}'], 'by a --val-fraction such as'),
+        (train_imagenet, ['--data-dir', '{empty}'], 'or set --val-fraction, such as'),
     ],
 )
 def test_flags_that_do_not_fit_together_are_refused_before_a_run_begins(tmp_path, module, flags, says):
@@ -209,6 +205,7 @@ USELESS = [
     ('cifar', '--no-wd --wd 0', '--no-wd', 'with --wd 0'),
     ('cifar', '--scale-lr', '--scale-lr', 'without several workers'),
     ('imagenet', '--patience 9 --kvstore local', '--patience', 'without several workers'),
+    ('imagenet', '--worker-timeout 9', '--worker-timeout', 'without several workers'),
     ('imagenet', '--num-gpus 4 --kvstore horovod', '--num-gpus', 'above 1 with --kvstore horovod'),
     ('stopsign', '--resume --overwrite', '--overwrite', 'with --resume'),
     ('cifar', '--backbone-lr 0.1', '--backbone-lr', 'without --pretrained'),
@@ -285,63 +282,71 @@ def test_ctrl_c_before_the_run_and_a_lack_of_memory_are_one_sentence(monkeypatch
         ({'ctx': 'cpu'}, 'is not initialised on c, p, u'),
         ({'ctx': mx.gpu(0)}, 'is not initialised on gpu'),
         ({'run': 'folder'}, "run must be a RunFolder, got 'folder'"),
-        ({'schedule': 0.1}, 'schedule must be an LRScheduler, got 0.1'),
-        ({'optimizer': 'nestrov'}, 'nestrov'),
-        ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be a name'),
-        ({'optimizer_options': {'mom': 1}}, 'optimizer_options do not fit the optimizer nesterov'),
-        ({'dtype': 'float64'}, 'dtype must be'),
-        ({'seed': 2**32}, 'seed must be below'),
-        ({'epochs': '2'}, 'epochs'),
-        ({'patience': 0}, 'patience must be seconds above 0'),
+        ({'task': None}, 'task must be a Task, such as Classification.10., got None'),
+        ({'train': [1, 2]}, 'train must be a loader, .*, got .1, 2.'),
+        ({'test': [1, 2]}, 'test must be a loader, .*, got .1, 2.'),
+        ({'config': {}}, 'config must be a TrainConfig, got {}'),
         ({'save_seconds': None}, 'save_seconds must be seconds'),
-        ({'accumulate': 3}, 'fewer than the 3'),
-        ({'resume': 'auto'}, 'no checkpoint auto'),
+        ({'accumulate': 3}, '--accumulate must be at most 2, the batches of an epoch, got 3'),
+        ({'resume': 'nowhere.npz'}, 'no checkpoint nowhere.npz'),
     ],
 )
 def test_wrong_values_of_fit_are_refused_before_a_run_begins(tmp_path, values, says):
     net, _ = small()
     data = Batches(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), 2, (0,) * 3, (1,) * 3)
+    settings = {name: values.pop(name) for name in ('accumulate', 'resume') if name in values}
+    arguments = {
+        'train': data,
+        'test': data,
+        'config': TrainConfig(num_epochs=1, lr_mode='constant', **settings),
+        'run': RunFolder(tmp_path / 'run', {}),
+        'task': Classification(10),
+        **values,
+    }
     with refused(says, (ValueError, FileNotFoundError)):
-        fit(
-            net,
-            data,
-            data,
-            **{
-                'run': RunFolder(tmp_path / 'run', {}),
-                'task': Classification(10),
-                'epochs': 1,
-                'schedule': learning_rate('constant', 0.1, 1, 2),
-                **values,
-            },
-        )
+        fit(net, **arguments)
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    'values, says',
+    [
+        ({'optimizer': 'nestrov'}, "optimizer must be one of nesterov, adagrad, got 'nestrov'"),
+        ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be one of nesterov, adagrad, got <'),
+        ({'dtype': 'float64'}, 'dtype must be one of'),
+        ({'seed': 2**32}, 'seed must be 0 or more and at most'),
+        ({'num_epochs': '2'}, "num_epochs must be a whole number, 1 or more, got '2'"),
+        ({'worker_timeout': 0}, 'worker_timeout must be a finite number, above 0, got 0'),
+        ({'lr': True}, 'lr must be a finite number'),
+        ({'lr_decay_epoch': 3}, 'lr_decay_epoch must be numbers of epochs'),
+    ],
+)
+def test_a_config_in_python_has_the_ranges_of_the_flags(values, says):
+    with refused(says):
+        TrainConfig(**values)
+
+
+def test_every_field_of_a_config_is_a_flag_and_a_subclass_may_set_another_default():
+    settings = parse(train_stopsign.Config, ['--data-dir', 'coco', '--patience', '9', '--kvstore', 'dist_sync'])
+    assert settings.lr == 0.01 and settings.worker_timeout == 9 and settings.typed['worker_timeout'] == '--patience'
+    assert settings.arguments() == train_stopsign.Config(save_dir='elsewhere', kvstore='dist_sync').arguments()
+    assert TrainConfig() == parse(TrainConfig, []) and TrainConfig().lr == 0.1
 
 
 def test_labels_that_are_no_classes_are_refused():
     for label in ([0, 5], [-1, 0]):
         with refused('Labels must be 0 to 4, as the network has 5 classes, got'):
-            Classification(5).targets(np.array(label))
+            Classification(5).encode(np.array(label))
     masks = np.array([[[-1, 0], [1, 2]]])
-    assert Segmentation(3).targets(masks) is masks
+    assert Segmentation(3).encode(masks) is masks
     for wrong in (masks + 1, masks - 1):
         with refused('Labels must be 0 to 2'):
-            Segmentation(3).targets(wrong)
+            Segmentation(3).encode(wrong)
 
 
 def test_few_images_and_one_epoch_shorten_what_was_not_asked_for_and_say_so(tmp_path, capsys):
     best = train_cifar.main(
-        [
-            '--width',
-            '1',
-            '--train-images',
-            '20',
-            '--test-images',
-            '10',
-            '--num-epochs',
-            '1',
-            '--save-dir',
-            str(tmp_path / 'run'),
-        ]
+        [*'--width 1 --train-images 20 --test-images 10 --num-epochs 1 --save-dir'.split(), str(tmp_path / 'run')]
     )
     err = capsys.readouterr().err
     assert 'There are 20 training images, so --batch-size is 10 instead of 32.' in err
@@ -371,11 +376,11 @@ def copied(run, tmp_path):
 
 
 def test_the_authors_flags_are_taken(run, tmp_path):
-    args = train_imagenet.parse_args(['--num-layer', '50', '--r', '16', '--model', 'iaff_resnet50'])
+    args = parse(train_imagenet.Config, ['--num-layer', '50', '--r', '16', '--model', 'iaff_resnet50'])
     assert (args.num_layer, args.reduction) == (50, 16)
     assert (
-        train_cifar.parse_args(['--r', '2']).reduction
-        == train_stopsign.parse_args(['--data-dir', 'x', '--r', '2']).reduction
+        parse(train_cifar.Config, ['--r', '2']).reduction
+        == parse(train_stopsign.Config, ['--data-dir', 'x', '--r', '2']).reduction
         == 2
     )
 
@@ -385,15 +390,9 @@ def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_p
     weights = os.path.join(run[-1], 'best.params')
     flags = [
         *FEW,
-        '--num-epochs',
-        '1',
-        '--backbone-lr',
-        '0',
-        '--pretrained',
+        *'--num-epochs 1 --backbone-lr 0 --pretrained'.split(),
         weights,
-        '--teacher',
-        'cifar_aff_resnet8',
-        '--teacher-weights',
+        *'--teacher cifar_aff_resnet8 --teacher-weights'.split(),
         weights,
         '--save-dir',
         str(tmp_path / 'run'),
@@ -414,7 +413,7 @@ def test_small_images_have_a_teacher_a_last_gamma_and_a_backbone_rate(run, tmp_p
         for name in before
         if name.startswith('parameters/stage')
     )
-    best = train_cifar.parse_args(['--last-gamma', '--model', 'cifar_aff_resnext38_32x4d'])
+    best = parse(train_cifar.Config, ['--last-gamma', '--model', 'cifar_aff_resnext38_32x4d'])
     assert best.last_gamma
 
 
@@ -550,6 +549,16 @@ def test_progress_that_contradicts_the_run_is_one_sentence(checkpoint, run, tmp_
         train_cifar.main([*run, '--resume', path])
 
 
+def test_a_flag_that_is_newer_than_the_checkpoint_had_its_default(checkpoint, run, tmp_path):
+    flags = copied(run, tmp_path)
+    arguments = read_checkpoint(checkpoint)[1].arguments
+    del arguments['accumulate']
+    path = progress_of(checkpoint, tmp_path / 'c.npz', arguments=arguments)
+    train_cifar.main([*flags, '--resume', path])
+    with refused('--accumulate was 1 and is 2'):
+        train_cifar.main([*flags, '--resume', path, '--accumulate', '2'])
+
+
 def test_states_that_are_missing_or_another_networks_are_one_sentence(checkpoint, run, tmp_path):
     for change, says in (
         (lambda arrays: arrays.pop('optimizer/output.weight/0'), 'lacks the optimizer state of output.weight'),
@@ -626,28 +635,30 @@ def photographs(folder, names=('a', 'b'), count=6):
 
 
 def loaders(folder):
-    found = image_folders(str(folder))
-    return found.train.class_names, *(Images(files, 32, 2, (0,) * 3, (1,) * 3) for files in (found.train, found.val))
+    folders = image_folders(str(folder))
+    return folders.train.class_names, *(
+        Images(files, 32, 2, (0,) * 3, (1,) * 3) for files in (folders.train, folders.val)
+    )
 
 
 def test_a_data_set_is_known_by_its_classes_and_images_wherever_it_lies(tmp_path):
     photographs(tmp_path / 'one' / 'train')
     photographs(tmp_path / 'one' / 'val', count=2)
-    wanted = identity(*loaders(tmp_path / 'one'))
+    original = identity(*loaders(tmp_path / 'one'))
     shutil.copytree(tmp_path / 'one', tmp_path / 'elsewhere' / 'two')
-    assert identity(*loaders(tmp_path / 'elsewhere' / 'two')) == wanted
+    assert identity(*loaders(tmp_path / 'elsewhere' / 'two')) == original
     os.chdir(tmp_path)
     try:
-        assert identity(*loaders('one')) == wanted
+        assert identity(*loaders('one')) == original
     finally:
         os.chdir(TOP)
     (tmp_path / 'one' / 'train' / 'a' / '0.png').rename(tmp_path / 'one' / 'train' / 'a' / 'zero.png')
     renamed = identity(*loaders(tmp_path / 'one'))
-    assert renamed['classes'] == wanted['classes'] and renamed['images'] != wanted['images']
+    assert renamed['classes'] == original['classes'] and renamed['images'] != original['images']
     (tmp_path / 'elsewhere' / 'two' / 'val' / 'a' / '1.png').rename(
         tmp_path / 'elsewhere' / 'two' / 'val' / 'b' / '2.png'
     )
-    assert identity(*loaders(tmp_path / 'elsewhere' / 'two'))['images'] != wanted['images']
+    assert identity(*loaders(tmp_path / 'elsewhere' / 'two'))['images'] != original['images']
 
 
 def test_records_are_known_by_their_images_wherever_they_lie(tmp_path):
@@ -679,7 +690,7 @@ DATA = {'classes': ['a', 'b'], 'images': '00'}
 )
 def test_resuming_on_another_data_set_is_refused_and_on_one_that_moved_is_not(data, says):
     def arguments(flags, data):
-        return run_arguments(train_imagenet.parse_args(flags), Workers(), data)
+        return run_arguments(parse(train_imagenet.Config, flags), Workers(), data)
 
     saved = arguments(['--use-rec', '--rec-train', 'a.rec', '--rec-val', 'b.rec', '--save-dir', 'x'], DATA)
     moved = ['--use-rec', '--rec-train', 'c.rec', '--rec-val', 'd.rec', '--rec-val-idx', 'd.idx']
@@ -712,9 +723,9 @@ def test_what_ends_at_any_write_of_the_first_epoch_goes_on(run, tmp_path, monkey
 
 
 def test_a_signal_during_the_evaluation_ends_after_it(run, tmp_path, monkeypatch):
-    def signalled(*arguments):
+    def signalled(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*arguments)
+        return evaluate(*arguments, **options)
 
     flags = [*run[:-1], str(tmp_path / 'run')]
     with monkeypatch.context() as patch, pytest.raises(Stopped, match='Stopped after 2 updates'):
@@ -741,10 +752,10 @@ def test_a_run_is_prolonged_if_its_schedule_does_not_end_with_it(run, tmp_path):
     flags = copied(run, tmp_path)
     train_cifar.main([*flags, '--num-epochs', '3', '--resume'])
     train_cifar.main([*run[:-1], str(tmp_path / 'whole'), '--num-epochs', '3'])
-    found, wanted = trained(flags[-1]), trained(tmp_path / 'whole')
-    for _, progress in (found, wanted):
+    prolonged, whole = trained(flags[-1]), trained(tmp_path / 'whole')
+    for _, progress in (prolonged, whole):
         progress.arguments.pop('num_epochs')
-    same(found, wanted)
+    same(prolonged, whole)
     with refused('has trained 3 epochs, more than the 2 asked for'):
         train_cifar.main([*flags, '--resume'])
 

@@ -17,20 +17,7 @@ from gluon_aff.train import checkpoints, read_checkpoint
 from model_zoo import get_model
 from model_zoo.cli import main as command_line
 
-SMALL = [
-    '--input-size',
-    '32',
-    '--batch-size',
-    '4',
-    '--num-epochs',
-    '2',
-    '--lr',
-    '0.01',
-    '-j',
-    '2',
-    '--model',
-    'add_resnet50',
-]
+SMALL = '--input-size 32 --batch-size 4 --num-epochs 2 --lr 0.01 -j 2 --model add_resnet50'.split()
 MIXED = ['--last-gamma', '--no-wd', '--label-smoothing', '--mixup', '--mixup-off-epoch', '1', '--init', 'kaiming']
 CLASSES = 'blume', 'tempel'
 
@@ -55,7 +42,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def run(tree, tmp_path_factory):
-    """The folder of a run on a tree of which some files are damaged, and what it said."""
+    """The folder of a run on a tree of which some files are damaged, and what it printed."""
     folder = tmp_path_factory.mktemp('run')
     damaged = tree / 'train' / CLASSES[0] / 'cut.jpg'
     damaged.write_bytes((tree / 'train' / CLASSES[0] / '0.jpg').read_bytes()[:700])
@@ -65,12 +52,12 @@ def run(tree, tmp_path_factory):
 
 def test_a_folder_of_photographs_gives_a_network_that_names_its_classes(run, tree, capsys):
     folder, _ = run
-    said = json.loads((folder / 'model.json').read_text())
-    assert said['class_names'] == list(CLASSES) and said['input_size'] == [3, 32, 32]
-    assert said['options'] == {'classes': 2, 'last_gamma': True}
+    model_json = json.loads((folder / 'model.json').read_text())
+    assert model_json['class_names'] == list(CLASSES) and model_json['input_size'] == [3, 32, 32]
+    assert model_json['options'] == {'classes': 2, 'last_gamma': True}
     assert command_line(['predict', str(folder), str(tree / 'val' / CLASSES[0] / '1.jpg'), '--format', 'jsonl']) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {each['label'] for each in found['predictions']} == set(CLASSES)
+    answer = json.loads(capsys.readouterr().out)
+    assert {prediction['label'] for prediction in answer['predictions']} == set(CLASSES)
 
 
 def test_a_damaged_file_is_named_and_left_out(run):
@@ -79,7 +66,7 @@ def test_a_damaged_file_is_named_and_left_out(run):
     assert report[0] == 'Left out: 1' and str(damaged) in report[1]
 
 
-def test_figures_of_a_mixed_run_are_the_authors(run):
+def test_metrics_of_a_mixed_run_are_the_authors(run):
     folder, _ = run
     records = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     assert [record['epoch'] for record in records] == [1, 2]
@@ -124,13 +111,9 @@ def test_fine_tuning_with_a_frozen_backbone_replaces_the_head_and_changes_nothin
             *SMALL,
             '--data-dir',
             str(tree / 'train'),
-            '--val-fraction',
-            '0.3',
-            '--pretrained',
+            *'--val-fraction 0.3 --pretrained'.split(),
             str(path),
-            '--backbone-lr',
-            '0',
-            '--save-dir',
+            *'--backbone-lr 0 --save-dir'.split(),
             str(tmp_path / 'run'),
         ]
     )
@@ -153,8 +136,7 @@ def test_records_train_as_folders_do(tree, tmp_path):
     write_records(str(tree), str(tmp_path / 'rec'), resize=64, workers=2)
     flags = [
         *SMALL,
-        '--use-rec',
-        '--rec-train',
+        *'--use-rec --rec-train'.split(),
         str(tmp_path / 'rec' / 'train.rec'),
         '--rec-val',
         str(tmp_path / 'rec' / 'val.rec'),

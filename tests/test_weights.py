@@ -695,7 +695,7 @@ FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fas
 def accuracy_of(name, images, target):
     card = model_info(name)
     batches = Batches(images, target, 100, card.spec.mean, card.spec.std)
-    return evaluate(get_model(name, pretrained=True), batches, [mx.cpu()], Classification(card.classes))['accuracy']
+    return evaluate(get_model(name, pretrained=True), batches, task=Classification(card.classes))['accuracy']
 
 
 @pytest.mark.parametrize('name', SHIPPED)

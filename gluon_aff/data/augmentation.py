@@ -45,7 +45,8 @@ def crop_box(width: int, height: int, random: np.random.RandomState) -> tuple[in
         Whole pixels, inside the image.
     """
     area = width * height * random.uniform(*AREA, TRIALS)
-    aspect = np.exp(random.uniform(*np.log(ASPECT), TRIALS))
+    low, high = np.log(ASPECT)
+    aspect = np.exp(random.uniform(low, high, TRIALS))
     wide = np.maximum(np.sqrt(area * aspect).round().astype(int), 1)
     tall = np.maximum(np.sqrt(area / aspect).round().astype(int), 1)
     fits = np.flatnonzero((wide <= width) & (tall <= height))
@@ -83,7 +84,9 @@ def random_resized_crop(image: Image.Image, size: int, random: np.random.RandomS
         image.draft(None, (image.width // reduction, image.height // reduction))
     image = upright(image)
     x, y = image.width / width, image.height / height
-    return image.resize((size, size), Image.BILINEAR, (left * x, top * y, (left + wide) * x, (top + tall) * y))
+    return image.resize(
+        (size, size), Image.Resampling.BILINEAR, (left * x, top * y, (left + wide) * x, (top + tall) * y)
+    )
 
 
 def draw_colours(random: np.random.RandomState) -> tuple[list, np.ndarray]:
@@ -102,7 +105,7 @@ def draw_colours(random: np.random.RandomState) -> tuple[list, np.ndarray]:
     return list(zip(names, factors)), EIGENVECTORS @ (EIGENVALUES * random.normal(0, LIGHTING, 3))
 
 
-def recolour(values: np.ndarray, jitter: Iterable, light: Sequence[float]) -> None:
+def recolour(values: np.ndarray, jitter: Iterable, light: Sequence[float] | np.ndarray) -> None:
     """Apply colour jitter and lighting to an image in place, then clip it to 0..255.
 
     With grey = 0.299 R + 0.587 G + 0.114 B, a change mixes factor times the image with 1 - factor times black

@@ -95,7 +95,7 @@ POLICIES = {
 
 
 def _affine(image, *coefficients):
-    return image.transform(image.size, Image.AFFINE, coefficients, Image.NEAREST, fillcolor=FILL)
+    return image.transform(image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.NEAREST, fillcolor=FILL)
 
 
 # Of each operation: the magnitudes at level 0 and 9, or None, and the function. The coefficients map an output pixel to
@@ -105,7 +105,7 @@ _OPERATIONS = {
     'ShearY': ((0, 0.3), lambda image, value: _affine(image, 1, 0, 0, -value, 1, 0)),
     'TranslateX': ((0, 150 / 331), lambda image, value: _affine(image, 1, 0, -round(value * image.width), 0, 1, 0)),
     'TranslateY': ((0, 150 / 331), lambda image, value: _affine(image, 1, 0, 0, 0, 1, -round(value * image.height))),
-    'Rotate': ((0, 30), lambda image, value: image.rotate(value, Image.NEAREST, fillcolor=FILL)),
+    'Rotate': ((0, 30), lambda image, value: image.rotate(value, Image.Resampling.NEAREST, fillcolor=FILL)),
     'AutoContrast': (None, lambda image, value: ImageOps.autocontrast(image)),
     'Invert': (None, lambda image, value: ImageOps.invert(image)),
     'Equalize': (None, lambda image, value: ImageOps.equalize(image)),

@@ -11,9 +11,9 @@ import posixpath
 import tarfile
 from typing import NamedTuple
 
-import mxnet as mx
 import numpy as np
 
+from .._mxnet import data_folder
 from ..verified_download import digest, fetch
 from .cifar_pickle import load_batch
 
@@ -112,7 +112,7 @@ VERSIONS = {
 
 def default_folder(name: str) -> str:
     """Where MXNet stores a data set: $MXNET_HOME/datasets/name, or ~/.mxnet/datasets/name."""
-    return os.path.join(os.path.expanduser(mx.base.data_dir()), 'datasets', name)
+    return os.path.join(data_folder(), 'datasets', name)
 
 
 def load_cifar(

@@ -102,6 +102,7 @@ def image_folders(
         not fit the folders.
     """
     positive('workers', workers)
+    data_dir = os.fspath(data_dir)
     roots = [os.path.join(data_dir, 'train'), os.path.join(data_dir, 'val')]
     both = all(map(os.path.isdir, roots))
     if val_fraction is None and not both:
@@ -115,7 +116,7 @@ def image_folders(
         if both:
             raise ValueError(f'{data_dir} has train/ and val/; leave val_fraction out, or name the tree to split.')
         roots = [data_dir]
-    skipped = {}
+    skipped: dict[str, str] = {}
     trees = [_tree(root, skipped) for root in roots]
     unknown = sorted(set(trees[-1]) - set(trees[0]))
     if unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable
 
 __all__ = [
     'BY_NAME',
@@ -68,7 +68,7 @@ def numbered(classes: int) -> tuple[str, ...]:
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """The class names in a text file, one on each line, in the order of their numbers.
+    """Read class names from a text file, one per line, in the order of their labels.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
     return names
 
 
-def write_class_names(path: str, names: Sequence[str]) -> None:
+def write_class_names(path: str, names: Iterable[str]) -> None:
     """Write class names for :func:`read_class_names`.
 
     Parameters

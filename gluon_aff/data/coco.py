@@ -96,8 +96,8 @@ class CocoSegmentation:
                 if key in doubts:
                     raise MaskError(doubts[key])
                 _check_name(entry.get('file_name'))
-                # The image is checked first, so that no mask is larger than an image.
-                masks = read_masks(*_check_image(path, entry), annotations[key])
+                width, height = _check_image(path, entry)  # first, so that no mask is larger than an image
+                masks = read_masks(width, height, annotations[key])
             except MaskError as error:
                 self.report.append(printable(f'Image {key} ({path}) is left out: {error}.'))
             else:
@@ -115,13 +115,13 @@ class CocoSegmentation:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = np.asarray(read_image(self.paths[index]))
-        objects, crowds = (rle and run_lengths.decode(rle).astype(bool) for rle in self._masks[index])
-        if image.shape[:2] != objects.shape:
+        objects, crowds = self._masks[index]
+        mask = np.zeros(objects['size'], np.int32)
+        if image.shape[:2] != mask.shape:
             raise ValueError(f'{self.paths[index]} has another size than when it was first read.')
-        mask = np.zeros(objects.shape, np.int32)
         if crowds is not None:
-            mask[crowds] = IGNORED
-        mask[objects] = 1
+            mask[run_lengths.decode(crowds) > 0] = IGNORED
+        mask[run_lengths.decode(objects) > 0] = 1
         return image, mask
 
 
@@ -199,7 +199,7 @@ def _check_name(name):
         raise MaskError('its file_name leaves the folder of the images')
 
 
-def _check_image(path, entry):
+def _check_image(path, entry) -> tuple[int, int]:
     """(width, height) of an image, which must be the same in its entry."""
     try:
         with opened(path) as image:

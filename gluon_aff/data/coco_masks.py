@@ -38,7 +38,7 @@ def read_masks(width: int, height: int, annotations: list[dict]) -> tuple[dict, 
     MaskError
         If an annotation cannot be trusted, or all of them are crowds.
     """
-    masks = {0: [], 1: []}
+    masks: dict[int, list] = {0: [], 1: []}
     for annotation in annotations:
         try:
             crowd = annotation.get('iscrowd')

@@ -51,7 +51,7 @@ class ImageSet:
 
 def resize(images: np.ndarray) -> np.ndarray:
     """Resize grey images, uint8 (N, H, W) to (N, 32, 32, 1), bilinear."""
-    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.BILINEAR)) for image in images]
+    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for image in images]
     return np.stack(resized)[..., None]
 
 

@@ -40,15 +40,15 @@ BITS_PER_SAMPLE = 0x0102  # TIFF's tag
 METADATA = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')  # of PIL.Image.info
 # For each orientation, the transposition that turns the image upright, and its inverse.
 TURNS = {
-    2: Image.FLIP_LEFT_RIGHT,
-    3: Image.ROTATE_180,
-    4: Image.FLIP_TOP_BOTTOM,
-    5: Image.TRANSPOSE,
-    6: Image.ROTATE_270,
-    7: Image.TRANSVERSE,
-    8: Image.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
-UNDONE = {**TURNS, 6: Image.ROTATE_90, 8: Image.ROTATE_270}
+UNDONE = {**TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 class ImageError(ValueError):
@@ -98,7 +98,7 @@ def opened(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Itera
     ValueError
         If there is no such file, it breaks the module's rules, or the code in the block fails on it.
     """
-    name = name or file
+    name = str(name or file)
     try:
         size = _check_file(file)
         with strict, _open(file, _formats(name), size) as image:
@@ -266,6 +266,10 @@ def _rgb(image):
 def read_image(path: str | os.PathLike | BinaryIO) -> Image.Image:
     """Read an image file as an upright RGB PIL.Image, by the module's rules.
 
+    Parameters
+    ----------
+    path : str or binary file
+
     Raises
     ------
     ValueError
@@ -276,7 +280,12 @@ def read_image(path: str | os.PathLike | BinaryIO) -> Image.Image:
 
 
 def to_image(image: str | os.PathLike | Image.Image | np.ndarray) -> Image.Image:
-    """A path, a PIL.Image or an RGB array (H, W, 3) of uint8 as an upright RGB PIL.Image.
+    """An image in any form as an upright RGB PIL.Image.
+
+    Parameters
+    ----------
+    image : str, PIL.Image or numpy.ndarray
+        A path, an image, or an RGB array (H, W, 3) of uint8.
 
     Raises
     ------

@@ -78,14 +78,18 @@ class Loader:
         """The generator of an epoch (number) or of an image in it (number, index)."""
         return np.random.RandomState([self.seed, *key])
 
-    def _batches(self, random: np.random.RandomState) -> list:
-        """The indices of the images in each batch of this shard; `random` is the epoch's generator."""
-        index, count = self.shard
+    def _order(self, random: np.random.RandomState) -> np.ndarray:
+        """The indices of the images in the order of an epoch; `random` is its generator."""
+        return random.permutation(self.total) if self.train else np.arange(self.total)
+
+    def _batches(self, random: np.random.RandomState) -> list[np.ndarray]:
+        """The indices of the images in each batch of this shard."""
+        order, (index, count) = self._order(random), self.shard
         if self.train:
-            order = random.permutation(self.total)[: len(self) * count * self.batch_size]
+            order = order[: len(self) * count * self.batch_size]
             return list(order.reshape(-1, count, self.batch_size)[:, index])
-        own = np.arange(index, self.total, count)
-        return np.split(own, range(self.batch_size, len(own), self.batch_size)) if len(own) else []
+        order = order[index::count]
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
     def _load(self, indices: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of these images in epoch `number`."""

@@ -51,7 +51,7 @@ def random_view(
     height, width = mask.shape
     scale = random.randint(base_size // 2, 2 * base_size + 1) / max(height, width)
     tall, wide = (max(1, round(side * scale)) for side in (height, width))
-    image = np.asarray(Image.fromarray(image).resize((wide, tall), Image.BILINEAR))
+    image = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BILINEAR))
     rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in ((tall, height), (wide, width)))
     mask = mask[rows[:, None], columns]
     if random.rand() < 0.5:

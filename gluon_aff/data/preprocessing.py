@@ -60,7 +60,7 @@ def evaluation_crop(image: Image.Image, input_size: Sequence[int], crop_ratio: f
     # The crop alone is rounded slightly differently, so it is computed only if the rest would be most of the work. A
     # crop_ratio above 1 gives a black border.
     if min(left, top) < 0 or size[0] * size[1] <= 8 * width * height:
-        return np.asarray(image.resize(size, Image.BILINEAR).crop(box))
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR).crop(box))
     return np.asarray(_resized(image, size, box))
 
 
@@ -75,7 +75,7 @@ def _resized(image, size, box):
         within.append((low * old / new - starts[-1], high * old / new - starts[-1]))
     (left, right), (top, bottom) = within
     part = image.crop((*starts, *ends))
-    return part.resize((box[2] - box[0], box[3] - box[1]), Image.BILINEAR, (left, top, right, bottom))
+    return part.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, (left, top, right, bottom))
 
 
 def evaluation_array(

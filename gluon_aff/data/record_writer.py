@@ -67,6 +67,7 @@ def write_records(
     positive('resize', resize, or_zero=True)
     if not 1 <= positive('quality', quality) <= 100:
         raise ValueError(f'quality must be 1 to 100, got {quality}.')
+    output = os.fspath(output)
     folders = image_folders(data_dir, val_fraction, seed=seed, workers=workers)
     skipped = dict(folders.skipped)
     os.makedirs(output, exist_ok=True)
@@ -131,7 +132,7 @@ def _encoded(path, resize, quality):
             f'{path} would be {width} x {height} pixels, and a JPEG has at most {LONGEST} to a side; crop it.'
         )
     if size and size != image.size:
-        image = image.resize(size, Image.BILINEAR)
+        image = image.resize(size, Image.Resampling.BILINEAR)
     content = io.BytesIO()
     image.save(content, 'JPEG', quality=quality)
     return content.getvalue()

@@ -30,8 +30,10 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], dict[str
     skipped : dict of str: str
         A sentence for each file or folder that is left out, by path.
     """
-    images, skipped = [], {}
-    for path in map(os.fspath, paths):
+    images: list[str] = []
+    skipped: dict[str, str] = {}
+    for path in paths:
+        path = os.fspath(path)
         images += (os.path.isdir(path) and _inside(path, skipped)) or [path]
     return images, skipped
 

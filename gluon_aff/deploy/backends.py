@@ -11,12 +11,14 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
+from typing import Callable
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..errors import unknown
+from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_file
 from .onnx_files import check_onnx, import_onnxruntime, session
@@ -37,8 +39,8 @@ def _cannot_run(engine, path, error):
     )
 
 
-def block(net: HybridBlock, ctx: mx.Context, **options):
-    """A function (batch) -> output by which MXNet computes `net`, hybridized with these options, on a device.
+def block(net: HybridBlock, ctx: mx.Context, **options) -> Callable:
+    """A function (batch) -> output by which MXNet computes `net`, hybridized with these `options`, on the device `ctx`.
 
     It computes for one thread at a time, whichever predictor asks: neither the tracing of a network nor its memory is
     made for several.
@@ -148,7 +150,7 @@ def _opencv(content, path, spec, ctx, threads):
 
 
 # What opens the files of these kinds as a function (batch) -> logits.
-BACKENDS = {
+BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'mxnet': (_mxnet, ('symbol', 'params')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),
@@ -164,7 +166,9 @@ def _default_backend(files, ctx):
     return 'onnxruntime' if 'onnx' in files and (installed or 'symbol' not in files) else 'mxnet'
 
 
-def open_backend(folder, description, spec, backend, ctx, threads):
+def open_backend(
+    folder: str, description: dict, spec: ModelSpec, backend: str | None, ctx: mx.Context, threads: int | None
+) -> Callable:
     """A function (batch) -> logits by which a backend computes an exported network.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Iterable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 BATCH = 8
 
 
-def read_batches(path, images):
+def read_batches(path: str, images: str | Iterable) -> list:
     """[(array, labels or None), ...] as the ONNX file at `path` takes them.
 
     Parameters

@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, Iterable, Sequence
 
 import mxnet as mx
 
@@ -32,10 +33,10 @@ LIMITS = {'symbol': 16 << 20, 'params': 2 << 30, 'onnx': (2 << 30) - 1, 'int8': 
 
 
 def export(
-    model,
+    model: Any,
     folder: str,
-    formats=('symbol', 'onnx'),
-    calibration=None,
+    formats: Sequence[str] = ('symbol', 'onnx'),
+    calibration: str | Iterable | None = None,
     preprocess: bool = False,
     dynamic: bool = True,
     float_nodes: int = 0,
@@ -231,7 +232,7 @@ def is_export(folder: str) -> bool:
     return isinstance(description, dict) and 'export' in description
 
 
-def read_export(folder: str, kinds=()) -> dict:
+def read_export(folder: str, kinds: Sequence[str] = ()) -> dict:
     """The content of an exported folder's model.json, checked.
 
     Parameters

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .node import Node, flag, number
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = ['drop_identity_reshapes', 'fold']
 
@@ -16,8 +20,8 @@ BROADCAST.update({op: op for op in list(BROADCAST.values())})
 IDENTITIES = {'BlockGrad', 'Dropout', '_copy', 'identity'}  # in inference
 
 
-def fold(graph) -> None:
-    """Rewrite a :class:`gluon_aff.deploy.graph.Graph` in place, see :func:`gluon_aff.deploy.fold_batchnorm`."""
+def fold(graph: Graph) -> None:
+    """Rewrite a graph in place, see :func:`gluon_aff.deploy.fold_batchnorm`."""
     _drop_identities(graph)
     _broadcast_contexts(graph)
     _settle_gamma(graph)
@@ -25,8 +29,8 @@ def fold(graph) -> None:
     _fold_into_next(graph)
 
 
-def drop_identity_reshapes(graph) -> None:
-    """Remove reshapes to the same shape, by which layers.context chooses MXNet's memory layout."""
+def drop_identity_reshapes(graph: Graph) -> None:
+    """Remove a graph's reshapes to the same shape, by which layers.layout chooses MXNet's memory layout."""
     for node in graph.nodes():
         if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
             graph.replace(node, node.inputs[0][0])
@@ -57,7 +61,7 @@ def _averages_one_value(node):
 
 
 def _broadcast_contexts(graph):
-    """Broadcast the global contexts, which layers.context repeats by a product with ones."""
+    """Broadcast the global contexts, which layers.layout repeats by a product with ones."""
     repeated = {node: _repeated(node) for node in graph.nodes() if _repeated(node)}
     for node, users in graph.users().items():
         if node not in repeated:

@@ -14,8 +14,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 from mxnet.gluon.block import HybridBlock
-from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
+from .._mxnet import dtype_number, has_values, structural_parameters
 from ..tracing import trace
 from .fold import fold
 from .node import Node
@@ -54,8 +54,8 @@ class Graph:
     def __init__(self, net: HybridBlock):
         if not isinstance(net, HybridBlock):
             raise ValueError(f'A HybridBlock can be traced, not a {type(net).__name__}.')
-        owned = net.collect_params() if isinstance(net, SymbolBlock) else net._collect_params_with_prefix()
-        if any(param._data is None for param in owned.values()):
+        owned = net.collect_params() if isinstance(net, SymbolBlock) else structural_parameters(net)
+        if not all(map(has_values, owned.values())):
             raise ValueError(
                 f'{type(net).__name__} has parameters without values; initialize it, load parameters, or '
                 'call it once on data where its widths are taken from the first input.'
@@ -200,7 +200,7 @@ class Graph:
             elif name in self.params:
                 # Module, which is told the input's shape only, cannot infer that of every parameter, nor the type.
                 value = self.params[name]
-                attrs.update(__dtype__=str(_DTYPE_NP_TO_MX[value.dtype.type]), __shape__=str(value.shape))
+                attrs.update(__dtype__=str(dtype_number(value.dtype)), __shape__=str(value.shape))
             inputs = [[index_of[source], index, 0] for source, index in node.inputs]
             rows.append({'op': node.op, 'name': name, 'inputs': inputs, **({'attrs': attrs} if attrs else {})})
         return rows
@@ -315,7 +315,7 @@ def fold_batchnorm(net: HybridBlock) -> SymbolBlock:
 
 
 def device(net: HybridBlock) -> mx.Context:
-    """The first device of a network's parameters; mxnet.cpu() if it has none."""
+    """The first device of the parameters of `net`; mxnet.cpu() if it has none."""
     return next((param.list_ctx()[0] for param in net.collect_params().values()), mx.cpu())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Iterable, Sequence
 
 import numpy as np
 
@@ -33,7 +34,9 @@ OPERATORS = [
 ]
 
 
-def quantize_onnx(path: str, calibration, output: str | None = None, exclude=()) -> str:
+def quantize_onnx(
+    path: str, calibration: str | Iterable, output: str | None = None, exclude: Sequence[str] = ()
+) -> str:
     """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
 
     Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
@@ -75,7 +78,7 @@ def quantize_onnx(path: str, calibration, output: str | None = None, exclude=())
     return output
 
 
-def sensitive_nodes(path: str, calibration) -> list:
+def sensitive_nodes(path: str, calibration: str | Iterable) -> list:
     """How much each node's quantization alone changes the output.
 
     Parameters
@@ -107,7 +110,7 @@ def sensitive_nodes(path: str, calibration) -> list:
     return sorted(differences, key=lambda difference: -difference[1])
 
 
-def compare_onnx(path: str, other: str, images) -> dict:
+def compare_onnx(path: str, other: str, images: str | Iterable) -> dict:
     """Compare the outputs of two ONNX files of one network on the same images.
 
     Parameters

@@ -21,10 +21,10 @@ class Node:
 
 
 def number(node: Node, name: str, default: float = 0) -> float:
-    """An attribute as a float."""
+    """The attribute `name` of a node, or `default`, as a float."""
     return float(node.attrs.get(name, default))
 
 
 def flag(node: Node, name: str, default: bool = False) -> bool:
-    """An attribute as a bool."""
+    """The attribute `name` of a node, or `default`, as a bool."""
     return node.attrs.get(name, str(default)) in ('True', '1')

@@ -15,7 +15,7 @@ INSTALL = "run: pip install 'gluon_aff[onnx]'"
 # ONNX Runtime opens the files that a model names while it makes a session, some versions anywhere on the machine. A
 # tensor names its file under the key "location", which a protocol buffer holds in one piece after its length, 8,
 # written in one to ten bytes.
-LOCATION, LENGTH = b'location', re.compile(rb'(\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])$', re.DOTALL)
+LOCATION, LENGTH = b'location', re.compile(rb'(\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z')
 FUNCTIONS = 25  # the field of onnx.proto's ModelProto
 FIXED_SIZES = {1: 8, 5: 4}  # bytes by wire type of protocol buffers
 VARINT, BYTES = 0, 2
@@ -71,7 +71,7 @@ def session(file: str | bytes, threads: int | None = None):
 
 
 def read_onnx(path: str) -> bytes:
-    """The content of an ONNX file, checked by :func:`check_onnx`; FileNotFoundError if there is none."""
+    """The content of the ONNX file at `path`, checked by :func:`check_onnx`; a FileNotFoundError if there is none."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'There is no ONNX file {path}.')
     with open(path, 'rb') as file:
@@ -81,7 +81,7 @@ def read_onnx(path: str) -> bytes:
 
 
 def load_onnx(path: str):
-    """The onnx.ModelProto of a file; errors as :func:`read_onnx` and :func:`import_onnx`."""
+    """The onnx.ModelProto of the file at `path`; errors as :func:`read_onnx` and :func:`import_onnx`."""
     onnx = import_onnx()
     from google.protobuf.message import DecodeError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -25,8 +26,8 @@ TOLERANCE = 1e-4
 def export_onnx(
     net: HybridBlock,
     path: str,
-    input_size=(3, 224, 224),
-    preprocess=None,
+    input_size: Sequence[int] = (3, 224, 224),
+    preprocess: tuple | None = None,
     metadata: dict | None = None,
     dynamic: bool = True,
 ) -> None:
@@ -70,15 +71,17 @@ def export_onnx(
     write_onnx(graph, path, input_size=input_size, metadata=metadata, dynamic=dynamic)
 
 
-def write_onnx(graph: Graph, path: str, *, input_size, metadata: dict | None = None, dynamic: bool = True) -> None:
-    """Write a traced network as ONNX, as :func:`export_onnx` does.
+def write_onnx(
+    graph: Graph, path: str, *, input_size: Sequence[int], metadata: dict | None = None, dynamic: bool = True
+) -> None:
+    """Write a traced network as :func:`export_onnx` does.
 
     Parameters
     ----------
     graph : Graph
-        Folded or not, the file is the same. It is not changed.
+        It is not changed; it may be folded already, and take preprocessed images.
     path, input_size, metadata, dynamic
-        See :func:`export_onnx`.
+        As for :func:`export_onnx`, whose errors are raised.
     """
     graph.check_float32()
     traced, graph = graph, graph.copy().fold()

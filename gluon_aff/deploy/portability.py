@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Sequence
+
 import numpy as np
 
 from .node import Node, flag
 
+if TYPE_CHECKING:
+    from .graph import Graph
+
 __all__ = ['make_portable']
 
 
-def make_portable(graph, shape) -> None:
+def make_portable(graph: Graph, shape: Sequence[int]) -> None:
     """Rewrite a graph for inference, in place, to the same values in operators that all engines compute correctly.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Sequence, Union
 
 import mxnet as mx
 import numpy as np
@@ -21,6 +22,9 @@ from .export_folder import read_export
 __all__ = ['BACKENDS', 'Predictor']
 
 log = logging.getLogger(__name__)
+
+AnyImage = Union[str, os.PathLike, Image.Image, np.ndarray]
+Images = Union[AnyImage, Sequence[AnyImage]]
 
 
 class Predictor:
@@ -137,10 +141,10 @@ class Predictor:
         return output
 
     def feed(self, pixels: np.ndarray) -> np.ndarray:
-        """RGB images (N, H, W, 3) of uint8 as input of :meth:`logits`."""
+        """The input of :meth:`logits` for pixels, RGB images (N, H, W, 3) of uint8."""
         return self.spec.feed(pixels)
 
-    def prepare(self, image) -> np.ndarray:
+    def prepare(self, image: AnyImage) -> np.ndarray:
         """What a classifier sees of an image (a path, a PIL image or an array): (H, W, 3) of uint8, resized, cropped.
 
         Raises
@@ -150,7 +154,7 @@ class Predictor:
         """
         return self.spec.prepare(to_image(image))
 
-    def classify(self, crops, top_k: int = 5) -> list:
+    def classify(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
@@ -177,7 +181,7 @@ class Predictor:
             predictions.append([(self.spec.class_names[i], float(scores[i])) for i in best])
         return predictions
 
-    def predict(self, images, top_k: int = 5, batch_size: int = 8) -> list:
+    def predict(self, images: Images, top_k: int = 5, batch_size: int = 8) -> list:
         """The most probable classes of images.
 
         Parameters
@@ -202,13 +206,13 @@ class Predictor:
         self._check_task('classification')
         positive('top_k', top_k)
         positive('batch_size', batch_size)
-        images, predictions = _list_images(images), []
-        for start in range(0, len(images), batch_size):
-            crops = [self.prepare(image) for image in images[start : start + batch_size]]
+        listed, predictions = _list_images(images), []
+        for start in range(0, len(listed), batch_size):
+            crops = [self.prepare(image) for image in listed[start : start + batch_size]]
             predictions += self.classify(crops, top_k)
         return predictions
 
-    def segment(self, images, probabilities: bool = False):
+    def segment(self, images: Images, probabilities: bool = False) -> np.ndarray | list:
         """The class of each pixel of an image, or of several images.
 
         A network that takes one size only (exported with a fixed size) sees the image scaled to fit into that size, its
@@ -251,7 +255,7 @@ class Predictor:
 
     def _segment(self, image, probabilities):
         size = image.size
-        left, top, width, height = 0, 0, *size
+        (left, top), (width, height) = (0, 0), size
         if not self.spec.dynamic:
             image, (left, top, width, height) = _letterbox(image, self.spec.input_size, self.spec.mean)
         logits = self.logits(self.feed(np.asarray(image)[None]))[0, :, top : top + height, left : left + width]
@@ -282,7 +286,7 @@ def _letterbox(image, input_size, mean):
     return canvas, (left, top, *size)
 
 
-def _list_images(images):
+def _list_images(images) -> list:
     """A list of paths and images from any input of :meth:`Predictor.predict`."""
     if isinstance(images, (str, os.PathLike, np.ndarray, Image.Image)):
         images = [images]

@@ -14,7 +14,7 @@ from .graph import Graph
 __all__ = ['export_symbol', 'write_symbol']
 
 
-def export_symbol(net: HybridBlock, path: str, preprocess=None) -> None:
+def export_symbol(net: HybridBlock, path: str, preprocess: tuple | None = None) -> None:
     """Write a network as <path>-symbol.json and <path>-0000.params, as Gluon's own export names them.
 
     ``mxnet.gluon.SymbolBlock.imports`` and ``mxnet.model.load_checkpoint`` read them. Parameters have their structural
@@ -42,15 +42,7 @@ def export_symbol(net: HybridBlock, path: str, preprocess=None) -> None:
 
 
 def write_symbol(graph: Graph, path: str) -> None:
-    """Write a traced network as MXNet's symbol and parameters, as :func:`export_symbol` does.
-
-    Parameters
-    ----------
-    graph : Graph
-        It is not changed.
-    path : str
-        Prefix of the two files' names.
-    """
+    """Write a traced network, `graph`, as :func:`export_symbol` does, to the same files, named from `path`."""
     symbol, path = graph.symbol(), os.fspath(path)
     states = set(symbol.list_auxiliary_states())
     values = {

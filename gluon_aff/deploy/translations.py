@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 import json
 from collections import namedtuple
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
+
+from .._mxnet import convert_onnx_layer
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = ['OPSET', 'translate_graph']
 
@@ -17,7 +23,7 @@ OPSET = 13
 Output = namedtuple('Output', 'name dtype')
 
 
-def translate_graph(graph, shape):
+def translate_graph(graph: Graph, shape: Sequence[int | str]):
     """The onnx.GraphProto of a :class:`gluon_aff.deploy.graph.Graph`; its outputs' shapes are left open.
 
     It calls the translations registered by mx2onnx, and changes nothing of mx2onnx or onnx, so that any number of
@@ -80,13 +86,11 @@ def translate_graph(graph, shape):
 
 def _translate(row, context):
     """(ONNX nodes, types of the outputs or None) for a node of MXNet's JSON."""
-    import mxnet.onnx  # noqa: F401 - registers the translations, where onnx is installed
     import onnx
-    from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
 
     def mx2onnx(row):
         try:
-            nodes, types = MXNetGraph.convert_layer(row, **context)
+            nodes, types = convert_onnx_layer(row, **context)
         except Exception as error:  # of a dozen undocumented types
             raise NotImplementedError(f'{row["op"]}: {error}') from None
         # Some translations also declare their constants as inputs of the graph.

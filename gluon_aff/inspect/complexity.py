@@ -18,7 +18,7 @@ __all__ = ['Complexity', 'complexity']
 
 
 class Complexity(NamedTuple):
-    """What a network costs for one batch: trainable parameters and multiply-adds."""
+    """What a network costs for one batch: its trainable `parameters` and its `multiply_adds`."""
 
     parameters: int
     multiply_adds: int

@@ -39,6 +39,7 @@ def grad_cam(
     net: Block,
     x: NDArray,
     classes: int | Sequence[int] | NDArray | None = None,
+    *,
     layer: str | Block | None = None,
     method: str = 'grad_cam',
     region: np.ndarray | NDArray | None = None,

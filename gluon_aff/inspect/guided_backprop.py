@@ -47,20 +47,9 @@ class _GuidedOperators:
 
 
 def guided_gradient(net: Block, x: NDArray, scores_of: Callable[[object], NDArray], head_grad: NDArray) -> np.ndarray:
-    """The gradient of the input by guided backpropagation through every ReLU of a `hybrid_forward`.
+    """The gradient (N, C, H, W) of the input, by guided backpropagation through every ReLU of a `hybrid_forward`.
 
-    Parameters
-    ----------
-    net : Block
-    x : NDArray, (N, C, H, W)
-    scores_of : callable
-        The array to differentiate, of the network's output.
-    head_grad : NDArray
-        Its gradient.
-
-    Returns
-    -------
-    numpy.ndarray, float64, (N, C, H, W)
+    `scores_of` takes the array to differentiate from the network's output; `head_grad` is its gradient.
     """
     twin, twins = shadow(net)
     operators, x = _GuidedOperators(), x.copy()

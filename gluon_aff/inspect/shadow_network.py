@@ -23,18 +23,9 @@ def walk(block: Block, path: str = '') -> Iterator[tuple[str, Block]]:
 
 
 def shadow(net: Block) -> tuple[Block, dict[int, Block]]:
-    """A copy of a network on the same arrays that runs block by block, without hooks.
+    """A copy of a network on the same arrays, without hooks and not hybridized; and its blocks, by the originals' id().
 
-    Parameters
-    ----------
-    net : Block
-
-    Returns
-    -------
-    Block
-        Of parameters that the caller's autograd graphs do not know.
-    dict of int to Block
-        The copy of each block, by the original's id().
+    The caller's autograd graphs do not know its parameters.
     """
     twins, parameters = {id(block): copy.copy(block) for _, block in walk(net)}, {}
 

@@ -1,1 +1,1 @@
-"""The blocks: fusion, contexts, the attentions that papers compare with, and their CPU kernels."""
+"""Blocks: fusions, contexts, the attentions of other papers, and the CPU kernels."""

@@ -1,16 +1,20 @@
-"""Channel attention: the contexts that the fusion blocks share, and MS-CAM.
+"""Channel attention: the local and global contexts of the fusion blocks, and MS-CAM.
 
 Reference: Dai et al., "Attentional Feature Fusion", WACV 2021, section 3.1 (arXiv 2009.14082).
 """
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
+from .._mxnet import children
 from ..errors import positive
+from .layout import GlobalAvgPool, broadcast_spatial, default_layout, sigmoid
 from .norm import build_norm
 
 __all__ = ['ChannelContext', 'MSCAM', 'SCALES']
@@ -19,7 +23,7 @@ SCALES = ('local', 'global')
 
 
 class PointwiseConv(HybridBlock):
-    """1x1 convolution whose output width, too, may be unknown until the first input (0), unlike nn.Conv2D's."""
+    """1x1 convolution whose output channels, too, may be unknown (0) until the first input, unlike nn.Conv2D's."""
 
     def __init__(self, channels, in_channels, use_bias=True, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
@@ -30,13 +34,11 @@ class PointwiseConv(HybridBlock):
             )
 
     def set_widths(self, channels, in_channels):
-        """Settle the widths that were left unknown; a ValueError where loaded parameters have others."""
-        if not all(known in (0, wanted) for known, wanted in zip(self.weight.shape, (channels, in_channels))):
-            raise ValueError(
-                f'{self.name} has parameters of shape {self.weight.shape}, but its input asks for '
-                f'{(channels, in_channels, 1, 1)}.'
-            )
-        self.weight.shape = (channels, in_channels, 1, 1)
+        """Set the channels that are still unknown; a ValueError if loaded parameters have others."""
+        shape = (channels, in_channels, 1, 1)
+        if not all(known in (0, side) for known, side in zip(self.weight.shape, shape)):
+            raise ValueError(f'{self.name} has parameters of shape {self.weight.shape}, but its input needs {shape}.')
+        self.weight.shape = shape
         if self.bias is not None:
             self.bias.shape = (channels,)
 
@@ -44,78 +46,40 @@ class PointwiseConv(HybridBlock):
         channels = self.weight.shape[0]
         if not channels:
             raise ValueError(
-                f'{self.name} does not know its channels yet; give channels= to the block around it, '
-                'or call that block once on data before the network is hybridized.'
+                f'{self.name} does not know its channels yet; pass channels= to its parent block, or call that block '
+                'once on data before you hybridize the network.'
             )
         inputs = (x, weight) if bias is None else (x, weight, bias)
         return F.Convolution(*inputs, kernel=(1, 1), num_filter=channels, no_bias=bias is None, name='fwd')
 
 
-class GlobalAvgPool(HybridBlock):
-    """Mean over the map, (N, C, H, W) -> (N, C, 1, 1).
-
-    nn.GlobalAvgPool2D gives the same, but its backward is slow on the CPU (benchmarks/global_pool.py).
-    """
-
-    def hybrid_forward(self, F, x):
-        return F.contrib.AdaptiveAvgPooling2D(x, output_size=1)
-
-
-def plain(F, x):
-    """x, (N, C, H, W), once and for all out of the blocked layout in which oneDNN's convolutions and norms leave a map.
-
-    Otherwise each element-wise operator takes it out again, into memory allocated for that call: on (8, 1024, 14, 14)
-    x - y took 10 ms, and takes 1 ms on two plain maps. MXNet's reshape, even to the same shape, gives a plain map.
-    """
-    return F.reshape(x, shape=(0, 0, 0, 0))
-
-
-def spread(F, pooled, like):
-    """Repeat (N, C, 1, 1) over the plane of `like`, a plain map (N, any, H, W): (N, C, H, W).
-
-    It is a product with ones because the gradient is then a matrix product: the sum over the plane in broadcast_add's
-    took ten times as long (135 and 14 ms in a CIFAR AFF network's step of some 800).
-    """
-    # -1 and not 1 in the shapes: MXNet's reshape does not check that the sizes agree, and reads or writes past the end.
-    # slice_axis and not slice, which on oneDNN's blocked layouts can end the process by a division by zero.
-    plane = F.reshape(F.slice_axis(like, axis=1, begin=0, end=1), shape=(0, 0, -1))
-    ones = F.ones_like(F.BlockGrad(plane))
-    return F.reshape_like(
-        F.batch_dot(F.reshape(pooled, shape=(0, 0, -1)), ones), like, lhs_begin=2, lhs_end=3, rhs_begin=2, rhs_end=4
-    )
-
-
-def over_plane(F, context, scale, like):
-    """A context of this scale as a plain map of the plane of `like`, a plain map (N, any, H, W)."""
-    return spread(F, context, like) if scale == 'global' else plain(F, context)
-
-
-def sigmoid(F, x):
-    """F.sigmoid is the same function, not vectorised on the CPU: about three times as slow."""
-    return F.Activation(x, act_type='sigmoid')
+def context_map(F, context, scale, like):
+    """A context of this scale as (N, C, H, W) in the default layout; `like` has its H and W, and that layout."""
+    return broadcast_spatial(F, context, like) if scale == 'global' else default_layout(F, context)
 
 
 def check_size(block, x, size, stride=1):
-    """Raise a ValueError where x is an array from which this stride does not lead to a map of the block's size."""
+    """Raise a ValueError if x is an array that this stride does not reduce to maps of the block's size."""
     if isinstance(x, NDArray) and (x.ndim != 4 or tuple(-(-side // stride) for side in x.shape[2:]) != size):
         height, width = (stride * side for side in size)
         raise ValueError(
             f'{type(block).__name__} has parameters for maps (N, C, {height}, {width}) only, got '
-            f'{x.shape}; build it, or the network around it, for that size.'
+            f'{x.shape}; build it, or its network, for that size.'
         )
 
 
 class ChannelBlock(HybridBlock):
-    """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or read off the first input.
+    """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or taken from the first input.
 
     Parameters
     ----------
     channels : int, default 0
-        C. With 0 it is taken from the first input, as in Gluon's layers; a network that is hybridized before its
-        first forward needs it given.
+        C; 0 takes it from the first input, as Gluon's layers do. A network that is hybridized before its first forward
+        needs it.
     reduction : int, default 4
         r: the contexts squeeze C channels to C / r.
-    norm_layer, norm_kwargs : the normalisation, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+    norm_layer, norm_kwargs
+        The normalisation, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
 
     Raises
     ------
@@ -123,9 +87,17 @@ class ChannelBlock(HybridBlock):
         If C is smaller than r or not a multiple of it, or the inputs are not (N, C, H, W) of one shape.
     """
 
-    squeezes = True  # False where reduction has nothing to act on
+    squeezes = True  # False if the block ignores reduction
 
-    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+    def __init__(
+        self,
+        channels: int = 0,
+        reduction: int = 4,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(prefix=prefix, params=params)
         self.channels = positive('channels', channels, or_zero=True)
         self.reduction = positive('reduction', reduction)
@@ -133,8 +105,8 @@ class ChannelBlock(HybridBlock):
         if self.channels:
             self._check_reduction(self.channels)
 
-    def _norm(self, channels, **kwargs):
-        return build_norm(self._settings['norm_layer'], channels, **{**self._settings['norm_kwargs'], **kwargs})
+    def _make_norm(self, channels):
+        return build_norm(self._settings['norm_layer'], channels, **self._settings['norm_kwargs'])
 
     def _check_reduction(self, channels):
         if self.squeezes and (channels < self.reduction or channels % self.reduction):
@@ -144,12 +116,12 @@ class ChannelBlock(HybridBlock):
             )
 
     def _set_widths(self, channels):
-        """Settle what depends on C in the block's own layers."""
+        """Set what depends on C in the block's own layers."""
 
     def _set_channels(self, channels):
         self._check_reduction(channels)
         self._set_widths(channels)
-        for child in self._children.values():
+        for child in children(self).values():
             if isinstance(child, ChannelBlock):
                 child._set_channels(channels)
         self.channels = channels
@@ -178,16 +150,16 @@ class ChannelBlock(HybridBlock):
 class ChannelContext(ChannelBlock, nn.HybridSequential):
     """Channel context of one scale (section 3.1, eq. 1): a bottleneck of two 1x1 convolutions, each with BatchNorm.
 
+    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
+
     Parameters
     ----------
-    channels, reduction, norm_layer, norm_kwargs : as in the fusion blocks (4-D inputs, reduction 4 by default).
+    channels, reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
     scale : {'local', 'global'}, default 'local'
         'global' pools the map to 1x1 first. In training its BatchNorm then sees one value per image, so a batch
         needs at least two images (MXNet returns beta for one, silently).
     outputs : int, default 1
         How many C-channel maps the second convolution gives, stacked along the channels.
-
-    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
 
     Raises
     ------
@@ -197,14 +169,14 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
 
     def __init__(
         self,
-        channels=0,
-        reduction=4,
-        scale='local',
-        outputs=1,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int = 0,
+        reduction: int = 4,
+        scale: str = 'local',
+        outputs: int = 1,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
         if scale not in SCALES:
@@ -216,16 +188,16 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
                 self.add(GlobalAvgPool())
             self.add(
                 PointwiseConv(hidden, channels),
-                self._norm(hidden),
+                self._make_norm(hidden),
                 nn.Activation('relu'),
                 PointwiseConv(out, hidden),
-                self._norm(out),
+                self._make_norm(out),
             )
 
     @property
     def layers(self):
-        """Convolution, norm, convolution, norm; a ReLU stands behind the first norm."""
-        squeeze, norm, _, expand, last = list(self._children.values())[-5:]
+        """(convolution, norm, convolution, norm); a ReLU follows the first norm."""
+        squeeze, norm, _, expand, last = list(children(self).values())[-5:]
         return squeeze, norm, expand, last
 
     def _set_widths(self, channels):
@@ -236,75 +208,75 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
 
 
 def make_contexts(channels, scales, **settings):
-    """The two contexts of a pair of scales; a ValueError if it is not such a pair."""
+    """Two contexts of a pair of scales; a ValueError if it is not such a pair."""
     if not isinstance(scales, (tuple, list)) or len(scales) != 2:
         raise ValueError(f'scales must be a pair such as (local, global), got {scales!r}.')
     return [ChannelContext(channels, scale=scale, **settings) for scale in scales]
 
 
 class MultiScale(ChannelBlock):
-    """Base of the blocks that weigh channels by M(X) = sigmoid(local(X) + global(X)) (section 3.1, eq. 2)."""
+    """Base of the blocks that weight channels by M(X) = sigmoid(local(X) + global(X)) (section 3.1, eq. 2)."""
 
-    rounds = 1  # how many M with parameters of their own
+    rounds = 1  # number of M, each with its own parameters
 
     def __init__(
         self,
-        channels=0,
-        reduction=4,
-        scales=('local', 'global'),
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int = 0,
+        reduction: int = 4,
+        scales: tuple[str, str] = SCALES,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        # The released files say local_att and global_att whatever the scales are, and append 2 in the second round.
+        # Released files name them local_att and global_att whatever the scales, and append 2 in the second round.
         with self.name_scope():
             for suffix in ('', '2')[: self.rounds]:
-                pair = make_contexts(channels, scales, **self._settings)
-                setattr(self, 'local_att' + suffix, pair[0])
-                setattr(self, 'global_att' + suffix, pair[1])
+                first, second = make_contexts(channels, scales, **self._settings)
+                setattr(self, 'local_att' + suffix, first)
+                setattr(self, 'global_att' + suffix, second)
 
     @property
     def _pooled(self):
         return self.local_att.scale == self.global_att.scale == 'global'
 
     def align(self, F, first, second, like):
-        """The two contexts as plain maps of one shape, that of `like` unless both are global."""
+        """Both contexts in the default layout and one shape, that of `like` unless both are global."""
         if self._pooled:
             return first, second
         return [
-            over_plane(F, context, att.scale, like)
+            context_map(F, context, att.scale, like)
             for context, att in ((first, self.local_att), (second, self.global_att))
         ]
 
     def mix(self, F, first, second, like):
-        """What M is the sigmoid of, out of the two contexts; a global one is (N, C, 1, 1)."""
+        """The logits of M from the two contexts; a global one is (N, C, 1, 1)."""
         first, second = self.align(F, first, second, like)
         return first + second
 
     def weights(self, F, x, suffix=''):
-        """M(x), of the shape of x, a plain map (N, C, H, W)."""
+        """M(x) of a map x (N, C, H, W) in the default layout, in the same shape."""
         first, second = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
         weights = sigmoid(F, self.mix(F, first(x), second(x), x))
-        return spread(F, weights, x) if self._pooled else weights
+        return broadcast_spatial(F, weights, x) if self._pooled else weights
 
 
 class MSCAM(MultiScale):
     """Multi-scale channel attention module, X' = X * M(X) (section 3.1, figure 1).
 
+    Input and output (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Input and output (N, C, H, W). A training batch needs at least two images.
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
 
     Raises
     ------
     ValueError
-        As :class:`AFF` does.
+        As :class:`gluon_aff.AFF` does.
     """
 
     def hybrid_forward(self, F, x):
-        x = plain(F, x)
+        x = default_layout(F, x)
         return x * self.weights(F, x)

@@ -1,17 +1,21 @@
-"""Fusion blocks, (x, y) -> z: what stands where a network would add or concatenate two feature maps.
+"""Fusion blocks, (x, y) -> z, which replace the addition or concatenation of two feature maps.
 
 Reference: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082): AFF and iAFF from sections 3.2 and
 3.3, the other strategies from table 4, where each is built on MS-CAM, and the other ways to mix the contexts from table
-6, in the supplement. M(.) below is MS-CAM's weights.
+6, in the supplement. M(.) are MS-CAM's weights.
 """
 
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Callable
 
+from mxnet.gluon import ParameterDict, nn
+
+from .._deprecated import renamed
 from ..errors import unknown
-from . import kernels as compiled
-from .context import ChannelBlock, ChannelContext, MultiScale, PointwiseConv, plain, sigmoid, spread
+from . import kernels
+from .context import SCALES, ChannelBlock, ChannelContext, MultiScale, PointwiseConv
+from .layout import broadcast_spatial, default_layout, sigmoid
 
 __all__ = [
     'AFF',
@@ -34,18 +38,18 @@ __all__ = [
 
 
 def soft_weights(F, logits, like):
-    """a, where (a, b) is the softmax over the halves of logits (N, 2 C, 1, 1), repeated over the plane of `like`."""
+    """a, where (a, b) is the softmax over the halves of logits (N, 2 C, 1, 1), broadcast to the H and W of `like`."""
     a, b = F.split(logits, num_outputs=2, axis=1)
     # Over two logits softmax is the sigmoid of their difference.
-    return spread(F, sigmoid(F, a - b), like)
+    return broadcast_spatial(F, sigmoid(F, a - b), like)
 
 
 class Fusion(ChannelBlock):
-    """Base of the fusions, to derive your own from: x and y are (N, C, H, W) of one shape, and so is z.
+    """Base of the fusions, from which to derive your own: x, y and z are (N, C, H, W).
 
     Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map
-    or the identity and y the map with the larger receptive field; `residual` puts a residual block's two branches in
-    these places.
+    or the identity and y the map with the larger receptive field; `residual` orders a residual block's two branches
+    accordingly.
 
     Raises
     ------
@@ -58,28 +62,29 @@ class Fusion(ChannelBlock):
         return self(identity, body)
 
 
-class AttentionalFusion(compiled.Compilable, MultiScale, Fusion):
+class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
 
-    def gate(self, F, u, x, y, suffix='', scale=1, difference=False):
-        """scale * (M(u) * x + y), or with the difference scale * (M(u) * (x - y) + y); all plain maps."""
+    gate = renamed('modulate')
+
+    def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
+        """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
         contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
         layers = {context.scale: context.layers for context in contexts}
-        if len(layers) == 2 and type(self).mix is MultiScale.mix and compiled.usable(F, *layers.values()):
-            return compiled.gate(F, u, x, y, layers['local'], layers['global'], scale, difference)
-        weighed = (x - y if difference else x) * self.weights(F, u, suffix) + y
-        return weighed if scale == 1 else scale * weighed
+        if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
+            return kernels.modulate(F, u, x, y, layers['local'], layers['global'], scale, difference)
+        z = (x - y if difference else x) * self.weights(F, u, suffix) + y
+        return z if scale == 1 else scale * z
 
     def select(self, F, u, x, y, suffix='', scale=1):
-        """scale * (M(u) * x + (1 - M(u)) * y), all plain maps, with a product fewer."""
-        return self.gate(F, u, x, y, suffix, scale, difference=True)
+        """Return scale * (M(u) * x + (1 - M(u)) * y), with one product less; maps in the default layout."""
+        return self.modulate(F, u, x, y, suffix, scale, difference=True)
 
 
 class Add(Fusion):
     """z = x + y: the fusion of ResNet, without parameters.
 
-    Takes, and has no use for, the reduction and the normalisation of the other fusions. Inputs and output
-    (N, C, H, W).
+    Accepts and ignores the reduction and the normalisation of the other fusions. Inputs and output (N, C, H, W).
 
     Raises
     ------
@@ -98,11 +103,11 @@ class Add(Fusion):
 class Concat(Fusion):
     """z = 1x1 convolution of BatchNorm([x, y]) (table 4): concatenation, brought back to C channels.
 
+    Inputs and output (N, C, H, W).
+
     Parameters
     ----------
-    channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is taken and has nothing to act on.
-
-    Inputs and output (N, C, H, W).
+    channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is accepted and ignored.
 
     Raises
     ------
@@ -112,10 +117,18 @@ class Concat(Fusion):
 
     squeezes = False
 
-    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+    def __init__(
+        self,
+        channels: int = 0,
+        reduction: int = 4,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
         with self.name_scope():
-            self.bn = self._norm(2 * channels)
+            self.bn = self._make_norm(2 * channels)
             self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
 
     def _set_widths(self, channels):
@@ -130,21 +143,19 @@ class AFF(AttentionalFusion):
 
     The factor 2, which the paper does not print and the released networks have, makes M = 1/2 a plain addition.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels : int, default 0
-        C of both inputs. With 0 it is taken from the first input, as in Gluon's layers; a network that is hybridized
-        before its first forward needs it given.
+        C of both inputs; 0 takes it from the first input, as Gluon's layers do. A network that is hybridized before its
+        first forward needs it.
     reduction : int, default 4
         r: the contexts squeeze C channels to C / r. The paper uses 4 in basic blocks and 16 in bottlenecks.
     scales : pair of {'local', 'global'}, default ('local', 'global')
-        The two contexts that M adds up (ablated in table 3); all choices have the same number of parameters.
-    norm_layer : block, default :class:`mxnet.gluon.nn.BatchNorm`
-        Normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
-    norm_kwargs : dict, optional
-        More arguments for it.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+        The two contexts that M adds (ablated in table 3); all choices have the same number of parameters.
+    norm_layer, norm_kwargs : callable and dict, default :class:`mxnet.gluon.nn.BatchNorm`
+        The normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
 
     Raises
     ------
@@ -158,7 +169,7 @@ class AFF(AttentionalFusion):
         return self(body, identity)
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
+        x, y = default_layout(F, x), default_layout(F, y)
         return self.select(F, x + y, x, y, scale=2)
 
 
@@ -168,11 +179,11 @@ class IAFF(AFF):
     u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the
     released networks.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`; the scales hold for both rounds.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------
@@ -183,47 +194,62 @@ class IAFF(AFF):
     rounds = 2
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
+        x, y = default_layout(F, x), default_layout(F, y)
         u = self.select(F, x + y, x, y)
         return self.select(F, u, x, y, '2')
 
 
-class GlobalAFF(AFF):
-    """AFF with two global contexts: M weighs whole channels (table 3, "Global + Global").
+class FixedScalesAFF(AFF):
+    """Base of AFF with a fixed pair of scales."""
+
+    scales: tuple[str, str]
+
+    def __init__(
+        self,
+        channels: int = 0,
+        reduction: int = 4,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
+        super().__init__(channels, reduction, self.scales, norm_layer, norm_kwargs, prefix, params)
+
+
+class GlobalAFF(FixedScalesAFF):
+    """AFF with two global contexts: M weights whole channels (table 3, "Global + Global").
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
 
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
-    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
-        super().__init__(channels, reduction, ('global', 'global'), norm_layer, norm_kwargs, prefix, params)
+    scales = ('global', 'global')
 
 
-class LocalAFF(AFF):
-    """AFF with two local contexts: M sees each place alone (table 3, "Local + Local").
+class LocalAFF(FixedScalesAFF):
+    """AFF with two local contexts: M sees each position alone (table 3, "Local + Local").
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
 
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
-    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
-        super().__init__(channels, reduction, ('local', 'local'), norm_layer, norm_kwargs, prefix, params)
+    scales = ('local', 'local')
 
 
 class HalfAFF(AFF):
     """AFF with the mean of the two contexts in place of their sum: M = sigmoid(local / 2 + global / 2) (table 6).
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def mix(self, F, first, second, like):
@@ -235,22 +261,22 @@ class ConcatAFF(AFF):
 
     The convolution has no bias, and 2 C^2 parameters more than :class:`AFF`.
 
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def __init__(
         self,
-        channels=0,
-        reduction=4,
-        scales=('local', 'global'),
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int = 0,
+        reduction: int = 4,
+        scales: tuple[str, str] = SCALES,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
         # The convolution's two halves, so that the global context is convolved at 1x1 instead of all over the map.
@@ -269,27 +295,27 @@ class ConcatAFF(AFF):
 class RecursiveAFF(AFF):
     """AFF whose contexts are themselves fused by AFF: M = sigmoid(AFF'(local, global)) (table 6).
 
-    AFF'(l, g) = 2 * (M'(l + g) * l + (1 - M'(l + g)) * g), with the global context repeated over the map: a second
-    MS-CAM decides between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
-    reading of the table's words.
+    AFF'(l, g) = 2 * (M'(l + g) * l + (1 - M'(l + g)) * g), with the global context broadcast over the map: a second
+    MS-CAM selects between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
+    reading of the table.
+
+    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they hold for
-        both levels, which makes twice its parameters.
-
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they
+        apply to both levels, so that it has twice the parameters.
     """
 
     def __init__(
         self,
-        channels=0,
-        reduction=4,
-        scales=('local', 'global'),
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int = 0,
+        reduction: int = 4,
+        scales: tuple[str, str] = SCALES,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
         with self.name_scope():
@@ -302,60 +328,60 @@ class RecursiveAFF(AFF):
 class MSGAU(AttentionalFusion):
     """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
-        return self.gate(F, y, x, y)
+        x, y = default_layout(F, x), default_layout(F, y)
+        return self.modulate(F, y, x, y)
 
 
 class MSSE(AttentionalFusion):
     """z = x + M(y) * y: refinement by a partial context, as in squeeze-and-excitation (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
-        return self.gate(F, y, y, x)
+        x, y = default_layout(F, x), default_layout(F, y)
+        return self.modulate(F, y, y, x)
 
 
 class MSSA(AttentionalFusion):
     """z = M(x + y) * x + y: modulation by the full context, as in spatial attention (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
-        return self.gate(F, x + y, x, y)
+        x, y = default_layout(F, x), default_layout(F, y)
+        return self.modulate(F, x + y, x, y)
 
 
 class Highway(AttentionalFusion):
     """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context, as in highway networks (table 4).
 
+    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
     """
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
+        x, y = default_layout(F, x), default_layout(F, y)
         return self.select(F, x, x, y)
 
 
@@ -364,28 +390,36 @@ class SK(Fusion):
 
     The selective kernel's fusion (Li et al., CVPR 2019); the factor 2 makes a = b = 1/2 a plain addition.
 
+    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
+
     Parameters
     ----------
     channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`.
-
-    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
     """
 
-    def __init__(self, channels=0, reduction=4, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None):
+    def __init__(
+        self,
+        channels: int = 0,
+        reduction: int = 4,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
         with self.name_scope():
             self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
 
     def weights(self, F, u):
-        """a(u), of the shape of u, a plain map (N, C, H, W)."""
+        """a(u) of a map u (N, C, H, W) in the default layout, in the same shape."""
         return soft_weights(F, self.global_att(u), u)
 
     def hybrid_forward(self, F, x, y):
-        x, y = plain(F, x), plain(F, y)
+        x, y = default_layout(F, x), default_layout(F, y)
         return 2 * ((x - y) * self.weights(F, x + y) + y)
 
 
-FUSIONS = {
+FUSIONS: dict[str, type[Fusion]] = {
     'add': Add,
     'concat': Concat,
     'aff': AFF,
@@ -403,19 +437,19 @@ FUSIONS = {
 }
 
 
-def get_fusion(fusion):
-    """The class behind a name of the table, or `fusion` itself where it is a callable such as a class or a partial.
+def get_fusion(fusion: str | Callable) -> Callable:
+    """Look up a fusion by name; a callable is returned unchanged.
 
     Parameters
     ----------
     fusion : str or callable
-        A key of `FUSIONS`, in any case, or what makes a :class:`Fusion` from ``channels``, ``reduction``,
+        A key of `FUSIONS`, in any case, or a callable that makes a :class:`Fusion` from ``channels``, ``reduction``,
         ``norm_layer`` and ``norm_kwargs``, such as ``functools.partial(AFF, scales=('global', 'global'))``.
 
     Raises
     ------
     ValueError
-        For a name that is not in the table; it suggests the nearest ones.
+        For an unknown name; suggests the nearest ones.
     """
     if callable(fusion):
         return fusion

@@ -1,11 +1,11 @@
 // Three MXNet operators that compute a fusion on MS-CAM with a local and a global context in fewer passes over the maps.
-// compiled.py puts them together.
+// kernels.py combines them.
 //
 //   squeeze   h = W u + b, the mean and deviation of each channel of h, and the mean of u over the plane
 //   moments   the mean and deviation of each channel of W relu(s h + t) + b, without that map
 //   gate      z = scale * (m (x - y) + y), or scale * (m x + y), with m = sigmoid(W relu(s h + t) + g)
 //
-// u, x, y, z are (N, C, H, W), h is (N, K, H, W), g is (N, C, 1, 1), s and t are (1, K, 1, 1); all are float32 and plain.
+// u, x, y, z are (N, C, H, W), h is (N, K, H, W), g is (N, C, 1, 1), s and t are (1, K, 1, 1); all are float32 and contiguous.
 // Maps are worked on in tiles of some pixels of one image, all of whose channels stay in the processor's cache, and what
 // is cheap to compute again (the activations, m) is not kept for the backward pass.
 #include <omp.h>

@@ -1,35 +1,43 @@
-"""Attentional fusion of any number of feature maps.
+"""Fusion of more than two feature maps, and of two of different shape, as in feature pyramids and U-Nets.
 
-References: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082); Li et al., "Selective Kernel
-Networks", CVPR 2019, for the softmax over branches.
+References: Dai et al., "Attentional Feature Fusion", WACV 2021 (arXiv 2009.14082), long skip connections; Li et al.,
+"Selective Kernel Networks", CVPR 2019, for the softmax over branches; Lin et al., "Feature Pyramid Networks for Object
+Detection", CVPR 2017.
 """
 
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Callable
+
+import numpy as np
+from mxnet.gluon import ParameterDict, nn
+from mxnet.gluon.block import HybridBlock
+from mxnet.ndarray import NDArray
 
 from ..errors import positive
-from .context import ChannelBlock, make_contexts, over_plane, plain
+from .context import SCALES, ChannelBlock, context_map, make_contexts
+from .fusion import get_fusion
+from .layout import default_layout
 
-__all__ = ['MultiInputAFF']
+__all__ = ['AlignedFusion', 'MultiInputAFF']
 
 
 class MultiInputAFF(ChannelBlock):
-    """AFF of n maps: z = n * (w_1 * x_1 + ... + w_n * x_n), where w_1 + ... + w_n = 1 at each place and channel.
+    """AFF of n maps: z = n * (w_1 * x_1 + ... + w_n * x_n), where w_1 + ... + w_n = 1 at each position and channel.
 
     w is the softmax over (a_1, ..., a_(n-1), 0), where a_i is the sum of a local and a global context of
-    x_1 + ... + x_n. The last logit is 0 because softmax sees differences only. So for n = 2 w_1 is the sigmoid of a_1,
-    and the block is :class:`gluon_aff.AFF`, with the same parameters. The factor n makes w = 1 / n a plain addition.
+    x_1 + ... + x_n. The last logit is 0 because softmax depends on differences only. So for n = 2 w_1 is the sigmoid of
+    a_1, and the block is :class:`gluon_aff.AFF`, with the same parameters. The factor n makes w = 1 / n an addition.
+
+    Inputs x_1, ..., x_n and output: (N, C, H, W). A training batch needs at least two images.
 
     Parameters
     ----------
     channels : int, default 0
-        C of all inputs; with 0 it is taken from the first input, see :class:`gluon_aff.AFF`.
+        C of all inputs; 0 takes it from the first input, see :class:`gluon_aff.AFF`.
     inputs : int, default 2
         n, at least 2.
     reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
-
-    Inputs x_1, ..., x_n and output: (N, C, H, W). A training batch needs at least two images.
 
     Raises
     ------
@@ -39,14 +47,14 @@ class MultiInputAFF(ChannelBlock):
 
     def __init__(
         self,
-        channels=0,
-        inputs=2,
-        reduction=4,
-        scales=('local', 'global'),
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int = 0,
+        inputs: int = 2,
+        reduction: int = 4,
+        scales: tuple[str, str] = SCALES,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
         if positive('inputs', inputs) < 2:
@@ -61,9 +69,9 @@ class MultiInputAFF(ChannelBlock):
         return super().forward(*maps)
 
     def weights(self, F, total):
-        """(w_1, ..., w_n), (N, n, C, H, W), of the sum of the inputs, a plain map (N, C, H, W)."""
+        """(w_1, ..., w_n), (N, n, C, H, W), of the inputs' sum (N, C, H, W) in the default layout."""
         first, second = (
-            over_plane(F, context(total), context.scale, total) for context in (self.local_att, self.global_att)
+            context_map(F, context(total), context.scale, total) for context in (self.local_att, self.global_att)
         )
         logits = first + second
         # (N, (n - 1) C, H, W) to (N, n - 1, C, H, W)
@@ -72,6 +80,75 @@ class MultiInputAFF(ChannelBlock):
         return F.softmax(F.concat(logits, last, dim=1), axis=1)
 
     def hybrid_forward(self, F, *maps):
-        maps = [plain(F, each) for each in maps]
+        maps = [default_layout(F, x) for x in maps]
         weights = self.weights(F, F.add_n(*maps))
         return self.inputs * F.sum(F.broadcast_mul(F.stack(*maps, axis=1), weights), axis=1)
+
+
+class AlignedFusion(HybridBlock):
+    """z = fuse(conv(x), resize(y)): a 1x1 convolution brings x to C channels, bilinear resizing y to the size of x.
+
+    The resizing aligns pixel centres (half a pixel from the corner, as OpenCV does), so that doubling is the same at
+    every size and position.
+
+    Inputs x (N, C_x, H, W), the low-level map, and y (N, C, h, w), the high-level one, of any size; output
+    (N, C, H, W).
+
+    Parameters
+    ----------
+    channels : int
+        C, the channels of y and of the output.
+    in_channels : int, default 0
+        C_x, the channels of x; 0 takes them from the first x.
+    fusion : str or callable, default 'aff'
+        Name in :data:`gluon_aff.FUSIONS`, or a callable that makes a fusion block.
+    reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown fusion, a reduction that does not divide C, and inputs of other shapes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int = 0,
+        fusion: str | Callable = 'aff',
+        reduction: int = 4,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
+        super().__init__(prefix=prefix, params=params)
+        self.channels = positive('channels', channels)
+        self.in_channels = positive('in_channels', in_channels, or_zero=True)
+        with self.name_scope():
+            self.expand = nn.Conv2D(channels, 1, use_bias=False, in_channels=in_channels)
+            self.fuse = get_fusion(fusion)(
+                channels=channels, reduction=reduction, norm_layer=norm_layer, norm_kwargs=norm_kwargs
+            )
+
+    def forward(self, x, y):
+        if isinstance(x, NDArray):
+            known = self.in_channels or self.expand.weight.shape[1]
+            if (
+                x.ndim != 4
+                or y.ndim != 4
+                or 0 in (*x.shape, *y.shape)
+                or x.shape[0] != y.shape[0]
+                or known not in (0, x.shape[1])
+                or y.shape[1] != self.channels
+                or x.dtype != y.dtype
+            ):
+                raise ValueError(
+                    f'AlignedFusion takes x (N, {known or "C"}, H, W) and y (N, {self.channels}, h, w) of '
+                    f'one type and the same N, got {x.shape} of {np.dtype(x.dtype)} and {y.shape} of '
+                    f'{np.dtype(y.dtype)}.'
+                )
+        return super().forward(x, y)
+
+    def hybrid_forward(self, F, x, y):
+        y = F.contrib.BilinearResize2D(y, x, mode='like', align_corners=False)
+        return self.fuse(self.expand(x), y)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from math import gcd
+from typing import Callable
+
+from mxnet.gluon.block import HybridBlock
 
 __all__ = ['build_norm']
 
 
-def build_norm(norm_layer, in_channels, **kwargs):
-    """A normalisation of maps of so many channels, ``norm_layer(in_channels=in_channels, **kwargs)``.
+def build_norm(norm_layer: Callable, in_channels: int, **kwargs) -> HybridBlock:
+    """Make a normalisation layer, ``norm_layer(in_channels=in_channels, **kwargs)``.
 
     GroupNorm, MXNet's or GluonCV's, does not get the arguments that it lacks: in_channels, center, scale. If its groups
-    do not divide the channels it gets fewer, which divide them and leave at least two channels in each, since a single
-    value is normalised to zero on 1x1 maps.
+    do not divide the channels, it gets fewer that do and that have at least two channels each, because a single value
+    is normalised to zero on 1x1 maps.
 
     Parameters
     ----------
@@ -21,7 +24,7 @@ def build_norm(norm_layer, in_channels, **kwargs):
         A class such as :class:`mxnet.gluon.nn.BatchNorm`, or a partial of one.
     in_channels : int
     **kwargs
-        More of its arguments.
+        Further arguments of norm_layer.
 
     Raises
     ------
@@ -34,9 +37,8 @@ def build_norm(norm_layer, in_channels, **kwargs):
     if groups:
         if kwargs.pop('use_global_stats', False):
             raise ValueError('GroupNorm has no global statistics; leave use_global_stats out.')
-        kwargs = {
-            key: value for key, value in kwargs.items() if key in known or key not in ('in_channels', 'center', 'scale')
-        }
+        lacking = {'in_channels', 'center', 'scale'} - known.keys()
+        kwargs = {key: value for key, value in kwargs.items() if key not in lacking}
         count = kwargs.get(groups, known[groups].default)
         kwargs[groups] = count if in_channels % count == 0 else gcd(count, max(in_channels // 2, 1))
         if in_channels % kwargs[groups]:

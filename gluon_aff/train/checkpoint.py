@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, in one file without pickle.
 
-A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<part>`` (both in the type they are trained in) and
+A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<number>`` (both in the type they are trained in) and
 ``progress``, a JSON text. It holds no random states: everything random in an epoch is a function of the seed, the
 epoch and the image or batch.
 """
@@ -11,14 +11,13 @@ import json
 import math
 import os
 import re
-import struct
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass, field
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock, Trainer
 
+from .._mxnet import has_values, mean_value, structural_parameters, trainer_parameters, trainer_updaters
 from ..files import atomic
 from ..validation import shown
 from .npz_file import Archive
@@ -35,7 +34,7 @@ __all__ = [
 
 SUMS = ('images', 'loss', 'score', 'scores', 'time', 'waiting')  # of an epoch, in this order
 MAX_PROGRESS = 1 << 24  # bytes of JSON
-LARGEST = 1 << 53  # whole number in a figure
+LARGEST = 1 << 53  # whole number in a record
 
 
 @dataclass
@@ -47,15 +46,15 @@ class Progress:
     epoch, batch : int
         What comes next: the epoch (from 1) and the batch in it (from 0).
     updates : int
-        Of the parameters, so far.
+        How many there were.
     sums : dict of str to float
-        Of the epoch's loss, training score and time, so far.
+        The epoch's loss, training score and time so far, named as in `SUMS`.
     history : list of dict
-        One record of figures for each epoch that is done.
+        The metrics of each epoch that is done, one record for each.
     best : dict or None
-        The record of the best one.
+        The record of the best epoch.
     arguments : dict
-        Those of the run that its results depend on.
+        What the results depend on, see :func:`gluon_aff.train.resume.run_arguments`.
     """
 
     epoch: int = 1
@@ -67,12 +66,8 @@ class Progress:
     arguments: dict = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text):
-        """The Progress that a checkpoint's JSON text holds, every field of it checked.
-
-        Parameters
-        ----------
-        text : str
+    def parse(cls, text: str) -> Progress:
+        """The Progress in a checkpoint's JSON text, every field of it checked.
 
         Raises
         ------
@@ -87,13 +82,13 @@ class Progress:
             value = getattr(self, name)
             if type(value) is not int or not least <= value < 2**31:
                 raise ValueError(f'its {name} is {shown(value)}')
-        _check_figures('sums', self.sums)
+        _check_record('sums', self.sums)
         if not all(math.isfinite(value) for value in self.sums.values()):
             raise ValueError('its sums are not finite')
         if not isinstance(self.history, list) or len(self.history) != self.epoch - 1:
             raise ValueError(f'its history is not of {self.epoch - 1} epochs')
         for number, record in enumerate(self.history, 1):
-            _check_figures('history', record)
+            _check_record('history', record)
             if record.get('epoch') != number:
                 raise ValueError(f'its history has epoch {shown(record.get("epoch"))} in place {number}')
         if self.best not in self.history and (self.best is not None or self.history):
@@ -103,31 +98,31 @@ class Progress:
         return self
 
 
-def _check_figures(name, figures):
-    """Raise a ValueError unless `figures` are numbers by name."""
-    if not isinstance(figures, dict):
-        raise ValueError(f'its {name} holds {shown(figures)}')
-    for figure, value in figures.items():
+def _check_record(name, record):
+    """Raise a ValueError unless a record holds numbers by name."""
+    if not isinstance(record, dict):
+        raise ValueError(f'its {name} holds {shown(record)}')
+    for metric, value in record.items():
         if type(value) not in (int, float) or type(value) is int and abs(value) > LARGEST:
-            raise ValueError(f'its {name} says that {shown(figure)} is {shown(value)}')
+            raise ValueError(f'its {name} says that {shown(metric)} is {shown(value)}')
 
 
-def _leaves(state):
-    """The arrays in an optimizer's state of one parameter: none, one, or a nested tuple of them."""
+def _arrays(state):
+    """The arrays in an optimizer's state of one parameter, which is None, an array, or a nested tuple of arrays."""
     if state is None:
         return []
     if isinstance(state, mx.nd.NDArray):
         return [state]
-    return [leaf for part in state for leaf in _leaves(part)]
+    return [array for item in state for array in _arrays(item)]
 
 
 def _names(net, trainer):
-    """Of the trainer's parameters, in its order, the names in the network's files."""
-    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
-    return [names[id(parameter)] for parameter in trainer._params]
+    """The structural names of the trainer's parameters, in its order."""
+    names = {id(parameter): name for name, parameter in structural_parameters(net).items()}
+    return [names[id(parameter)] for parameter in trainer_parameters(trainer)]
 
 
-def write_checkpoint(path, net, trainer, progress):
+def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -135,7 +130,7 @@ def write_checkpoint(path, net, trainer, progress):
     path : str
     net : HybridBlock
     trainer : mxnet.gluon.Trainer
-        That updates on the workers, not in the kvstore.
+        With update_on_kvstore=False.
     progress : Progress
 
     Raises
@@ -144,16 +139,17 @@ def write_checkpoint(path, net, trainer, progress):
         If a parameter is no longer finite; nothing is written.
     """
     arrays = {
-        f'parameters/{name}': parameter._reduce().asnumpy()
-        for name, parameter in net._collect_params_with_prefix().items()
-        if parameter._data is not None
+        f'parameters/{name}': mean_value(parameter).asnumpy()
+        for name, parameter in structural_parameters(net).items()
+        if has_values(parameter)
     }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f'{name} is no longer finite after update {progress.updates}.')
     names = _names(net, trainer)
-    for index, state in trainer._updaters[0].states.items():
-        arrays.update({f'optimizer/{names[index]}/{part}': leaf.asnumpy() for part, leaf in enumerate(_leaves(state))})
+    for index, state in trainer_updaters(trainer)[0].states.items():
+        for number, array in enumerate(_arrays(state)):
+            arrays[f'optimizer/{names[index]}/{number}'] = array.asnumpy()
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial:
         with open(partial, 'wb') as file:
@@ -161,18 +157,10 @@ def write_checkpoint(path, net, trainer, progress):
         read_checkpoint(partial)[0].close()
 
 
-def read_checkpoint(path):
-    """(arrays by name, Progress) of a checkpoint.
+def read_checkpoint(path: str) -> tuple[Archive, Progress]:
+    """The arrays and the progress of the checkpoint at `path`.
 
     The whole file is compared with its checksums, in little memory; an array is read when it is asked for.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    Archive, Progress
 
     Raises
     ------
@@ -185,68 +173,46 @@ def read_checkpoint(path):
         raise FileNotFoundError(f'There is no checkpoint {path}.')
     try:
         arrays = Archive(path)
-        arrays.verify()
-        if arrays.headers['progress'].dtype != np.uint8 or arrays.headers['progress'].shape[0] > MAX_PROGRESS:
+        header = arrays.headers['progress']
+        if header.dtype != np.uint8 or header.shape[0] > MAX_PROGRESS:
             raise ValueError('its progress is not text')
         progress = Progress.parse(arrays['progress'].tobytes().decode())
         del arrays.headers['progress']
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        struct.error,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except Exception as error:  # a file from others can raise anything in zipfile, numpy and json
         reason = str(error) if type(error) is ValueError else type(error).__name__
         raise ValueError(f'{path} is not a checkpoint, or is damaged ({reason}); resume from an earlier one.') from None
     return arrays, progress
 
 
-def restore_parameters(net, arrays, path):
-    """Give a network, initialised or not yet of known shapes, the parameters of a checkpoint.
-
-    Parameters
-    ----------
-    net : HybridBlock
-    arrays : Archive
-        From :func:`read_checkpoint`; its shapes and types are compared before an array is read.
-    path : str
-        For the error.
+def restore_parameters(net: HybridBlock, arrays: Archive, path: str) -> None:
+    """Set the parameters of `net`, whose shapes may be unknown yet, to the `arrays` of the checkpoint at `path`.
 
     Raises
     ------
     ValueError
-        If names, shapes or types differ; the network is then as it was.
+        If names, shapes or types differ; the network then stays as it was.
     """
     saved = {
         name[len('parameters/') :]: header for name, header in arrays.headers.items() if name.startswith('parameters/')
     }
-    wanted = net._collect_params_with_prefix()
-    unlike = sorted(set(saved) ^ set(wanted)) or sorted(
+    parameters = structural_parameters(net)
+    unlike = sorted(set(saved) ^ set(parameters)) or sorted(
         name
-        for name, parameter in wanted.items()
+        for name, parameter in parameters.items()
         if np.dtype(parameter.dtype) != saved[name].dtype
         or len(parameter.shape) != len(saved[name].shape)
-        or any(side not in (0, given) for side, given in zip(parameter.shape, saved[name].shape))
+        or any(side not in (0, saved_side) for side, saved_side in zip(parameter.shape, saved[name].shape))
     )
     if unlike:
         raise ValueError(
             f'{path} is from another network: {", ".join(unlike[:3])}{", ..." * (len(unlike) > 3)} '
             f'{"differ" if len(unlike) > 1 else "differs"}.'
         )
-    for name, parameter in wanted.items():
+    for name, parameter in parameters.items():
         parameter.set_data(mx.nd.array(arrays[f'parameters/{name}'], dtype=parameter.dtype))
 
 
-def restore_optimizer(net, trainer, arrays):
+def restore_optimizer(net: HybridBlock, trainer: Trainer, arrays: Archive) -> None:
     """Give a fresh trainer the optimizer's states of a checkpoint, on each of its devices.
 
     Parameters
@@ -254,7 +220,7 @@ def restore_optimizer(net, trainer, arrays):
     net : HybridBlock
         Whose parameters are restored already.
     trainer : mxnet.gluon.Trainer
-        Its optimizer's `begin_num_update` says how many updates there were; before the first one there are no states.
+        Its optimizer's `begin_num_update` is the number of updates so far; before the first there are no states.
     arrays : Archive
         From :func:`read_checkpoint`.
 
@@ -264,19 +230,19 @@ def restore_optimizer(net, trainer, arrays):
         If they do not fit the optimizer, or some are missing.
     """
     saved = {name: header for name, header in arrays.headers.items() if name.startswith('optimizer/')}
-    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer._params)):
+    for index, (name, parameter) in enumerate(zip(_names(net, trainer), trainer_parameters(trainer))):
         if parameter.grad_req == 'null' or not trainer.optimizer.begin_num_update:
             continue
-        for updater, weight in zip(trainer._updaters, parameter.list_data()):
+        for updater, weight in zip(trainer_updaters(trainer), parameter.list_data()):
             state = trainer.optimizer.create_state_multi_precision(index, weight)
-            for number, leaf in enumerate(_leaves(state)):
+            for number, array in enumerate(_arrays(state)):
                 key = f'optimizer/{name}/{number}'
-                if arrays.headers.get(key) != (np.dtype(leaf.dtype), leaf.shape):
+                if arrays.headers.get(key) != (np.dtype(array.dtype), array.shape):
                     raise ValueError(
                         f'{arrays.path} lacks the optimizer state of {name}, or has another one than this '
                         'optimizer; resume from an earlier checkpoint.'
                     )
-                leaf[:] = mx.nd.array(arrays[key], dtype=leaf.dtype)
+                array[:] = mx.nd.array(arrays[key], dtype=array.dtype)
                 saved.pop(key, None)
             updater.states[index], updater.states_synced[index] = state, True
     if saved:
@@ -285,16 +251,8 @@ def restore_optimizer(net, trainer, arrays):
         )
 
 
-def checkpoints(folder):
-    """Paths of the checkpoints in a folder, the latest first.
-
-    Parameters
-    ----------
-    folder : str
-    """
-    found = [
-        name
-        for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-        if re.fullmatch(r'checkpoint-\d{8}\.npz', name) and os.path.isfile(os.path.join(folder, name))
-    ]
-    return [os.path.join(folder, name) for name in sorted(found, reverse=True)]
+def checkpoints(folder: str) -> list[str]:
+    """Paths of the checkpoints in a folder, the latest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    paths = [os.path.join(folder, name) for name in sorted(names) if re.fullmatch(r'checkpoint-\d{8}\.npz', name)]
+    return [path for path in reversed(paths) if os.path.isfile(path)]

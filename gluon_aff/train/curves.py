@@ -14,14 +14,14 @@ __all__ = ['plot_curves']
 
 
 @rc_context({**STYLE, 'axes.prop_cycle': cycler(color=COLOURS)})
-def plot_curves(history, path):
+def plot_curves(history: list[dict], path: str) -> None:
     """Draw the losses, the scores and the learning rate of a run over its epochs.
 
     Parameters
     ----------
     history : list of dict
-        One record for each epoch: 'epoch', 'lr' and other figures; those named '...loss' share a panel, and 'time',
-        'waiting' and 'images_per_second' are left out.
+        One record for each epoch: 'epoch', 'lr' and metrics; those named '...loss' share a panel, and 'time', 'waiting'
+        and 'images_per_second' are left out.
     path : str
         Of the PNG, written whole or not at all.
     """

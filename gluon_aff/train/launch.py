@@ -49,10 +49,10 @@ def _descendants():
             state, parent = folder.joinpath('stat').read_text().rpartition(')')[2].split()[:2]
             if state != 'Z':
                 children.setdefault(int(parent), []).append(int(folder.name))
-    found = [os.getpid()]
-    for process in found:
-        found += children.get(process, [])
-    return found[1:]
+    processes = [os.getpid()]
+    for process in processes:
+        processes += children.get(process, [])
+    return processes[1:]
 
 
 def _own_flags(argv):
@@ -63,7 +63,7 @@ def _own_flags(argv):
     return argv[:end]
 
 
-def main():
+def main() -> None:
     """Run MXNet's launcher with this program's arguments."""
     import mxnet
 

@@ -1,4 +1,4 @@
-"""numpy's .npz files, read array by array and within the size of the file: no pickle, no compression, no evaluation."""
+"""numpy's .npz files, one array at a time: not pickled, not compressed, and never larger in memory than in the file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
+from numpy.lib import format as npy
 
 __all__ = ['Archive', 'Header']
 
-# As numpy.save writes it: its magic, version 1.0, the length of a header that fills up 64 bytes, the header.
-MAGIC, MAGIC_LENGTH = b'\x93NUMPY\x01\x00', 10
-HEADER = re.compile(rb"\{'descr': '(<f[248]|<i[48]|\|[iu]1)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n")
-MAX_HEADER = 1024
-MAX_DIMENSIONS = 32
-MAX_ENTRIES = 200_000
 PIECE = 1 << 20
 
 
@@ -29,10 +24,10 @@ class Header(NamedTuple):
 
 
 class Archive(Mapping):
-    """The arrays of an uncompressed .npz file by name, each read when it is asked for.
+    """The arrays of an uncompressed .npz file by name; each is read when it is asked for.
 
-    Opening it reads no array, but checks that all of them fit in the file: so what an array takes in memory is never
-    more than the file has.
+    numpy's own reader allocates what an array's header states, before it looks whether the file has as much; here every
+    header is compared with the file first, and the file with its checksums.
 
     Parameters
     ----------
@@ -45,63 +40,49 @@ class Archive(Mapping):
 
     Raises
     ------
-    OSError
-        If the file cannot be read.
-    ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError
-        If it is not such a file. Reading a damaged array raises zipfile.BadZipFile.
+    Exception
+        Of any type, from zipfile or numpy, if it is not such a file or is damaged.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         self.path, self._file = path, zipfile.ZipFile(path)
-        entries = self._file.infolist()
-        if len(entries) > MAX_ENTRIES or len({entry.filename for entry in entries}) < len(entries):
-            raise ValueError('too many arrays, or two of one name')
-        if any(
-            entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries
-        ):
-            raise ValueError('it is compressed')
-        if sum(entry.file_size for entry in entries) > os.path.getsize(path):
-            raise ValueError('its arrays overlap')
-        self.headers, self._entries = {}, {}
-        for entry in entries:
-            name = re.sub(r'\.npy\Z', '', entry.filename)
-            self.headers[name], self._entries[name] = self._header(entry), entry
+        self._entries = {re.sub(r'\.npy\Z', '', entry.filename): entry for entry in self._file.infolist()}
+        if len(self._entries) < len(self._file.infolist()):
+            raise ValueError('two arrays have one name')
+        sizes = [(entry.file_size, entry.compress_size) for entry in self._entries.values()]
+        if any(full != stored for full, stored in sizes) or sum(full for full, _ in sizes) > os.path.getsize(path):
+            raise ValueError('its arrays are compressed, or overlap')
+        self.headers = {name: self._checked(entry) for name, entry in self._entries.items()}
 
-    def _header(self, entry):
+    def _checked(self, entry: zipfile.ZipInfo) -> Header:
         with self._file.open(entry) as file:
-            start = file.read(MAGIC_LENGTH)
-            length = int.from_bytes(start[-2:], 'little')
-            text = file.read(min(length, MAX_HEADER))
-        match = HEADER.fullmatch(text)
-        if len(text) < length or not start.startswith(MAGIC) or not match:
-            raise ValueError(f'{entry.filename} is not an array of numbers')
-        header = Header(np.dtype(match[1].decode()), tuple(int(side) for side in re.findall(rb'\d+', match[2])))
-        size = header.dtype.itemsize
-        for side in header.shape:
-            size *= side
-        if len(header.shape) > MAX_DIMENSIONS or len(start) + len(text) + size != entry.file_size:
-            raise ValueError(f'{entry.filename} has another size than its header states')
-        return header
+            while file.read(PIECE):  # to the end, where zipfile compares the checksum
+                pass
+        with self._file.open(entry) as file:
+            try:
+                version = npy.read_magic(file)
+                shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+            except Exception:  # numpy evaluates the header as a literal, which can fail in many ways
+                version = shape = fortran_order = dtype = None
+            if version != (1, 0) or dtype.kind not in 'fiu' or fortran_order or min(shape, default=0) < 0:
+                raise ValueError(f'{entry.filename} is not an array of numbers')
+            size = dtype.itemsize
+            for side in shape:
+                size *= side
+            if file.tell() + size != entry.file_size:
+                raise ValueError(f'{entry.filename} has another size than its header states')
+        return Header(dtype, shape)
 
-    def __getitem__(self, name):
-        dtype, shape = self.headers[name]
-        content = self._file.read(self._entries[name])  # and compares the checksum
-        begin = MAGIC_LENGTH + int.from_bytes(content[MAGIC_LENGTH - 2 : MAGIC_LENGTH], 'little')
-        return np.frombuffer(content, dtype, offset=begin).reshape(shape)
+    def __getitem__(self, name: str) -> np.ndarray:
+        with self._file.open(self._entries[name]) as file:
+            return npy.read_array(file, allow_pickle=False)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.headers)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.headers)
 
-    def verify(self):
-        """Read the whole file, a piece at a time, and compare the checksums."""
-        for entry in self._entries.values():
-            with self._file.open(entry) as file:
-                while file.read(PIECE):
-                    pass
-
-    def close(self):
-        """Let go of the file."""
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()

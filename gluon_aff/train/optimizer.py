@@ -1,15 +1,46 @@
-"""Nesterov's momentum as MXNet defines it, whatever the layout of the weights in memory."""
+"""The optimizers of the scripts: AdamW, and a Nesterov momentum that does not depend on how oneDNN stores weights."""
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import mxnet as mx
 
-__all__ = ['Nesterov']
+from .._mxnet import begin_update
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+
+__all__ = ['OPTIMIZERS', 'AdamW', 'Nesterov', 'make_optimizer', 'no_weight_decay']
+
+# Names of MXNet's registry, and the fields of TrainConfig that each takes besides the learning rate and wd.
+OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': ()}
+
+
+def make_optimizer(
+    config: TrainConfig, schedule: mx.lr_scheduler.LRScheduler, *, updates: int = 0
+) -> mx.optimizer.Optimizer:
+    """The optimizer of a `config`, by its `schedule`, after so many `updates`; for float16 it keeps float32 weights."""
+    return mx.optimizer.create(
+        config.optimizer,
+        lr_scheduler=schedule,
+        begin_num_update=updates,
+        multi_precision=config.dtype == 'float16',
+        wd=config.wd,
+        **{name: getattr(config, name) for name in OPTIMIZERS[config.optimizer]},
+    )
+
+
+def no_weight_decay(net: mx.gluon.Block) -> None:
+    """Exempt biases, beta and gamma of `net` from weight decay (He et al., "Bag of Tricks", CVPR 2019)."""
+    for parameter in net.collect_params('.*(beta|gamma|bias)').values():
+        parameter.wd_mult = 0
 
 
 @mx.optimizer.register
 class Nesterov(mx.optimizer.NAG):
-    """MXNet's NAG, by name 'nesterov', without the fault that makes two equal runs differ.
+    """MXNet's NAG, registered as 'nesterov', without the fault that makes equal runs differ.
 
     v = momentum * v - lr * (grad + wd * weight); weight = weight + momentum * v - lr * (grad + wd * weight).
 
@@ -17,28 +48,64 @@ class Nesterov(mx.optimizer.NAG):
     oneDNN keeps a weight in a layout of its own, which depends on the timing of an earlier evaluation, the operator
     works on a copy and v gets the old one's. Here it never works in place.
 
-    Parameters
-    ----------
-    momentum : float
-    **kwargs
-        Of mxnet.optimizer.Optimizer.
+    Its arguments are those of :class:`mxnet.optimizer.NAG`: momentum, and the general ones.
     """
 
     def update(self, index, weight, grad, state):
         if state is None:
             return super().update(index, weight, grad, state)
-        self._update_count(index)
+        lr, wd = begin_update(self, index)
         mx.nd.nag_mom_update(
-            weight,
-            grad,
-            state,
-            lr=self._get_lr(index),
-            wd=self._get_wd(index),
-            momentum=self.momentum,
-            rescale_grad=self.rescale_grad,
+            weight, grad, state, lr=lr, wd=wd, momentum=self.momentum, rescale_grad=self.rescale_grad
         ).copyto(weight)
 
     def update_multi_precision(self, index, weight, grad, state):
         if isinstance(state, tuple):
             return super().update_multi_precision(index, weight, grad, state)
         return self.update(index, weight, grad, state)
+
+
+@mx.optimizer.register
+class AdamW(mx.optimizer.Optimizer):
+    """Adam with decoupled weight decay, by name 'adamw' (Loshchilov and Hutter, ICLR 2019).
+
+    As PyTorch's AdamW: weight = (1 - lr wd) weight - lr m / (sqrt(v) + epsilon), with m and v corrected for their bias.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+    beta1, beta2 : float, default 0.9, 0.999
+        How much of the gradient's mean and of its square's the next update keeps.
+    epsilon : float, default 1e-8
+    wd : float, default 0.01
+    **kwargs
+        Of mxnet.optimizer.Optimizer.
+    """
+
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, wd=0.01, **kwargs):
+        super().__init__(learning_rate=learning_rate, wd=wd, **kwargs)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def create_state(self, index, weight):
+        """The means of the gradient and of its square, zero."""
+        return tuple(mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype) for _ in range(2))
+
+    def update(self, index, weight, grad, state):
+        """Update a weight in place by its gradient."""
+        self._update_count(index)
+        lr, steps = self._get_lr(index), self._index_update_count[index]
+        second = math.sqrt(1 - self.beta2**steps)
+        # Not in place: see Nesterov.
+        mx.nd.contrib.adamw_update(
+            weight,
+            grad,
+            *state,
+            mx.nd.array([self.rescale_grad], ctx=weight.context),
+            lr=lr * second / (1 - self.beta1**steps),
+            eta=1.0,
+            wd=lr * self._get_wd(index),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon * second,
+            clip_gradient=self.clip_gradient or -1.0,
+        ).copyto(weight)

@@ -8,11 +8,15 @@ import shutil
 import sys
 from contextlib import contextmanager
 from functools import partial
+from typing import Sequence
 
+from mxnet.gluon import HybridBlock, Trainer
+
+from .._mxnet import mean_value, structural_parameters
 from ..files import atomic, remove_abandoned
 from ..params_file import write_parameters
 from ..text import printable
-from .checkpoint import checkpoints, write_checkpoint
+from .checkpoint import Progress, checkpoints, write_checkpoint
 from .curves import plot_curves
 
 try:
@@ -39,12 +43,12 @@ class RunFolder:
     ----------
     path : str
     description : dict
-        What `model.json` holds besides the epoch and the figures: model, options, class_names, input_size, mean, std,
+        What `model.json` holds besides the epoch and the metrics: model, options, class_names, input_size, mean, std,
         crop_ratio, ...
     keep : int, default 3
         How many checkpoints are kept.
     tensorboard : bool, default False
-        Write the figures as TensorBoard's scalars as well.
+        Write the metrics as TensorBoard's scalars as well.
     skipped : sequence of str, default ()
         Sentences on what was left out of the data, for skipped.txt.
 
@@ -54,7 +58,15 @@ class RunFolder:
         If tensorboard is asked for and tensorboardX is missing.
     """
 
-    def __init__(self, path, description, keep=3, tensorboard=False, skipped=()):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        description: dict,
+        *,
+        keep: int = 3,
+        tensorboard: bool = False,
+        skipped: Sequence[str] = (),
+    ):
         self.path, self.description, self.keep = str(path), dict(description), keep
         self.skipped, self._lock, self._begun = list(skipped), None, True
         self._board, self._make_board = None, lambda: None
@@ -67,7 +79,7 @@ class RunFolder:
                 ) from None
             self._make_board = partial(SummaryWriter, self.file('tensorboard'))
 
-    def claim(self):
+    def claim(self) -> None:
         """Make the folder, and keep other runs out of it until :meth:`close`, or the end of the process.
 
         Raises
@@ -93,27 +105,46 @@ class RunFolder:
             pass  # no locks on this file system
         self._lock = descriptor
 
-    def holds_run(self):
-        """Whether there is more than what a run leaves that ends before its first checkpoint.
-
-        Returns
-        -------
-        bool
-        """
-        names = RESULTS if self._begun else (*RESULTS, *REPORTS)  # a log.txt that no run began is somebody's
-        return bool(checkpoints(self.path)) or any(os.path.lexists(self.file(name)) for name in names)
-
-    def holds_best(self):
-        """Whether the best epoch of a run is in the folder, its parameters and what they are."""
-        return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
-
-    def begin(self, fresh):
-        """Make the folder, and remove the partial files of a killed run.
+    def prepare(self, resume: str | None = None, overwrite: bool = False) -> None:
+        """Claim the folder for a run, if it may write there.
 
         Parameters
         ----------
-        fresh : bool
-            Remove all files of another run.
+        resume : str, optional
+            A checkpoint to go on from, or 'auto' for the latest one in the folder.
+        overwrite : bool, default False
+            Whether a run in the folder may be replaced.
+
+        Raises
+        ------
+        ValueError
+            If another run is in the way, or has left no checkpoint to go on from.
+        """
+        self.claim()
+        if not self.holds_run() or overwrite and not resume:
+            return
+        if not resume:
+            raise ValueError(
+                f'{self.path} holds a run; give --resume to go on with it, --overwrite to replace it, '
+                'or another --save-dir.'
+            )
+        if resume == 'auto' and not checkpoints(self.path):
+            raise ValueError(
+                f'{self.path} holds a run without a checkpoint to resume from; give --overwrite in '
+                'place of --resume, or another --save-dir.'
+            )
+
+    def holds_run(self) -> bool:
+        """Whether the folder holds more than a run leaves that ends before its first checkpoint."""
+        names = RESULTS if self._begun else (*RESULTS, *REPORTS)  # a log.txt that no run began is somebody's
+        return bool(checkpoints(self.path)) or any(os.path.lexists(self.file(name)) for name in names)
+
+    def holds_best(self) -> bool:
+        """Whether the folder has the parameters of a run's best epoch, and their description."""
+        return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
+
+    def begin(self, fresh: bool) -> None:
+        """Make the folder, and remove the partial files of a killed run; if `fresh`, all files of another run.
 
         Raises
         ------
@@ -157,11 +188,11 @@ class RunFolder:
                 'give another --save-dir.'
             ) from None
 
-    def file(self, name):
+    def file(self, name: str) -> str:
         """The path of a file in the folder."""
         return os.path.join(self.path, name)
 
-    def log(self, line):
+    def log(self, line: str) -> None:
         """Print a line and append it to log.txt."""
         line = printable(line)
         print(line, flush=True)
@@ -171,16 +202,16 @@ class RunFolder:
     def _open_log(self):
         return open(self.file('log.txt'), 'a', encoding='utf-8')
 
-    def close(self):
-        """Release the lock, and close tensorboardX, which writes its last figures only then."""
+    def close(self) -> None:
+        """Release the lock, and close tensorboardX, which writes its last scalars only then."""
         if self._board:
             self._board.close()
         if self._lock is not None:
             os.close(self._lock)
         self._board = self._lock = None
 
-    def save_epoch(self, history):
-        """Write the log and the curves of the epochs so far: records of figures, each with 'epoch'."""
+    def save_epoch(self, history: list[dict]) -> None:
+        """Write the log and the curves of the epochs so far, of which each has a record."""
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
@@ -191,17 +222,17 @@ class RunFolder:
                         self._board.add_scalar(name, value, history[-1]['epoch'])
                 self._board.flush()
 
-    def save_best(self, net, record):
+    def save_best(self, net: HybridBlock, record: dict) -> None:
         """Write the parameters of the best epoch so far, then model.json."""
         with self._writing():
             write_parameters(
                 self.file('best.params'),
-                {name: parameter._reduce() for name, parameter in net._collect_params_with_prefix().items()},
+                {name: mean_value(parameter) for name, parameter in structural_parameters(net).items()},
             )
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
 
-    def save_checkpoint(self, net, trainer, progress):
+    def save_checkpoint(self, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
         """Write a checkpoint, and remove the oldest ones beyond `keep`.
 
         Raises

@@ -1,16 +1,34 @@
-"""Learning rates over a run, put together from GluonCV's schedulers."""
+"""Learning rates over a run, made of GluonCV's schedulers."""
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Sequence
+
 from gluoncv.utils import LRScheduler, LRSequential
 
-__all__ = ['SCHEDULES', 'learning_rate']
+if TYPE_CHECKING:
+    from .config import TrainConfig
+    from .workers import Workers
+
+__all__ = ['SCHEDULES', 'learning_rate', 'make_schedule']
 
 SCHEDULES = ('cosine', 'step', 'poly', 'constant')
 
 
-def learning_rate(mode, lr, epochs, batches, warmup_epochs=0, warmup_lr=0.0, decay_epochs=(), decay=0.1, power=2):
-    """Linear warm-up from warmup_lr to lr, then one of GluonCV's schedules down from there.
+def learning_rate(
+    mode: str,
+    lr: float,
+    *,
+    epochs: int,
+    batches: int,
+    warmup_epochs: int = 0,
+    warmup_lr: float = 0.0,
+    decay_epochs: Sequence[int] = (),
+    decay: float = 0.1,
+    power: float = 2,
+) -> LRSequential:
+    """A linear warm-up from warmup_lr to lr, then a schedule of GluonCV's from lr down.
 
     Parameters
     ----------
@@ -19,9 +37,9 @@ def learning_rate(mode, lr, epochs, batches, warmup_epochs=0, warmup_lr=0.0, dec
         paper's CIFAR runs), or (1 - t)^power to 0.
     lr, warmup_lr : float
     epochs, warmup_epochs : int
-        Of the whole run, and of the warm-up in it.
+        Of the whole run, and how many of them warm up.
     batches : int
-        In an epoch.
+        Updates in an epoch.
     decay_epochs : sequence of int, default ()
         Counted from the start of the run, warm-up included.
     decay, power : float, default 0.1, 2
@@ -40,23 +58,47 @@ def learning_rate(mode, lr, epochs, batches, warmup_epochs=0, warmup_lr=0.0, dec
         raise ValueError(f'A schedule is one of {", ".join(SCHEDULES)}, got {mode!r}.')
     if not 0 <= warmup_epochs < epochs:
         raise ValueError(f'The warm-up must be shorter than the run, got {warmup_epochs} of {epochs} epochs.')
-    parts = [(warmup_epochs, 'linear', warmup_lr, lr), (epochs - warmup_epochs, mode, lr, 0)]
-    parts = [part for part in parts if part[0]]
-    for part, *_ in parts:
-        if part * batches < 2:
-            raise ValueError('The warm-up and what follows need two batches each; take more epochs or smaller batches.')
+    phases = [(warmup_epochs, 'linear', warmup_lr, lr), (epochs - warmup_epochs, mode, lr, 0)]
+    phases = [phase for phase in phases if phase[0]]
+    if min(length * batches for length, *_ in phases) < 2:
+        raise ValueError('The warm-up and what follows need two batches each; take more epochs or smaller batches.')
     return LRSequential(
         [
             LRScheduler(
                 kind,
                 base_lr=start,
                 target_lr=end,
-                nepochs=part,
+                nepochs=length,
                 iters_per_epoch=batches,
                 power=power,
                 step_epoch=[epoch - warmup_epochs for epoch in decay_epochs],
                 step_factor=decay,
             )
-            for part, kind, start, end in parts
+            for length, kind, start, end in phases
         ]
+    )
+
+
+def make_schedule(config: TrainConfig, updates: int, workers: Workers) -> LRSequential:
+    """The learning rates of a run with so many updates in an epoch; a warm-up that does not fit is shortened."""
+    warmup = min(config.warmup_epochs, config.num_epochs - 1)
+    if warmup * updates < 2:
+        warmup = 0
+    if warmup < config.warmup_epochs and workers.rank == 0:
+        print(
+            f'--warmup-epochs is {warmup} instead of {config.warmup_epochs}, as --num-epochs is {config.num_epochs} '
+            f'and an epoch has {updates} updates.',
+            file=sys.stderr,
+        )
+    scale = workers.size if config.scale_lr else 1
+    period = config.lr_decay_period
+    return learning_rate(
+        config.lr_mode,
+        config.lr * scale,
+        epochs=config.num_epochs,
+        batches=updates,
+        warmup_epochs=warmup,
+        warmup_lr=config.warmup_lr * scale,
+        decay_epochs=range(period, config.num_epochs, period) if period else config.lr_decay_epoch,
+        decay=config.lr_decay,
     )

@@ -1,14 +1,16 @@
-"""What the loss compares the outputs with: smoothed labels and mixtures of two images'."""
+"""Label smoothing and mixup."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ['mixup', 'smooth']
+__all__ = ['cutmix', 'mixup', 'smooth']
 
 
-def check_labels(label, classes, ignored=0):
-    """Labels as whole numbers, if all of them are `ignored` or of one of the classes; else a ValueError."""
+def check_labels(label: np.ndarray, classes: int, ignored: int = 0) -> np.ndarray:
+    """Labels as whole numbers; a ValueError unless all are `ignored` or 0 to classes - 1."""
     label = np.asarray(label).astype(int)
     if label.size and not ignored <= label.min() <= label.max() < classes:
         raise ValueError(
@@ -18,7 +20,7 @@ def check_labels(label, classes, ignored=0):
     return label
 
 
-def smooth(label, classes, smoothing=0.0):
+def smooth(label: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
     """Labels as distributions: 1 - smoothing on the class, and smoothing spread evenly over all (Szegedy et al., 2016).
 
     Parameters
@@ -43,20 +45,54 @@ def smooth(label, classes, smoothing=0.0):
     return target
 
 
-def mixup(data, target, share):
+def mixup(data: Any, target: Any, share: float) -> list:
     """Mix a batch with itself reversed, as GluonCV does: share of each image and the rest of its opposite's.
 
     Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
     Parameters
     ----------
-    data : numpy.ndarray, (N, C, H, W)
-    target : numpy.ndarray, (N, classes)
+    data : NDArray or numpy.ndarray, (N, C, H, W)
+    target : NDArray or numpy.ndarray, (N, classes)
     share : float
         Drawn from Beta(alpha, alpha), once for a batch.
 
     Returns
     -------
-    data, target : numpy.ndarray
+    [data, target]
     """
     return [share * array + (1 - share) * array[::-1] for array in (data, target)]
+
+
+def cutmix(data, target, share, random):
+    """Paste a rectangle of each image's opposite in the batch, and mix the targets by its area.
+
+    Reference: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV
+    2019.
+
+    Parameters
+    ----------
+    data : numpy.ndarray, (N, C, H, W)
+    target : numpy.ndarray, (N, classes)
+    share : float
+        Of each image that is kept, before the rectangle is cut at the border; drawn from Beta(alpha, alpha), once for a
+        batch.
+    random : numpy.random.RandomState
+        Draws the rectangle's centre.
+
+    Returns
+    -------
+    data, target : numpy.ndarray
+    """
+    height, width = data.shape[2:]
+    side = np.sqrt(1 - share)
+    (top, bottom), (left, right) = (_cut(random.randint(most), int(most * side), most) for most in (height, width))
+    mixed = data.copy()
+    mixed[:, :, top:bottom, left:right] = data[::-1, :, top:bottom, left:right]
+    kept = np.float32(1 - (bottom - top) * (right - left) / (height * width))
+    return mixed, kept * target + (1 - kept) * target[::-1]
+
+
+def _cut(middle, side, most):
+    """Where a side about the middle begins and ends, cut at 0 and the image's own side."""
+    return max(middle - side // 2, 0), min(middle + (side + 1) // 2, most)

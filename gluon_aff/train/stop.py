@@ -1,4 +1,4 @@
-"""Stopping in good order: on a signal, or when the other workers no longer answer."""
+"""Stopping in good order: on a signal, or when another worker is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from typing import Any, Callable
 
 __all__ = ['Stopped', 'StopSignals', 'Watchdog']
 
@@ -22,25 +23,25 @@ class Stopped(Exception):  # noqa: N818 - not an error
         Of the signal.
     """
 
-    def __init__(self, message, number):
+    def __init__(self, message: str, number: int):
         super().__init__(message)
         self.number = number
 
 
 class StopSignals:
-    """While entered, the first SIGTERM or Ctrl-C is only noted, as `number`; a second one ends the program as usual."""
+    """While entered, the first SIGTERM or Ctrl-C only sets `number`; a second one ends the program as usual."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.number = 0
         self._before = {}
 
-    def __enter__(self):
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # others may not set handlers
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -51,31 +52,31 @@ class StopSignals:
 
 
 class Watchdog:
-    """While entered, ends this process if nothing is heard for too long: a lost worker leaves the others waiting.
+    """While entered, ends this process if there is no heartbeat for too long: a lost worker leaves the others waiting.
 
     They wait inside MXNet, where no Python code of the same thread runs, not even a signal's handler. So a thread
-    watches, and a signal shortens its patience.
+    watches, and a signal shortens the timeout.
 
     Parameters
     ----------
-    patience : float
-        Seconds without a call of :meth:`alive`.
-    last_words : callable
-        Gives what to print.
+    timeout : float
+        Seconds without a :meth:`heartbeat`.
+    message : callable
+        Returns what to print at the end.
     after_signal : float, default 20
-        Seconds left after a signal.
+        The timeout after a signal, in seconds.
     """
 
-    def __init__(self, patience, last_words, after_signal=20.0):
-        self.patience, self.last_words, self.after_signal = patience, last_words, after_signal
+    def __init__(self, timeout: float, message: Callable[[], str], after_signal: float = 20.0):
+        self.timeout, self.message, self.after_signal = timeout, message, after_signal
         self._ended = False
 
-    def alive(self):
-        """Say that the run makes progress."""
-        self._until = time.monotonic() + self.patience
+    def heartbeat(self) -> None:
+        """Start the timeout anew, as the run makes progress."""
+        self._until = time.monotonic() + self.timeout
 
-    def __enter__(self):
-        self.alive()
+    def __enter__(self) -> Watchdog:
+        self.heartbeat()
         self._woken, self._wakes = socket.socketpair()
         self._wakes.setblocking(False)
         self._before = None
@@ -85,7 +86,7 @@ class Watchdog:
         self._watcher.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         if self._before is not None:
             signal.set_wakeup_fd(self._before)
         self._ended = True
@@ -100,7 +101,7 @@ class Watchdog:
             if select.select([self._woken], [], [], 0.5)[0] and self._woken.recv(64) and not signalled:
                 signalled = True
                 self._until = min(self._until, time.monotonic() + self.after_signal)
-                self.patience = min(self.patience, self.after_signal)
+                self.timeout = min(self.timeout, self.after_signal)
             if time.monotonic() > self._until:
-                print(self.last_words(), file=sys.stderr, flush=True)
+                print(self.message(), file=sys.stderr, flush=True)
                 os._exit(1)

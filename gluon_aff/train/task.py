@@ -1,19 +1,67 @@
-"""What is learnt: the loss, what the loss compares with, and the figures that are reported."""
+"""What is learnt: the loss, the labels that it takes, and the metrics that are reported."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
 from mxnet import gluon
+from mxnet.gluon import HybridBlock
 
+from .._deprecated import renamed
 from ..data.masks import IGNORED
 from .soft_labels import check_labels, mixup, smooth
 
-__all__ = ['Classification', 'Segmentation']
+__all__ = ['Classification', 'Segmentation', 'Task']
 
 
-class Classification:
+class Task:
+    """What :func:`fit` and :func:`evaluate` ask of a task; its subclasses say what it is.
+
+    Attributes
+    ----------
+    main_metric : str
+        Of :meth:`metrics`, the one by which an epoch is the best.
+    train_score : str
+        The name in a run's records of what :meth:`score` computes.
+    """
+
+    main_metric: str
+    train_score: str
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of a batch as the loss takes them."""
+        return labels
+
+    def mix(self, data: Any, target: Any, epoch: int, random: np.random.RandomState) -> tuple[Any, Any]:
+        """One device's images of a training batch, and their encoded labels, as they are trained on in `epoch`."""
+        return data, target
+
+    def loss(self, output: mx.nd.NDArray, target: mx.nd.NDArray, data: mx.nd.NDArray | None = None) -> mx.nd.NDArray:
+        """The loss of each image, (N,), float32."""
+        raise NotImplementedError
+
+    def score(self, output: mx.nd.NDArray, target: mx.nd.NDArray) -> tuple[mx.nd.NDArray, int]:
+        """The training score of a batch: its sum, and the number of its terms."""
+        raise NotImplementedError
+
+    def batch_sums(self, output: mx.nd.NDArray, labels: np.ndarray) -> np.ndarray:
+        """What an evaluation adds up over its batches, float64."""
+        raise NotImplementedError
+
+    def metrics(self, sums: np.ndarray) -> dict[str, float]:
+        """The metrics of an evaluation, from the total of its :meth:`batch_sums`."""
+        raise NotImplementedError
+
+    counters = renamed('batch_sums')
+    figures = renamed('metrics')
+    headline = renamed('main_metric')
+    targets = renamed('encode')
+
+
+class Classification(Task):
     """One class for each image, by softmax cross entropy.
 
     Parameters
@@ -23,7 +71,7 @@ class Classification:
         Of the labels, see :func:`smooth`.
     mixup_alpha : float, default 0
         Batches are mixed with a share drawn from Beta(alpha, alpha), see :func:`mixup`; 0 mixes none. The training
-        score is then not the accuracy but mx.metric.RMSE of the softmax against the mixed targets, as in GluonCV's and
+        score is then not the accuracy but mx.metric.RMSE of the softmax against the mixed labels, as in GluonCV's and
         the authors' scripts.
     mixup_epochs : int, optional
         How many of the first epochs are mixed; default all.
@@ -34,17 +82,18 @@ class Classification:
         Of the distillation: what divides the outputs, and the share of the loss on the labels.
     """
 
-    headline = 'accuracy'
+    main_metric = 'accuracy'
 
     def __init__(
         self,
-        classes,
-        smoothing=0.0,
-        mixup_alpha=0.0,
-        mixup_epochs=None,
-        teacher=None,
-        temperature=20.0,
-        hard_weight=0.5,
+        classes: int,
+        smoothing: float = 0.0,
+        *,
+        mixup_alpha: float = 0.0,
+        mixup_epochs: int | None = None,
+        teacher: HybridBlock | None = None,
+        temperature: float = 20.0,
+        hard_weight: float = 0.5,
     ):
         self.classes, self.smoothing = classes, smoothing
         self.mixup_alpha, self.mixup_epochs = mixup_alpha, mixup_epochs
@@ -53,18 +102,16 @@ class Classification:
         self._hard = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         self._distilled = DistillationSoftmaxCrossEntropyLoss(temperature, hard_weight, sparse_label=False)
 
-    def targets(self, label):
-        """Labels (N,) as what the loss compares with, (N, classes); numpy arrays."""
-        return smooth(label, self.classes, self.smoothing)
+    def encode(self, labels):
+        """Labels (N,) as distributions (N, classes)."""
+        return smooth(labels, self.classes, self.smoothing)
 
     def mix(self, data, target, epoch, random):
-        """A part of a batch, and its targets, as they are trained on in `epoch`."""
         if self.mixup_alpha and (self.mixup_epochs is None or epoch <= self.mixup_epochs):
             return mixup(data, target, random.beta(self.mixup_alpha, self.mixup_alpha))
         return data, target
 
-    def loss(self, output, target, data):
-        """The loss of each image, (N,), float32."""
+    def loss(self, output, target, data=None):
         output = output.astype('float32')
         if self.teacher is None:
             return self._hard(output, target)
@@ -73,32 +120,32 @@ class Classification:
         return self._distilled(output, target, soft)
 
     def score(self, output, target):
-        """(sum, number) of the training score over a batch: images named rightly, or its root mean square error."""
+        """The number of right guesses and of images; with mixup the root mean square error of the batch, and 1."""
         output = output.astype('float32')
         if self.mixup_alpha:
             error = mx.nd.softmax(output) - target
             return error.square().mean().sqrt(), 1
         return (output.argmax(axis=1) == target.argmax(axis=1)).sum(), len(output)
 
-    def counters(self, output, label):
-        """What evaluation adds up over batches: images, first and first five guesses that are right, loss."""
+    def batch_sums(self, output, labels):
+        """The number of images, of right first guesses and of right ones among the first five; the sum of the loss."""
         scores = output.astype('float32')
-        loss = self._hard(scores, mx.nd.array(smooth(label, self.classes), ctx=scores.context)).sum().asscalar()
+        loss = self._hard(scores, mx.nd.array(smooth(labels, self.classes), ctx=scores.context)).sum().asscalar()
         best = np.argsort(-scores.asnumpy(), axis=1, kind='stable')[:, :5]
-        right = best == label.astype(int)[:, None]
-        return np.array([len(label), right[:, 0].sum(), right.sum(), loss])
+        right = best == labels.astype(int)[:, None]
+        return np.array([len(labels), right[:, 0].sum(), right.sum(), loss])
 
-    def figures(self, counters):
-        """The figures of an evaluation, with :attr:`headline`, which says what epoch is best."""
-        images, first, five, loss = counters
-        found = {'accuracy': first / images, 'top5_accuracy': five / images, 'val_loss': loss / images}
+    def metrics(self, sums):
+        """Accuracy, top-5 accuracy where there are more than five classes, and the loss of an image."""
+        images, first, five, loss = map(float, sums)
+        metrics = {'accuracy': first / images, 'top5_accuracy': five / images, 'val_loss': loss / images}
         if self.classes <= 5:
-            del found['top5_accuracy']
-        return {name: float(value) for name, value in found.items()}
+            del metrics['top5_accuracy']
+        return metrics
 
 
-class Segmentation:
-    """One class for each pixel, by softmax cross entropy; pixels labelled IGNORED (-1) count nowhere.
+class Segmentation(Task):
+    """One class for each pixel, by softmax cross entropy; pixels labelled IGNORED (-1) do not count.
 
     Parameters
     ----------
@@ -106,19 +153,15 @@ class Segmentation:
         Including the background, 0.
     """
 
-    headline, train_score = 'miou', 'train_pixel_accuracy'
+    main_metric, train_score = 'miou', 'train_pixel_accuracy'
 
-    def __init__(self, classes):
+    def __init__(self, classes: int):
         self.classes = classes
 
-    def targets(self, label):
-        """Masks (N, H, W), as they are, if their labels are classes."""
-        check_labels(label, self.classes, IGNORED)
-        return label
-
-    def mix(self, data, target, epoch, random):
-        """A part of a batch, and its masks, as they are."""
-        return data, target
+    def encode(self, labels):
+        """Masks (N, H, W), as they are, if their labels are classes or IGNORED."""
+        check_labels(labels, self.classes, IGNORED)
+        return labels
 
     def loss(self, output, target, data=None):
         """The mean loss of each image's labelled pixels, (N,), float32; 0 for an image without one."""
@@ -127,24 +170,24 @@ class Segmentation:
         return self._mean(-mx.nd.pick(mx.nd.log_softmax(output.astype('float32'), axis=1), target, axis=1), target)
 
     def score(self, output, target):
-        """(sum, number) of the training score over a batch: the share of labelled pixels that are right, and images."""
+        """The sum over the images of the share of labelled pixels that are right, and the number of images."""
         return self._mean(output.argmax(axis=1).astype('float32') == target, target).sum(), len(output)
 
     def _mean(self, values, target):
         labelled = target != IGNORED
         return (values * labelled).sum((1, 2)) / mx.nd.maximum(labelled.sum((1, 2)), 1)
 
-    def counters(self, output, label):
-        """What evaluation adds up over batches: images, loss, and pixels by label and by the class they are given."""
-        loss = self.loss(output, mx.nd.array(label, ctx=output.context)).sum().asscalar()
-        guess, label = output.argmax(axis=1).asnumpy().astype(int), check_labels(label, self.classes, IGNORED)
-        labelled = label != IGNORED
-        pixels = np.bincount(self.classes * label[labelled] + guess[labelled], minlength=self.classes**2)
-        return np.array([len(label), loss, *pixels], np.float64)
+    def batch_sums(self, output, labels):
+        """The number of images, the sum of the loss, and the number of pixels by label and by guess."""
+        loss = self.loss(output, mx.nd.array(labels, ctx=output.context)).sum().asscalar()
+        guess, truth = output.argmax(axis=1).asnumpy().astype(int), check_labels(labels, self.classes, IGNORED)
+        labelled = truth != IGNORED
+        pixels = np.bincount(self.classes * truth[labelled] + guess[labelled], minlength=self.classes**2)
+        return np.array([len(truth), loss, *pixels], np.float64)
 
-    def figures(self, counters):
-        """The figures of an evaluation, those of GluonCV's SegmentationMetric: a class that is nowhere has IoU 0."""
-        images, loss, *pixels = counters
+    def metrics(self, sums):
+        """Mean IoU and pixel accuracy as in GluonCV's SegmentationMetric, and the loss; a class nowhere has IoU 0."""
+        images, loss, *pixels = sums
         pixels = np.reshape(pixels, (self.classes, self.classes))
         right, union = np.diag(pixels), pixels.sum(0) + pixels.sum(1) - np.diag(pixels)
         return {

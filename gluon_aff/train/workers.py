@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
-from mxnet.base import _LIB, check_call
+
+from .._mxnet import connect_trainer, free_kvstore, mean_value
 
 __all__ = ['KVSTORES', 'HorovodWorkers', 'KVStoreWorkers', 'Workers', 'get_workers']
 
@@ -26,54 +28,45 @@ class Workers:
     Attributes
     ----------
     rank, size : int
-        Which of the processes this is, and how many they are.
+        The number of this process, from 0, and how many there are.
     local_rank : int or None
-        Which of those on this machine, if each is to take the device of that number.
+        Its number on this machine, where each process takes the device of that number.
     """
 
     rank, size, local_rank = 0, 1, None
 
-    def __init__(self, kvstore='device'):
+    def __init__(self, kvstore: str | mx.kvstore.KVStore | None = 'device'):
         self.kvstore = kvstore
 
-    def trainer(self, parameters, optimizer):
-        """A gluon.Trainer for `parameters` that begins with rank 0's values and sums gradients over the workers.
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(rank, size): the part of the images that is this process's."""
+        return self.rank, self.size
+
+    def trainer(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer) -> gluon.Trainer:
+        """A gluon.Trainer that begins with rank 0's values and sums gradients over the workers.
 
         It updates in each process, so that every one holds the optimizer's state and can be resumed.
-
-        Parameters
-        ----------
-        parameters : mxnet.gluon.ParameterDict
-        optimizer : mxnet.optimizer.Optimizer
         """
         return gluon.Trainer(parameters, optimizer, kvstore=self.kvstore, update_on_kvstore=False)
 
-    def images(self, count):
+    def images(self, count: int) -> int:
         """What Trainer.step takes for a batch of `count` images in each worker."""
         return count * self.size
 
-    def total(self, numbers):
-        """The sum over all workers of an array of numbers; all of them have to call.
-
-        Parameters
-        ----------
-        numbers : sequence of float
-
-        Returns
-        -------
-        numpy.ndarray, float64
-        """
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
+        """The sum over all workers of an array of numbers, float64; all of them have to call."""
         return np.asarray(numbers, np.float64)
 
-    def average(self, parameters):
+    def average(self, parameters: Sequence[gluon.Parameter]) -> None:
         """Replace the values of parameters, such as running statistics, by their mean over all workers."""
         if self.size == 1 or not parameters:
             return
-        values = [parameter._reduce().asnumpy() for parameter in parameters]
+        values = [mean_value(parameter).asnumpy() for parameter in parameters]
         mean = self.total(np.concatenate([value.ravel() for value in values])) / self.size
         ends = np.cumsum([value.size for value in values])[:-1]
-        for parameter, value, part in zip(parameters, values, np.split(mean, ends)):
-            parameter.set_data(mx.nd.array(part.reshape(value.shape), dtype=value.dtype))
+        for parameter, old, new in zip(parameters, values, np.split(mean, ends)):
+            parameter.set_data(mx.nd.array(new.reshape(old.shape), dtype=old.dtype))
 
 
 class KVStoreWorkers(Workers):
@@ -91,7 +84,7 @@ class KVStoreWorkers(Workers):
 
     FIRST_KEY = 1 << 20  # above the trainer's, one for each parameter
 
-    def __init__(self, kind):
+    def __init__(self, kind: str):
         if os.environ.get('DMLC_ROLE') != 'worker':
             raise ValueError(
                 f'--kvstore {kind} is for processes that a launcher starts; put "python -m '
@@ -102,30 +95,28 @@ class KVStoreWorkers(Workers):
         self._keys = {}
         atexit.register(self._close)
 
-    def _close(self):
-        # While Python still stands: MXNet's own end, when it does not, sometimes aborts the process.
+    def _close(self) -> None:
+        # Before Python shuts down: MXNet closes it later, which sometimes aborts the process.
         mx.nd.waitall()
-        check_call(_LIB.MXKVStoreFree(self.kvstore.handle))
-        self.kvstore.handle = None
+        free_kvstore(self.kvstore)
 
-    def trainer(self, parameters, optimizer):
+    def trainer(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer) -> gluon.Trainer:
         trainer = super().trainer(parameters, optimizer)
         # Left to the first step, the pull of a parameter may come after the exchange of its gradient, which has the
         # same key, and then gets the gradient in its place.
-        trainer._init_kvstore()
-        trainer._init_params()
+        connect_trainer(trainer)
         mx.nd.waitall()
         return trainer
 
-    def total(self, numbers):
-        numbers = np.asarray(numbers, np.float64)
-        if numbers.size not in self._keys:
-            key = self._keys[numbers.size] = self.FIRST_KEY + len(self._keys)
-            self.kvstore.init(key, mx.nd.zeros(numbers.size, dtype='float64'))
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
+        array = np.asarray(numbers, np.float64)
+        if array.size not in self._keys:
+            key = self._keys[array.size] = self.FIRST_KEY + len(self._keys)
+            self.kvstore.init(key, mx.nd.zeros(array.size, dtype='float64'))
         # A fresh array each time: a dist kvstore pulls into the one it pushed.
-        values = mx.nd.array(numbers.ravel(), dtype='float64')
-        self.kvstore.pushpull(self._keys[numbers.size], values, out=values)
-        return values.asnumpy().reshape(numbers.shape)
+        values = mx.nd.array(array.ravel(), dtype='float64')
+        self.kvstore.pushpull(self._keys[array.size], values, out=values)
+        return values.asnumpy().reshape(array.shape)
 
 
 class HorovodWorkers(Workers):
@@ -137,7 +128,7 @@ class HorovodWorkers(Workers):
         If Horovod is not installed with its MXNet part.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             import horovod.mxnet as hvd
         except ImportError as error:
@@ -147,19 +138,19 @@ class HorovodWorkers(Workers):
         self._hvd = hvd
         self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
 
-    def trainer(self, parameters, optimizer):
+    def trainer(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer) -> gluon.Trainer:
         self._hvd.broadcast_parameters(parameters, root_rank=0)
         return self._hvd.DistributedTrainer(parameters, optimizer)
 
-    def images(self, count):
+    def images(self, count: int) -> int:
         return count  # DistributedTrainer divides by the number of workers
 
-    def total(self, numbers):
+    def total(self, numbers: float | Sequence[float] | np.ndarray) -> np.ndarray:
         values = mx.nd.array(np.asarray(numbers), dtype='float64')
         return self._hvd.allreduce(values, average=False).asnumpy()
 
 
-def get_workers(kvstore='device'):
+def get_workers(kvstore: str = 'device') -> Workers:
     """The workers that a --kvstore flag names.
 
     Parameters

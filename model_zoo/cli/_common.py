@@ -51,8 +51,8 @@ def device(gpu: int | None) -> mx.Context:
         count = 0
     if not 0 <= gpu < count:
         raise ValueError(
-            f'--gpu {gpu} is not there: MXNet finds {count} GPUs on this machine'
-            f'{", and they count from 0" if count else "; leave --gpu out"}.'
+            f'--gpu {gpu} is not there: MXNet finds {count} GPU{"" if count == 1 else "s"} on this machine'
+            f'{", counted from 0" if count else "; leave --gpu out"}.'
         )
     return mx.gpu(gpu)
 
@@ -69,10 +69,10 @@ def say(message: object) -> None:
 
 def print_table(rows: Iterable[Iterable[object]]) -> None:
     """Print rows of cells, the columns aligned, to standard output."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    lines = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
 def report_skipped(skipped: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""Set networks side by side: published errors, parameters, multiply-adds and speed."""
+"""Compare networks: published errors, parameters, multiply-adds and speed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'names',
         nargs='*',
         metavar='NAME',
-        help="networks, a fusion added as in 'se_resnet50+aff'; default: the AFF slides' table, and more",
+        help="networks, with another fusion as in 'se_resnet50+aff'; default: those of the AFF slides, and more",
     )
-    parser.add_argument('--batch', type=whole(1), metavar='N', help='images in a batch, for the speed, default 1')
-    parser.add_argument('--no-speed', action='store_true', help='leave the speed out')
+    parser.add_argument('--batch', type=whole(1), metavar='N', help='batch size for the speed, default 1')
+    parser.add_argument('--no-speed', action='store_true', help='do not measure the speed')
     parser.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU rather than the CPU')
     parser.add_argument('--format', choices=('markdown', 'csv'), default='markdown', help='default: markdown')
     parser.add_argument(
@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
         if args.no_speed and value is not None:
             raise ValueError(f'{flag} is for the speed, which --no-speed leaves out; leave one of them out.')
     ctx, batch = device(args.gpu), args.batch or 1
-    rows = comparison.compare(args.names or comparison.TABLE, None if args.no_speed else batch, ctx)
+    rows = comparison.compare(args.names or comparison.TABLE, batch=None if args.no_speed else batch, ctx=ctx)
     if args.format == 'csv':
         comparison.write_csv(rows, sys.stdout)
     else:
         how = f'inference in float32 at batch {batch} on {ctx}, median of {comparison.RUNS} runs in turns'
-        comparison.write_markdown(rows, sys.stdout, '' if args.no_speed else how)
+        comparison.write_markdown(rows, sys.stdout, how='' if args.no_speed else how)
     if args.plot:
         comparison.figure(rows).savefig(args.plot, dpi=150)
     return 0

@@ -1,4 +1,4 @@
-"""Write a network for use elsewhere: MXNet's symbol and parameters, ONNX, INT8, and model.json beside them."""
+"""Export a network: MXNet's symbol and parameters, ONNX, INT8, with model.json beside them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
     parser.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
-    parser.add_argument('--format', default='symbol', metavar='F,F', help='of symbol, onnx, int8; default: symbol')
-    parser.add_argument('--calibrate', metavar='FOLDER', help='images like those to come, for int8')
+    parser.add_argument(
+        '--format', default='symbol', metavar='F,F', help='any of symbol, onnx and int8; default: symbol'
+    )
+    parser.add_argument('--calibrate', metavar='FOLDER', help='folder of representative images, for int8')
     parser.add_argument(
         '--float-nodes',
         type=whole(0),
         default=0,
         metavar='N',
-        help='leave the N nodes that suffer most from INT8, by measurement, in float32; default 0',
+        help='keep the N nodes that lose most by INT8, as measured, in float32; default 0',
     )
-    parser.add_argument('--preprocess', action='store_true', help='take images (N, H, W, 3) of uint8')
-    parser.add_argument('--fixed-size', action='store_true', help="take images of the network's input size only")
+    parser.add_argument('--preprocess', action='store_true', help='let the network take uint8 images (N, H, W, 3)')
+    parser.add_argument(
+        '--fixed-size', action='store_true', help='fix the input size; by default height and width may vary'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,15 +57,12 @@ def run(args: argparse.Namespace) -> int:
         print(printable(os.path.join(args.output, file)))
     removed = sorted(name for name in before if not os.path.exists(os.path.join(args.output, name)))
     if removed:
-        say(
-            f'{", ".join(removed)} of the earlier export were removed, as this one has other parameters or another '
-            'description.'
-        )
+        say(f'removed {", ".join(removed)} of the earlier export, which had other parameters or another description.')
     if 'int8' in formats:
+        int8 = description['int8']
         say(
-            'on the {images} images INT8 predicts the same class as float32 for {top1_agreement:.2%}, and its logits '
-            'are off by {mean_absolute_difference:.3g} on average, at a mean size of {mean_absolute_logit:.3g}.'.format(
-                **description['int8']
-            )
+            f'on the {int8["images"]} images INT8 predicts the same class as float32 for {int8["top1_agreement"]:.2%}; '
+            f'the logits differ by {int8["mean_absolute_difference"]:.3g} on average, at a mean magnitude of '
+            f'{int8["mean_absolute_logit"]:.3g}.'
         )
     return report_skipped(skipped)

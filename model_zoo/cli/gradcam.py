@@ -1,4 +1,4 @@
-"""Show the evidence for each prediction: a row for each network, a column for each image (Grad-CAM; PNG or PDF)."""
+"""Draw the evidence for predictions (Grad-CAM), a row for each network and a column for each image, as PNG or PDF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.walk import find_images
 
     from ..pictures.figure import FORMATS, pages, save
-    from ..pictures.heatmaps import check_class_names, crop, image_row, network_rows, open_model
+    from ..pictures.heatmaps import check_class_names, image_row, network_rows, open_model
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for number, path in enumerate(paths):
         try:
             image = read_image(path)
-            crops[number] = [crop(model, image) for model in models]
+            crops[number] = [model.spec.prepare(image) for model in models]
         except ValueError as error:
             say(error)
     if not crops:
@@ -62,11 +62,13 @@ def run(args: argparse.Namespace) -> int:
     rows = [image_row(crops_of_models[0], captions)]
     for (name, model, _), own in zip(opened, crops_of_models):
         title = f'{model.spec.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
-        rows += network_rows(model, own, printable(title), truths, args.method, args.fusion_weights)
+        rows += network_rows(
+            model, own, title=printable(title), truths=truths, method=args.method, with_fusion=args.fusion_weights
+        )
     banner = _banner([name for name, _, is_random in opened if is_random])
     if banner:
         say(banner)
-    for file in save(pages(rows, _note(truths, args.fusion_weights), banner), args.output):
+    for file in save(pages(rows, note=_note(truths, args.fusion_weights), banner=banner), args.output):
         print(printable(file))
     return report_skipped(skipped) or (1 if len(crops) < len(paths) else 0)
 

@@ -1,4 +1,4 @@
-"""Print the card of a network."""
+"""Describe a network and its released weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def run(args: argparse.Namespace) -> int:
             ('fusion', card.fusion),
             ('params', f'{card.parameters:,} trainable'),
             ('multiply-adds', f'{card.multiply_adds:,} for one image'),
-            ('input', f'{size(spec.input_size)}, RGB in 0..1 less mean, by std; centre crop of {spec.crop_ratio:g}'),
+            (
+                'input',
+                f'{size(spec.input_size)}, RGB in 0..1, normalised by mean and std; centre crop {spec.crop_ratio:g}',
+            ),
             ('mean', ', '.join(f'{value:.4f}' for value in spec.mean)),
             ('std', ', '.join(f'{value:.4f}' for value in spec.std)),
             ('data set', card.dataset),

@@ -1,4 +1,4 @@
-"""Classify images, the most probable classes of each; a segmentation network writes overlays (-o)."""
+"""Classify images: the most probable classes of each. A segmentation network writes overlays (-o)."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def _classification(predictor, args):
         raise ValueError(
             f'-o is for segmentation networks; the classes from {predictor.spec.name} go to standard output.'
         )
-    write_image = {'csv': _csv_writer, 'jsonl': lambda: _write_json, None: lambda: _write_table}.get(
-        args.format, lambda: _write_table
-    )()
+    write_image = _csv_writer() if args.format == 'csv' else {'jsonl': _write_json}.get(args.format, _write_table)
 
     def write(batch):
         predictions = predictor.classify([crop for _, crop in batch], args.top_k or 5)

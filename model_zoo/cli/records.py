@@ -25,7 +25,14 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.record_file import RecordFile
     from gluon_aff.data.record_writer import write_records
 
-    skipped = write_records(args.tree, args.output, args.val_fraction, args.resize, args.quality, args.workers)
+    skipped = write_records(
+        args.tree,
+        args.output,
+        val_fraction=args.val_fraction,
+        resize=args.resize,
+        quality=args.quality,
+        workers=args.workers,
+    )
     for name in ('train.rec', 'val.rec'):
         records = RecordFile(os.path.join(args.output, name))
         print(f'{printable(records.path)}: {len(records)} images of {len(records.class_names)} classes')

@@ -1,4 +1,4 @@
-"""Write a page on the whole zoo, one HTML file that needs no network: tables, charts, Grad-CAM, code."""
+"""Write one self-contained HTML page about all networks: tables, charts, Grad-CAM, code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check that a parameter file is whole, say which released one it is, and whether it fits a network."""
+"""Check that a parameter file is whole, whether it is a released one, and whether it fits a network."""
 
 from __future__ import annotations
 

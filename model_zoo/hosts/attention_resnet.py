@@ -1,8 +1,8 @@
-"""The ResNets that the AFF paper compares itself with, and the SK and SE networks that it builds on.
+"""ResNets that the AFF paper compares its networks with, and the SK and SE networks that it builds on.
 
-Each is GluonCV's resnet*_v1b, the comparison's baseline, with an attention of gluon_aff.layers.comparators in its
-place, and takes what :class:`model_zoo.hosts.resnet.ResNet` takes, `fusion` included; images (N, 3, H, W) to logits
-(N, classes). The stride is on the 3x3 convolution in all of them. Raises as ResNet does.
+Each is GluonCV's resnet*_v1b, the comparison's baseline, with an attention of gluon_aff.layers.comparators. It has the
+parameters of :class:`model_zoo.hosts.resnet.ResNet`, including `fusion`, and its errors; input (N, 3, H, W), output
+(N, classes), logits. All have the stride in the 3x3 convolution.
 
 References: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, and those of the attentions.
 """
@@ -21,12 +21,12 @@ __all__ = ['AAResNet', 'ECAResNet', 'GEResNet', 'LIPResNet', 'SEResNet', 'SKResN
 class SEResNet(ResNet):
     """SE-ResNet: squeeze-and-excitation, reduction 16, in every block.
 
-    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018. The authors' Caffe files have the stride on the first 1x1
+    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018. The authors' Caffe files have the stride in the first 1x1
     convolution: as many parameters, 0.23 G multiply-adds less at 101 layers.
     """
 
-    def make_gate(self, place):
-        return SE(place.channels)
+    def make_gate(self, config):
+        return SE(config.channels)
 
 
 class ECAResNet(ResNet):
@@ -36,26 +36,26 @@ class ECAResNet(ResNet):
     12, which are 5, 5, 5 and 7.
     """
 
-    def make_gate(self, place):
-        return ECA(place.channels, (3, 3, 5, 7)[place.stage - 1])
+    def make_gate(self, config):
+        return ECA(config.channels, (3, 3, 5, 7)[config.stage - 1])
 
 
 class GEResNet(ResNet):
     """Gather-excite network, GE-theta+ with global extent in every block.
 
     Hu et al., "Gather-Excite", NeurIPS 2018. The gathering kernels are as large as the maps, so the network takes
-    images of `input_size` only. Only the 50-layer network was released; this is its block, with the stride on the 3x3
-    convolution rather than on the first 1x1.
+    images of `input_size` only. Only the 50-layer network was released; this is its block, with the stride in the 3x3
+    convolution rather than in the first 1x1.
     """
 
     needs_input_size = True
 
-    def make_gate(self, place):
-        return GatherExcite(place.channels, place.size, norm_layer=place.norm)
+    def make_gate(self, config):
+        return GatherExcite(config.channels, config.size, norm_layer=config.norm)
 
 
 class AAResNet(ResNet):
-    """AA-ResNet: attention-augmented convolutions for the 3x3 ones of stages 2, 3 and 4; kappa = 0.2, upsilon = 0.1.
+    """AA-ResNet: attention-augmented 3x3 convolutions in stages 2, 3 and 4; kappa = 0.2, upsilon = 0.1.
 
     Bello et al., "Attention Augmented Convolutional Networks", ICCV 2019: 8 heads of at least 20 key channels, relative
     positions. Their tables are as long as the maps, so the network takes images of `input_size` only.
@@ -63,39 +63,39 @@ class AAResNet(ResNet):
 
     needs_input_size = True
 
-    def make_conv2(self, place):
-        if place.stage == 1:
-            return super().make_conv2(place)
-        keys, values = (int(ratio * place.width) // 8 * 8 for ratio in (0.2, 0.1))
+    def make_conv2(self, config):
+        if config.stage == 1:
+            return super().make_conv2(config)
+        keys, values = (int(ratio * config.width) // 8 * 8 for ratio in (0.2, 0.1))
         return AAConv(
-            place.width,
+            config.width,
             max(8 * 20, keys),
             values,
-            place.size,
-            stride=place.stride,
-            dilation=place.dilation,
-            in_channels=place.width,
+            config.size,
+            stride=config.stride,
+            dilation=config.dilation,
+            in_channels=config.width,
         )
 
 
 class LIPResNet(ResNet):
-    """LIP-ResNet, with bottleneck-128 logits: local importance pooling for all that halves a map but the first layer.
+    """LIP-ResNet, with bottleneck-128 logits: local importance pooling wherever a map is halved after the first layer.
 
-    Gao et al., "LIP: Local Importance-based Pooling", ICCV 2019: the stem's max-pool, and both branches of the first
-    block of stages 2, 3 and 4, whose 3x3 convolution becomes a pool and a 1x1 one.
+    Gao et al., "LIP: Local Importance-based Pooling", ICCV 2019: it replaces the stem's max-pool and the strides of
+    both branches in the first block of stages 2, 3 and 4, whose 3x3 convolution becomes a pool and a 1x1 convolution.
     """
 
     def make_pool(self, channels):
         return LIP(channels)
 
-    def make_block_pool(self, place):
-        if place.first and place.stage > 1:
-            return SharedLIP(place.width, place.in_channels, stride=place.stride)
+    def make_block_pool(self, config):
+        if config.first and config.stage > 1:
+            return SharedLIP(config.width, config.in_channels, stride=config.stride)
 
-    def make_conv2(self, place):
-        if place.first and place.stage > 1:
-            return nn.Conv2D(place.width, 1, use_bias=False, in_channels=place.width)
-        return super().make_conv2(place)
+    def make_conv2(self, config):
+        if config.first and config.stage > 1:
+            return nn.Conv2D(config.width, 1, use_bias=False, in_channels=config.width)
+        return super().make_conv2(config)
 
 
 class SKResNet(ResNet):
@@ -105,7 +105,7 @@ class SKResNet(ResNet):
     """
 
     width = 2
-    norm_behind_conv2 = False  # its branches end in their own
+    norm_after_conv2 = False  # SKConv ends in its own
 
-    def make_conv2(self, place):
-        return SKConv(place.width, stride=place.stride, dilation=place.dilation, norm_layer=place.norm)
+    def make_conv2(self, config):
+        return SKConv(config.width, stride=config.stride, dilation=config.dilation, norm_layer=config.norm)

@@ -6,19 +6,24 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Callable, Sequence
+
+from mxnet.gluon import ParameterDict, nn
 
 from gluon_aff.errors import check_booleans, positive
-from gluon_aff.layers.context import GlobalAvgPool
+from gluon_aff.layers.layout import GlobalAvgPool
 
-from .network import FeatureNetwork, check_drop, check_start_stage, make_fusion, make_norm
-from .resnext import resnext_stage
+from .cifar_resnet import conv3x3
+from .network import FeatureNetwork, check_start_stage, make_fusion, make_norm, stage_configs
+from .resnext import grouped_width, make_resnext_stage
 
 __all__ = ['CifarResNeXt']
 
 
 class CifarResNeXt(FeatureNetwork):
     """ResNeXt for small images: a 3x3 stem, three stages of grouped bottlenecks, average pool, dense layer.
+
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Parameters
     ----------
@@ -30,11 +35,9 @@ class CifarResNeXt(FeatureNetwork):
     cardinality, bottleneck_width : int, default 32, 4
         Groups of the 3x3 convolutions, and channels in each at 64 planes.
     start_stage : int, default 1
-        The stage (1 to 3) from which on `fusion` fuses; before it blocks add.
+        The first stage (1 to 3) whose blocks fuse by `fusion`; those before it add.
     fusion, reduction, norm_layer, norm_kwargs, use_global_stats, last_gamma, final_drop, in_channels : see
         :class:`model_zoo.hosts.resnet.ResNet`.
-
-    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Attributes
     ----------
@@ -50,57 +53,36 @@ class CifarResNeXt(FeatureNetwork):
 
     def __init__(
         self,
-        layers,
-        classes=100,
-        width=4,
-        cardinality=32,
-        bottleneck_width=4,
-        fusion='aff',
-        reduction=16,
-        start_stage=1,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        use_global_stats=False,
-        last_gamma=False,
-        final_drop=0.0,
-        in_channels=3,
-        prefix=None,
-        params=None,
+        layers: Sequence[int],
+        classes: int = 100,
+        width: int = 4,
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
+        fusion: str | Callable = 'aff',
+        reduction: int = 16,
+        start_stage: int = 1,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        use_global_stats: bool = False,
+        last_gamma: bool = False,
+        final_drop: float = 0.0,
+        in_channels: int = 3,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers)
-        cardinality = positive('cardinality', cardinality)
-        bottleneck_width = positive('bottleneck_width', bottleneck_width)
         planes = channels = 16 * positive('width', width)
         check_booleans(last_gamma=last_gamma)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')
-            self.features.add(
-                nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=in_channels),
-                norm(in_channels=channels),
-                nn.Activation('relu'),
-            )
+            self.features.add(conv3x3(channels, in_channels), norm(in_channels=channels), nn.Activation('relu'))
             for stage, blocks in enumerate(layers, start=1):
                 plan = (1 if stage == 1 else 2, 1, 1)
+                group_width = grouped_width(planes, cardinality, bottleneck_width)
+                configs = stage_configs(stage, blocks, channels, group_width, 4 * planes, plan, norm)
                 fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
-                self.features.add(
-                    resnext_stage(
-                        stage,
-                        blocks,
-                        planes,
-                        channels,
-                        plan,
-                        cardinality,
-                        bottleneck_width,
-                        norm,
-                        fuse,
-                        True,
-                        last_gamma,
-                    )
-                )
+                self.features.add(make_resnext_stage(configs, cardinality, fuse, True, last_gamma))
                 planes, channels = 2 * planes, 4 * planes
-            self.features.add(GlobalAvgPool(), nn.Flatten())
-            if check_drop(final_drop):
-                self.features.add(nn.Dropout(final_drop))
-            self.output = nn.Dense(self.classes, in_units=channels)
+            self.add_head(channels, GlobalAvgPool(), final_drop=final_drop)

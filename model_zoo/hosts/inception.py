@@ -1,4 +1,4 @@
-"""Pre-activation ResNets for small images with Inception modules in which a fusion replaces the concatenation.
+"""Pre-activation ResNets for small images, with Inception modules whose concatenation is replaced by a fusion.
 
 References: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning", AAAI
 2017; Dai et al., "Attentional Feature Fusion", WACV 2021 (Inception-ResNet-20-b, fusion in the same layer).
@@ -7,8 +7,9 @@ References: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Re
 from __future__ import annotations
 
 from functools import partial
+from typing import Callable, Sequence
 
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.layers.fusion import Add
@@ -21,15 +22,15 @@ __all__ = ['Inception', 'InceptionResNet']
 class Inception(HybridBlock):
     """A 3x3 and a 5x5 convolution of one map, fused: x is the 3x3 branch and y the 5x5 branch.
 
+    Input (N, in_channels, H, W); output (N, channels, H, W).
+
     Parameters
     ----------
     channels, in_channels : int
     fuse : callable
-        What makes a fusion (from channels).
+        Makes a fusion, from channels.
     true_5x5 : bool, default False
-        A 5x5 convolution in place of the 3x3 one with dilation 2, which spans 5x5 with the parameters of a 3x3.
-
-    Input (N, in_channels, H, W); output (N, channels, H, W).
+        Use a 5x5 convolution rather than a 3x3 one with dilation 2, which spans 5x5 with the parameters of a 3x3.
 
     Raises
     ------
@@ -37,7 +38,15 @@ class Inception(HybridBlock):
         If the fusion's reduction does not divide its channels.
     """
 
-    def __init__(self, channels, in_channels, fuse, true_5x5=False, prefix=None, params=None):
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        fuse: Callable,
+        true_5x5: bool = False,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(prefix=prefix, params=params)
         span = {'kernel_size': 5} if true_5x5 else {'kernel_size': 3, 'dilation': 2}
         with self.name_scope():
@@ -49,27 +58,29 @@ class Inception(HybridBlock):
         return self.fuse(self.conv3(x), self.conv5(x))
 
 
-def _block(channels, in_channels, stride, norm, fuse, true_5x5):
-    # The Inception module stands in place of the second convolution; the shortcut is added.
+def _make_block(channels, in_channels, stride, norm, fuse, true_5x5):
+    # An Inception module replaces the second convolution; the shortcut is added.
     return PreActBlock(
         channels, in_channels, stride, norm, Add, second=partial(Inception, fuse=fuse, true_5x5=true_5x5)
     )
 
 
 class InceptionResNet(CifarResNet):
-    """Pre-activation ResNet for small images with an Inception module for the second convolution of each block.
+    """Pre-activation ResNet for small images with an Inception module as the second convolution of each block.
 
-    The module's two branches, 3x3 and 5x5, are fused by `fusion` ('concat', which is concatenation and a 1x1
-    convolution, makes the original); the shortcut of each block is added.
+    `fusion` fuses the module's two branches, 3x3 and 5x5; 'concat', a concatenation and a 1x1 convolution, gives the
+    original. The shortcut of each block is added.
+
+    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
 
     Parameters
     ----------
     true_5x5 : bool, default False
-        5x5 convolutions in place of 3x3 ones with dilation 2, which the paper's experiments have.
-    layers, classes, width, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats, final_drop,
-    in_channels : see :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
-
-    Input (N, 3, H, W) with H, W >= 3; output (N, classes), logits.
+        Use 5x5 convolutions rather than those of the paper's experiments, 3x3 with dilation 2.
+    layers, classes, width, fusion, reduction, start_stage
+        See :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
+    norm_layer, norm_kwargs, use_global_stats, final_drop, in_channels
+        See :class:`model_zoo.hosts.cifar_resnet.CifarResNet`.
 
     Raises
     ------
@@ -79,20 +90,20 @@ class InceptionResNet(CifarResNet):
 
     def __init__(
         self,
-        layers,
-        classes=100,
-        width=4,
-        fusion='aff',
-        reduction=4,
-        start_stage=1,
-        true_5x5=False,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        use_global_stats=False,
-        final_drop=0.0,
-        in_channels=3,
-        prefix=None,
-        params=None,
+        layers: Sequence[int],
+        classes: int = 100,
+        width: int = 4,
+        fusion: str | Callable = 'aff',
+        reduction: int = 4,
+        start_stage: int = 1,
+        true_5x5: bool = False,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        use_global_stats: bool = False,
+        final_drop: float = 0.0,
+        in_channels: int = 3,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(
             layers,
@@ -106,7 +117,7 @@ class InceptionResNet(CifarResNet):
             use_global_stats,
             final_drop,
             in_channels,
-            block=partial(_block, true_5x5=true_5x5),
+            block=partial(_make_block, true_5x5=true_5x5),
             prefix=prefix,
             params=params,
         )

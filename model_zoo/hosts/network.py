@@ -1,25 +1,29 @@
-"""What every network of the zoo has in common: its stages by number, its head, its shortcuts."""
+"""Common code of the networks: stages, heads, residual blocks, checks of their arguments."""
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from typing import Callable, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
+from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
 from gluon_aff._deprecated import renamed
+from gluon_aff._mxnet import devices
 from gluon_aff.errors import check_booleans, positive
 from gluon_aff.layers.fusion import Add, get_fusion
-from gluon_aff.layers.kernels import Compilable
+from gluon_aff.layers.kernels import CompiledBlock
 from gluon_aff.layers.norm import build_norm
 
 from ..weights.parameters import load_arrays, read_for
 
 
-def make_norm(norm_layer, norm_kwargs, use_global_stats):
-    """One callable for the normalisation that a network's arguments ask for; the caller's dict stays as it is."""
+def make_norm(norm_layer: Callable, norm_kwargs: dict | None, use_global_stats: bool) -> Callable:
+    """A callable that makes the normalisation layers of a network, from in_channels."""
     check_booleans(use_global_stats=use_global_stats)
     kwargs = dict(norm_kwargs or {})
     if use_global_stats:
@@ -28,28 +32,28 @@ def make_norm(norm_layer, norm_kwargs, use_global_stats):
 
 
 def check_drop(final_drop):
-    """final_drop, or a ValueError if it is not a dropout ratio."""
+    """Return final_drop, or raise a ValueError if it is not a dropout ratio."""
     if not isinstance(final_drop, (int, float)) or not 0 <= final_drop < 1:
         raise ValueError(f'final_drop must be a ratio from 0 to below 1, got {final_drop!r}.')
     return final_drop
 
 
 def check_start_stage(start_stage, layers, stages=None):
-    """Raise a ValueError where layers has no number of blocks for each stage, or start_stage is no stage's number."""
+    """Raise a ValueError unless layers has a number of blocks per stage and start_stage is the number of a stage."""
     if stages and len(layers) != stages:
         raise ValueError(f'layers must be {stages} numbers of blocks, got {layers!r}.')
     for blocks in layers:
         positive('A number of blocks', blocks)
     if type(start_stage) is not int or start_stage not in range(1, len(layers) + 1):
         raise ValueError(
-            f'start_stage must be 1 to {len(layers)}, the stage from which on attention fuses, got {start_stage!r}.'
+            f'start_stage must be 1 to {len(layers)}, the first stage that fuses by attention, got {start_stage!r}.'
         )
 
 
 def make_stem(deep_stem, stem_width, norm, in_channels):
-    """Layers of the first convolution, stride 2: three 3x3 (width w, w, 2w) or one 7x7; and the channels they give.
+    """Layers of a stem of stride 2, three 3x3 convolutions (width w, w, 2w) or one 7x7, and its output channels.
 
-    The normalisation behind the last one is left to the network.
+    The network adds the last normalisation.
     """
     check_booleans(deep_stem=deep_stem)
     if not deep_stem:
@@ -78,16 +82,16 @@ def stage_plan(dilated):
 
 
 def make_fusion(fusion, reduction, norm, stage, start_stage):
-    """What makes the fusion of a stage, called with its channels: addition before start_stage, `fusion` from it on."""
+    """A callable that makes the fusions of a stage, from channels: addition before start_stage, `fusion` from it on."""
     if stage < start_stage:
         return Add
     return partial(get_fusion(fusion), reduction=reduction, norm_layer=norm)
 
 
 def make_downsample(channels, in_channels, stride, norm=None, pool=True):
-    """The shortcut of a block that changes its shape: 1x1 convolution, behind an average pool or itself strided.
+    """Shortcut of a block that changes the shape: a 1x1 convolution after an average pool, or a strided one.
 
-    The pool rounds up, as the body's padded 3x3 convolution does, so both branches agree at odd sizes.
+    The pool rounds up, as the body's padded 3x3 convolution does, so that both branches agree at odd sizes.
     """
     layers = nn.HybridSequential(prefix='down_')
     with layers.name_scope():
@@ -99,11 +103,51 @@ def make_downsample(channels, in_channels, stride, norm=None, pool=True):
     return layers
 
 
-class StagedNetwork(Compilable):
+class BlockConfig(NamedTuple):
+    """Position and sizes of a bottleneck."""
+
+    stage: int  # 1 to 4
+    first: bool  # of its stage
+    in_channels: int  # of the block
+    width: int  # of its 3x3 convolution
+    channels: int  # of its output
+    stride: int
+    dilation: int  # of the 3x3 convolution
+    size: tuple[int, int] | None  # (H, W) of the output, in a network with a single input size
+    norm: Callable  # makes a normalisation from in_channels
+
+
+def stage_configs(stage, blocks, in_channels, width, channels, plan, norm, size=None):
+    """The BlockConfig of each block of a stage, whose plan is one of :func:`stage_plan`."""
+    stride, first_dilation, dilation = plan
+    first = BlockConfig(stage, True, in_channels, width, channels, stride, first_dilation, size, norm)
+    rest = first._replace(first=False, in_channels=channels, stride=1, dilation=dilation)
+    return [first] + (blocks - 1) * [rest]
+
+
+def make_stage(prefix, configs, make_block):
+    """A stage with a block for each of its configs."""
+    stage = nn.HybridSequential(prefix=prefix)
+    with stage.name_scope():
+        for config in configs:
+            stage.add(make_block(config))
+    return stage
+
+
+class ResidualBlock(HybridBlock):
+    """Base of the residual blocks, which have an `attention` that fuses and a `downsample`, None for the identity."""
+
+    def fuse_shortcut(self, body, x):
+        """Fuse the learned branch with the shortcut of x."""
+        identity = self.downsample(x) if self.downsample else x
+        return self.attention.residual(body, identity)
+
+
+class StagedNetwork(CompiledBlock):
     """Base of networks that take images and return feature maps by stage.
 
-    A subclass says in `stages` which children make up the stem (stage 0) and the stages 1, 2, ..., and in `head_name`
-    which child stands behind them.
+    A subclass defines in `stages` which children are the stem (stage 0) and the stages 1, 2, ..., and in `head_name`
+    which child is the head.
 
     Attributes
     ----------
@@ -120,21 +164,26 @@ class StagedNetwork(Compilable):
     """
 
     head_name = 'output'
-    min_size = 1  # below it a map would vanish on the way
+    min_size = 1  # below it a feature map would have no pixels
     input_size = None
 
-    def __init__(self, in_channels, prefix=None, params=None):
+    def __init__(self, in_channels: int, prefix: str | None = None, params: ParameterDict | None = None):
         super().__init__(prefix=prefix, params=params)
         self.in_channels = positive('in_channels', in_channels, or_zero=True)
 
     def load_parameters(
-        self, filename, ctx=None, allow_missing=False, ignore_extra=False, cast_dtype=False, dtype_source='current'
-    ):
-        """As Gluon's load_parameters, but the file never reaches MXNet's own reader.
+        self,
+        filename: str | os.PathLike,
+        ctx: mx.Context | list[mx.Context] | None = None,
+        allow_missing: bool = False,
+        ignore_extra: bool = False,
+        cast_dtype: bool = False,
+        dtype_source: str = 'current',
+    ) -> None:
+        """Load parameters as Gluon's method does, but with this project's reader.
 
-        It is read in Python and compared with the network before anything is changed; files of export and of
-        collect_params().save are taken as well. See :func:`model_zoo.load_parameters`, which casts on its own and
-        initialises what is missing.
+        The file is compared with the network before anything changes; files of export and of collect_params().save are
+        accepted, too. See :func:`model_zoo.load_parameters`, which casts and initialises what is missing.
 
         Raises
         ------
@@ -146,7 +195,7 @@ class StagedNetwork(Compilable):
         """
         load_arrays(
             self,
-            read_for(self, filename),
+            read_for(self, os.fspath(filename)),
             filename,
             ctx,
             allow_missing,
@@ -165,11 +214,11 @@ class StagedNetwork(Compilable):
         if not self.in_channels:
             self.in_channels = next(p.shape[1] for p in self.collect_params().values() if len(p.shape) == 4)
         head = getattr(self, self.head_name)
-        wanted = np.dtype(head.weight.dtype if isinstance(head, (nn.Dense, nn.Conv2D)) else x.dtype)
+        dtype = np.dtype(head.weight.dtype if isinstance(head, (nn.Dense, nn.Conv2D)) else x.dtype)
         if (
             x.ndim != 4
             or min(x.shape[2:]) < self.min_size
-            or x.dtype != wanted
+            or x.dtype != dtype
             or self.in_channels not in (0, x.shape[1])
             or self.input_size not in (None, x.shape[2:])
         ):
@@ -179,15 +228,15 @@ class StagedNetwork(Compilable):
                 else 'H and W {} and {}, the input_size that it was built for'.format(*self.input_size)
             )
             raise ValueError(
-                f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {wanted}, '
+                f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {dtype}, '
                 f'{sides}, got {x.shape} of {np.dtype(x.dtype)}.'
             )
 
-    def stages(self):
-        """The children of each stage: a list of lists of blocks, the stem first."""
+    def stages(self) -> list[list[HybridBlock]]:
+        """Children of each stage, the stem first."""
         raise NotImplementedError
 
-    def stage_outputs(self, x, stages=None):
+    def stage_outputs(self, x, stages: Sequence[int] | None = None) -> list:
         """Feature maps by stage number.
 
         Parameters
@@ -199,31 +248,31 @@ class StagedNetwork(Compilable):
         Returns
         -------
         list of NDArray or Symbol
-            One map (N, C, H', W') for each number, in the order asked for.
+            A map (N, C, H', W') for each number, in the given order.
 
         Raises
         ------
         ValueError
-            For a number that the network has no stage for, or images that it does not take.
+            For a number without a stage, or images that the network does not take.
         """
         self._check_images(x)
         layers = self.stages()
-        wanted = range(len(layers)) if stages is None else list(stages)
-        for stage in wanted:
+        numbers = list(range(len(layers)) if stages is None else stages)
+        for stage in numbers:
             if stage not in range(len(layers)):
                 raise ValueError(f'{type(self).__name__} has stages 0 to {len(layers) - 1}, not {stage!r}.')
         outputs = []
-        for stage in layers[: max(wanted, default=-1) + 1]:
-            for layer in stage:
+        for stage_layers in layers[: max(numbers, default=-1) + 1]:
+            for layer in stage_layers:
                 x = layer(x)
             outputs.append(x)
-        return [outputs[stage] for stage in wanted]
+        return [outputs[stage] for stage in numbers]
 
 
 class Network(StagedNetwork):
-    """Base of the networks that name classes: of images by a dense layer, of their pixels by a 1x1 convolution.
+    """Base of the classifiers of images, by a dense layer, and of pixels, by a 1x1 convolution.
 
-    The layer is the attribute `head_name`. Input (N, 3, H, W); output (N, classes) or (N, classes, H, W).
+    That layer is the attribute `head_name`. Input (N, 3, H, W); output (N, classes) or (N, classes, H, W).
 
     Attributes
     ----------
@@ -242,15 +291,15 @@ class Network(StagedNetwork):
 
     labels = renamed('class_names')
 
-    def __init__(self, classes, in_channels, prefix=None, params=None):
+    def __init__(self, classes: int, in_channels: int, prefix: str | None = None, params: ParameterDict | None = None):
         super().__init__(in_channels, prefix=prefix, params=params)
         self.classes = positive('classes', classes)
         self.class_names = None
 
-    def reset_classifier(self, classes):
-        """Put a fresh head with `classes` outputs in place of the present one; everything else stays.
+    def reset_classifier(self, classes: int) -> None:
+        """Replace the head by a new one with `classes` outputs.
 
-        Where the network is initialised the head is, too: on the same devices, in the same type (Xavier).
+        If the network is initialised, so is the head (Xavier), on the same devices and of the same type.
 
         Raises
         ------
@@ -260,7 +309,7 @@ class Network(StagedNetwork):
         classes = positive('classes', classes)
         old = getattr(self, self.head_name)
         with self.name_scope():
-            # Of the old one's name, so that exported parameters keep theirs.
+            # The old one's name, so that exported parameters keep theirs.
             prefix = old.prefix[len(self.prefix) :]
             new = (
                 nn.Conv2D(classes, 1, in_channels=old.weight.shape[1], prefix=prefix)
@@ -268,13 +317,9 @@ class Network(StagedNetwork):
                 else nn.Dense(classes, in_units=old.weight.shape[1], prefix=prefix)
             )
             new.cast(old.weight.dtype)
-        devices = (
-            old.weight.list_ctx()
-            if old.weight._data is not None
-            else (old.weight._deferred_init[1] if old.weight._deferred_init else None)
-        )
-        if devices:
-            new.initialize(mx.init.Xavier(), ctx=devices)
+        ctx = devices(old.weight)
+        if ctx:
+            new.initialize(mx.init.Xavier(), ctx=ctx)
         setattr(self, self.head_name, new)
         self.classes, self.class_names = classes, None
 
@@ -283,7 +328,7 @@ class FeatureNetwork(Network):
     """Base of the networks laid out as GluonCV's `features` and `output`."""
 
     def stages(self):
-        # Every stage is the only HybridSequential inside features; what stands before the first one is the stem.
+        # Stages are the only HybridSequentials in features; the stem is what precedes the first one.
         stem, stages = [], []
         for layer in self.features:
             if isinstance(layer, nn.HybridSequential):
@@ -291,6 +336,13 @@ class FeatureNetwork(Network):
             elif not stages:
                 stem.append(layer)
         return [stem, *stages]
+
+    def add_head(self, channels, *layers, final_drop=0.0):
+        """End `features` by these layers and a dropout, and make the dense layer."""
+        self.features.add(*layers, nn.Flatten())
+        if check_drop(final_drop):
+            self.features.add(nn.Dropout(final_drop))
+        self.output = nn.Dense(self.classes, in_units=channels)
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))

@@ -6,59 +6,51 @@ References: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from functools import partial
+from typing import Callable, Sequence
 
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 
+from gluon_aff._deprecated import deprecated_names
 from gluon_aff.errors import check_booleans, pair
 
 from .network import (
+    BlockConfig,
     Network,
+    ResidualBlock,
     check_drop,
     check_start_stage,
     make_downsample,
     make_fusion,
     make_norm,
+    make_stage,
     make_stem,
+    stage_configs,
     stage_plan,
 )
 
-__all__ = ['Bottleneck', 'Place', 'ResNet']
+__all__ = ['BlockConfig', 'Bottleneck', 'ResNet']
 
 
-class Place(NamedTuple):
-    """Where a block stands: what the parts that vary from network to network are made from."""
-
-    stage: int  # 1 to 4
-    first: bool  # of its stage
-    in_channels: int  # of the block
-    width: int  # of conv2
-    channels: int  # of the block's output
-    stride: int
-    dilation: int  # of conv2
-    size: tuple[int, int] | None  # (H, W) of the block's output, in a network bound to one size of images
-    norm: Callable  # makes a normalisation from in_channels
-
-
-class Bottleneck(HybridBlock):
+class Bottleneck(ResidualBlock):
     """1x1, 3x3 (with the stride), 1x1 convolutions to 4 x planes channels, fused with the shortcut.
+
+    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
-    place : Place
-    parts : ResNet
-        Its hooks make what stands for the 3x3 convolution, and the gate behind the last normalisation.
+    config : BlockConfig
+    network : ResNet
+        Its hooks make the 3x3 convolution and the gate after the last normalisation.
     fuse : callable
-        What makes a fusion, from channels.
+        Makes a fusion, from channels.
     pool : HybridBlock, optional
-        Halves what enters the 3x3 convolution and the shortcut, (body, x) -> (body, x).
+        Halves the inputs of the 3x3 convolution and of the shortcut, (body, x) -> (body, x).
     downsample : HybridBlock, optional
         The shortcut where the shape changes.
     last_gamma : bool, default False
         Start the last normalisation's gamma at zero.
-
-    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -66,22 +58,32 @@ class Bottleneck(HybridBlock):
         If the fusion's reduction does not divide its channels.
     """
 
-    def __init__(self, place, parts, fuse, pool=None, downsample=None, last_gamma=False, prefix=None, params=None):
+    def __init__(
+        self,
+        config: BlockConfig,
+        network: ResNet,
+        fuse: Callable,
+        pool: HybridBlock | None = None,
+        downsample: HybridBlock | None = None,
+        last_gamma: bool = False,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(prefix=prefix, params=params)
-        norm = place.norm
+        norm = config.norm
         with self.name_scope():
-            self.conv1 = nn.Conv2D(place.width, 1, use_bias=False, in_channels=place.in_channels)
-            self.bn1 = norm(in_channels=place.width)
+            self.conv1 = nn.Conv2D(config.width, 1, use_bias=False, in_channels=config.in_channels)
+            self.bn1 = norm(in_channels=config.width)
             self.relu1 = nn.Activation('relu')
             self.pool = pool
-            self.conv2 = parts.make_conv2(place)
-            self.bn2 = norm(in_channels=place.width) if parts.norm_behind_conv2 else None
-            self.relu2 = nn.Activation('relu') if parts.norm_behind_conv2 else None
-            self.conv3 = nn.Conv2D(place.channels, 1, use_bias=False, in_channels=place.width)
-            self.bn3 = norm(in_channels=place.channels, **({'gamma_initializer': 'zeros'} if last_gamma else {}))
-            self.gate = parts.make_gate(place)
+            self.conv2 = network.make_conv2(config)
+            self.bn2 = norm(in_channels=config.width) if network.norm_after_conv2 else None
+            self.relu2 = nn.Activation('relu') if network.norm_after_conv2 else None
+            self.conv3 = nn.Conv2D(config.channels, 1, use_bias=False, in_channels=config.width)
+            self.bn3 = norm(in_channels=config.channels, **({'gamma_initializer': 'zeros'} if last_gamma else {}))
+            self.gate = network.make_gate(config)
             self.downsample = downsample
-            self.attention = fuse(place.channels)
+            self.attention = fuse(config.channels)
             self.relu3 = nn.Activation('relu')
 
     def hybrid_forward(self, F, x):
@@ -94,12 +96,15 @@ class Bottleneck(HybridBlock):
         body = self.bn3(self.conv3(body))
         if self.gate:
             body = self.gate(body)
-        identity = self.downsample(x) if self.downsample else x
-        return self.relu3(self.attention.residual(body, identity))
+        return self.relu3(self.fuse_shortcut(body, x))
 
 
 class ResNet(Network):
     """ResNet for ImageNet-like images: a stem, four stages of bottlenecks, average pool, dense layer.
+
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+
+    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width` and `norm_after_conv2`.
 
     Parameters
     ----------
@@ -107,14 +112,14 @@ class ResNet(Network):
         Number of blocks in each stage.
     classes : int, default 1000
     fusion : str or callable, default 'aff'
-        Name in :data:`gluon_aff.FUSIONS`, or what makes a fusion block.
+        Name in :data:`gluon_aff.FUSIONS`, or a callable that makes a fusion block.
     reduction : int, default 16
         Of the attentional fusions' contexts.
     start_stage : int, default 3
-        The stage (1 to 4) from which on `fusion` fuses; before it blocks add, as in the released networks.
+        The first stage (1 to 4) whose blocks fuse by `fusion`; those before it add, as in the released networks.
     dilated : bool or int, default False
         True or 8: keep stages 3 and 4 at 1/8 of the input's resolution, by dilation. 16: keep stage 4 at 1/16.
-    norm_layer, norm_kwargs : the normalisation and more arguments for it, default BatchNorm
+    norm_layer, norm_kwargs : the normalisation and its further arguments, default BatchNorm
     use_global_stats : bool, default False
         Normalise by the running statistics in training, too.
     last_gamma : bool, default False
@@ -122,19 +127,14 @@ class ResNet(Network):
     deep_stem, stem_width : bool, int, default True, 32
         Three 3x3 convolutions of width w, w, 2w in place of the 7x7 one.
     avg_down : bool, default True
-        Shortcuts downsample by an average pool in front of their 1x1 convolution, which is then not strided.
+        Shortcuts downsample by an average pool before their 1x1 convolution, which is then not strided.
     final_drop : float, default 0
-        Dropout ratio in front of the dense layer.
+        Dropout ratio before the dense layer.
     in_channels : int, default 3
         Channels of the input; 0 takes them from the first one.
     input_size : int or (int, int), optional
-        The only (H, W) that the network takes; by default it takes any. Networks with parameters for each place of a
+        The only (H, W) that the network takes; by default it takes any. Networks with parameters for each position of a
         map, see :mod:`model_zoo.hosts.attention_resnet`, need it.
-
-    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
-
-    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width` and
-    `norm_behind_conv2`.
 
     Attributes
     ----------
@@ -150,28 +150,28 @@ class ResNet(Network):
     min_size = 17
     needs_input_size = False
     width = 1  # of conv2, in planes
-    norm_behind_conv2 = True  # and ReLU
+    norm_after_conv2 = True  # and ReLU
 
     def __init__(
         self,
-        layers,
-        classes=1000,
-        fusion='aff',
-        reduction=16,
-        start_stage=3,
-        dilated=False,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        use_global_stats=False,
-        last_gamma=False,
-        deep_stem=True,
-        stem_width=32,
-        avg_down=True,
-        final_drop=0.0,
-        in_channels=3,
-        input_size=None,
-        prefix=None,
-        params=None,
+        layers: Sequence[int],
+        classes: int = 1000,
+        fusion: str | Callable = 'aff',
+        reduction: int = 16,
+        start_stage: int = 3,
+        dilated: bool | int = False,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        use_global_stats: bool = False,
+        last_gamma: bool = False,
+        deep_stem: bool = True,
+        stem_width: int = 32,
+        avg_down: bool = True,
+        final_drop: float = 0.0,
+        in_channels: int = 3,
+        input_size: int | tuple[int, int] | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers, stages=4)
@@ -194,69 +194,57 @@ class ResNet(Network):
             self.maxpool = self.make_pool(channels)
             for stage, (blocks, plan) in enumerate(zip(layers, stage_plan(dilated)), start=1):
                 planes = 32 << stage
-                stride, first_dilation, dilation = plan
-                size = size and tuple(-(-side // stride) for side in size)
+                size = size and tuple(-(-side // plan[0]) for side in size)
                 fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
-                layer = nn.HybridSequential(prefix=f'layer{stage}_')
-                with layer.name_scope():
-                    for block in range(blocks):
-                        first = block == 0
-                        place = Place(
-                            stage,
-                            first,
-                            channels,
-                            self.width * planes,
-                            4 * planes,
-                            stride if first else 1,
-                            first_dilation if first else dilation,
-                            size,
-                            norm,
-                        )
-                        pool = self.make_block_pool(place)
-                        if pool:
-                            place = place._replace(stride=1)
-                        downsample = (
-                            make_downsample(4 * planes, channels, place.stride, norm, avg_down) if first else None
-                        )
-                        layer.add(Bottleneck(place, self, fuse, pool, downsample, last_gamma))
-                        channels = 4 * planes
-                setattr(self, f'layer{stage}', layer)
-            # Not gluon_aff's GlobalAvgPool, for outputs that are GluonCV's to the last bit.
+                configs = stage_configs(stage, blocks, channels, self.width * planes, 4 * planes, plan, norm, size)
+                make_block = partial(self._make_block, fuse=fuse, avg_down=avg_down, last_gamma=last_gamma)
+                setattr(self, f'layer{stage}', make_stage(f'layer{stage}_', configs, make_block))
+                channels = 4 * planes
+            # Not gluon_aff's GlobalAvgPool, so that outputs are bit-equal to GluonCV's.
             self.avgpool = nn.GlobalAvgPool2D()
             self.flat = nn.Flatten()
             self.drop = nn.Dropout(final_drop) if check_drop(final_drop) else None
             self.fc = nn.Dense(self.classes, in_units=channels)
 
-    # GluonCV's script finetune_minc.py gives any network a new head as `output`.
+    def _make_block(self, config, fuse, avg_down, last_gamma):
+        pool = self.make_block_pool(config)
+        if pool:
+            config = config._replace(stride=1)
+        downsample = None
+        if config.first:
+            downsample = make_downsample(config.channels, config.in_channels, config.stride, config.norm, avg_down)
+        return Bottleneck(config, self, fuse, pool, downsample, last_gamma)
+
+    # GluonCV's script finetune_minc.py replaces the head of any network as `output`.
     def __setattr__(self, name, value):
         super().__setattr__('fc' if name == 'output' else name, value)
 
     @property
     def output(self):
-        """The dense layer `fc`, by the name that it has in other networks."""
+        """The dense layer `fc`, by its name in other networks."""
         return self.fc
 
     def make_pool(self, channels):
-        """What stands for the stem's max-pool."""
+        """The pool that ends the stem."""
         return nn.MaxPool2D(3, 2, 1)
 
-    def make_block_pool(self, place):
-        """What halves both branches of a block, (body, x) -> (body, x), so that nothing else of it does, or None."""
+    def make_block_pool(self, config):
+        """A pool (body, x) -> (body, x) that replaces the strides of a block, or None."""
 
-    def make_conv2(self, place):
-        """What stands for the 3x3 convolution of a block."""
+    def make_conv2(self, config):
+        """The 3x3 convolution of a block."""
         return nn.Conv2D(
-            place.width,
+            config.width,
             3,
-            place.stride,
-            padding=place.dilation,
-            dilation=place.dilation,
+            config.stride,
+            padding=config.dilation,
+            dilation=config.dilation,
             use_bias=False,
-            in_channels=place.width,
+            in_channels=config.width,
         )
 
-    def make_gate(self, place):
-        """What recalibrates a block's body behind its last normalisation, or None."""
+    def make_gate(self, config):
+        """A channel gate after the last normalisation of a block's body, or None."""
 
     def stages(self):
         return [
@@ -273,3 +261,6 @@ class ResNet(Network):
         if self.drop:
             x = self.drop(x)
         return self.fc(x)
+
+
+__getattr__ = deprecated_names(__name__)

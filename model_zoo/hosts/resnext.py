@@ -6,144 +6,121 @@ References: Xie et al., "Aggregated Residual Transformations for Deep Neural Net
 
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Callable, Sequence
+
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 
 from gluon_aff.errors import check_booleans, positive
 
 from .network import (
+    BlockConfig,
     FeatureNetwork,
-    check_drop,
+    ResidualBlock,
     check_start_stage,
     make_downsample,
     make_fusion,
     make_norm,
+    make_stage,
     make_stem,
+    stage_configs,
     stage_plan,
 )
 
 __all__ = ['ResNeXt', 'ResNeXtBlock']
 
 
-class ResNeXtBlock(HybridBlock):
-    """1x1, grouped 3x3 (with the stride), 1x1 convolutions to 4 x planes channels, fused with the shortcut.
+class ResNeXtBlock(ResidualBlock):
+    """1x1, grouped 3x3 (with the stride) and 1x1 convolutions, fused with the shortcut.
+
+    Input (N, C, H, W); output (N, config.channels, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
-    planes, in_channels, stride : int
-    cardinality, bottleneck_width : int
-        Groups of the 3x3 convolution, and its channels in each at 64 planes.
-    norm, fuse : callable
-        What makes a normalisation (from in_channels) and a fusion (from channels).
-    dilation : int, default 1
-        Of the 3x3 convolution.
+    config : BlockConfig
+    cardinality : int
+        Groups of the 3x3 convolution.
+    fuse : callable
+        Makes a fusion, from channels.
     downsample : HybridBlock, optional
         The shortcut where the shape changes.
     last_gamma : bool, default False
         Start the last normalisation's gamma at zero.
 
-    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
-
     Raises
     ------
     ValueError
-        If the fusion's reduction does not divide its channels, or bottleneck_width leaves no channels.
+        If the fusion's reduction does not divide its channels.
     """
 
     def __init__(
         self,
-        planes,
-        in_channels,
-        stride,
-        cardinality,
-        bottleneck_width,
-        norm,
-        fuse,
-        dilation=1,
-        downsample=None,
-        last_gamma=False,
-        prefix=None,
-        params=None,
+        config: BlockConfig,
+        cardinality: int,
+        fuse: Callable,
+        downsample: HybridBlock | None = None,
+        last_gamma: bool = False,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(prefix=prefix, params=params)
-        channels = 4 * planes
-        width = cardinality * (planes * bottleneck_width // 64)
-        if not width:
-            raise ValueError(f'bottleneck_width {bottleneck_width} leaves no channels at {planes} planes.')
+        norm, width, dilation = config.norm, config.width, config.dilation
         with self.name_scope():
             self.body = nn.HybridSequential(prefix='')
             self.body.add(
-                nn.Conv2D(width, 1, use_bias=False, in_channels=in_channels),
+                nn.Conv2D(width, 1, use_bias=False, in_channels=config.in_channels),
                 norm(in_channels=width),
                 nn.Activation('relu'),
-                nn.Conv2D(
-                    width,
-                    3,
-                    stride,
-                    padding=dilation,
-                    dilation=dilation,
-                    groups=cardinality,
-                    use_bias=False,
-                    in_channels=width,
-                ),
+                nn.Conv2D(width, 3, config.stride, dilation, dilation, cardinality, use_bias=False, in_channels=width),
                 norm(in_channels=width),
                 nn.Activation('relu'),
-                nn.Conv2D(channels, 1, use_bias=False, in_channels=width),
-                norm(in_channels=channels, **({'gamma_initializer': 'zeros'} if last_gamma else {})),
+                nn.Conv2D(config.channels, 1, use_bias=False, in_channels=width),
+                norm(in_channels=config.channels, **({'gamma_initializer': 'zeros'} if last_gamma else {})),
             )
             self.downsample = downsample
-            self.attention = fuse(channels)
+            self.attention = fuse(config.channels)
             self.relu = nn.Activation('relu')
 
     def hybrid_forward(self, F, x):
-        identity = self.downsample(x) if self.downsample else x
-        return self.relu(self.attention.residual(self.body(x), identity))
+        return self.relu(self.fuse_shortcut(self.body(x), x))
 
 
-def resnext_stage(
-    stage, blocks, planes, channels, plan, cardinality, bottleneck_width, norm, fuse, avg_down, last_gamma
-):
-    """One stage of `blocks` blocks, the first of which takes `channels` channels and has a shortcut convolution."""
-    stride, first_dilation, dilation = plan
-    layer = nn.HybridSequential(prefix=f'stage{stage}_')
-    with layer.name_scope():
-        layer.add(
-            ResNeXtBlock(
-                planes,
-                channels,
-                stride,
-                cardinality,
-                bottleneck_width,
-                norm,
-                fuse,
-                first_dilation,
-                make_downsample(4 * planes, channels, stride, norm, avg_down),
-                last_gamma,
-            )
-        )
-        for _ in range(blocks - 1):
-            layer.add(
-                ResNeXtBlock(
-                    planes, 4 * planes, 1, cardinality, bottleneck_width, norm, fuse, dilation, last_gamma=last_gamma
-                )
-            )
-    return layer
+def make_resnext_stage(configs, cardinality, fuse, avg_down, last_gamma):
+    """A stage of ResNeXt blocks."""
+
+    def make_block(config):
+        downsample = None
+        if config.first:
+            downsample = make_downsample(config.channels, config.in_channels, config.stride, config.norm, avg_down)
+        return ResNeXtBlock(config, cardinality, fuse, downsample, last_gamma)
+
+    return make_stage(f'stage{configs[0].stage}_', configs, make_block)
+
+
+def grouped_width(planes, cardinality, bottleneck_width):
+    """Channels of the grouped convolutions at so many planes; bottleneck_width is those of a group at 64 planes."""
+    width = positive('cardinality', cardinality) * (planes * positive('bottleneck_width', bottleneck_width) // 64)
+    if not width:
+        raise ValueError(f'bottleneck_width {bottleneck_width} leaves no channels at {planes} planes.')
+    return width
 
 
 class ResNeXt(FeatureNetwork):
     """ResNeXt for ImageNet-like images: a stem, four stages of grouped bottlenecks, average pool, dense layer.
+
+    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
 
     Parameters
     ----------
     layers : sequence of int
         Number of blocks in each stage.
     cardinality, bottleneck_width : int, default 32, 4
-        Groups of the 3x3 convolutions, and channels in each group of the first stage.
-    classes, fusion, reduction, start_stage, dilated, norm_layer, norm_kwargs, use_global_stats, last_gamma, deep_stem,
-    stem_width, avg_down, final_drop, in_channels : see :class:`model_zoo.hosts.resnet.ResNet`; stem_width is 64
-        by default, and the first stage's shortcut, which is not strided, has no pool.
-
-    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+        Groups of the 3x3 convolutions, and channels of each group in the first stage.
+    classes, fusion, reduction, start_stage, dilated, norm_layer, norm_kwargs, use_global_stats
+        See :class:`model_zoo.hosts.resnet.ResNet`.
+    last_gamma, deep_stem, stem_width, avg_down, final_drop, in_channels
+        See :class:`model_zoo.hosts.resnet.ResNet`; stem_width is 64 by default, and the first stage's shortcut, which
+        is not strided, has no pool.
 
     Attributes
     ----------
@@ -159,30 +136,28 @@ class ResNeXt(FeatureNetwork):
 
     def __init__(
         self,
-        layers,
-        cardinality=32,
-        bottleneck_width=4,
-        classes=1000,
-        fusion='aff',
-        reduction=16,
-        start_stage=3,
-        dilated=False,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        use_global_stats=False,
-        last_gamma=False,
-        deep_stem=True,
-        stem_width=64,
-        avg_down=True,
-        final_drop=0.0,
-        in_channels=3,
-        prefix=None,
-        params=None,
+        layers: Sequence[int],
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
+        classes: int = 1000,
+        fusion: str | Callable = 'aff',
+        reduction: int = 16,
+        start_stage: int = 3,
+        dilated: bool | int = False,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        use_global_stats: bool = False,
+        last_gamma: bool = False,
+        deep_stem: bool = True,
+        stem_width: int = 64,
+        avg_down: bool = True,
+        final_drop: float = 0.0,
+        in_channels: int = 3,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers, stages=4)
-        cardinality = positive('cardinality', cardinality)
-        bottleneck_width = positive('bottleneck_width', bottleneck_width)
         check_booleans(last_gamma=last_gamma, avg_down=avg_down)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
@@ -191,24 +166,9 @@ class ResNeXt(FeatureNetwork):
             self.features.add(*stem, norm(in_channels=channels), nn.Activation('relu'), nn.MaxPool2D(3, 2, 1))
             for stage, (blocks, plan) in enumerate(zip(layers, stage_plan(dilated)), start=1):
                 planes = 32 << stage
+                width = grouped_width(planes, cardinality, bottleneck_width)
+                configs = stage_configs(stage, blocks, channels, width, 4 * planes, plan, norm)
                 fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
-                self.features.add(
-                    resnext_stage(
-                        stage,
-                        blocks,
-                        planes,
-                        channels,
-                        plan,
-                        cardinality,
-                        bottleneck_width,
-                        norm,
-                        fuse,
-                        avg_down and stage > 1,
-                        last_gamma,
-                    )
-                )
+                self.features.add(make_resnext_stage(configs, cardinality, fuse, avg_down and stage > 1, last_gamma))
                 channels = 4 * planes
-            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
-            if check_drop(final_drop):
-                self.features.add(nn.Dropout(final_drop))
-            self.output = nn.Dense(self.classes, in_units=channels)
+            self.add_head(channels, nn.GlobalAvgPool2D(), final_drop=final_drop)

@@ -15,7 +15,7 @@ __all__ = ['UNet']
 
 
 class UpBlock(HybridBlock):
-    """A low-level and a high-level map fused, and twice 3x3 convolution, normalisation and ReLU to the low one's width.
+    """Fusion of a low-level and a high-level map, and two 3x3 convolutions to the channels of the low-level one.
 
     Input x (N, in_channels, H, W) and y (N, channels, h, w); output (N, in_channels, H, W).
     """
@@ -34,12 +34,10 @@ class UpBlock(HybridBlock):
 class UNet(SegmentationNetwork):
     """Segmentation by a U-Net: from the last stage up, each map is fused with that of the stage before and convolved.
 
-    The low-level map is expanded to the high-level one's channels for the fusion; the two 3x3 convolutions behind it
-    bring the fused map back to the low-level one's. 'concat' makes the original, but that the high-level map is resized
-    bilinearly rather than by a transposed convolution.
-
-    Takes and gives what :class:`model_zoo.hosts.segmentation_network.SegmentationNetwork` does: (N, 3, H, W) to
-    (N, classes, H, W). Raises ValueError as it does.
+    For the fusion the low-level map is expanded to the channels of the high-level one; two 3x3 convolutions reduce the
+    result again. 'concat' gives the original, except that the high-level map is resized bilinearly rather than by a
+    transposed convolution. Parameters, shapes and errors are those of
+    :class:`model_zoo.hosts.segmentation_network.SegmentationNetwork`.
     """
 
     def make_decoder(self, channels, align, norm):

@@ -71,21 +71,16 @@ class Row:
     published = renamed('reported')
 
 
-def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:
-    """Count the parameters and multiply-adds of networks, and measure their speed.
+def compare(names: Sequence[str] = TABLE, *, batch: int | None = None, ctx: mx.Context | None = None) -> list[Row]:
+    """Count the parameters and multiply-adds of networks, and measure their speed if a batch size is given.
 
     Parameters
     ----------
     names : sequence of str, default TABLE
-        Registered names, each with the fusion that replaces its own as in 'se_resnet50+aff', if any.
+        Registered names, each with another fusion in place of its own as in 'se_resnet50+aff', if any.
     batch : int, optional
-        Images in a batch, for the speed; it is not measured by default.
     ctx : mxnet.Context, default mxnet.cpu()
-        Where it is measured.
-
-    Returns
-    -------
-    list of Row
+        Where the speed is measured.
 
     Raises
     ------
@@ -95,7 +90,7 @@ def compare(names: Sequence[str] = TABLE, batch: int | None = None, ctx: mx.Cont
     rows, nets = [], []
     for name in names:
         network, hybrid, fusion = name.partition('+')
-        net = get_model(network, **({'fusion': fusion} if hybrid else {}))
+        net = get_model(network, fusion=fusion) if hybrid else get_model(network)
         parameters, multiply_adds = complexity(net, (1, *IMAGENET.input_size))
         head = getattr(net, net.head_name).collect_params().values()
         rows.append(
@@ -130,16 +125,8 @@ def _seconds(nets, shape, ctx):
     return [statistics.median(seconds) for seconds in times]
 
 
-def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
-    """Write the table in Markdown, and below it the sources of the published results.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-    out : text file
-    how : str
-        How the speed was measured.
-    """
+def write_markdown(rows: Sequence[Row], out: TextIO, *, how: str = '') -> None:
+    """Write the `rows` as a Markdown table to `out`, with the sources below; `how` says how the speed was measured."""
     lines = [
         'network | published top-1 error, % | published parameters, M | parameters, M | without classifier, M | '
         'multiply-adds, G | images/s',
@@ -148,8 +135,8 @@ def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
     for row in rows:
         stated = row.reported or Reported()
         reported = ['' if value is None else f'{round(value, 2):g}' for value in (stated.top1_error, stated.parameters)]
-        counted = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
-        counted = ['' if value is None else f'{value:.2f}' for value in counted]
+        measured = [row.parameters / 1e6, row.without_classifier / 1e6, row.multiply_adds / 1e9, row.images_per_second]
+        counted = ['' if value is None else f'{value:.2f}' for value in measured]
         lines.append(' | '.join([row.name, *reported, *counted]))
     for line in lines:
         print(f'| {line} |', file=out)
@@ -165,13 +152,7 @@ def write_markdown(rows: Sequence[Row], out: TextIO, how: str = '') -> None:
 
 
 def write_csv(rows: Sequence[Row], out: TextIO) -> None:
-    """Write the rows with all their digits; unknown values are empty.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-    out : text file
-    """
+    """Write the `rows` as CSV to `out`, with all digits; unknown values are empty."""
     writer = csv.writer(out)
     writer.writerow(
         'network published_top1_error_percent published_parameters_millions published_counted published_source '
@@ -185,15 +166,7 @@ def write_csv(rows: Sequence[Row], out: TextIO) -> None:
 
 
 def figure(rows: Sequence[Row]) -> Figure:
-    """Published error against parameters and against multiply-adds, both counted here, for the rows with an error.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    """Published error against parameters and against multiply-adds, both counted here, for the `rows` with an error.
 
     Raises
     ------

@@ -41,22 +41,9 @@ class _Wrapper(textwrap.TextWrapper):
 
 
 def wrap(text: str, width: float, *, size: float = SMALL, lines: int | None = None) -> list[str]:
-    """Break a text into lines that are no wider than `width`.
+    """Break a text into lines that are no wider than `width` inches, in letters of `size` points.
 
-    Parameters
-    ----------
-    text : str
-        Its own line breaks stay.
-    width : float
-        In inches.
-    size : float
-        In points.
-    lines : int, optional
-        The most lines of each paragraph; three dots stand for the rest.
-
-    Returns
-    -------
-    list of str
+    Its own line breaks stay. Of a paragraph with more than `lines` lines the rest is replaced by three dots.
     """
     return [line for paragraph in text.split('\n') for line in _wrap(paragraph, width, size, lines)]
 
@@ -81,19 +68,15 @@ def _width(text, size):
 
 
 @rc_context(STYLE)
-def pages(rows: Sequence[Row], note: str = '', banner: str = '') -> list[Figure]:
-    """Lay rows of panels out on pages, at most eight columns wide; more images go on below, the rows repeated.
+def pages(rows: Sequence[Row], *, note: str = '', banner: str = '') -> list[Figure]:
+    """Lay rows of panels out on pages, at most eight columns wide; more images go below, the rows repeated.
 
     Parameters
     ----------
     rows : sequence of Row
         All with as many panels.
     note, banner : str
-        What stands below each page, and in a coloured bar above it.
-
-    Returns
-    -------
-    list of matplotlib.figure.Figure
+        Text below each page, and in a coloured bar above it.
     """
     number = len(rows[0].panels)
     columns = min(COLUMNS, number)
@@ -168,23 +151,12 @@ class _Sheet:
 
 
 def save(figures: Sequence[Figure], path: str) -> list[str]:
-    """Write pages into one PDF, or into PNGs, the second of which is NAME-2.png; each file whole or not at all.
-
-    Parameters
-    ----------
-    figures : sequence of matplotlib.figure.Figure
-    path : str
-        Ends in .png or .pdf.
-
-    Returns
-    -------
-    list of str
-        The files.
+    """Write the pages, `figures`, into one PDF, or into PNGs, the second of which is NAME-2.png; returns the files.
 
     Raises
     ------
     ValueError
-        For another ending.
+        If `path` does not end in .png or .pdf.
     """
     stem, suffix = os.path.splitext(path)
     if suffix.lower() not in FORMATS:

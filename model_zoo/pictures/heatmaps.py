@@ -14,7 +14,6 @@ import mxnet as mx
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
-from PIL import Image
 
 from gluon_aff._deprecated import deprecated_names
 from gluon_aff.deploy.graph import device
@@ -25,7 +24,7 @@ from gluon_aff.text import printable
 
 from ..loading import LoadedModel, load_model, load_or_initialize
 
-__all__ = ['Panel', 'Row', 'check_class_names', 'crop', 'enlarged', 'image_row', 'network_rows', 'open_model']
+__all__ = ['Panel', 'Row', 'check_class_names', 'enlarged', 'image_row', 'network_rows', 'open_model']
 
 PANEL = 224  # pixels of a panel's longer side; smaller images are enlarged before a map is laid over them
 BATCH = 8  # images that go through a network at once
@@ -50,18 +49,13 @@ class Row:
 
 
 def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
-    """Load a network by name, with random parameters where there are no others.
+    """Load a network by name, on `ctx`; and whether its parameters are random: none are released and none are given.
 
     Parameters
     ----------
     name : str
         A registered name, NAME=FILE (a parameter file, or the tag of a released one), or a training run's folder.
     ctx : mxnet.Context, default mxnet.cpu()
-
-    Returns
-    -------
-    LoadedModel, bool
-        And whether its parameters are random: none are released and none are given.
 
     Raises
     ------
@@ -74,21 +68,6 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
     return load_or_initialize(name, weights or None, ctx)
 
 
-def crop(model: LoadedModel, image: Image.Image) -> np.ndarray:
-    """The part of an image that a network sees: the centre, after resizing.
-
-    Parameters
-    ----------
-    model : LoadedModel
-    image : PIL.Image.Image, RGB
-
-    Returns
-    -------
-    numpy.ndarray, uint8, (H, W, 3)
-    """
-    return model.spec.prepare(image)
-
-
 def enlarged(pixels: np.ndarray) -> np.ndarray:
     """An image, (H, W, 3) of uint8, its pixels repeated where its longer side is less than PANEL."""
     scale = max(1, PANEL / max(pixels.shape))
@@ -96,13 +75,14 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
 
 
 def image_row(crops: Sequence[np.ndarray], captions: Sequence[str]) -> Row:
-    """The row of the images themselves, (H, W, 3) of uint8."""
+    """The row of the images themselves: `crops`, (H, W, 3) of uint8, and their `captions`."""
     return Row('image', [Panel(enlarged(pixels), caption) for pixels, caption in zip(crops, captions)])
 
 
 def network_rows(
     model: LoadedModel,
     crops: Sequence[np.ndarray],
+    *,
     title: str,
     truths: Sequence[str] | None = None,
     method: str = 'grad_cam',
@@ -116,7 +96,7 @@ def network_rows(
         A segmentation network sees the same crop, and explains the class that
         :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
     crops : sequence of numpy.ndarray, uint8 (H, W, 3)
-        From :func:`crop`.
+        From `model.spec.prepare`.
     title : str
         Of the row.
     truths : sequence of str, optional
@@ -152,7 +132,7 @@ def network_rows(
 
 
 def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
-    """Raise a ValueError for a class that none of the networks knows."""
+    """Raise a ValueError for one of the `truths` that is no class of any of the `models`."""
     known = {synonym for model in models for name in model.spec.class_names for synonym in _synonyms(name)}
     for truth in truths:
         if truth.lower() not in known:

@@ -9,9 +9,9 @@ __all__ = ['Box', 'label_boxes', 'nearest']
 
 Box = Tuple[float, float, float, float]  # x0, y0, x1, y1
 
-# Sixteen, beside the point first.
-DIRECTIONS = [(math.cos(turn * math.pi / 8), math.sin(turn * math.pi / 8)) for turn in range(16)]
-DIRECTIONS.sort(key=lambda direction: round(abs(direction[1]), 3))
+# Right and left first, then around.
+TURNS = (0, 8, *range(1, 8), *range(9, 16))
+DIRECTIONS = [(math.cos(turn * math.pi / 8), math.sin(turn * math.pi / 8)) for turn in TURNS]
 
 
 def label_boxes(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
+from typing import Any, Sequence
 
 import mxnet as mx
 from mxnet.gluon import nn
+from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._environment import check_gluoncv
+from gluon_aff._mxnet import gluoncv_registry, set_gluoncv_crop_size
 from gluon_aff.errors import positive, unknown
 
 from ..hosts.resnet import ResNet
@@ -44,7 +47,7 @@ def _backbone(theirs, name, **options):
 
 
 def _as_resnet(net):
-    """What GluonCV's segmenters take of a ResNet, by its names: of a ResNeXt the same layers, of others the network."""
+    """A ResNet as GluonCV's segmenters use it: a ResNeXt's layers under a ResNet's names."""
     if not isinstance(net, ResNeXt):
         return net
     (*stem, bn1, relu, maxpool), *stages = net.stages()
@@ -62,14 +65,14 @@ def _as_resnet(net):
     )
 
 
-def register_with_gluoncv():
+def register_with_gluoncv() -> None:
     """Make every registered network known to GluonCV under its name, until `unregister_from_gluoncv`.
 
-    Then ``gluoncv.model_zoo.get_model`` builds it with the keywords of :func:`model_zoo.get_model`, released parameters
-    come verified from where that takes them, and GluonCV's classes take its name for their network or backbone.
-    ``get_model_list`` lists it, and ``pretrained_model_list`` if parameters are released. Where GluonCV has the name,
-    it keeps it. In a network that GluonCV's ``get_model`` gives with released parameters, `classes` is the tuple of
-    their names, as in GluonCV's own. Another call adds the networks that were registered since.
+    Then ``gluoncv.model_zoo.get_model`` builds them with the keywords of :func:`model_zoo.get_model`, released weights
+    included, and GluonCV's classes take their names for a network or backbone. ``get_model_list`` lists them, and
+    ``pretrained_model_list`` those with released weights. GluonCV's own names keep their meaning. As in GluonCV's
+    networks, `classes` of one with released weights is the tuple of class names. Another call adds the networks that
+    were registered since.
 
     Raises
     ------
@@ -77,20 +80,20 @@ def register_with_gluoncv():
         If GluonCV is not installed, or its version not in the supported range.
     """
     check_gluoncv()
-    from gluoncv.model_zoo import model_store, segbase
-    from gluoncv.model_zoo.model_zoo import _models
+    from gluoncv.model_zoo import segbase
 
+    networks, digests = gluoncv_registry()
     for name in list_models():
-        if name not in _models and name not in model_store._model_sha1:
-            _models[name] = partial(_build, name)
+        if name not in networks and name not in digests:
+            networks[name] = partial(_build, name)
             for weights in list_weights(name)[:1]:
-                model_store._model_sha1[name] = weights.digest
+                digests[name] = weights.digest
     if not isinstance(segbase.get_backbone, partial):
         segbase.get_backbone = partial(_backbone, segbase.get_backbone)
 
 
-def unregister_from_gluoncv():
-    """Undo `register_with_gluoncv`: GluonCV knows its own networks only. Networks that were built stay as they are.
+def unregister_from_gluoncv() -> None:
+    """Undo `register_with_gluoncv`; networks that were built stay as they are.
 
     Raises
     ------
@@ -98,18 +101,18 @@ def unregister_from_gluoncv():
         As `register_with_gluoncv`.
     """
     check_gluoncv()
-    from gluoncv.model_zoo import model_store, segbase
-    from gluoncv.model_zoo.model_zoo import _models
+    from gluoncv.model_zoo import segbase
 
-    for name in [name for name, build in _models.items() if getattr(build, 'func', None) is _build]:
-        del _models[name]
-        model_store._model_sha1.pop(name, None)
+    networks, digests = gluoncv_registry()
+    for name in [name for name, build in networks.items() if getattr(build, 'func', None) is _build]:
+        del networks[name]
+        digests.pop(name, None)
     if isinstance(segbase.get_backbone, partial):
         segbase.get_backbone = segbase.get_backbone.args[0]
 
 
-def feature_layers(name, **options):
-    """Names of the layers that end the stages of a network, by which GluonCV's feature expanders take its maps.
+def feature_layers(name: str, **options: Any) -> list[str]:
+    """Names of the last layer of each stage, for GluonCV's feature expanders.
 
     Parameters
     ----------
@@ -121,9 +124,8 @@ def feature_layers(name, **options):
     Returns
     -------
     list of str
-        One for each stage, stage 1 first; those of an ImageNet network have 1/4 to 1/32 of the input's size. They are
-        without the network's prefix and without ``_output``, as FeatureExpander and FPNFeatureExpander, and SSD in
-        front of them, want them.
+        One for each stage, stage 1 first; in an ImageNet network they have 1/4 to 1/32 of the input's size. Without the
+        network's prefix and ``_output``, as FeatureExpander, FPNFeatureExpander and SSD expect them.
 
     Raises
     ------
@@ -136,19 +138,20 @@ def feature_layers(name, **options):
 
 
 def segmentation_model(
-    name,
-    nclass,
-    output_stride=8,
-    aux=True,
-    base_size=520,
-    crop_size=480,
-    pretrained_base=False,
-    ctx=None,
-    root=None,
-    norm_layer=nn.BatchNorm,
-    norm_kwargs=None,
-    **options,
-):
+    name: str,
+    nclass: int,
+    *,
+    output_stride: int = 8,
+    aux: bool = True,
+    base_size: int = 520,
+    crop_size: int = 480,
+    pretrained_base: bool | str = False,
+    ctx: mx.Context | Sequence[mx.Context] | None = None,
+    root: str | None = None,
+    norm_layer: type = nn.BatchNorm,
+    norm_kwargs: dict | None = None,
+    **options: Any,
+) -> HybridBlock:
     """GluonCV's FCN, PSPNet or DeepLabV3 on a dilated network of ours. Registers with GluonCV, which builds it.
 
     Parameters
@@ -218,6 +221,5 @@ def segmentation_model(
         norm_layer=norm_layer,
         norm_kwargs=norm_kwargs,
     )
-    net.crop_size = crop_size
-    net._up_kwargs = {'height': crop_size, 'width': crop_size}
+    set_gluoncv_crop_size(net, crop_size)
     return net

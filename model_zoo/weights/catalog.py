@@ -122,7 +122,13 @@ def _catalog():
 
 
 def list_weights(name: str | None = None) -> tuple[ReleasedWeights, ...]:
-    """The released weights of the network `name`, or of all networks; a network's default comes first."""
+    """The released weights; a network's default comes first.
+
+    Parameters
+    ----------
+    name : str, optional
+        A network's; default all.
+    """
     return tuple(weights for weights in _catalog() if name in (None, weights.model))
 
 

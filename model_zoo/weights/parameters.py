@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import Block
 
+from gluon_aff._mxnet import devices, load_value, structural_parameters
 from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
 
@@ -38,7 +39,7 @@ def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
     FileNotFoundError, ValueError
         As :func:`gluon_aff.params_file.read_parameters`.
     """
-    arrays, parameters = read_parameters(path), net._collect_params_with_prefix()
+    arrays, parameters = read_parameters(path), structural_parameters(net)
     if any(name in parameters for name in arrays):
         return arrays
     local = {
@@ -60,6 +61,7 @@ def load_parameters(
     net: Block,
     path: str,
     ctx: mx.Context | Sequence[mx.Context] | None = None,
+    *,
     allow_missing: bool = False,
     ignore_extra: bool = False,
     fresh: Sequence[str] = (),
@@ -88,12 +90,12 @@ def load_parameters(
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
-    arrays, parameters = read_for(net, path), net._collect_params_with_prefix()
+    arrays, parameters = read_for(net, path), structural_parameters(net)
     if allow_missing and not any(name in parameters and name not in fresh for name in arrays):
         raise _another(path, arrays, ['it has none of their names'])
     missing = load_arrays(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
     for name in [*missing, *fresh]:
-        if name in fresh or (parameters[name]._data is None and not parameters[name]._deferred_init):
+        if name in fresh or not devices(parameters[name]):
             parameters[name].initialize(ctx=ctx, default_init=mx.init.Xavier(), force_reinit=True)
     if missing:
         log.warning(
@@ -132,7 +134,7 @@ def load_arrays(
     """
     if dtype_source not in ('current', 'saved'):
         raise ValueError(f"dtype_source must be 'current' or 'saved', got {dtype_source!r}.")
-    parameters = {name: parameter for name, parameter in net._collect_params_with_prefix().items() if name not in fresh}
+    parameters = {name: parameter for name, parameter in structural_parameters(net).items() if name not in fresh}
     loaded = [name for name in parameters if name in arrays]
     shared = {id(parameters[name]) for name in loaded}
     missing = [name for name in parameters if id(parameters[name]) not in shared]
@@ -150,7 +152,8 @@ def load_arrays(
     for name in loaded:
         dtype = arrays[name].dtype if dtype_source == 'saved' else np.dtype(parameters[name].dtype)
         value = mx.nd.array(arrays[name].astype(dtype), dtype=dtype)
-        parameters[name]._load_init(
+        load_value(
+            parameters[name],
             value.as_np_ndarray() if mx.util.is_np_array() else value,
             ctx,
             cast_dtype=cast_dtype,

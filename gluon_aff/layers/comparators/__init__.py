@@ -1,4 +1,4 @@
-"""The attention blocks of the networks that AFF is compared with, each usable on its own."""
+"""Attention blocks of the networks that AFF is compared with."""
 
 from .aaconv import AAConv
 from .lip import LIP, SharedLIP, importance_pool

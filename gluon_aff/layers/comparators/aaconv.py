@@ -6,7 +6,7 @@ Reference: Bello et al., "Attention Augmented Convolutional Networks", ICCV 2019
 from __future__ import annotations
 
 from mxnet import init
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 
 from ...errors import pair, positive
@@ -16,18 +16,20 @@ __all__ = ['AAConv']
 
 
 def distances(F, table, length):
-    """The (length, length, depth) array of table[j - i + length - 1], from the table of 2 length - 1 distances."""
-    places = F.slice_axis(F.contrib.arange_like(table, axis=0), axis=0, begin=0, end=length)
-    index = F.broadcast_sub(F.reshape(places, shape=(1, -1)), F.reshape(places, shape=(-1, 1))) + (length - 1)
+    """table[j - i + length - 1] for all i and j, (length, length, depth), from a table of 2 length - 1 distances."""
+    positions = F.slice_axis(F.contrib.arange_like(table, axis=0), axis=0, begin=0, end=length)
+    index = F.broadcast_sub(F.reshape(positions, shape=(1, -1)), F.reshape(positions, shape=(-1, 1))) + (length - 1)
     return F.take(table, index)
 
 
 class AAConv(HybridBlock):
     """Attention-augmented 3x3 convolution: part of the output channels come from self-attention over the whole map.
 
-    The paper's equations 1 to 4, [convolution(x), projection(heads side by side)]. A head's logits between the places
+    The paper's equations 1 to 4, [convolution(x), projection(concatenated heads)]. A head's logits between positions
     (y, x) and (y', x') are (q . k + q . r_W[x' - x] + q . r_H[y' - y]) / sqrt(d) with d = key_channels / heads; the
     tables r_W and r_H of relative positions are learned and shared by the heads. No convolution has a bias.
+
+    Input (N, in_channels, stride * H, stride * W), or up to stride - 1 less on each side; output (N, channels, H, W).
 
     Parameters
     ----------
@@ -36,14 +38,12 @@ class AAConv(HybridBlock):
     key_channels, value_channels : int
         Of the queries and of the keys, and of the values, all heads together.
     size : int or (int, int)
-        (H, W) of the output. The tables hold 2 H - 1 and 2 W - 1 distances, so the block takes inputs of one size only.
+        (H, W) of the output. The tables hold 2 H - 1 and 2 W - 1 distances, so the block takes a single input size.
     heads : int, default 8
     stride, dilation : int, default 1, 1
-        The stride holds for both parts, the dilation for the convolution.
+        The stride applies to both branches, the dilation to the convolution.
     in_channels : int, default 0
         Of the input; 0 takes them from the first one.
-
-    Input (N, in_channels, stride * H, stride * W), or up to stride - 1 less on each side; output (N, channels, H, W).
 
     Raises
     ------
@@ -54,16 +54,16 @@ class AAConv(HybridBlock):
 
     def __init__(
         self,
-        channels,
-        key_channels,
-        value_channels,
-        size,
-        heads=8,
-        stride=1,
-        dilation=1,
-        in_channels=0,
-        prefix=None,
-        params=None,
+        channels: int,
+        key_channels: int,
+        value_channels: int,
+        size: int | tuple[int, int],
+        heads: int = 8,
+        stride: int = 1,
+        dilation: int = 1,
+        in_channels: int = 0,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(prefix=prefix, params=params)
         self.size, self.heads, self.stride = pair('size', size), positive('heads', heads), positive('stride', stride)
@@ -91,16 +91,17 @@ class AAConv(HybridBlock):
 
     def hybrid_forward(self, F, x, rel_height, rel_width):
         (height, width), keys, depth = self.size, self.keys, self.depth
-        places = height * width
-        # It broadcasts nothing: a symbol cannot say its size, and the reshapes below would take, or crash on, another.
+        positions = height * width
+        # This only checks the size, which a symbol does not know: with another one the reshapes below would compute
+        # nonsense or crash.
         qkv = F.broadcast_to(self.qkv(x), shape=(0, 0, height, width))
         q = F.reshape(F.slice_axis(qkv, axis=1, begin=0, end=keys), shape=(-1, depth, height, width)) * depth**-0.5
-        k = F.reshape(F.slice_axis(qkv, axis=1, begin=keys, end=2 * keys), shape=(-1, depth, places))
+        k = F.reshape(F.slice_axis(qkv, axis=1, begin=keys, end=2 * keys), shape=(-1, depth, positions))
         v = F.reshape(
-            F.slice_axis(qkv, axis=1, begin=2 * keys, end=None), shape=(-1, self.values // self.heads, places)
+            F.slice_axis(qkv, axis=1, begin=2 * keys, end=None), shape=(-1, self.values // self.heads, positions)
         )
 
-        # Along one axis at a time, that axis first: (H, N * heads * W, depth) with (H, H', depth), and so for W.
+        # One axis at a time, that axis first: (H, N * heads * W, depth) with (H, H', depth), and likewise for W.
         down = F.batch_dot(
             F.reshape(F.transpose(q, axes=(2, 0, 3, 1)), shape=(height, -1, depth)),
             distances(F, rel_height, height),
@@ -117,8 +118,8 @@ class AAConv(HybridBlock):
         logits = F.reshape(logits, shape=(-1, height, width, height, width))
         logits = F.broadcast_add(F.broadcast_add(logits, down), across)
 
-        weights = F.softmax(F.reshape(logits, shape=(-1, places, places)), axis=-1)
+        weights = F.softmax(F.reshape(logits, shape=(-1, positions, positions)), axis=-1)
         attended = F.reshape(F.batch_dot(v, weights, transpose_b=True), shape=(-1, self.values, height, width))
         # Flat: the backward of oneDNN's concatenation of maps fails unless 16 divides the first one's channels.
-        parts = (F.reshape(part, shape=(0, 0, -1)) for part in (self.conv(x), self.proj(attended)))
-        return F.reshape(F.concat(*parts, dim=1), shape=(0, 0, height, width))
+        branches = (F.reshape(branch, shape=(0, 0, -1)) for branch in (self.conv(x), self.proj(attended)))
+        return F.reshape(F.concat(*branches, dim=1), shape=(0, 0, height, width))

@@ -1,18 +1,19 @@
 """Local importance pooling, with the logits of LIP-ResNet.
 
 Reference: Gao et al., "LIP: Local Importance-based Pooling", ICCV 2019 (arXiv 1908.04156). The exponential and the
-pools are computed in float32 in networks of every type: e^12 is beyond float16.
+pools are computed in float32 in networks of any type: e^12 overflows float16.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
 from ...errors import positive
-from ..context import ChannelBlock, sigmoid
+from ..context import ChannelBlock
+from ..layout import sigmoid
 
 __all__ = ['LIP', 'SharedLIP', 'importance_pool']
 
@@ -20,8 +21,7 @@ __all__ = ['LIP', 'SharedLIP', 'importance_pool']
 def importance_pool(F, x, logits, kernel_size=3, stride=2, padding=1):
     """Local importance pooling, sum(x e^logits) / sum(e^logits) over each window, for each channel.
 
-    The paper's section 3, with importance F(I) = e^logits. With equal logits it is an average that leaves the padding
-    out.
+    The paper's section 3, with importance F(I) = e^logits. With equal logits it is an average without the padding.
 
     Parameters
     ----------
@@ -45,26 +45,26 @@ def importance_pool(F, x, logits, kernel_size=3, stride=2, padding=1):
 
 
 class Float32(HybridBlock):
-    """Base of what computes in float32 whatever the type of the network around it: of its inputs and its output."""
+    """Base of blocks that compute in float32 in a network of any type, whose inputs and output keep their type."""
 
-    outside = 'float32'
+    outer_dtype = 'float32'
 
     def cast(self, dtype):
         super().cast('float32')
-        self.outside = np.dtype(dtype).name
+        self.outer_dtype = np.dtype(dtype).name
 
     def to(self, F, dtype, x):
-        return x if self.outside == 'float32' else F.cast(x, dtype=dtype)
+        return x if self.outer_dtype == 'float32' else F.cast(x, dtype=dtype)
 
 
 class InstanceNorm(Float32, nn.InstanceNorm):
-    """nn.InstanceNorm with a gamma that is trained; MXNet's operator knows float32 only."""
+    """nn.InstanceNorm with a trained gamma; MXNet's operator knows float32 only."""
 
     def __init__(self, channels, prefix=None, params=None):
         super().__init__(scale=True, in_channels=channels, prefix=prefix, params=params)
 
     def hybrid_forward(self, F, x, gamma, beta):
-        return self.to(F, self.outside, super().hybrid_forward(F, self.to(F, 'float32', x), gamma, beta))
+        return self.to(F, self.outer_dtype, super().hybrid_forward(F, self.to(F, 'float32', x), gamma, beta))
 
 
 class ImportancePool(Float32):
@@ -75,12 +75,12 @@ class ImportancePool(Float32):
         self.stride = positive('stride', stride)
 
     def hybrid_forward(self, F, x, y):
-        x, y = (self.to(F, 'float32', each) for each in (x, y))
-        return self.to(F, self.outside, importance_pool(F, x, 12 * sigmoid(F, y), stride=self.stride))
+        x, y = self.to(F, 'float32', x), self.to(F, 'float32', y)
+        return self.to(F, self.outer_dtype, importance_pool(F, x, 12 * sigmoid(F, y), stride=self.stride))
 
 
 def logit_head(channels, in_channels, kernel_size):
-    """Convolution and InstanceNorm in front of a logit's sigmoid; it starts at zero, and the pool as an average."""
+    """Convolution and InstanceNorm before a logit's sigmoid; both start at zero, so that the pool is an average."""
     head = nn.HybridSequential()
     with head.name_scope():
         head.add(
@@ -100,15 +100,15 @@ def logit_head(channels, in_channels, kernel_size):
 class LIP(ChannelBlock):
     """Local importance pooling whose logits are 12 sigmoid(InstanceNorm(3x3 convolution of x)), window 3x3.
 
-    The paper's section 3, the projection logits of figure 4 (d): it stands for a max-pool. It starts as an average.
+    The paper's section 3, the projection logits of figure 4 (d): it replaces a max-pool. It starts as an average.
+
+    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
     channels : int
         C.
     stride : int, default 2
-
-    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)).
 
     Raises
     ------
@@ -118,7 +118,7 @@ class LIP(ChannelBlock):
 
     squeezes = False
 
-    def __init__(self, channels, stride=2, prefix=None, params=None):
+    def __init__(self, channels: int, stride: int = 2, prefix: str | None = None, params: ParameterDict | None = None):
         super().__init__(positive('channels', channels), prefix=prefix, params=params)
         with self.name_scope():
             self.logit = logit_head(channels, channels, 3)
@@ -135,6 +135,9 @@ class SharedLIP(HybridBlock):
     InstanceNorm and ReLU; the logits of a branch are 12 sigmoid(InstanceNorm(1x1 convolution of t)). It starts as an
     average.
 
+    Inputs: the learned branch (N, body_channels, H, W) and the block's input x (N, channels, H, W). Output: both,
+    pooled to (ceil(H / stride), ceil(W / stride)).
+
     Parameters
     ----------
     body_channels, channels : int
@@ -143,16 +146,21 @@ class SharedLIP(HybridBlock):
         Channels of t.
     stride : int, default 2
 
-    Inputs: the learned branch (N, body_channels, H, W) and the block's input x (N, channels, H, W). Output: both,
-    pooled to (ceil(H / stride), ceil(W / stride)).
-
     Raises
     ------
     ValueError
         If a number is out of its range, or the inputs are not such maps of one size.
     """
 
-    def __init__(self, body_channels, channels, width=128, stride=2, prefix=None, params=None):
+    def __init__(
+        self,
+        body_channels: int,
+        channels: int,
+        width: int = 128,
+        stride: int = 2,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(prefix=prefix, params=params)
         self.widths = positive('body_channels', body_channels), positive('channels', channels)
         width = positive('width', width)

@@ -1,30 +1,32 @@
-"""Gates of the channels, computed from the whole map: SE, gather-excite and ECA.
+"""Channel gates, computed from the whole map: SE, gather-excite and ECA.
 
-References: one in each docstring. Every block raises a ValueError for a number out of its range and for a map that it
-was not made for.
+Each docstring has its reference. All blocks raise a ValueError for a number out of its range and for a map that they
+were not made for.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Callable
 
 from mxnet import init
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 
 from ...errors import pair, positive
-from ..context import ChannelBlock, GlobalAvgPool, check_size, plain, spread
+from ..context import ChannelBlock, check_size
+from ..layout import GlobalAvgPool, broadcast_spatial, default_layout
 
 __all__ = ['ECA', 'GatherExcite', 'SE']
 
 
 class Excite(nn.HybridSequential):
-    """Gate of each channel from one value each, sigmoid(W2 relu(W1 z + b1) + b2): (N, C, 1, 1) -> (N, C, 1, 1)."""
+    """Channel gates, sigmoid(W2 relu(W1 z + b1) + b2), from a value z per channel: (N, C, 1, 1) -> (N, C, 1, 1)."""
 
     def __init__(self, channels, reduction, prefix=None, params=None):
         super().__init__(prefix=prefix, params=params)
         hidden = channels // reduction
         with self.name_scope():
-            # Deviation 0.01 as in the authors' training files, so that the gates start near 1/2.
+            # Standard deviation 0.01 as in the authors' training files, so that the gates start near 1/2.
             self.add(
                 nn.Conv2D(hidden, 1, in_channels=channels, weight_initializer=init.Normal(0.01)),
                 nn.Activation('relu'),
@@ -39,6 +41,8 @@ class SE(ChannelBlock):
     Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, equations 2 to 4. W1 and W2 have biases, as in the released
     networks.
 
+    Input and output (N, C, H, W).
+
     Parameters
     ----------
     channels : int
@@ -46,23 +50,23 @@ class SE(ChannelBlock):
     reduction : int, default 16
         W1 squeezes C values to C / reduction.
 
-    Input and output (N, C, H, W).
-
     Raises
     ------
     ValueError
         If C is smaller than the reduction or not a multiple of it, or the input is not (N, C, H, W).
     """
 
-    def __init__(self, channels, reduction=16, prefix=None, params=None):
+    def __init__(
+        self, channels: int, reduction: int = 16, prefix: str | None = None, params: ParameterDict | None = None
+    ):
         super().__init__(positive('channels', channels), reduction, prefix=prefix, params=params)
         with self.name_scope():
             self.gather = GlobalAvgPool()
             self.excite = Excite(channels, reduction)
 
     def hybrid_forward(self, F, x):
-        x = plain(F, x)
-        return x * spread(F, self.excite(self.gather(x)), x)
+        x = default_layout(F, x)
+        return x * broadcast_spatial(F, self.excite(self.gather(x)), x)
 
 
 class GatherExcite(ChannelBlock):
@@ -72,17 +76,17 @@ class GatherExcite(ChannelBlock):
     Exploiting Feature Context in Convolutional Neural Networks", NeurIPS 2018: GE-theta+, as the authors' network file
     has it.
 
+    Input and output (N, C, H, W). The normalisation sees one value per image: a training batch needs at least two.
+
     Parameters
     ----------
     channels : int
         C.
     size : int or (int, int)
-        (H, W) of the map. The kernel has C * H * W weights, so the block takes maps of this size only.
+        (H, W) of the map. The kernel has C * H * W weights, so the block takes a single map size.
     reduction : int, default 16
         W1 squeezes C values to C / reduction.
-    norm_layer, norm_kwargs : the normalisation, default BatchNorm, called as in the fusion blocks.
-
-    Input and output (N, C, H, W). The normalisation sees one value per image: a training batch needs at least two.
+    norm_layer, norm_kwargs : the normalisation, default BatchNorm, see :class:`gluon_aff.AFF`.
 
     Raises
     ------
@@ -91,7 +95,14 @@ class GatherExcite(ChannelBlock):
     """
 
     def __init__(
-        self, channels, size, reduction=16, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix=None, params=None
+        self,
+        channels: int,
+        size: int | tuple[int, int],
+        reduction: int = 16,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(
             positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
@@ -102,7 +113,7 @@ class GatherExcite(ChannelBlock):
             with self.gather.name_scope():
                 self.gather.add(
                     nn.Conv2D(channels, self.size, groups=channels, use_bias=False, in_channels=channels),
-                    self._norm(channels),
+                    self._make_norm(channels),
                     nn.Activation('relu'),
                 )
             self.excite = Excite(channels, reduction)
@@ -113,8 +124,8 @@ class GatherExcite(ChannelBlock):
 
     def hybrid_forward(self, F, x):
         weights = self.excite(self.gather(x))
-        x = plain(F, x)
-        return x * spread(F, weights, x)
+        x = default_layout(F, x)
+        return x * broadcast_spatial(F, weights, x)
 
 
 class ECA(ChannelBlock):
@@ -123,15 +134,15 @@ class ECA(ChannelBlock):
     Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks", CVPR 2020, equations 9
     (the convolution, which has no bias) and 12 (its size).
 
+    Input and output (N, C, H, W).
+
     Parameters
     ----------
     channels : int
         C.
     kernel_size : int, optional
         k, odd. By default equation 12's odd number near (log2(C) + 1) / 2: 3 for 64 channels, 5 for 128 to 1024, 7 for
-        2048. The released networks have others, see :class:`model_zoo.hosts.attention_resnet.ECAResNet`.
-
-    Input and output (N, C, H, W).
+        2048. The authors' networks have others, 3, 3, 5 and 7 by stage.
 
     Raises
     ------
@@ -141,7 +152,13 @@ class ECA(ChannelBlock):
 
     squeezes = False
 
-    def __init__(self, channels, kernel_size=None, prefix=None, params=None):
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
         super().__init__(positive('channels', channels), prefix=prefix, params=params)
         if kernel_size is None:
             kernel_size = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
@@ -159,6 +176,6 @@ class ECA(ChannelBlock):
             self.gather = GlobalAvgPool()
 
     def hybrid_forward(self, F, x):
-        x = plain(F, x)
+        x = default_layout(F, x)
         row = F.reshape(self.gather(x), shape=(0, 1, -1))
-        return x * spread(F, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)), x)
+        return x * broadcast_spatial(F, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)), x)

@@ -5,12 +5,15 @@ Reference: Li et al., "Selective Kernel Networks", CVPR 2019 (arXiv 1903.06586).
 
 from __future__ import annotations
 
+from typing import Callable
+
 from mxnet import init
-from mxnet.gluon import nn
+from mxnet.gluon import ParameterDict, nn
 
 from ...errors import positive
-from ..context import ChannelBlock, GlobalAvgPool, plain
+from ..context import ChannelBlock
 from ..fusion import soft_weights
+from ..layout import GlobalAvgPool, default_layout
 
 __all__ = ['SKConv']
 
@@ -18,9 +21,12 @@ __all__ = ['SKConv']
 class SKConv(ChannelBlock):
     """Selective kernel convolution, a A + b B: A a 3x3 convolution of the input, B one of dilation 2 for 5x5.
 
-    The paper's equations 1 to 6: z = relu(BatchNorm(W s)) with s the mean of
-    A + B over the map, and (a, b) the softmax over the two outputs of a second layer on z. A and B, grouped, end in
-    BatchNorm and ReLU; the sum is followed by neither. No layer has a bias.
+    The paper's equations 1 to 6: z = relu(BatchNorm(W s)) with s the mean of A + B over the map, and (a, b) the softmax
+    over the two outputs of a second layer on z. A and B are grouped and end in BatchNorm and ReLU; their sum
+    does not. No layer has a bias.
+
+    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
+    image: a training batch needs at least two.
 
     Parameters
     ----------
@@ -32,10 +38,7 @@ class SKConv(ChannelBlock):
         Of the two convolutions; B has twice the dilation.
     reduction, min_width : int, default 16, 32
         z has max(C / reduction, min_width) values.
-    norm_layer, norm_kwargs : the normalisation, default BatchNorm, called as in the fusion blocks.
-
-    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
-    image: a training batch needs at least two.
+    norm_layer, norm_kwargs : the normalisation, default BatchNorm, see :class:`gluon_aff.AFF`.
 
     Raises
     ------
@@ -47,16 +50,16 @@ class SKConv(ChannelBlock):
 
     def __init__(
         self,
-        channels,
-        groups=32,
-        stride=1,
-        dilation=1,
-        reduction=16,
-        min_width=32,
-        norm_layer=nn.BatchNorm,
-        norm_kwargs=None,
-        prefix=None,
-        params=None,
+        channels: int,
+        groups: int = 32,
+        stride: int = 1,
+        dilation: int = 1,
+        reduction: int = 16,
+        min_width: int = 32,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
     ):
         super().__init__(
             positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
@@ -71,7 +74,7 @@ class SKConv(ChannelBlock):
                 self.select.add(
                     GlobalAvgPool(),
                     nn.Conv2D(hidden, 1, use_bias=False, in_channels=channels, weight_initializer=init.Normal(0.01)),
-                    self._norm(hidden),
+                    self._make_norm(hidden),
                     nn.Activation('relu'),
                     nn.Conv2D(
                         2 * channels, 1, use_bias=False, in_channels=hidden, weight_initializer=init.Normal(0.01)
@@ -83,12 +86,12 @@ class SKConv(ChannelBlock):
         with branch.name_scope():
             branch.add(
                 nn.Conv2D(channels, 3, stride, dilation, dilation, groups, use_bias=False, in_channels=channels),
-                self._norm(channels),
+                self._make_norm(channels),
                 nn.Activation('relu'),
             )
         return branch
 
     def hybrid_forward(self, F, x):
-        small, large = plain(F, self.small(x)), plain(F, self.large(x))
+        small, large = default_layout(F, self.small(x)), default_layout(F, self.large(x))
         difference = small - large
         return difference * soft_weights(F, self.select(small + large), difference) + large

@@ -36,16 +36,20 @@ def page() -> str:
     style, script, template, licence = map(_read, ('style.css', 'page.js', 'page.html', 'fashion_mnist.txt'))
     models = facts.models()
     colours = ''.join(f'.s-{series_of(fusion)}{{--colour:{colour}}}' for fusion, colour in FUSION_COLOURS.items())
+    data = [
+        {'name': model.card.name, 'fusion': model.fusion, 'dataset': model.card.dataset, 'weights': len(model.weights)}
+        for model in models
+    ]
     return Template(template).substitute(
         style=colours + style,
         script=script,
         # Such that it may stand in a script element.
-        data=json.dumps(models, ensure_ascii=False, separators=(',', ':')).replace('</', '<\\/'),
+        data=json.dumps(data, ensure_ascii=False, separators=(',', ':')).replace('</', '<\\/'),
         version=gluon_aff.__version__,
         number=len(models),
-        released=sum(len(model['checkpoints']) for model in models),
-        fusions=_options(model['fusion'] for model in models),
-        datasets=_options(model['dataset'] for model in models),
+        released=sum(len(model.weights) for model in models),
+        fusions=_options(model.fusion for model in models),
+        datasets=_options(model.card.dataset for model in models),
         rows='\n'.join(map(table_row, models)),
         scatter=scatter_plots(models),
         ablation=ablation_section(facts.ablation()),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import re
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 from ...datasets import IMAGENET, STOP_SIGN
-from ...registry import list_models, model_info
-from ...reported_results import HOSTS
-from ...weights import list_weights
+from ...registry import ModelCard, list_models, model_info
+from ...reported_results import HOSTS, Result
+from ...weights import ReleasedWeights, list_weights
 
-__all__ = ['ablation', 'curves', 'models', 'pointing_game']
+__all__ = ['Model', 'ablation', 'curves', 'models', 'pointing_game']
 
 PACKAGE = Path(__file__).resolve().parents[2]
 CHECKOUT = PACKAGE.parent
@@ -50,10 +52,27 @@ TRAINING = {
 SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
 
 
+@dataclass(frozen=True)
+class Model:
+    """A network on the page: its card, reported results and our own, released weights, and code by title."""
+
+    card: ModelCard
+    reported: Sequence[Result]
+    own: Sequence[Result]
+    weights: Sequence[ReleasedWeights]
+    code: dict[str, str]
+
+    @property
+    def fusion(self) -> str:
+        """Its fusion; networks without a choice add."""
+        return self.card.fusion or 'add'
+
+
 def in_checkout() -> bool:
     """Whether this is a checkout; beside an installed package, docs/ would be another project's."""
-    setup = CHECKOUT / 'setup.py'
-    return setup.is_file() and "name='gluon_aff'" in setup.read_text(encoding='utf-8', errors='replace')
+    files = [CHECKOUT / name for name in ('pyproject.toml', 'setup.py')]
+    texts = [file.read_text(encoding='utf-8', errors='replace') for file in files if file.is_file()]
+    return any(re.search('name ?= ?["\']gluon_aff["\']', text) for text in texts)
 
 
 def _rows(name, columns):
@@ -77,13 +96,8 @@ def _rows(name, columns):
     return rows
 
 
-def models() -> list[dict]:
-    """A dict for each registered network, ready for JSON.
-
-    Returns
-    -------
-    list of dict
-        name, family, task, dataset, fusion, input, parameters, multiply_adds, source, results, checkpoints, code.
+def models() -> list[Model]:
+    """All registered networks.
 
     Raises
     ------
@@ -97,92 +111,27 @@ def models() -> list[dict]:
 
 
 def _model(card, own):
-    files = list_weights(card.name)
-    return {
-        'name': card.name,
-        'family': card.family,
-        'task': card.spec.task,
-        'dataset': card.dataset,
-        'fusion': card.fusion or 'add',
-        'input': 'x'.join(map(str, card.spec.input_size)),
-        'parameters': card.parameters,
-        'multiply_adds': card.multiply_adds,
-        'source': card.source,
-        'results': _reported_results(card) + _shipped_results(files) + own,
-        'checkpoints': [_checkpoint(file) for file in files],
-        'code': _code(card, files),
-    }
-
-
-def _result(metric, percent, dataset, source, *, options='', own=True, error=None):
-    """A result, ready for JSON; `error` is the top-1 error in per cent, where the metric says it."""
-    if metric == 'accuracy' and error is None:
-        error = round(100 - percent, 2)
-    return {
-        'metric': metric,
-        'percent': percent,
-        'error': error,
-        'dataset': dataset,
-        'options': options,
-        'own': own,
-        'source': source,
-    }
-
-
-def _reported_results(card):
-    return [
-        _result(
-            result.metric,
-            result.percent,
-            result.data,
-            result.source,
-            options=result.options,
-            own=False,
-            error=result.error,
-        )
-        for result in (card.reported.results if card.reported else ())
-    ]
-
-
-def _shipped_results(files):
-    return [
-        _result('accuracy', 100 * file.metrics['accuracy'], file.dataset, file.metrics_source)
-        for file in files
+    weights = list_weights(card.name)
+    shipped = [
+        Result('accuracy', 100 * file.metrics['accuracy'], file.dataset, file.metrics_source)
+        for file in weights
         if file.url is None
     ]
+    return Model(card, card.reported.results if card.reported else (), shipped + own, weights, _code(card, weights))
 
 
 def _own_results():
     """(name, result) of our own runs other than the shipped files': the ablation's and segmentation's."""
     for (host, fusion, b), cell in _cells(_rows('ablation.csv', ABLATION)).items():
         first = cell['first']
-        reduction = f', reduction={first["reduction"]}' if first['reduction'] else ''
-        result = _result(
-            'accuracy',
-            round(cell['mean'], 2),
-            f'{first["dataset"]}, {first["train_images"]:,} training images',
-            f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv',
-            options=f'width=1{reduction}',
-        )
-        yield HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2), result
+        data = f'{first["dataset"]}, {first["train_images"]:,} training images'
+        source = f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv'
+        options = 'width=1' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
+        name = HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2)
+        yield name, Result('accuracy', round(cell['mean'], 2), data, source, options)
     for row in _rows('segmentation.csv', SEGMENTATION):
         source = f'ours: {row["conditions"]}, docs/segmentation.csv'
-        yield row['network'], _result('mIoU', round(100 * row['mIoU'], 1), 'drawn stop signs', source)
-
-
-def _checkpoint(file):
-    return {
-        'tag': file.tag,
-        'dataset': file.dataset,
-        'classes': file.classes,
-        'shipped': file.url is None,
-        'file': file.file,
-        'digest_kind': {'git_blob': 'git object id'}.get(file.digest_kind, file.digest_kind),
-        'digest': file.digest,
-        'license': file.license,
-        'recipe': file.recipe,
-        'source': file.source,
-    }
+        yield row['network'], Result('mIoU', round(100 * row['mIoU'], 1), 'drawn stop signs', source)
 
 
 def _code(card, files):

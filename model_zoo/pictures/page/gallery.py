@@ -14,7 +14,7 @@ from gluon_aff.data.class_names import FASHION_MNIST
 
 from ...loading import load_model
 from ...registry import list_models
-from ..heatmaps import crop, image_row, network_rows
+from ..heatmaps import image_row, network_rows
 
 __all__ = ['gallery_section']
 
@@ -33,10 +33,10 @@ def gallery_section() -> str:
     images = _test_images(HERE / 'fashion_mnist.png')
     rows = []
     for model in map(load_model, list_models('fashion_mnist_*', pretrained=True)):
-        crops = [crop(model, image) for image in images]
+        crops = [model.spec.prepare(image) for image in images]
         if not rows:
             rows.append(image_row(crops, FASHION_MNIST))
-        rows += network_rows(model, crops, model.spec.name, FASHION_MNIST, with_fusion=True)
+        rows += network_rows(model, crops, title=model.spec.name, truths=FASHION_MNIST, with_fusion=True)
     items = []
     for number, name in enumerate(FASHION_MNIST):
         pictures = ''.join(_picture(row.title, row.panels[number], name) for row in rows)

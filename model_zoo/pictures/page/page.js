@@ -11,7 +11,7 @@
     for (const row of rows) {
       const model = models.get(row.dataset.name);
       row.hidden = !(words.every(word => row.dataset.text.includes(word)) && (!fusion || model.fusion === fusion)
-        && (!dataset || model.dataset === dataset) && (!released || model.checkpoints.length));
+        && (!dataset || model.dataset === dataset) && (!released || model.weights));
       shown += !row.hidden;
     }
     byId('count').textContent = shown + (shown === 1 ? ' network' : ' networks');

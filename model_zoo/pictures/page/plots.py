@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Sequence
 
 from ...registry import model_info
 from ...reported_results import HOSTS, TABLES
 from .charts import Bar, Line, Point, bars, legend, lines, scatter, series_of
+from .facts import Model
 
 __all__ = ['ablation_bars', 'curves_section', 'scatter_plots']
 
@@ -16,36 +18,31 @@ COSTS = (
 )
 
 
-def scatter_plots(models: list[dict]) -> str:
+def scatter_plots(models: Sequence[Model]) -> str:
     """Error against parameters and against multiply-adds: two charts for each data set with a top-1 error.
 
     Results of networks with other options than the registered ones' are left out: their costs are others.
-
-    Parameters
-    ----------
-    models : list of dict
-        From :func:`model_zoo.pictures.page.facts.models`.
     """
-    results = {}  # the first of each network on each data set
+    errors = {}  # by data set: the first of each network
     for model in models:
-        for result in model['results']:
-            if result['error'] is not None and not result['options']:
-                results.setdefault(result['dataset'], {}).setdefault(model['name'], (model, result))
-    datasets = sorted(results, key=lambda name: (not name.startswith('ImageNet'), name))
-    return '\n'.join(_scatter_pair(dataset, list(results[dataset].values())) for dataset in datasets)
+        for result in (*model.reported, *model.own):
+            if result.error is not None and not result.options:
+                errors.setdefault(result.data, {}).setdefault(model.card.name, (model, result))
+    datasets = sorted(errors, key=lambda name: (not name.startswith('ImageNet'), name))
+    return '\n'.join(_scatter_pair(dataset, list(errors[dataset].values())) for dataset in datasets)
 
 
-def _scatter_pair(dataset, results):
+def _scatter_pair(dataset, errors):
     charts = []
-    for key, unit, symbol, label in COSTS:
+    for attribute, unit, symbol, label in COSTS:
         points = []
-        for model, result in results:
-            name, cost, error = model['name'], model[key] / unit, result['error']
-            tip = f'{name}: error {error:.2f} %, {cost:.2f} {label.split(" (")[0]} ({symbol})'
-            points.append(Point(name, cost, error, series_of(model['fusion']), tip))
+        for model, result in errors:
+            name, cost = model.card.name, getattr(model.card, attribute) / unit
+            tip = f'{name}: error {result.error:.2f} %, {cost:.2f} {label.split(" (")[0]} ({symbol})'
+            points.append(Point(name, cost, result.error, series_of(model.fusion), tip))
         charts.append(scatter(points, label, 'top-1 error (%)', f'{dataset}: error against {label}'))
-    series = [series_of(model['fusion']) for model, _ in results]
-    whose = 'ours' if all(result['own'] for _, result in results) else 'published, not ours'
+    series = [series_of(model.fusion) for model, _ in errors]
+    whose = 'ours' if all(result in model.own for model, result in errors) else 'published, not ours'
     return (
         f'<figure class="charts"><figcaption><b>{escape(dataset)}</b> ({whose})</figcaption>'
         f'{legend(series)}<div class="pair">{"".join(charts)}</div></figure>'

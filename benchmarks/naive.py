@@ -1,6 +1,6 @@
-"""AFF and iAFF as their formulas read, of Gluon's standard layers: what the benchmarks measure the fusion blocks by.
+"""AFF and iAFF written from their formulas in Gluon's layers, the baseline of the benchmarks of the fusion blocks.
 
-The parameters have the names and shapes of gluon_aff.AFF's and gluon_aff.IAFF's, so that either loads the other's.
+Parameters have the names and shapes of gluon_aff.AFF's and gluon_aff.IAFF's, so that each loads the other's files.
 """
 
 from mxnet.gluon import nn
@@ -22,7 +22,7 @@ def context(channels, reduction, norm, pooled):
     return layers
 
 
-class ObviousAFF(nn.HybridBlock):
+class NaiveAFF(nn.HybridBlock):
     """z = 2 * (M(x + y) * x + (1 - M(x + y)) * y), M(u) = sigmoid(local(u) + global(u))."""
 
     suffixes = ('',)
@@ -53,7 +53,7 @@ class ObviousAFF(nn.HybridBlock):
         return 2 * self.fuse(F, x + y, x, y)
 
 
-class ObviousIAFF(ObviousAFF):
+class NaiveIAFF(NaiveAFF):
     """z = M2(u) * x + (1 - M2(u)) * y with u = M1(x + y) * x + (1 - M1(x + y)) * y."""
 
     suffixes = ('', '2')
@@ -63,4 +63,4 @@ class ObviousIAFF(ObviousAFF):
         return self.fuse(F, u, x, y, '2')
 
 
-OBVIOUS = {'aff': ObviousAFF, 'iaff': ObviousIAFF}
+NAIVE = {'aff': NaiveAFF, 'iaff': NaiveIAFF}

@@ -1,0 +1,198 @@
+"""A training script's command line: a config from its flags, its exit status, and the command to run it again."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import os
+import re
+import shlex
+import signal
+import sys
+from typing import Any, Callable, NoReturn, Sequence, TypeVar
+
+import mxnet as mx
+
+from ..errors import in_words
+from ..text import any_character, printable
+from .config import TrainConfig, flags
+from .stop import Stopped
+
+__all__ = ['launched', 'make_parser', 'parse', 'resuming', 'run_script', 'script', 'starting']
+
+Config = TypeVar('Config', bound=TrainConfig)
+# The library's arguments, by the names of its errors, and the flags that set them.
+FLAGS = {
+    'base_size': '--base-size',
+    'batch_size': '--batch-size',
+    'crop_ratio': '--crop-ratio',
+    'crop_size': '--input-size',
+    'final_drop': '--drop-rate',
+    'last_gamma': '--last-gamma',
+    'start_stage': '--start-layer',
+    'val_fraction': '--val-fraction',
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are ValueErrors of one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
+        message = re.sub(r'^argument (\S+):', r'\1:', message)
+        raise ValueError(f'{message}; {self.prog} --help lists the flags.')
+
+
+class _Store(argparse.Action):
+    """Stores a value, or True for a flag without one, and in `typed` how the flag was spelled."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+        namespace.typed = {**namespace.typed, self.dest: option_string}
+
+
+def make_parser(config: type[TrainConfig]) -> argparse.ArgumentParser:
+    """The parser of a script's flags, which are the fields of its `config`.
+
+    The first line of the config's docstring describes the script in --help.
+    """
+    file, summary = inspect.getfile(config), inspect.getdoc(config).splitlines()[0]
+    parser = _Parser(os.path.basename(file), description=summary, allow_abbrev=False)
+    parser.set_defaults(typed={})
+    group = parser
+    for name, declared in flags(config).items():
+        if declared.metadata['group']:
+            group = parser.add_argument_group(declared.metadata['group'])
+        _add(group, name, config.__dataclass_fields__[name].default, declared.metadata)
+    return parser
+
+
+def parse(config: type[Config], argv: Sequence[str]) -> Config:
+    """The settings that a command line gives.
+
+    Parameters
+    ----------
+    config : subclass of TrainConfig
+    argv : sequence of str
+
+    Raises
+    ------
+    ValueError
+        For an unknown flag, a value out of its range, or a flag that has no effect beside the others.
+    """
+    parser = make_parser(config)
+    command = ['python', os.path.relpath(inspect.getfile(config)), *starting(argv)]
+    settings = config(**vars(parser.parse_args(argv)), command=launched(command))
+    useless = settings.useless_flag()
+    if useless:
+        parser.error(f'{useless[0]} is of no use {useless[1]}')
+    return settings
+
+
+def _add(group, name, default, flag):
+    shown = ','.join(map(str, default)) if isinstance(default, tuple) else default
+    note = '' if shown is None or shown is False else f'(default: {shown})'
+    options = {**flag['options'], 'dest': name, 'default': default, 'action': _Store}
+    text = argparse.SUPPRESS if flag['help'] is None else f'{flag["help"]} {note}'.strip()
+    group.add_argument(*flag['names'] or [f'--{name.replace("_", "-")}'], help=text, **options)
+    if flag['hidden']:
+        group.add_argument(*flag['hidden'], help=argparse.SUPPRESS, **options)
+
+
+def script(config: type[TrainConfig]) -> Callable:
+    """Make a script's ``main(config)`` one that takes the command line, ``main(argv)``.
+
+    Errors of the library then name the flags in place of its own arguments.
+
+    Parameters
+    ----------
+    config : subclass of TrainConfig
+    """
+
+    def decorate(main: Callable[[Any], Any]) -> Callable[[Sequence[str]], Any]:
+        @functools.wraps(main)
+        def wrapped(argv: Sequence[str]) -> Any:
+            try:
+                return main(parse(config, argv))
+            except (ValueError, FileNotFoundError) as error:
+                names = rf'(?<![\w/.-])(?:{"|".join(FLAGS)})(?![\w/.-])'
+                text = re.sub(names, lambda match: FLAGS[match[0]], str(error))
+                if text == str(error):
+                    raise
+                raise type(error)(text) from None
+
+        return wrapped
+
+    return decorate
+
+
+def starting(argv: Sequence[str]) -> list[str]:
+    """The arguments `argv` of a script without --resume and --overwrite."""
+    kept, after_resume = [], False
+    for argument in argv:
+        dropped = argument in ('--resume', '--overwrite') or argument.startswith('--resume=')
+        if not dropped and not (after_resume and not argument.startswith('-')):
+            kept.append(argument)
+        after_resume = argument == '--resume'
+    return kept
+
+
+def resuming(argv: Sequence[str]) -> list[str]:
+    """The arguments `argv` of a script, to go on from the latest checkpoint."""
+    return [*starting(argv), '--resume']
+
+
+def launched(command: Sequence[str]) -> str:
+    """A command as one line, after the launcher that started this process, if any."""
+    launcher = []
+    if os.environ.get('DMLC_ROLE'):
+        # gluon_aff.train.launch passes its own call on in the environment, which ssh does not forward.
+        launcher = shlex.split(os.environ.get('GLUON_AFF_LAUNCHER', ''))
+        workers, servers = (os.environ.get(f'DMLC_NUM_{role}', '') for role in ('WORKER', 'SERVER'))
+        ssh = f'python -m gluon_aff.train.launch -n {workers} -s {servers} --launcher ssh -H hosts'
+        launcher = launcher or ssh.split()
+    elif 'HOROVOD_SIZE' in os.environ:
+        launcher = ['horovodrun', '-np', os.environ['HOROVOD_SIZE']]
+    return shlex.join([*launcher, *command])
+
+
+def run_script(name: str, main: Callable[[Sequence[str]], Any]) -> None:
+    """Run a script's ``main(argv)`` and exit; an error that a user can mend is one sentence on standard error.
+
+    The exit status is 2 where the arguments or files are wrong, as of `gluon-aff`; 1 where the run fails, because its
+    loss is no longer finite or the memory does not suffice; 128 + its number after a signal.
+
+    Parameters
+    ----------
+    name : str
+        Of the script.
+    main : callable
+    """
+    status = 0
+    try:
+        with any_character(sys.stdout):
+            main(sys.argv[1:])
+    except Stopped as stopped:
+        command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
+        print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
+        status = 128 + stopped.number
+    except KeyboardInterrupt:
+        print(f'{name}: Stopped at once; what was saved is whole.', file=sys.stderr)
+        status = 128 + signal.SIGINT
+    except (ValueError, OSError, ImportError) as error:
+        print(f'{name}: {printable(in_words(error))}', file=sys.stderr)
+        status = 2
+    except FloatingPointError as error:
+        print(f'{name}: {printable(error)}', file=sys.stderr)
+        status = 1
+    except (MemoryError, mx.MXNetError) as error:
+        if not isinstance(error, MemoryError) and not re.search('out of memory|to allocate', str(error)):
+            raise
+        print(f'{name}: There is not enough memory; give a smaller --batch-size or network.', file=sys.stderr)
+        status = 1
+    sys.stderr.flush()
+    sys.stdout.flush()
+    if status and {'DMLC_ROLE', 'HOROVOD_RANK'} & set(os.environ):
+        os._exit(status)  # MXNet would wait at the end for the other workers, who may be waiting for this one
+    sys.exit(status)
