@@ -9,15 +9,7 @@ from .config import ClassificationConfig, TrainConfig, flag, number, whole  # no
 from .evaluation import evaluate  # noqa: E402
 from .loop import fit  # noqa: E402
 from .optimizer import no_weight_decay  # noqa: E402
-from .recipe import (  # noqa: E402
-    batch_size,
-    classification_task,
-    initialize,
-    open_run,
-    start,
-    train_network,
-    tune_backbone,
-)
+from .recipe import batch_size, classification_task, initialize, open_run, start, train_network, tune_backbone  # noqa: E402
 from .resume import check_arguments, run_arguments  # noqa: E402
 from .run import RunFolder  # noqa: E402
 from .schedule import SCHEDULES, learning_rate  # noqa: E402
