@@ -20,7 +20,7 @@ from .registry import (
     register_model,
 )
 from .reported_results import Reported
-from .weights import ReleasedWeights, get_model_file, list_weights, load_parameters
+from .weights import ReleasedWeights, get_model_file, list_weights, load_parameters, save_parameters
 
 __all__ = [
     'CIFAR100',
@@ -47,6 +47,7 @@ __all__ = [
     'purge',
     'register_model',
     'register_with_gluoncv',
+    'save_parameters',
     'segmentation_model',
     'unregister_from_gluoncv',
 ]

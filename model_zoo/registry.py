@@ -197,7 +197,8 @@ def get_model(
         As `list_models` gives it, in any case.
     pretrained : bool or str, default False
         True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
-        eight digits of their digest, or the path of a parameter file. The number of classes is the file's; where
+        eight digits of their digest, or the path of a parameter file: Gluon's, or a PyTorch state dict (.safetensors,
+        .pth) by timm's, torchvision's or the authors' names. The number of classes is the file's; where
         `classes` says another one, the head is fresh (Xavier) and a log line says so.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
         Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
