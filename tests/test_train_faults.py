@@ -228,7 +228,7 @@ USELESS = [
 @pytest.mark.parametrize('script, flags, flag, when', USELESS)
 def test_a_flag_that_another_one_makes_useless_is_refused(script, flags, flag, when):
     module, needed = SCRIPTS[script]
-    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help lists the flags.$'):
+    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help shows the usage.$'):
         module.main([*needed, *flags.split()])
 
 

@@ -13,12 +13,14 @@ from ._common import report_skipped, whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('tree', metavar='TREE', help='folder of train/ and val/, or of the classes')
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
-    parser.add_argument('--val-fraction', type=_fraction, metavar='F', help='share of one tree that is held out')
     parser.add_argument(
-        '--resize', type=whole(0), default=256, metavar='N', help='pixels of the short side, default 256; 0: as it is'
+        '--val-fraction', type=_fraction, metavar='F', help='share of one tree that is held out; default: that in val/'
     )
-    parser.add_argument('--quality', type=whole(1, 100), default=95, metavar='Q', help='of the JPEG, default 95')
-    parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads, default 4')
+    parser.add_argument(
+        '--resize', type=whole(0), default=256, metavar='N', help='pixels of the short side, 0: as it is; default: 256'
+    )
+    parser.add_argument('--quality', type=whole(1, 100), default=95, metavar='Q', help='of the JPEG, default: 95')
+    parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads, default: 4')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from ..weights import list_weights
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('file', metavar='FILE', help='a parameter file')
-    parser.add_argument('--model', metavar='NAME', help='the network that it should fit')
+    parser.add_argument('--model', metavar='NAME', help='the network that it should fit; default: any')
 
 
 def run(args: argparse.Namespace) -> int:
