@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from gluon_aff.errors import in_words
 from gluon_aff.text import printable
 
 from ._common import report_skipped, whole
@@ -27,14 +28,17 @@ def run(args: argparse.Namespace) -> int:
     from gluon_aff.data.record_file import RecordFile
     from gluon_aff.data.record_writer import write_records
 
-    skipped = write_records(
-        args.tree,
-        args.output,
-        val_fraction=args.val_fraction,
-        resize=args.resize,
-        quality=args.quality,
-        workers=args.workers,
-    )
+    try:
+        skipped = write_records(
+            args.tree,
+            args.output,
+            val_fraction=args.val_fraction,
+            resize=args.resize,
+            quality=args.quality,
+            workers=args.workers,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(in_words(error).replace('val_fraction', '--val-fraction')) from None
     for name in ('train.rec', 'val.rec'):
         records = RecordFile(os.path.join(args.output, name))
         print(f'{printable(records.path)}: {len(records)} images of {len(records.class_names)} classes')

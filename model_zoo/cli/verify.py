@@ -8,7 +8,7 @@ from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
 from gluon_aff.verified_download import digest
 
-from ..registry import get_model
+from ..registry import get_model, model_info
 from ..weights import list_weights
 
 
@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.model:
+        model_info(args.model)  # which refuses an unknown name
     arrays = read_parameters(args.file)
     values = sum(array.size for array in arrays.values())
     print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
