@@ -1,5 +1,12 @@
 """Networks by name, around Attentional Feature Fusion: ``get_model('iaff_resnet50')``."""
 
+import sys
+
+if sys.argv[:1] == ['-m'] and 'model_zoo' in getattr(sys, 'orig_argv', ()):  # python -m model_zoo
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in)
 from gluon_aff._deprecated import deprecated_names
 

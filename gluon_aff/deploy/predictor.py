@@ -158,6 +158,16 @@ class Predictor:
         return self.spec.prepare(to_image(image))
 
     def classify(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
+        """The names and probabilities of the most probable classes, as :meth:`rank`.
+
+        Returns
+        -------
+        list of list of (str, float)
+        """
+        names = self.spec.class_names
+        return [[(names[index], probability) for index, probability in best] for best in self.rank(crops, top_k)]
+
+    def rank(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
@@ -168,8 +178,8 @@ class Predictor:
 
         Returns
         -------
-        list of list of (str, float)
-            For each image the names and probabilities of its classes, the most probable first.
+        list of list of (int, float)
+            For each image the indices and probabilities of its classes, the most probable first.
 
         Raises
         ------
@@ -178,11 +188,8 @@ class Predictor:
         """
         self._check_task('classification')
         positive('top_k', top_k)
-        predictions = []
-        for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
-            best = scores.argsort()[::-1][:top_k]
-            predictions.append([(self.spec.class_names[i], float(scores[i])) for i in best])
-        return predictions
+        scores = _softmax(self.logits(self.feed(np.stack(crops))))
+        return [[(int(i), float(row[i])) for i in row.argsort()[::-1][:top_k]] for row in scores]
 
     def predict(self, images: Images, top_k: int = 5, batch_size: int = 8) -> list:
         """The most probable classes of images.
