@@ -110,7 +110,7 @@ def compare(names: Sequence[str] = TABLE, *, batch: int | None = None, ctx: mx.C
 
 
 def _seconds(nets, shape, ctx):
-    """Median time of a forward pass of each; they take turns, so that what slows the machine slows them alike."""
+    """Median time of each forward pass; they take turns, so that a busy machine slows all alike."""
     data = mx.nd.random.uniform(shape=shape, ctx=ctx)
     for net in nets:
         net.initialize(mx.init.Xavier(), ctx=ctx)
