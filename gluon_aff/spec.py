@@ -9,7 +9,7 @@ from typing import Any, Callable
 import numpy as np
 from PIL import Image
 
-from ._deprecated import renamed
+from ._deprecated import renamed, renamed_arguments
 from .data.images import to_image
 from .data.preprocessing import evaluation_crop, normalise, short_side
 from .validation import shown
@@ -24,6 +24,7 @@ TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
 MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ModelSpec:
     """What prepares a network's input and names its outputs.

@@ -297,7 +297,7 @@ def list_models(
 
 @lru_cache(maxsize=None)
 def _count(name):
-    """Classes, least size, whether it takes other sizes, parameters and multiply-adds of a network that is no row."""
+    """Classes, least size, whether other sizes fit, parameters and multiply-adds of a network outside the table."""
     entry = _find(name)
     net = entry.build()
     dynamic = not getattr(net, 'input_size', None)

@@ -135,7 +135,7 @@ def fit(
 
 
 def _check_types(train, test, config, run, task, save_seconds):
-    """A ValueError for an argument of fit that is not what it has to be."""
+    """Raise a ValueError for an argument of fit of a wrong type."""
     for name, good, expected, value in (
         ('train', callable(getattr(train, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', train),
         ('test', callable(getattr(test, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', test),
@@ -149,7 +149,7 @@ def _check_types(train, test, config, run, task, save_seconds):
 
 
 def _check_devices(net, ctx):
-    """A ValueError where a parameter is not initialised, or not on all devices."""
+    """Raise a ValueError if a parameter is not initialised on every device."""
     for name, parameter in net.collect_params().items():
         if not set(ctx) <= set(devices(parameter)):
             raise ValueError(
@@ -343,7 +343,7 @@ class _Loop:
         return FloatingPointError(f'{what}; {left}. Try a lower --lr, or more --warmup-epochs.')
 
     def stop_if_signalled(self, save=None):
-        """Raise Stopped, after `save`, where any worker has got a signal."""
+        """Save and raise Stopped if any worker has received a signal."""
         number = self.signals.number
         if self.workers.size > 1:  # all of them have to stop after the same update
             signalled = self.workers.total([number]).item()

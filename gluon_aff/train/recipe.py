@@ -156,7 +156,7 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
 
 
 def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
-    """Train a script's network as :func:`fit` does; then say where it is, and how to run the script again.
+    """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ EVIDENCE = Scale(colormaps['turbo'], 0, 1, 'evidence for the class\n(1: most in 
 
 
 def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
-    """Load a network by name, on `ctx`; and whether its parameters are random: none are released and none are given.
+    """Load a network by name on `ctx`; the second value says whether its parameters are random.
 
     Parameters
     ----------
