@@ -107,8 +107,10 @@ class FeatureMaps(SharedLayers):
             stages[0] = [pool, *stages[0]]
         count = 1 + len(stages)
         indices = range(count) if out_indices is None else out_indices
-        if not isinstance(indices, (list, tuple, range)) or not indices or not all(
-            type(index) is int and -count <= index < count for index in indices
+        if (
+            not isinstance(indices, (list, tuple, range))
+            or not indices
+            or not all(type(index) is int and -count <= index < count for index in indices)
         ):
             raise ValueError(
                 f'out_indices must be numbers of the maps of {type(net).__name__}, such as (1, 2, 3): '
