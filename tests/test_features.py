@@ -39,7 +39,8 @@ def test_the_maps_are_those_of_the_stages_and_as_stated(host, tmp_path):
     outputs = in_every_form(maps, tmp_path, (x,))
     check_info(maps, outputs['eager'][0], x)
     assert maps.feature_info.channels() == list(channels)
-    assert all(module.split('.')[0] in ('features', 'relu', f'layer{i}') for i, module in enumerate(info_modules(maps)))
+    for number, module in enumerate(maps.feature_info.module_name()):
+        assert module.split('.')[0] in ('features', 'relu', f'layer{number}')
     for form, (found,) in outputs.items():
         for number in range(1, len(channels)):
             assert error(found[number], expected[number]) <= 1e-5, form
@@ -48,10 +49,6 @@ def test_the_maps_are_those_of_the_stages_and_as_stated(host, tmp_path):
     own, all_of_them = parameters(maps), parameters(net)
     assert own.items() <= all_of_them.items()
     assert not any(key.startswith((net.head_name, 'taps', 'merges', 'tail')) for key in own)
-
-
-def info_modules(maps):
-    return maps.feature_info.module_name()
 
 
 def test_map_0_is_before_the_pool_that_ends_the_stem_as_in_timm():
