@@ -184,7 +184,12 @@ def test_pytorchs_files_load_in_all_formats_and_wrappers(files):
 
 def test_the_first_differences_are_named_as_for_params(files):
     folder, _, state = files
-    changed = {**state, 'fc.weight': np.ones((5, 3), 'float32'), 'bn1.weight': np.ones(64, 'int32'), 'head': state['fc.bias']}
+    changed = {
+        **state,
+        'fc.weight': np.ones((5, 3), 'float32'),
+        'bn1.weight': np.ones(64, 'int32'),
+        'head': state['fc.bias'],
+    }
     del changed['layer1.0.conv1.weight']
     save_safetensors(changed, str(folder / 'changed.safetensors'))
     with pytest.raises(ValueError) as caught:

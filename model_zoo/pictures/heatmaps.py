@@ -81,9 +81,9 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
         As :func:`model_zoo.loading.load_model`.
     """
     if os.path.isdir(name):
-        return load_model(name, None, ctx), False
+        return load_model(name, ctx=ctx), False
     name, _, weights = name.partition('=')
-    return load_or_initialize(name, weights or None, ctx)
+    return load_or_initialize(name, weights or None, ctx=ctx)
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
