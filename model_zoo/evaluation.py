@@ -82,7 +82,7 @@ def evaluate(
     if isinstance(model, LoadedModel):
         predictor = Predictor(model, backend, ctx)
     elif not isinstance(model, Predictor):
-        predictor = open_predictor(model, weights, backend, ctx)
+        predictor = open_predictor(model, weights, backend=backend, ctx=ctx)
     if not isinstance(data, (LabelledImages, CocoSegmentation)):
         data = open_data(data, predictor.spec, workers=workers, **options)
     if isinstance(data, CocoSegmentation):

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     backends = args.backend.split(',') if args.backend else [None]
     folders = _folders(args.output, backends)
     ctx = device(args.gpu)
-    predictors = [open_predictor(args.name, args.weights, backend, ctx) for backend in backends]
+    predictors = [open_predictor(args.name, args.weights, backend=backend, ctx=ctx) for backend in backends]
     options = {name: getattr(args, name) for name in ('data_dir', 'ground_truth', 'image_dir', 'category')}
     data = open_data(args.data, predictors[0].spec, workers=args.workers, **options)
     record = released_weights(args.name, args.weights)
