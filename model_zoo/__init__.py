@@ -4,6 +4,7 @@ import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in
 from gluon_aff._deprecated import deprecated_names
 
 from .datasets import CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN
+from .evaluation import evaluate
 from .hosts.fpn import FeaturePyramid
 from .hosts.network import Network
 from .loading import LoadedModel, load_model
@@ -32,6 +33,7 @@ __all__ = [
     'ReleasedWeights',
     'Reported',
     'STOP_SIGN',
+    'evaluate',
     'feature_layers',
     'get_model',
     'get_model_file',

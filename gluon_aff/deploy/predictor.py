@@ -16,7 +16,7 @@ from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
 from ..text import printable
-from .backends import BACKENDS, block, open_backend
+from .backends import BACKENDS, block, default_backend, open_backend
 from .export_folder import read_export
 
 __all__ = ['BACKENDS', 'Predictor']
@@ -52,6 +52,8 @@ class Predictor:
     Attributes
     ----------
     spec : gluon_aff.spec.ModelSpec
+    backend : str
+        What computes.
 
     Raises
     ------
@@ -81,7 +83,8 @@ class Predictor:
             source = os.fspath(source)
             description = read_export(source)
             self.spec = ModelSpec.from_json(description)
-            self._run = open_backend(source, description, self.spec, backend, context, threads)
+            self.backend = backend or default_backend(description['files'], context)
+            self._run = open_backend(source, description, self.spec, self.backend, context, threads)
             return
         if backend not in (None, 'mxnet'):
             raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
@@ -89,7 +92,7 @@ class Predictor:
             raise ValueError(
                 'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
             )
-        self.spec = source.spec
+        self.spec, self.backend = source.spec, 'mxnet'
         self._run = block(source.net, context)
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
