@@ -21,16 +21,17 @@ from gluon_aff.data.class_names import imagenet_synsets, match_class_names
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.ground_truth import read_ground_truth
 from gluon_aff.data.image_sets import digits
+from gluon_aff.data.labelled_images import record_images
 from gluon_aff.data.masks import SegmentationBatches
 from gluon_aff.data.record_file import write_record
 from gluon_aff.deploy import export
-from gluon_aff.inspect.evaluate import ReportedFigure
+from gluon_aff.inspect.evaluate import Evaluation, ReportedFigure
 from gluon_aff.inspect.evaluation_report import ClassificationReport
 from gluon_aff.train import Segmentation
 from gluon_aff.train import evaluate as evaluate_task
-from model_zoo import get_model, load_model, model_info
+from model_zoo import get_model, list_weights, load_model, model_info
 from model_zoo.cli import main
-from model_zoo.evaluation import open_data, released_weights
+from model_zoo.evaluation import open_data, released_weights, reported_figures
 from model_zoo.pictures.evaluation import confusion_figure, write_evaluation
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
@@ -306,6 +307,29 @@ def test_several_backends_are_compared(capsys, exported, few, tmp_path):
 def test_a_figure_outside_the_interval_says_so():
     figure = ReportedFigure('top1', 0.9, 0.8, (0.75, 0.85), 'data', 'source')
     assert not figure.is_within and replace(figure, reported=0.85).is_within
+
+
+def test_reported_errors_are_compared_as_accuracies():
+    report = ClassificationReport(NAMES)
+    report.add(np.eye(10), [*range(8), 0, 0], [str(i) for i in range(10)])
+    evaluation = Evaluation(SHIPPED, 'x', 'mxnet', report, {}, 1.0, 1.0)
+    top1, top5 = reported_figures(evaluation, list_weights('iaff_resnet50')[0])
+    assert (top1.metric, top1.reported, top1.measured, top1.is_within) == ('top1', 0.797841, 0.8, True)
+    assert (top5.metric, top5.reported, top5.data) == ('top5', 0.945413, 'ImageNet-1k')
+    assert reported_figures(evaluation, None) == ()
+
+
+def test_labels_of_a_record_without_class_names_are_the_models(tmp_path):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'black.png')
+    for labels in ([3, 9], [3, 10]):
+        with open(tmp_path / 'x.rec', 'wb') as record:
+            for number, label in enumerate(labels):
+                write_record(record, label, number, (tmp_path / 'black.png').read_bytes())
+        if labels[1] < 10:
+            assert record_images(str(tmp_path / 'x.rec'), NAMES).labels.tolist() == labels
+            continue
+        with refused('has images of class 10, and the model has the classes 0 to 9'):
+            record_images(str(tmp_path / 'x.rec'), NAMES)
 
 
 def test_released_weights_are_recognised_by_tag_and_by_digest(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.text import printable
@@ -45,8 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from ..evaluation import evaluate, open_data, released_weights, reported_figures
     from ..loading import open_predictor
 

@@ -68,22 +68,32 @@ def write_evaluation(evaluation: Evaluation, folder: str, images: Any) -> list[s
     """
     check_replaceable(folder)
     target = os.path.realpath(folder)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with temporary_folder(os.path.dirname(target), '.evaluation-') as top:
-        new = os.path.join(top, 'new')
-        os.mkdir(new)
-        with open(os.path.join(new, REPORT), 'w', encoding='utf-8') as file:
-            json.dump(evaluation.summary(), file, indent=1)
-        if isinstance(evaluation.report, ClassificationReport):
-            with open(os.path.join(new, CONFUSION), 'w', encoding='utf-8', newline='') as file:
-                evaluation.report.write_confusion(file)
-            confusion_figure(evaluation.report).savefig(os.path.join(new, PICTURE), dpi=150)
-            sheet = mistakes_figure(evaluation, images)
-            if sheet:
-                save([sheet], os.path.join(new, MISTAKES))
-        names = sorted(os.listdir(new))
-        replace_folder(new, target)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with temporary_folder(os.path.dirname(target), '.evaluation-') as top:
+            new = os.path.join(top, 'new')
+            os.mkdir(new)
+            _write(evaluation, new, images)
+            names = sorted(os.listdir(new))
+            replace_folder(new, target)
+    except OSError as error:
+        raise OSError(
+            f'{folder} cannot be written ({error.strerror or error}); make room on its disk, or name another folder.'
+        ) from None
     return [os.path.join(folder, name) for name in names]
+
+
+def _write(evaluation, folder, images):
+    with open(os.path.join(folder, REPORT), 'w', encoding='utf-8') as file:
+        json.dump(evaluation.summary(), file, indent=1)
+    if not isinstance(evaluation.report, ClassificationReport):
+        return
+    with open(os.path.join(folder, CONFUSION), 'w', encoding='utf-8', newline='') as file:
+        evaluation.report.write_confusion(file)
+    confusion_figure(evaluation.report).savefig(os.path.join(folder, PICTURE), dpi=150)
+    sheet = mistakes_figure(evaluation, images)
+    if sheet:
+        save([sheet], os.path.join(folder, MISTAKES))
 
 
 @rc_context({**STYLE, 'axes.grid': False})
