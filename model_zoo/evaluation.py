@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
 
 import mxnet as mx
 
@@ -42,7 +41,10 @@ def evaluate(
     ctx: mx.Context | None = None,
     batch_size: int = 64,
     workers: int = 4,
-    **options: Any,
+    data_dir: str | None = None,
+    ground_truth: str | None = None,
+    image_dir: str | None = None,
+    category: str | None = None,
 ) -> Evaluation:
     """Evaluate a model on labelled images.
 
@@ -63,8 +65,8 @@ def evaluate(
         Images that are classified at once; images are segmented one by one.
     workers : int, default 4
         Threads that read images.
-    **options
-        See :func:`open_data`: data_dir, ground_truth, image_dir and category.
+    data_dir, ground_truth, image_dir, category : str, optional
+        See :func:`open_data`.
 
     Returns
     -------
@@ -84,6 +86,7 @@ def evaluate(
     elif not isinstance(model, Predictor):
         predictor = open_predictor(model, weights, backend, ctx)
     if not isinstance(data, (LabelledImages, CocoSegmentation)):
+        options = {'data_dir': data_dir, 'ground_truth': ground_truth, 'image_dir': image_dir, 'category': category}
         data = open_data(data, predictor.spec, workers=workers, **options)
     if isinstance(data, CocoSegmentation):
         return segment(predictor, data, f'{data.class_names[1]} of COCO')

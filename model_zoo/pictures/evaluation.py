@@ -103,21 +103,22 @@ def confusion_figure(report: ClassificationReport) -> Figure:
     Parameters
     ----------
     report : ClassificationReport
-        Classes that neither have images nor are predicted are left out.
+        Up to 40 classes have their names and counts in the picture; those that neither have images nor are predicted
+        are left out.
     """
     used = np.flatnonzero(report.confusion.sum(0) + report.confusion.sum(1))
+    is_named = len(used) <= NAMED
+    if not is_named:
+        used = np.arange(len(report.class_names))  # so that the axes have the classes' numbers
     counts = report.confusion[np.ix_(used, used)]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [' '.join(wrap(printable(report.class_names[index]), NAME_WIDTH, lines=1)) for index in used]
-    is_named = len(used) <= NAMED
     side = 2.6 + 0.36 * len(used) if is_named else 8
     figure = Figure(figsize=(max(4.2, side) + 0.6, max(3.6, side)), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # Rare mistakes would be white on a linear scale.
-    image = axes.imshow(
-        shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest' if is_named else 'antialiased'
-    )
+    image = axes.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest' if is_named else None)
     axes.set(title='What the images of each class are taken for', xlabel='predicted', ylabel='class of the image')
     if is_named:
         axes.set_xticks(range(len(used)), names, rotation=90)
