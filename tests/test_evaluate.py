@@ -25,14 +25,14 @@ from gluon_aff.data.labelled_images import record_images
 from gluon_aff.data.masks import SegmentationBatches
 from gluon_aff.data.record_file import write_record
 from gluon_aff.deploy import export
-from gluon_aff.inspect.evaluate import Evaluation, ReportedFigure
 from gluon_aff.inspect.evaluation_report import ClassificationReport
+from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure
 from gluon_aff.train import Segmentation
 from gluon_aff.train import evaluate as evaluate_task
 from model_zoo import get_model, list_weights, load_model, model_info
 from model_zoo.cli import main
-from model_zoo.evaluation import open_data, released_weights, reported_figures
-from model_zoo.pictures.evaluation import confusion_figure, write_evaluation
+from model_zoo.evaluate_by_name import open_data, released_weights, reported_figures
+from model_zoo.pictures.evaluation_files import confusion_figure, write_evaluation
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
 NAMES = class_names.FASHION_MNIST

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from gluon_aff.data.preprocessing import evaluation_crop
 from gluon_aff.files import replace_folder, temporary_folder
-from gluon_aff.inspect.evaluate import LISTED, Evaluation
 from gluon_aff.inspect.evaluation_report import ClassificationReport
+from gluon_aff.inspect.model_evaluation import LISTED, Evaluation
 from gluon_aff.style import STYLE
 from gluon_aff.text import printable
 
@@ -158,5 +158,6 @@ def mistakes_figure(evaluation: Evaluation, images: Any) -> Figure | None:
             f'{printable(os.path.basename(mistake.image))}\n{label}\ntaken for {predicted}, {mistake.confidence:.0%}'
         )
         panels.append(Panel(enlarged(crop), caption))
-    note = f'The most certain of {len(report) - int(np.trace(report.confusion))} mistakes by {evaluation.model}.'
+    mistakes = int(report.confusion.sum() - np.trace(report.confusion))
+    note = f'The {len(panels)} most certain of {mistakes} mistakes by {evaluation.model}.'
     return pages([Row('mistakes', panels)], note=note)[0] if panels else None
