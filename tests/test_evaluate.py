@@ -267,6 +267,26 @@ def test_the_command_prints_figures_and_leaves_damaged_images_out(capsys, few):
     assert '92.24%, inside' in lines['reported top-1'] and 'reported on Fashion-MNIST' in out
 
 
+def test_a_run_is_evaluated_without_reported_figures(few, tmp_path):
+    model = load_model(SHIPPED)
+    (tmp_path / 'run').mkdir()
+    model.net.save_parameters(str(tmp_path / 'run' / 'best.params'))
+    description = {**model.spec.to_json(), 'model': SHIPPED, 'options': {}, 'parameters': 'best.params'}
+    (tmp_path / 'run' / 'model.json').write_text(json.dumps(description))
+    by_run, by_name = (model_zoo.evaluate(name, few) for name in (tmp_path / 'run', SHIPPED))
+    np.testing.assert_array_equal(by_run.report.confusion, by_name.report.confusion)
+    assert not by_run.reported and by_name.reported and by_run.skipped == by_name.skipped
+
+
+def test_a_segmentation_networks_classes_are_printed_and_written(capsys, signs, fpn, tmp_path):
+    pytest.importorskip('pycocotools')
+    path, _ = signs
+    status, out, err = run(capsys, fpn, path, '--image-dir', path.parent, '-o', tmp_path / 'out')
+    assert status == 1 and '3.png' in err and 'mIoU' in out and 'pixel accuracy' in out and 'stop sign' in out
+    saved = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert [row['class'] for row in saved['classes']] == ['background', 'stop sign'] and saved['images'] == 3
+
+
 def test_json_is_one_document_and_the_reported_figure_stands_beside_ours(capsys, few):
     status, out, _ = run(capsys, SHIPPED, few, '--json')
     summary = json.loads(out)
@@ -446,6 +466,7 @@ MISTAKES = {
     'Unknown model': mistake('nothing', '{top}'),
     '--batch-size must be': mistake(SHIPPED, '{top}', '--batch-size', '0'),
     'which is not of an evaluation': mistake(SHIPPED, '{top}', '-o', '{top}', **{'Bag/1.png': ''}),
+    'is not a folder to write to': mistake(SHIPPED, '{top}', '-o', '{top}/x/y/z', **{'x': ''}),
     'is a file; name a folder': mistake(SHIPPED, '{top}', '-o', '{top}/x', **{'x': ''}),
     'is not an exported folder|not a training run': mistake('{top}', '{top}', **{'Bag/1.png': ''}),
 }

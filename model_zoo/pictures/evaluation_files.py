@@ -30,7 +30,12 @@ NAME_WIDTH = 1.6  # inches
 
 
 def check_replaceable(folder: str) -> None:
-    """Raise a ValueError for a folder that holds anything but an earlier evaluation, and for a file of this name."""
+    """Raise a ValueError for a folder that holds anything but an earlier evaluation, or that cannot be made."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+        raise ValueError(f'{folder} cannot be made, as {parent} is not a folder to write to; name another folder.')
     if not os.path.lexists(folder):
         return
     if not os.path.isdir(folder):
