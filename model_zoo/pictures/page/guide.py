@@ -44,8 +44,8 @@ def guide_section() -> str:
             *(_summary_table(f'Released weights, {data}', rows) for data, rows in by_data.items()),
             f'<p>Images/s: {escape(speed_conditions())}.</p>',
             '<details><summary>Beside plain residual networks on ImageNet</summary>'
-            '<p>All published, from recipes that differ, at 224x224 unless another size is named. Where a network of '
-            "ours has another library's figure, that library's parameters fit it. "
+            '<p>All published, from recipes that differ, at 224x224 unless another size is named. Our plain '
+            "networks are GluonCV's and read its parameter files. "
             f'Sources: {escape(sources)}.</p>',
             _summary_table('Published results on ImageNet', plain),
             '</details>',
