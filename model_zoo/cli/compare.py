@@ -18,14 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help="networks, with another fusion as in 'se_resnet50+aff'; default: those of the AFF slides, and more",
     )
-    parser.add_argument('--batch', type=whole(1), metavar='N', help='images in a batch for the speed; default: 1')
+    parser.add_argument('--batch', type=whole(1), metavar='N', help='batch size for the speed, default: 1')
     parser.add_argument('--no-speed', action='store_true', help='do not measure the speed')
-    parser.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU rather than the CPU')
+    parser.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU, default: the CPU')
     parser.add_argument('--format', choices=('markdown', 'csv'), default='markdown', help='default: markdown')
     parser.add_argument(
         '--plot',
         metavar='FILE',
-        help='draw the published error against parameters and multiply-adds, as .png, .pdf or .svg',
+        help='draw the published error against parameters and multiply-adds, as .png, .pdf or .svg; default: none',
     )
 
 
