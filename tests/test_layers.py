@@ -22,6 +22,7 @@ ORDER = [
     ['model_zoo.hosts'],
     ['model_zoo.networks'],
     ['model_zoo.registry'],
+    ['model_zoo.summary'],
     ['model_zoo.loading'],
     [
         'model_zoo.plugins',
