@@ -84,12 +84,16 @@ def _banner(names):
 
 
 def _note(truths, fusion_weights):
-    note = 'Grad-CAM of the class that the network predicts, with its softmax score below.'
+    note = (
+        'Grad-CAM of the class that the network predicts; below it the softmax score of the class, or in segmentation '
+        'its share of the pixels.'
+    )
     if truths:
         note += ' A star: it is not the class asked for.'
     if fusion_weights:
         note += (
-            ' Fusion is M x + (1 - M) y: orange where the first input x counts more (in residual blocks the learned '
-            'branch), blue where y does (the shortcut), white where both count alike; each row has its own scale.'
+            ' Fusion is M x + (1 - M) y: orange where the first input, x, counts more (the learned branch of a residual '
+            'block, the low-level map in a decoder), blue where y does, white where both count alike; each row has its '
+            'own scale.'
         )
     return note

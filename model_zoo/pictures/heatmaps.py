@@ -138,7 +138,7 @@ def network_rows(
             zip(*grad_cam(model.net, data, method=method)), start
         ):
             name, score, is_right = _prediction(spec, output, class_number, truths[number] if truths else None)
-            heat = _blend(pictures[number], evidence, EVIDENCE, 0.5)
+            heat = _overlay(pictures[number], evidence, EVIDENCE, 0.65)
             explained.append(Panel(heat, f'{printable(name)}\n{score}', not is_right))
         for stage, weights in (fusion_weights(model.net, data) if with_fusion else {}).items():
             fused.setdefault(stage, []).extend(weights)
@@ -147,14 +147,11 @@ def network_rows(
 
 
 def _fusion_row(title, pictures, weights):
-    """The row of a stage: M (H, W) of each image, over the image in faint grey."""
+    """The row of a stage, from M (H, W) of each image."""
     reach = max(np.abs(m - 0.5).max() for m in weights)
     half = next(half for half in HALF_RANGES if half >= reach - 1e-6)
     scale = Scale(BLUE_TO_ORANGE, 0.5 - half, 0.5 + half, 'M, the weight of\nthe first input')
-    panels = []
-    for picture, m in zip(pictures, weights):
-        grey = np.uint8(picture.mean(2, keepdims=True).repeat(3, 2) / 2 + 64)
-        panels.append(Panel(_blend(grey, m, scale, 0.75), f'mean {m.mean():.2f}'))
+    panels = [Panel(_overlay(picture, m, scale, 0.75), f'mean {m.mean():.2f}') for picture, m in zip(pictures, weights)]
     return Row(title, panels, scale)
 
 
@@ -182,11 +179,12 @@ def _prediction(spec, output, number, truth):
     return name, f'{odds[number] / odds.sum():.2f}', is_right
 
 
-def _blend(picture, values, scale, alpha):
-    """A picture with a map (H, W) laid over it in the colours of its scale."""
+def _overlay(picture, values, scale, alpha):
+    """A map (H, W) in the colours of its scale, over the picture in faint grey, which hardly changes them."""
+    grey = np.uint8(picture.mean(2, keepdims=True).repeat(3, 2) / 2 + 64)
     large = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = scale.colormap((large - scale.low) / (scale.high - scale.low), bytes=True)[..., :3]
-    return cv2.addWeighted(picture, 1 - alpha, np.ascontiguousarray(colours), alpha, 0)
+    return cv2.addWeighted(grey, 1 - alpha, np.ascontiguousarray(colours), alpha, 0)
 
 
 __getattr__ = deprecated_names(__name__)
