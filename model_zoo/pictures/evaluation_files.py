@@ -154,9 +154,9 @@ def mistakes_figure(evaluation: Evaluation, images: Any) -> Figure | None:
         None without mistakes.
     """
     report, places = evaluation.report, {name: index for index, name in enumerate(images.names)}
-    mistakes = report.mistakes(LISTED)
+    worst = report.mistakes(LISTED)
     panels = []
-    for mistake, name in zip(mistakes, distinct_names(mistake.image for mistake in mistakes)):
+    for mistake, name in zip(worst, distinct_names(mistake.image for mistake in worst)):
         image = images.read(places[mistake.image])
         crop = evaluation_crop(image, (3, min(image.size), min(image.size)), 1.0)
         label, predicted = (printable(report.class_names[index]) for index in (mistake.label, mistake.predicted))

@@ -37,7 +37,7 @@ HALF_RANGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, uint8 (H, W, 3), with its caption; `starred` for a prediction of another class than asked for."""
+    """A picture, uint8 (H, W, 3), with its caption; `starred` if the predicted class is not the one asked for."""
 
     picture: np.ndarray
     caption: str
@@ -87,7 +87,7 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """An image, (H, W, 3) of uint8, its pixels repeated where its longer side is less than PANEL."""
+    """An image, uint8 (H, W, 3), its pixels repeated if its longer side is below PANEL."""
     scale = max(1, PANEL / max(pixels.shape))
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
@@ -111,8 +111,7 @@ def network_rows(
     Parameters
     ----------
     model : LoadedModel
-        A segmentation network sees the same crop, and explains the class that
-        :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
+        For a segmentation network the class is the one that :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
     crops : sequence of numpy.ndarray, uint8 (H, W, 3)
         From `model.spec.prepare`.
     title : str
@@ -156,7 +155,7 @@ def _fusion_row(title, pictures, weights):
 
 
 def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
-    """Raise a ValueError for one of the `truths` that is no class of any of the `models`."""
+    """Raise a ValueError if one of the `truths` is not a class of any of the `models`."""
     known = {synonym for model in models for name in model.spec.class_names for synonym in _synonyms(name)}
     for truth in truths:
         if truth.lower() not in known:
@@ -164,7 +163,7 @@ def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> N
 
 
 def _synonyms(name):
-    """A class's name, and the synonyms that ImageNet's have, separated by commas; lower case."""
+    """A class's name and, as in ImageNet's, its synonyms between commas; lower case."""
     return {name.lower(), *(synonym.strip() for synonym in name.lower().split(','))}
 
 
