@@ -10,15 +10,20 @@ model.json, with the names of the classes, which `python -m model_zoo predict RU
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one line
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 import os
 from dataclasses import dataclass, replace
 
-from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.record_file import RecordFile
 from gluon_aff.train import (
     ClassificationConfig,
+    augmentation,
     batch_size,
     classification_task,
     flag,
@@ -101,13 +106,14 @@ def main(config):
         'seed': config.seed,
         'shard': workers.shard,
     }
-    augment = AutoAugment('imagenet') if config.auto_aug else None
-    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, augment=augment, **common)
+    changes = augmentation(config, 'imagenet')
+    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, **changes, **common)
     test = Images(val_images, size, batch, spec.mean, spec.std, **common)
 
     names = train_images.class_names
     net, options = start_network(config, names, ctx=ctx)
-    task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
+    teacher = open_teacher(config, net.classes, ctx=ctx)
+    task = classification_task(config, net.classes, train_images.target, teacher=teacher)
     run = open_run(
         config,
         replace(

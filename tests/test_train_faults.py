@@ -29,6 +29,7 @@ from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.record_file import RecordFile
+from gluon_aff.program import python
 from gluon_aff.train import (
     Classification,
     Progress,
@@ -97,6 +98,13 @@ CLASSIFY = [
     ('--mixup-off-epoch', '-1', '0 or'),
     ('--temperature', '0', 'above 0'),
     ('--hard-weight', '1.5', 'at most 1'),
+    ('--ema', '1', 'below 1'),
+    ('--clip-gradient', '0', 'above 0'),
+    ('--early-stopping', '-1', '0 or more'),
+    ('--freeze', '-1', '0 or more'),
+    ('--rand-augment', '31', 'at most 30'),
+    ('--random-erasing', '1.5', 'at most 1'),
+    ('--cutmix', '-1', '0 or more'),
     ('--backbone-lr', '-1', '0 or more'),
     ('--start-layer', '0', '1 or more'),
 ]
@@ -126,6 +134,7 @@ def test_a_value_out_of_range_is_refused_under_the_flag_as_it_was_typed(script, 
     [
         (['--learning-rate', '1'], 'unrecognized arguments: --learning-rate 1'),
         (['--lr'], '--lr: expected one argument'),
+        (['--class-weights', 'even'], "--class-weights: invalid choice: 'even'"),
         (['--lr-mode', 'cosin'], "--lr-mode: invalid choice: 'cosin'"),
     ],
 )
@@ -181,8 +190,14 @@ def test_every_numeric_flag_has_a_range():
         (
             train_cifar,
             [*FEW, '--mixup', '--mixup-off-epoch', '2'],
-            '--mixup-off-epoch must be below --num-epochs 2, got 2',
+            '--mixup-off-epoch must be below --num-epochs 2, got 2; or leave --mixup out',
         ),
+        (
+            train_cifar,
+            [*FEW, '--mixup', '--cutmix', '1', '--mixup-off-epoch', '3'],
+            'below --num-epochs 2, got 3; or leave --mixup and --cutmix out',
+        ),
+        (train_cifar, [*FEW, '--freeze', '4'], '--freeze must be 0 to 3, as the network has a stem .0. and 3 stages, '),
         (train_cifar, [*FEW, '--batch-size', '65'], '--batch-size must be 2 to 64, as there are 64 training images'),
         (train_cifar, ['--train-images', '1'], 'number of training images must be 2 or more'),
         (train_imagenet, ['--data-dir', '{empty}'], 'or set --val-fraction, such as'),
@@ -212,7 +227,12 @@ USELESS = [
     ('cifar', '--use-pretrained --init kaiming', '--init', 'with --pretrained'),
     ('imagenet', '--pretrained fine --last-gamma', '--last-gamma', 'with --pretrained'),
     ('cifar', '--mixup-alpha 1', '--mixup-alpha', 'without --mixup'),
-    ('imagenet', '--mixup-off-epoch 0', '--mixup-off-epoch', 'without --mixup'),
+    ('imagenet', '--mixup-off-epoch 0', '--mixup-off-epoch', 'without --mixup or --cutmix'),
+    ('cifar', '--mixup-alpha 1 --cutmix 1', '--mixup-alpha', 'without --mixup'),
+    ('imagenet', '--auto-aug --rand-augment', '--auto-aug', 'with --rand-augment'),
+    ('cifar', '--rand-augment 0 --auto_aug', '--auto_aug', 'with --rand-augment'),
+    ('cifar', '--pretrained --backbone-lr 0 --freeze 1', '--freeze', 'with --backbone-lr 0'),
+    ('cifar', '--optimizer adamw --momentum 0.5', '--momentum', 'without --optimizer nesterov'),
     ('cifar', '--teacher-weights x.params', '--teacher-weights', 'without --teacher'),
     ('cifar', '--temperature 20', '--temperature', 'without --teacher'),
     ('imagenet', '--hard-weight 0.5', '--hard-weight', 'without --teacher'),
@@ -228,7 +248,7 @@ USELESS = [
 @pytest.mark.parametrize('script, flags, flag, when', USELESS)
 def test_a_flag_that_another_one_makes_useless_is_refused(script, flags, flag, when):
     module, needed = SCRIPTS[script]
-    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help lists the flags.$'):
+    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help shows the usage.$'):
         module.main([*needed, *flags.split()])
 
 
@@ -784,7 +804,7 @@ def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, ca
     flags = copied(run, tmp_path)
     train_cifar.main([*flags, '--resume'])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith('To run it again in its place: python train_cifar.py ') and '--resume' not in line
+    assert line.startswith(f'To run it again in its place: {python()} train_cifar.py ') and '--resume' not in line
     argv = shlex.split(line.partition('train_cifar.py ')[2])
     train_cifar.main(argv)
     same(trained(flags[-1]), trained(run[-1]))

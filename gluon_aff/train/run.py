@@ -18,6 +18,7 @@ from ..params_file import write_parameters
 from ..text import printable
 from .checkpoint import Progress, checkpoints, write_checkpoint
 from .curves import plot_curves
+from .ema import WeightAverage
 
 try:
     import fcntl
@@ -52,6 +53,11 @@ class RunFolder:
     skipped : sequence of str, default ()
         Sentences on what was left out of the data, for skipped.txt.
 
+    Attributes
+    ----------
+    summary : sequence of str
+        Lines on what the run is about to do, which :meth:`begin` logs.
+
     Raises
     ------
     ImportError
@@ -69,6 +75,7 @@ class RunFolder:
     ):
         self.path, self.description, self.keep = str(path), dict(description), keep
         self.skipped, self._lock, self._begun = list(skipped), None, True
+        self.summary: Sequence[str] = ()
         self._board, self._make_board = None, lambda: None
         if tensorboard:
             try:
@@ -167,6 +174,8 @@ class RunFolder:
                 )
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
+        for line in self.summary:
+            self.log(line)
         self._board = self._make_board()
 
     def _clear(self):
@@ -232,7 +241,9 @@ class RunFolder:
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
 
-    def save_checkpoint(self, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
+    def save_checkpoint(
+        self, net: HybridBlock, trainer: Trainer, progress: Progress, *, average: WeightAverage | None = None
+    ) -> None:
         """Write a checkpoint, and remove the oldest ones beyond `keep`.
 
         Raises
@@ -241,6 +252,7 @@ class RunFolder:
             If a parameter is no longer finite.
         """
         with self._writing():
-            write_checkpoint(self.file(f'checkpoint-{progress.updates:08d}.npz'), net, trainer, progress)
+            path = self.file(f'checkpoint-{progress.updates:08d}.npz')
+            write_checkpoint(path, net, trainer, progress, average=average)
             for path in checkpoints(self.path)[self.keep :]:
                 os.remove(path)

@@ -133,6 +133,7 @@ class ResNeXt(FeatureNetwork):
     """
 
     min_size = 17
+    pool_ends_stem = True
 
     def __init__(
         self,
