@@ -124,7 +124,7 @@ def start_network(
 
 
 def open_teacher(config: ClassificationConfig, classes: int, *, ctx: Sequence[mx.Context]) -> HybridBlock | None:
-    """The network of so many `classes` that the --teacher of a `config` names, on `ctx`; None without one.
+    """The --teacher of a `config`, a network of `classes` outputs, on `ctx`; None without one.
 
     Raises
     ------
