@@ -1,11 +1,11 @@
 """Weights of timm, torchvision and the authors' PyTorch code in our networks, and ours in theirs."""
 
 import json
-import logging
 import os
 import pickle
 import resource
 import struct
+import sys
 import zipfile
 
 import mxnet as mx
@@ -33,7 +33,7 @@ PAIRS = {
     'resnext50_32x4d': ('add_resnext50_32x4d', PLAIN),
 }
 SLOW = {'resnet101': ('resnet101', {}), 'resnet152d': ('add_resnet152', {})}
-IMAGES = np.random.RandomState(1).randn(4, 3, 64, 64).astype('float32')
+IMAGES = np.random.RandomState(1).randn(2, 3, 64, 64).astype('float32')
 
 
 def error(found, expected):
@@ -42,12 +42,10 @@ def error(found, expected):
 
 
 def randomise(module, seed=0):
-    """Give a PyTorch module parameters and running statistics of all values."""
+    """Give the normalisations and biases of a PyTorch module any values."""
     generator = torch().Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
-        if tensor.ndim > 1:
-            torch().nn.init.kaiming_normal_(tensor, generator=generator)
-        elif tensor.is_floating_point():
+        if tensor.ndim == 1:  # timm has drawn the weights
             low = 0.5 if name.endswith(('running_var', 'weight')) else -0.2
             tensor.uniform_(low, low + 0.5, generator=generator)
     return module.eval()
@@ -140,7 +138,7 @@ def test_torchvisions_names_are_timms(theirs):
 
 @pytest.fixture
 def files(tmp_path):
-    """Paths of one network's state dict, in all formats and wrappers that need no torch or all that do."""
+    """A folder of one network's state dict in three .safetensors files, the network, and the state dict."""
     net = small()
     names = torch_names(structural_parameters(net))
     state = {names[name]: value for name, value in values(net).items()}
@@ -184,7 +182,12 @@ def test_pytorchs_files_load_in_all_formats_and_wrappers(files):
 
 def test_the_first_differences_are_named_as_for_params(files):
     folder, _, state = files
-    changed = {**state, 'fc.weight': np.ones((5, 3), 'float32'), 'bn1.weight': np.ones(64, 'int32'), 'head': state['fc.bias']}
+    changed = {
+        **state,
+        'fc.weight': np.ones((5, 3), 'float32'),
+        'bn1.weight': np.ones(64, 'int32'),
+        'head': state['fc.bias'],
+    }
     del changed['layer1.0.conv1.weight']
     save_safetensors(changed, str(folder / 'changed.safetensors'))
     with pytest.raises(ValueError) as caught:
@@ -320,7 +323,7 @@ def test_a_compressed_or_cut_file_of_pytorchs_is_refused(tmp_path):
 
 
 def test_without_pytorch_one_sentence_names_the_way(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'torch', None)
+    monkeypatch.setitem(sys.modules, 'torch', None)
     path = tmp_path / 'x.pth'
     path.write_bytes(b'PK')
     with pytest.raises(ImportError, match=r'x\.pth needs PyTorch 2\.6 .* not installed; install torch, or use a .saf'):
@@ -330,7 +333,7 @@ def test_without_pytorch_one_sentence_names_the_way(tmp_path, monkeypatch):
 # The command line
 
 
-def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
+def test_convert_goes_to_pytorch_and_back(tmp_path, capsys):
     name = 'fashion_mnist_aff_resnet8'
     net = get_model(name, pretrained=True)
     out, back = str(tmp_path / 'x.safetensors'), str(tmp_path / 'x.params')
@@ -347,4 +350,3 @@ def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
         assert main(['convert', *arguments]) == 2
         message = capsys.readouterr().err
         assert says in message and message.count('\n') == 1
-    assert not caplog.records or max(record.levelno for record in caplog.records) <= logging.WARNING
