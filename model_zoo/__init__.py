@@ -1,9 +1,17 @@
 """Networks by name, around Attentional Feature Fusion: ``get_model('iaff_resnet50')``."""
 
+import sys
+
+if sys.argv[:1] == ['-m'] and 'model_zoo' in getattr(sys, 'orig_argv', ()):  # python -m model_zoo
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in)
 from gluon_aff._deprecated import deprecated_names
 
 from .datasets import CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN
+from .evaluation import evaluate
 from .hosts.fpn import FeaturePyramid
 from .hosts.network import Network
 from .loading import LoadedModel, load_model
@@ -32,6 +40,7 @@ __all__ = [
     'ReleasedWeights',
     'Reported',
     'STOP_SIGN',
+    'evaluate',
     'feature_layers',
     'get_model',
     'get_model_file',

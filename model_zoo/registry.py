@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import logging
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -144,10 +145,17 @@ def register_model(name: str | None = None, *, family: str, dataset: ModelSpec, 
     return register
 
 
+def _key(name):
+    """A network's name as it is registered: in lower case, with underscores for hyphens."""
+    return str(name).lower().replace('-', '_')
+
+
 def _find(name):
     try:
-        return _registry[str(name).lower()]
+        return _registry[_key(name)]
     except KeyError:
+        if os.path.basename(str(name)) != str(name):
+            raise ValueError(f'There is no folder {name}; give one that exists, or the name of a network.') from None
         raise unknown('model', name, _registry) from None
 
 
@@ -194,7 +202,7 @@ def get_model(
     Parameters
     ----------
     name : str
-        As `list_models` gives it, in any case.
+        As `list_models` gives it, in any case; hyphens count as underscores.
     pretrained : bool or str, default False
         True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
         eight digits of their digest, or the path of a parameter file: Gluon's, or a PyTorch state dict (.safetensors,
@@ -229,7 +237,7 @@ def get_model(
     DownloadError
         If the download fails; an OSError that says how to put the file in place by hand.
     """
-    entry, name = _find(name), str(name).lower()
+    entry, name = _find(name), _key(name)
     net = _build(name, entry, options)
     if not pretrained and not pretrained_base:
         return net
@@ -259,7 +267,7 @@ def list_models(
     Parameters
     ----------
     pattern : str or sequence of str, default '*'
-        Shell wildcards, such as 'iaff_*' or '*resnext*'; a name is listed if one of them fits.
+        Names, or shell wildcards such as 'iaff_*' or '*resnext*'; a name is listed if one of them fits.
     exclude : str or sequence of str, default ()
         Wildcards of names to leave out.
     pretrained : bool, default False
@@ -272,7 +280,7 @@ def list_models(
 
     def fits(name, patterns):
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        return any(fnmatch.fnmatchcase(name, p.lower()) for p in patterns)
+        return any(fnmatch.fnmatchcase(name, p.lower() if '[' in p else _key(p)) for p in patterns)
 
     def natural(name):
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
@@ -304,7 +312,7 @@ def model_info(name: str) -> ModelCard:
     ValueError
         For an unknown name.
     """
-    entry, name = _find(name), str(name).lower()
+    entry, name = _find(name), _key(name)
     options, names = _options(entry.build), entry.dataset.class_names
     if entry.counts:
         classes, min_size = len(names), entry.build.func.min_size

@@ -16,7 +16,7 @@ from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
 from ..text import printable
-from .backends import BACKENDS, block, open_backend
+from .backends import BACKENDS, block, default_backend, open_backend
 from .export_folder import read_export
 
 __all__ = ['BACKENDS', 'Predictor']
@@ -52,6 +52,8 @@ class Predictor:
     Attributes
     ----------
     spec : gluon_aff.spec.ModelSpec
+    backend : str
+        What computes.
 
     Raises
     ------
@@ -81,7 +83,8 @@ class Predictor:
             source = os.fspath(source)
             description = read_export(source)
             self.spec = ModelSpec.from_json(description)
-            self._run = open_backend(source, description, self.spec, backend, context, threads)
+            self.backend = backend or default_backend(description['files'], context)
+            self._run = open_backend(source, description, self.spec, self.backend, context, threads)
             return
         if backend not in (None, 'mxnet'):
             raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
@@ -89,7 +92,7 @@ class Predictor:
             raise ValueError(
                 'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
             )
-        self.spec = source.spec
+        self.spec, self.backend = source.spec, 'mxnet'
         self._run = block(source.net, context)
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
@@ -155,6 +158,16 @@ class Predictor:
         return self.spec.prepare(to_image(image))
 
     def classify(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
+        """The names and probabilities of the most probable classes, as :meth:`rank`.
+
+        Returns
+        -------
+        list of list of (str, float)
+        """
+        names = self.spec.class_names
+        return [[(names[index], probability) for index, probability in best] for best in self.rank(crops, top_k)]
+
+    def rank(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
@@ -165,8 +178,8 @@ class Predictor:
 
         Returns
         -------
-        list of list of (str, float)
-            For each image the names and probabilities of its classes, the most probable first.
+        list of list of (int, float)
+            For each image the indices and probabilities of its classes, the most probable first.
 
         Raises
         ------
@@ -175,11 +188,8 @@ class Predictor:
         """
         self._check_task('classification')
         positive('top_k', top_k)
-        predictions = []
-        for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
-            best = scores.argsort()[::-1][:top_k]
-            predictions.append([(self.spec.class_names[i], float(scores[i])) for i in best])
-        return predictions
+        scores = _softmax(self.logits(self.feed(np.stack(crops))))
+        return [[(int(i), float(row[i])) for i in row.argsort()[::-1][:top_k]] for row in scores]
 
     def predict(self, images: Images, top_k: int = 5, batch_size: int = 8) -> list:
         """The most probable classes of images.

@@ -101,6 +101,11 @@ class ClassificationReport:
     def __len__(self) -> int:
         return len(self._labels)
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """The most probable class of each image, int (N,)."""
+        return np.array(self._predicted, np.int64)
+
     def topk(self, k: int) -> float:
         """The share of images whose class is among the k most probable."""
         return float(np.mean(np.asarray(self._ranks) < k))

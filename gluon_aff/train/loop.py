@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 import time
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from typing import Any, Iterator, Sequence
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
-from tqdm import tqdm
 
 from .._mxnet import devices
 from ..data.fingerprint import identity
+from ..program import progress_bar
 from ..validation import shown
 from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
 from .config import TrainConfig
@@ -359,12 +358,10 @@ class _Loop:
             )
 
     def progress_bar(self, epoch):
-        return tqdm(
+        return progress_bar(
             total=self.batches,
             initial=self.progress.batch,
             desc=f'epoch {epoch}/{self.config.num_epochs}',
-            file=sys.stderr,
-            leave=False,
             disable=None if self.workers.rank == 0 else True,
         )
 

@@ -52,6 +52,11 @@ class RunFolder:
     skipped : sequence of str, default ()
         Sentences on what was left out of the data, for skipped.txt.
 
+    Attributes
+    ----------
+    summary : sequence of str
+        Lines on what the run is about to do, which :meth:`begin` logs.
+
     Raises
     ------
     ImportError
@@ -69,6 +74,7 @@ class RunFolder:
     ):
         self.path, self.description, self.keep = str(path), dict(description), keep
         self.skipped, self._lock, self._begun = list(skipped), None, True
+        self.summary: Sequence[str] = ()
         self._board, self._make_board = None, lambda: None
         if tensorboard:
             try:
@@ -167,6 +173,8 @@ class RunFolder:
                 )
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
+        for line in self.summary:
+            self.log(line)
         self._board = self._make_board()
 
     def _clear(self):

@@ -8,14 +8,11 @@ import inspect
 import os
 import re
 import shlex
-import signal
 import sys
-from typing import Any, Callable, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
-import mxnet as mx
-
-from ..errors import in_words
-from ..text import any_character, printable
+from ..program import Parser, python, run_program
+from ..text import printable
 from .config import TrainConfig, flags
 from .stop import Stopped
 
@@ -35,15 +32,6 @@ FLAGS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors of one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
-        message = re.sub(r'^argument (\S+):', r'\1:', message)
-        raise ValueError(f'{message}; {self.prog} --help lists the flags.')
-
-
 class _Store(argparse.Action):
     """Stores a value, or True for a flag without one, and in `typed` how the flag was spelled."""
 
@@ -58,7 +46,7 @@ def make_parser(config: type[TrainConfig]) -> argparse.ArgumentParser:
     The first line of the config's docstring describes the script in --help.
     """
     file, summary = inspect.getfile(config), inspect.getdoc(config).splitlines()[0]
-    parser = _Parser(os.path.basename(file), description=summary, allow_abbrev=False)
+    parser = Parser(os.path.basename(file), description=summary)
     parser.set_defaults(typed={})
     group = parser
     for name, declared in flags(config).items():
@@ -82,7 +70,7 @@ def parse(config: type[Config], argv: Sequence[str]) -> Config:
         For an unknown flag, a value out of its range, or a flag that has no effect beside the others.
     """
     parser = make_parser(config)
-    command = ['python', os.path.relpath(inspect.getfile(config)), *starting(argv)]
+    command = [python(), os.path.relpath(inspect.getfile(config)), *starting(argv)]
     settings = config(**vars(parser.parse_args(argv)), command=launched(command))
     useless = settings.useless_flag()
     if useless:
@@ -160,8 +148,7 @@ def launched(command: Sequence[str]) -> str:
 def run_script(name: str, main: Callable[[Sequence[str]], Any]) -> None:
     """Run a script's ``main(argv)`` and exit; an error that a user can mend is one sentence on standard error.
 
-    The exit status is 2 where the arguments or files are wrong, as of `gluon-aff`; 1 where the run fails, because its
-    loss is no longer finite or the memory does not suffice; 128 + its number after a signal.
+    The exit status is that of :func:`gluon_aff.program.run_program`, or 128 + its number after a signal.
 
     Parameters
     ----------
@@ -169,30 +156,17 @@ def run_script(name: str, main: Callable[[Sequence[str]], Any]) -> None:
         Of the script.
     main : callable
     """
-    status = 0
-    try:
-        with any_character(sys.stdout):
+
+    def work():
+        try:
             main(sys.argv[1:])
-    except Stopped as stopped:
-        command = launched(['python', sys.argv[0], *resuming(sys.argv[1:])])
-        print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
-        status = 128 + stopped.number
-    except KeyboardInterrupt:
-        print(f'{name}: Stopped at once; what was saved is whole.', file=sys.stderr)
-        status = 128 + signal.SIGINT
-    except (ValueError, OSError, ImportError) as error:
-        print(f'{name}: {printable(in_words(error))}', file=sys.stderr)
-        status = 2
-    except FloatingPointError as error:
-        print(f'{name}: {printable(error)}', file=sys.stderr)
-        status = 1
-    except (MemoryError, mx.MXNetError) as error:
-        if not isinstance(error, MemoryError) and not re.search('out of memory|to allocate', str(error)):
-            raise
-        print(f'{name}: There is not enough memory; give a smaller --batch-size or network.', file=sys.stderr)
-        status = 1
-    sys.stderr.flush()
-    sys.stdout.flush()
+        except Stopped as stopped:
+            command = launched([python(), sys.argv[0], *resuming(sys.argv[1:])])
+            print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
+            return 128 + stopped.number
+        return 0
+
+    status = run_program(name, work)
     if status and {'DMLC_ROLE', 'HOROVOD_RANK'} & set(os.environ):
         os._exit(status)  # MXNet would wait at the end for the other workers, who may be waiting for this one
     sys.exit(status)

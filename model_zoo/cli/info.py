@@ -1,20 +1,25 @@
-"""Describe a network and its released weights."""
+"""Describe a network and its released weights, or the folder of a training run or an export."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from ..registry import model_info
 from ..weights import list_weights
 from ._common import add_root, print_table, size
+from ._folder import print_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('name', metavar='NAME', help="a network's name")
+    parser.add_argument('name', metavar='NAME', help="a network's name, or the folder of a run or an export")
     add_root(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if os.path.isdir(args.name):
+        print_folder(args.name)
+        return 0
     card = model_info(args.name)
     spec = card.spec
     print_table(
