@@ -64,7 +64,8 @@ def _read():
         for row in csv.DictReader(file):
             numbers = {key: float(row.pop(key)) for key in ('top1', 'top5')}
             counts = {
-                key: int(row.pop(key) or 0) or None for key in ('image_size', 'parameters', 'multiply_adds', 'file_size')
+                key: int(row.pop(key) or 0) or None
+                for key in ('image_size', 'parameters', 'multiply_adds', 'file_size')
             }
             yield Baseline(**row, **numbers, **counts)
 

@@ -10,6 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed_arguments
 from ..errors import positive
 from ..text import distinct_names
 from .loader import Loader
@@ -68,6 +69,7 @@ def random_view(
     return view, view_mask
 
 
+@renamed_arguments(data='source', part='shard')
 class SegmentationBatches(Loader):
     """Batches (N, 3, H, W) float32 and (N, H, W) float32 masks of photographs.
 

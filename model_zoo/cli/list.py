@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--task', choices=('classification', 'segmentation'), help='only networks for this task; default: both'
     )
     parser.add_argument(
-        '--sort', choices=tuple(SORT_KEYS), default='name', help='order within each data set, the best first; default: name'
+        '--sort',
+        choices=tuple(SORT_KEYS),
+        default='name',
+        help='order within each data set, the best first; default: name',
     )
     parser.add_argument(
         '--baselines', action='store_true', help="add published results of GluonCV's, timm's and torchvision's networks"
@@ -58,7 +61,19 @@ def _print(rows):
     for row in rows:
         if row.source:
             notes.setdefault(library[row.source] if row.name in library else row.source, len(notes) + 1)
-    head = 'name', 'data', 'accuracy', 'top-5', 'params', 'multiply-adds', 'images/s', 'input', 'weights', 'file', 'licence'
+    head = (
+        'name',
+        'data',
+        'accuracy',
+        'top-5',
+        'params',
+        'multiply-adds',
+        'images/s',
+        'input',
+        'weights',
+        'file',
+        'licence',
+    )
     lines = []
     for row in rows:
         note = notes.get(library.get(row.source) if row.name in library else row.source)

@@ -167,7 +167,7 @@ def measure(rows: Sequence[Row], batch: int, *, ctx: mx.Context | None = None) -
 
 
 def _seconds(nets, shapes, ctx):
-    """Median time of a forward pass of each; they take turns, so that what slows the machine slows them alike."""
+    """Median time of a forward pass of each; they take turns, so that a busy machine slows all alike."""
     batches = [mx.nd.random.uniform(shape=shape, ctx=ctx) for shape in shapes]
     for net, data in zip(nets, batches):
         net.initialize(mx.init.Xavier(), ctx=ctx)

@@ -118,7 +118,7 @@ def _page(blocks, columns, note, banner):
 
 
 class _Sheet:
-    """A figure that is drawn on in inches from its upper left corner."""
+    """A figure with coordinates in inches from its upper left corner."""
 
     def __init__(self, width, height):
         self.width, self.height = width, height

@@ -67,7 +67,7 @@ EVIDENCE = Scale(colormaps['turbo'], 0, 1, 'evidence for the class\n(1: most in 
 
 
 def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
-    """Load a network by name, on `ctx`; and whether its parameters are random: none are released and none are given.
+    """Load a network by name on `ctx`; the second value says whether its parameters are random.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
         As :func:`model_zoo.loading.load_model`.
     """
     if os.path.isdir(name):
-        return load_model(name, None, ctx), False
+        return load_model(name, ctx=ctx), False
     name, _, weights = name.partition('=')
-    return load_or_initialize(name, weights or None, ctx)
+    return load_or_initialize(name, weights or None, ctx=ctx)
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:

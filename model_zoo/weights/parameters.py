@@ -82,6 +82,7 @@ def load_parameters(
     allow_missing: bool = False,
     ignore_extra: bool = False,
     fresh: Sequence[str] = (),
+    adapt_input: bool = False,
 ) -> None:
     """Load a parameter file into a network; the network's types stand.
 
@@ -100,6 +101,9 @@ def load_parameters(
         Ignore parameters that the network lacks.
     fresh : sequence of str, default ()
         Parameters to initialise (Xavier) even if the file has them.
+    adapt_input : bool, default False
+        Where the file's stem takes three channels and the network's takes another number n, sum the kernels for n = 1,
+        else repeat them, scaled by 3 / n, as timm does; a log line says so.
 
     Raises
     ------
@@ -111,6 +115,8 @@ def load_parameters(
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
     arrays, parameters = read_for(net, path), structural_parameters(net)
+    if adapt_input:
+        arrays = _adapt_input(arrays, parameters, path)
     if allow_missing and not any(name in parameters and name not in fresh for name in arrays):
         raise _another(path, arrays, ['it has none of their names'])
     missing = load_arrays(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
@@ -149,6 +155,26 @@ def save_parameters(net: Block, path: str) -> None:
     mx.nd.waitall()  # a forward pass that still runs may be bringing weights into oneDNN's layout
     names = torch_names(values)
     write_state_dict(path, {names[name]: value.asnumpy() for name, value in values.items()})
+
+
+def _adapt_input(arrays, parameters, path):
+    """Arrays of a file with its stem, if it takes three channels, made one of the network's number of channels."""
+    first = next(name for name, parameter in parameters.items() if len(parameter.shape) == 4)
+    channels = parameters[first].shape[1]
+    if channels in (0, 3) or first not in arrays or arrays[first].shape[1:2] != (3,):
+        return arrays
+    log.warning('%s takes 3 channels; its first convolution is adapted to %d.', printable(path), channels)
+    adapted = dict(arrays)
+    for name in parameters:
+        array = arrays.get(name)
+        if name == first:
+            kernels = array.astype(np.float32)
+            order = np.arange(channels) % 3
+            kernels = kernels.sum(1, keepdims=True) if channels == 1 else kernels[:, order] * (3 / channels)
+            adapted[name] = kernels.astype(array.dtype)
+            return adapted
+        if array is not None and array.shape == (3,):  # of a norm of the images
+            adapted[name] = array.mean(keepdims=True) if channels == 1 else np.resize(array, channels)
 
 
 def load_arrays(

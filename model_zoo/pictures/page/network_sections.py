@@ -11,7 +11,7 @@ __all__ = ['details', 'table_row']
 
 
 def table_row(model: Model) -> str:
-    """A network's row in the table of all; `data-value` is what a column is sorted by."""
+    """A network's row in the table of all; columns are sorted by `data-value`."""
     card = model.card
     files = ''.join(
         f'<div><b>{escape(file.tag)}</b> <code title="{escape(file.digest)}">{file.digest[:8]}</code> '
