@@ -354,7 +354,7 @@ class _Loop:
                 f'time: {record["time"]:.1f} ({record["images_per_second"]:.0f} images/s, {record["waiting"]:.0%} of '
                 'the time waiting for data)'
             )
-            self.run.save_epoch(progress.history)
+            self.run.save_epoch(progress.history, task.main_metric)
         if better:
             with self.averaged():
                 if self.workers.rank == 0:

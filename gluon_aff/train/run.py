@@ -219,12 +219,21 @@ class RunFolder:
             os.close(self._lock)
         self._board = self._lock = None
 
-    def save_epoch(self, history: list[dict]) -> None:
-        """Write the log and the curves of the epochs so far, of which each has a record."""
+    def save_epoch(self, history: list[dict], main_metric: str | None = None) -> None:
+        """Write the log and the curves of the epochs so far, of which each has a record.
+
+        Parameters
+        ----------
+        history : list of dict
+        main_metric : str, optional
+            The metric whose maximum the curves mark as the best epoch.
+        """
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
-            plot_curves(history, self.file('curves.png'))
+            model, dataset = (self.description.get(key) or '' for key in ('model', 'dataset'))
+            title = ' on '.join(filter(None, (model, os.path.basename(dataset.rstrip(os.sep)))))
+            plot_curves(history, self.file('curves.png'), title=title, main_metric=main_metric)
             if self._board:
                 for name, value in history[-1].items():
                     if name != 'epoch':
