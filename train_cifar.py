@@ -16,11 +16,11 @@ if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one l
 
 from dataclasses import dataclass, replace
 
-from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.cifar import Batches, cifar10, cifar100
 from gluon_aff.data.image_sets import digits, fashion_mnist, subset
 from gluon_aff.train import (
     ClassificationConfig,
+    augmentation,
     batch_size,
     classification_task,
     flag,
@@ -78,14 +78,15 @@ def main(config):
         data.std,
         train=True,
         flip=data.flip,
-        augment=AutoAugment('cifar10') if config.auto_aug else None,
         seed=config.seed,
         shard=workers.shard,
+        **augmentation(config, 'cifar10'),
     )
     test = Batches(*test_set, size, data.mean, data.std, shard=workers.shard)
 
     net, options = start_network(config, data.class_names, ctx=ctx)
-    task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
+    teacher = open_teacher(config, net.classes, ctx=ctx)
+    task = classification_task(config, net.classes, train_set[1], teacher=teacher)
     run = open_run(
         config,
         replace(

@@ -18,12 +18,12 @@ if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one l
 import os
 from dataclasses import dataclass, replace
 
-from gluon_aff.data.autoaugment import AutoAugment
 from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.record_file import RecordFile
 from gluon_aff.train import (
     ClassificationConfig,
+    augmentation,
     batch_size,
     classification_task,
     flag,
@@ -106,13 +106,14 @@ def main(config):
         'seed': config.seed,
         'shard': workers.shard,
     }
-    augment = AutoAugment('imagenet') if config.auto_aug else None
-    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, augment=augment, **common)
+    changes = augmentation(config, 'imagenet')
+    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, **changes, **common)
     test = Images(val_images, size, batch, spec.mean, spec.std, **common)
 
     names = train_images.class_names
     net, options = start_network(config, names, ctx=ctx)
-    task = classification_task(config, net.classes, teacher=open_teacher(config, net.classes, ctx=ctx))
+    teacher = open_teacher(config, net.classes, ctx=ctx)
+    task = classification_task(config, net.classes, train_images.target, teacher=teacher)
     run = open_run(
         config,
         replace(

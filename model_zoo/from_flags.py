@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, Sequence
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff._mxnet import structural_parameters
-from gluon_aff.train import ClassificationConfig, TrainConfig, initialize, tune_backbone
+from gluon_aff.train import ClassificationConfig, TrainConfig, freeze_stages, initialize, tune_backbone
 
 from .registry import ModelCard, get_model, model_info
 
@@ -101,7 +102,8 @@ def start_network(
     Raises
     ------
     ValueError, FileNotFoundError, DownloadError
-        As :func:`build_network` does, or if --num-layer names another depth than the model.
+        As :func:`build_network` does, or if --num-layer names another depth than the model, or --freeze a stage that it
+        lacks.
     """
     depth = re.search(r'res(?:net|next)(\d+)', config.model)
     if config.num_layer and (not depth or int(depth[1]) != config.num_layer):
@@ -116,6 +118,8 @@ def start_network(
         net.reset_classifier(len(class_names))
     if config.backbone_lr != 1:
         tune_backbone(net, getattr(net, net.head_name), config.backbone_lr)
+    if config.freeze is not None:
+        print(freeze_stages(net, config.freeze), file=sys.stderr)
     return net, options
 
 

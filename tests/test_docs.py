@@ -53,8 +53,15 @@ def test_python_snippets_run(snippet, tmp_path, monkeypatch):
     if 'deployment' in snippet:
         pytest.importorskip('onnxruntime')
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'my_pictures').mkdir()
-    for name in ('shirt.png', 'my_pictures/1.png', 'my_pictures/2.png'):
+    for name in ('my_pictures', 'clothes/Bag', 'clothes/T-shirt-top'):
+        (tmp_path / name).mkdir(parents=True)
+    for name in (
+        'shirt.png',
+        'my_pictures/1.png',
+        'my_pictures/2.png',
+        'clothes/Bag/1.png',
+        'clothes/T-shirt-top/1.png',
+    ):
         Image.linear_gradient('L').resize((40, 32)).save(name)
     with mock.patch.dict(registry._registry):
         exec(compile(SNIPPETS[snippet], snippet, 'exec'), {'__name__': 'snippet'})

@@ -7,9 +7,10 @@ from typing import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from .._deprecated import deprecated_names
+from .._deprecated import deprecated_names, renamed_arguments
 from . import class_names
 from .cifar_archive import load_cifar
+from .erasing import random_erasing
 from .image_sets import ImageSet
 from .loader import Loader
 from .preprocessing import normalise
@@ -69,6 +70,7 @@ def cifar100(data_dir: str | None = None, fine: bool = True) -> ImageSet:
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
+@renamed_arguments(part='shard')
 class Batches(Loader):
     """Batches (N, 3, 32, 32) float32 and (N,) float32 labels of images in memory, prepared by the CIFAR recipe.
 
@@ -85,6 +87,10 @@ class Batches(Loader):
     augment : callable, optional
         In training, before the crop: (RGB PIL.Image, numpy.random.RandomState) -> PIL.Image, such as
         :class:`gluon_aff.data.autoaugment.AutoAugment`.
+    erasing : float, default 0
+        In training, the share of images that get a rectangle of noise, see :mod:`gluon_aff.data.erasing`.
+    balanced : bool, default False
+        In training, draw each class alike.
     seed, shard
         See :class:`gluon_aff.data.loader.Loader`, as for the errors raised.
     """
@@ -102,31 +108,41 @@ class Batches(Loader):
         train: bool = False,
         flip: bool = False,
         augment: Callable | None = None,
+        erasing: float = 0.0,
+        balanced: bool = False,
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
     ):
-        super().__init__(len(images), batch_size, train=train, seed=seed, shard=shard)
+        balance = target if balanced else None
+        super().__init__(len(images), batch_size, train=train, balance=balance, seed=seed, shard=shard)
         self.images, self.target, self.mean, self.std = images, target, mean, std
-        self.flip, self.augment = flip, augment
+        self.flip, self.augment, self.erasing = flip, augment, erasing
 
     def epoch(self, number=0, start=0):
         # One generator draws the order and all crops: the released runs depend on it.
         random = np.random.RandomState((self.seed * 100003 + number) % 2**32)
         batches = self._batches(random)
         if self.train:
-            offsets = random.randint(0, 2 * self.PAD + 1, (self.total, 2))
-            mirrored = random.rand(self.total) < 0.5 * self.flip
-        for indices in batches[start:]:
-            images = self.images[indices]
-            if self.train:
-                if self.augment:
-                    images = np.stack([self._augmented(image, number, i) for image, i in zip(images, indices)])
-                images = self._crop(images, offsets[indices], mirrored[indices])
-            yield normalise(images, self.mean, self.std), self.target[indices].astype(np.float32)
+            draws = self.total if self.balance is None else 2 * self.total
+            offsets = random.randint(0, 2 * self.PAD + 1, (draws, 2))
+            mirrored = random.rand(draws) < 0.5 * self.flip
+        for indices, keys in batches[start:]:
+            images, target = self.images[indices], self.target[indices].astype(np.float32)
+            if not self.train:
+                yield normalise(images, self.mean, self.std), target
+                continue
+            randoms = [self._random(number, key) for key in keys] if self.augment or self.erasing else []
+            if self.augment:
+                images = np.stack([self._augmented(image, random) for image, random in zip(images, randoms)])
+            data = normalise(self._crop(images, offsets[keys], mirrored[keys]), self.mean, self.std)
+            if self.erasing:
+                for image, random in zip(data, randoms):
+                    random_erasing(image, self.erasing, random)
+            yield data, target
 
-    def _augmented(self, image, number, index):
+    def _augmented(self, image, random):
         rgb = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
-        return np.asarray(self.augment(rgb, self._random(number, index)))
+        return np.asarray(self.augment(rgb, random))
 
     def _crop(self, images, offsets, mirrored):
         height, width = images.shape[1:3]

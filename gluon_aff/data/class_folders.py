@@ -15,18 +15,19 @@ from typing import ContextManager, Iterable
 import numpy as np
 from PIL import Image
 
-from .._deprecated import deprecated_names, renamed
+from .._deprecated import deprecated_names, renamed, renamed_arguments
 from ..errors import positive
 from .check import unreadable
 from .images import opened
 from .walk import IMAGE_SUFFIXES, find_images
 
-__all__ = ['ImageFiles', 'ImageFolders', 'image_folders', 'readable_images']
+__all__ = ['ImageFiles', 'ImageFolders', 'class_tree', 'image_folders', 'readable_images']
 
 # Names of the folders of splits.
 TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ImageFiles:
     """Labelled image files.
@@ -52,6 +53,7 @@ class ImageFiles:
         return opened(self.paths[index])
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ImageFolders:
     """The training and the held-out images of one tree or of two.
@@ -117,7 +119,7 @@ def image_folders(
             raise ValueError(f'{data_dir} has train/ and val/; leave val_fraction out, or name the tree to split.')
         roots = [data_dir]
     skipped: dict[str, str] = {}
-    trees = [_tree(root, skipped) for root in roots]
+    trees = [class_tree(root, skipped) for root in roots]
     unknown = sorted(set(trees[-1]) - set(trees[0]))
     if unknown:
         raise ValueError(
@@ -148,16 +150,35 @@ def _split(tree, val_fraction, seed):
     return train, val
 
 
-def _tree(root, skipped):
-    """The image files of a tree, {class: paths}; other files are added to `skipped`."""
+def class_tree(root: str, skipped: dict[str, str], *, least: int = 2) -> dict[str, list[str]]:
+    """Find the image files of a tree with a folder for each class; none is opened.
+
+    Parameters
+    ----------
+    root : str
+    skipped : dict of str: str
+        Gets a sentence for each other file, by path.
+    least : int, default 2
+        Number of classes.
+
+    Returns
+    -------
+    dict of str: list of str
+        The paths of each class.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`image_folders`.
+    """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'There is no folder {root}; name one that holds a folder of images for each class.')
     entries = {name: os.path.join(root, name) for name in sorted(os.listdir(root)) if name[0] != '.'}
     classes = {name: path for name, path in entries.items() if os.path.isdir(path)}
-    if len(classes) < 2:
+    if len(classes) < least:
         raise ValueError(
             f'{root} has {"one class folder" if classes else "no class folder"}; it needs a folder of '
-            'images for each of at least two classes, named after them.'
+            f'images for each {"class" if least == 1 else "of at least two classes"}, named after them.'
         )
     _check_names(root, classes)
     skipped.update(

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+from collections import defaultdict
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Sequence
+
+import numpy as np
+from PIL import ImageFile
+
+from ..validation import shown
 
 __all__ = [
     'BY_NAME',
@@ -15,6 +23,8 @@ __all__ = [
     'FASHION_MNIST',
     'IMAGENET',
     'STOP_SIGN',
+    'imagenet_synsets',
+    'match_class_names',
     'numbered',
     'read_class_names',
     'write_class_names',
@@ -65,6 +75,68 @@ BY_NAME = {
 def numbered(classes: int) -> tuple[str, ...]:
     """Names for classes that have none."""
     return tuple(f'class {i}' for i in range(classes))
+
+
+def imagenet_synsets() -> tuple[str, ...]:
+    """WordNet's ids of ImageNet's classes, such as 'n01440764', in the order of `IMAGENET`."""
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+    from gluoncv.data import ImageNet1kAttr
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # which that import sets
+    return tuple(ImageNet1kAttr().synset)
+
+
+def match_class_names(names: Sequence[str], class_names: Sequence[str], *, source: str) -> np.ndarray:
+    """The place of a data set's classes among those of a model.
+
+    A name stands for the class of the same name, or else of the same letters and digits, in any case: 't-shirt_top' for
+    'T-shirt/top'. ImageNet's classes may be named by their synsets as well, such as 'n01440764'.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the data set's classes.
+    class_names : sequence of str
+        Of the model's.
+    source : str
+        What has the names, for the error.
+
+    Returns
+    -------
+    numpy.ndarray, int, (len(names),)
+        Indices into class_names.
+
+    Raises
+    ------
+    ValueError
+        If a name stands for no class of the model, or for several.
+    """
+    if tuple(names) == tuple(class_names):
+        return np.arange(len(names))
+    exact, plain = defaultdict(set), defaultdict(set)
+    for index, name in enumerate(class_names):
+        exact[name].add(index)
+        plain[_letters_and_digits(name)].add(index)
+    if tuple(class_names) == IMAGENET:
+        exact.update((synset, {index}) for index, synset in enumerate(imagenet_synsets()))
+    matches = [exact.get(name) or plain.get(_letters_and_digits(name), set()) for name in names]
+    unknown = [name for name, indices in zip(names, matches) if not indices]
+    if unknown:
+        raise ValueError(
+            f'{source} has {len(unknown)} of {len(names)} classes that are not among the {len(class_names)} of the '
+            f'model, such as {shown(unknown[0])}; name its classes as the model does, such as {shown(class_names[0])}.'
+        )
+    for name, indices in zip(names, matches):
+        if len(indices) > 1:
+            raise ValueError(
+                f'{source} has the class {shown(name)}, and the model has {len(indices)} of this name; '
+                'name an ImageNet class by its synset, such as n01440764, and another as the model does.'
+            )
+    return np.array([min(indices) for indices in matches])
+
+
+def _letters_and_digits(name):
+    return re.sub(r'[\W_]+', ' ', unicodedata.normalize('NFC', name).casefold()).strip() or name
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ __all__ = ['random_erasing']
 AREA, ASPECT, TRIALS = (0.02, 1 / 3), (0.3, 1 / 0.3), 10
 
 
-def random_erasing(data, probability, random):
+def random_erasing(data: np.ndarray, probability: float, random: np.random.RandomState) -> None:
     """Fill a random rectangle of a normalised image with normal noise, in place.
 
     Reference: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020. Area and aspect are those of timm's

@@ -30,6 +30,9 @@ class Loader:
         Of one process.
     train : bool, default False
         Shuffle.
+    balance : (N,) int, optional
+        Labels of all images; in training, an epoch then draws as many images with replacement, each class alike. An
+        image that is drawn again is changed anew.
     seed : int, default 0
     shard : (index, count), default (0, 1)
         Which of how many processes this is.
@@ -42,8 +45,16 @@ class Loader:
     """
 
     def __init__(
-        self, total: int, batch_size: int, *, train: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1)
+        self,
+        total: int,
+        batch_size: int,
+        *,
+        train: bool = False,
+        balance: np.ndarray | None = None,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ):
+        self.balance = balance
         self.total, self.batch_size, self.train, self.seed = total, positive('batch_size', batch_size), train, seed
         index, count = self.shard = tuple(shard)
         if not 0 <= index < count:
@@ -71,25 +82,37 @@ class Loader:
         start : int, default 0
             The first batch; images before it are not loaded.
         """
-        for indices in self._batches(self._random(number))[start:]:
+        for indices, _ in self._batches(self._random(number))[start:]:
             yield self._load(indices, number)
 
     def _random(self, *key: Any) -> np.random.RandomState:
-        """The generator of an epoch (number) or of an image in it (number, index)."""
+        """The generator of an epoch (number) or of an image in it (number, key)."""
         return np.random.RandomState([self.seed, *key])
 
     def _order(self, random: np.random.RandomState) -> np.ndarray:
         """The indices of the images in the order of an epoch; `random` is its generator."""
-        return random.permutation(self.total) if self.train else np.arange(self.total)
+        if not self.train:
+            return np.arange(self.total)
+        if self.balance is None:
+            return random.permutation(self.total)
+        chances = 1 / np.bincount(self.balance)[self.balance]
+        return random.choice(self.total, self.total, p=chances / chances.sum())
 
-    def _batches(self, random: np.random.RandomState) -> list[np.ndarray]:
-        """The indices of the images in each batch of this shard."""
+    def _batches(self, random: np.random.RandomState) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The images in each batch of this shard: their indices, and the keys of their random changes.
+
+        A key is the index, or a number from `total` on where an image is drawn again.
+        """
         order, (index, count) = self._order(random), self.shard
+        keys = order.copy()
+        again = np.setdiff1d(np.arange(len(order)), np.unique(order, return_index=True)[1])
+        keys[again] = self.total + np.arange(len(again))
+        draws = np.stack([order, keys])
         if self.train:
-            order = order[: len(self) * count * self.batch_size]
-            return list(order.reshape(-1, count, self.batch_size)[:, index])
-        order = order[index::count]
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+            draws = draws[:, : len(self) * count * self.batch_size]
+            return list(draws.reshape(2, -1, count, self.batch_size)[:, :, index].swapaxes(0, 1))
+        draws = draws[:, index::count]
+        return [draws[:, i : i + self.batch_size] for i in range(0, draws.shape[1], self.batch_size)]
 
     def _load(self, indices: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of these images in epoch `number`."""

@@ -24,7 +24,7 @@ from .export_folder import read_file
 from .onnx_files import check_onnx, import_onnxruntime, session
 from .open_symbol import open_symbol
 
-__all__ = ['BACKENDS', 'block', 'open_backend']
+__all__ = ['BACKENDS', 'block', 'default_backend', 'open_backend']
 
 OPENCV_SHAPES = 2  # a folder's batches, and the last one, which is smaller
 TRIAL_SECONDS = 120
@@ -158,8 +158,8 @@ BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
 }
 
 
-def _default_backend(files, ctx):
-    """MXNet on a GPU, else ONNX Runtime if it is installed and its file is there."""
+def default_backend(files: dict, ctx: mx.Context) -> str:
+    """Of an export's files, by kind: MXNet on a GPU, else ONNX Runtime if it is installed and its file is there."""
     if ctx.device_type != 'cpu':
         return 'mxnet'
     installed = importlib.util.find_spec('onnxruntime') is not None
@@ -167,7 +167,7 @@ def _default_backend(files, ctx):
 
 
 def open_backend(
-    folder: str, description: dict, spec: ModelSpec, backend: str | None, ctx: mx.Context, threads: int | None
+    folder: str, description: dict, spec: ModelSpec, backend: str, ctx: mx.Context, threads: int | None
 ) -> Callable:
     """A function (batch) -> logits by which a backend computes an exported network.
 
@@ -187,7 +187,6 @@ def open_backend(
         As :class:`gluon_aff.deploy.Predictor`.
     """
     files = description['files']
-    backend = backend or _default_backend(files, ctx)
     if backend not in BACKENDS:
         raise unknown('backend', backend, BACKENDS)
     opener, kinds = BACKENDS[backend]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
 from typing import Sequence, Union
 
 import mxnet as mx
@@ -16,8 +17,8 @@ from ..data.walk import find_images
 from ..errors import positive
 from ..spec import ModelSpec
 from ..text import printable
-from .backends import BACKENDS, block, open_backend
-from .export_folder import read_export
+from .backends import BACKENDS, block, default_backend, open_backend
+from .export_folder import is_export, read_export
 
 __all__ = ['BACKENDS', 'Predictor']
 
@@ -39,7 +40,7 @@ class Predictor:
     ----------
     source : str or model_zoo.loading.LoadedModel
         A folder that :func:`gluon_aff.deploy.export` wrote, or a network with its description, which MXNet computes.
-        For a registered name or a run's folder see :func:`model_zoo.loading.open_predictor`.
+        Where model_zoo is installed, also what its load_model takes: a registered name or a run's folder.
     backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
         What computes a folder's network: MXNet its symbol, ONNX Runtime its float32 or INT8 file, OpenCV's DNN module
         its float32 file. By default MXNet on a GPU; on the CPU ONNX Runtime if it is installed and the file is there,
@@ -52,12 +53,14 @@ class Predictor:
     Attributes
     ----------
     spec : gluon_aff.spec.ModelSpec
+    backend : str
+        What computes.
 
     Raises
     ------
     ValueError
-        If the path is no exported folder, a file in it is not the exported one, or the backend is unknown or cannot run
-        the file.
+        If the name is unknown, the path is no exported folder or run, a file in it is not the exported one, or the
+        backend is unknown or cannot run the file.
     FileNotFoundError
         If the folder or a file in it is missing.
     ImportError
@@ -79,9 +82,14 @@ class Predictor:
             positive('threads', threads)
         if isinstance(source, (str, os.PathLike)):
             source = os.fspath(source)
+            load_model = _finder_of(source)
+            if load_model:
+                source = load_model(source, ctx=context)
+        if isinstance(source, str):
             description = read_export(source)
             self.spec = ModelSpec.from_json(description)
-            self._run = open_backend(source, description, self.spec, backend, context, threads)
+            self.backend = backend or default_backend(description['files'], context)
+            self._run = open_backend(source, description, self.spec, self.backend, context, threads)
             return
         if backend not in (None, 'mxnet'):
             raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
@@ -89,7 +97,7 @@ class Predictor:
             raise ValueError(
                 'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
             )
-        self.spec = source.spec
+        self.spec, self.backend = source.spec, 'mxnet'
         self._run = block(source.net, context)
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
@@ -272,6 +280,19 @@ class Predictor:
         if (width, height) != size:
             scores = np.stack([Image.fromarray(score).resize(size, Image.BILINEAR) for score in scores])
         return scores if probabilities else scores.argmax(0).astype(np.int32)
+
+
+def _finder_of(source):
+    """What loads a name or a run's folder: model_zoo's load_model; None for an export, or without model_zoo."""
+    is_name = os.path.basename(source) == source and not os.path.exists(source)
+    is_run = os.path.isfile(os.path.join(source, 'model.json')) and not is_export(source)
+    try:
+        # Imported when it is needed only, as this library works without named networks.
+        return import_module('model_zoo').load_model if is_name or is_run else None
+    except ModuleNotFoundError as error:
+        if error.name != 'model_zoo':
+            raise
+        return None
 
 
 def _softmax(logits):

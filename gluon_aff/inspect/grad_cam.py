@@ -86,8 +86,8 @@ def grad_cam(
     layer = _find_layer(net, layer)
     activations, output = _run_recorded(net, x, layer)
     outputs = output.asnumpy().astype(np.float32)
-    classes = _classes(outputs, classes)
-    head_grad = nd.array(_head_grad(outputs, classes, region), ctx=output.context, dtype=output.dtype)
+    explained = _classes(outputs, classes)
+    head_grad = nd.array(_head_grad(outputs, explained, region), ctx=output.context, dtype=output.dtype)
     try:
         (gradient,) = autograd.grad(output, [activations], head_grads=[head_grad], train_mode=False)
     except MXNetError as error:
@@ -102,7 +102,7 @@ def grad_cam(
     maps = _resize(_unit(maps), x.shape[2:])
     if method == 'guided':
         maps = maps * np.abs(guided_gradient(net, x, partial(_scores, net), head_grad)).max(1)
-    return ClassMaps(_unit(maps).astype(np.float32), classes, outputs)
+    return ClassMaps(_unit(maps).astype(np.float32), explained, outputs)
 
 
 def _run_recorded(net, x, layer):

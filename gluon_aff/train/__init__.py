@@ -1,4 +1,4 @@
-"""Training: what a run is told (TrainConfig), what it learns (Task), and the loop (fit)."""
+"""Training: settings (TrainConfig), tasks (Task) and the loop (fit)."""
 
 from .._environment import check_gluoncv
 
@@ -9,7 +9,17 @@ from .config import ClassificationConfig, TrainConfig, flag, number, whole  # no
 from .evaluation import evaluate  # noqa: E402
 from .loop import fit  # noqa: E402
 from .optimizer import no_weight_decay  # noqa: E402
-from .recipe import batch_size, classification_task, initialize, open_run, start, train_network, tune_backbone  # noqa: E402
+from .recipe import (  # noqa: E402
+    augmentation,
+    batch_size,
+    classification_task,
+    freeze_stages,
+    initialize,
+    open_run,
+    start,
+    train_network,
+    tune_backbone,
+)
 from .resume import check_arguments, run_arguments  # noqa: E402
 from .run import RunFolder  # noqa: E402
 from .schedule import SCHEDULES, learning_rate  # noqa: E402
@@ -31,6 +41,7 @@ __all__ = [
     'Task',
     'TrainConfig',
     'Workers',
+    'augmentation',
     'batch_size',
     'check_arguments',
     'checkpoints',
@@ -38,6 +49,7 @@ __all__ = [
     'evaluate',
     'fit',
     'flag',
+    'freeze_stages',
     'get_workers',
     'initialize',
     'learning_rate',

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, in one file without pickle.
+"""Checkpoints: all that a run needs to continue as if it had never stopped, in one file without pickle.
 
-A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<number>`` (both in the type they are trained in) and
-``progress``, a JSON text. It holds no random states: everything random in an epoch is a function of the seed, the
-epoch and the image or batch.
+A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<number>`` (both in the type they are trained in),
+``average/<name>`` with --ema, and ``progress``, a JSON text. It holds no random states: everything random in an epoch
+is a function of the seed, the epoch and the image or batch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mxnet.gluon import HybridBlock, Trainer
 from .._mxnet import has_values, mean_value, structural_parameters, trainer_parameters, trainer_updaters
 from ..files import atomic
 from ..validation import shown
+from .ema import WeightAverage
 from .npz_file import Archive
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'SUMS',
     'checkpoints',
     'read_checkpoint',
+    'restore_average',
     'restore_optimizer',
     'restore_parameters',
     'write_checkpoint',
@@ -122,7 +124,9 @@ def _names(net, trainer):
     return [names[id(parameter)] for parameter in trainer_parameters(trainer)]
 
 
-def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
+def write_checkpoint(
+    path: str, net: HybridBlock, trainer: Trainer, progress: Progress, *, average: WeightAverage | None = None
+) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -132,6 +136,7 @@ def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Pr
     trainer : mxnet.gluon.Trainer
         With update_on_kvstore=False.
     progress : Progress
+    average : WeightAverage, optional
 
     Raises
     ------
@@ -150,6 +155,8 @@ def write_checkpoint(path: str, net: HybridBlock, trainer: Trainer, progress: Pr
     for index, state in trainer_updaters(trainer)[0].states.items():
         for number, array in enumerate(_arrays(state)):
             arrays[f'optimizer/{names[index]}/{number}'] = array.asnumpy()
+    for name, array in (average.state() if average else {}).items():
+        arrays[f'average/{name}'] = array.asnumpy()
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial:
         with open(partial, 'wb') as file:
@@ -249,6 +256,21 @@ def restore_optimizer(net: HybridBlock, trainer: Trainer, arrays: Archive) -> No
         raise ValueError(
             f'{arrays.path} has an unknown optimizer state, {next(iter(saved))}; resume from an earlier checkpoint.'
         )
+
+
+def restore_average(average: WeightAverage, arrays: Archive) -> None:
+    """Continue a fresh `average` from the `arrays` of a checkpoint, see :func:`read_checkpoint`.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit, or are missing.
+    """
+    saved = {name: arrays.headers.get(f'average/{name}') for name in average.state()}
+    for name, value in average.state().items():
+        if saved[name] != (np.dtype('float32'), value.shape):
+            raise ValueError(f'{arrays.path} lacks the average of {name}; resume from an earlier checkpoint.')
+    average.restore({name: arrays[f'average/{name}'] for name in saved})
 
 
 def checkpoints(folder: str) -> list[str]:

@@ -150,7 +150,7 @@ def flags(cls: type) -> dict[str, Field]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run, as GluonCV's scripts call them; :func:`fit` does what they say.
+    """The settings of a run, under the names of GluonCV's scripts.
 
     The loaders, the network, its devices and the folder are made beforehand, by :mod:`gluon_aff.train.recipe` in the
     scripts; so `batch_size`, `init`, `mode`, `num_gpus`, `kvstore`, `save_dir`, `keep` and `tensorboard` mean nothing
@@ -188,6 +188,19 @@ class TrainConfig:
     momentum: float = flag(0.9, number(0, 1, ends='[)'), 'of nesterov')
     wd: float = flag(1e-4, number(0), 'weight decay')
     no_wd: bool = flag(False, help='no weight decay on biases, beta and gamma')
+    clip_gradient: float | None = flag(
+        None,
+        number(0, ends='(]'),
+        'largest norm of all gradients together; larger ones are scaled down',
+        metavar='NORM',
+    )
+    ema: float = flag(
+        0.0,
+        number(0, 1, ends='[)'),
+        'evaluate and keep an average of the weights, of this decay, such as 0.999',
+        metavar='DECAY',
+    )
+    early_stopping: int = flag(0, whole(0), 'stop after so many epochs without a better one', metavar='EPOCHS')
     init: str = flag('xavier', ('xavier', 'kaiming'), 'of the weights')
     seed: int = flag(0, whole(0))
 
@@ -256,7 +269,7 @@ class TrainConfig:
                 raise ValueError(f'{name} must be {accepts.describe(value)}, got {shown(value)}.')
 
     def useless_flag(self) -> tuple[str, str] | None:
-        """The first typed flag that has no effect, and when that is; None if all have one."""
+        """The first typed flag without effect, and the reason; None if all have an effect."""
         for cls in type(self).__mro__:
             for names, when, is_useless in vars(cls).get('USELESS', ()):
                 for name in names.split():
@@ -294,13 +307,32 @@ class ClassificationConfig(TrainConfig):
     backbone_lr: float = flag(
         1.0, number(0), "of all but the head's learning rate; 0 leaves the backbone as it is", metavar='FACTOR'
     )
+    freeze: int | None = flag(
+        None, whole(0), 'leave the stem (0) and the stages up to this one as they are', metavar='STAGE'
+    )
     last_gamma: bool = flag(False, help="start each block's last gamma at zero")
     drop_rate: float = flag(0.0, number(0, 1, ends='[)'), 'dropout in front of the classifier')
     label_smoothing: bool = flag(False, help='by 0.1')
     auto_aug: bool = flag(False, help='AutoAugment, by the policy of the data', names=('--auto_aug', '--auto-aug'))
+    rand_augment: int | None = flag(
+        None, whole(0, 30), 'RandAugment of this strength, default 9', const=9, metavar='STRENGTH'
+    )
+    random_erasing: float = flag(
+        0.0, number(0, 1), 'the share of images that get a rectangle of noise', metavar='PROBABILITY'
+    )
     mixup: bool = flag(False, help='mix each batch with itself reversed')
     mixup_alpha: float = flag(1.0, number(0, 1000, ends='(]'), 'the shares follow Beta(ALPHA, ALPHA)', metavar='ALPHA')
-    mixup_off_epoch: int = flag(0, whole(0), 'how many of the last epochs are not mixed')
+    cutmix: float = flag(
+        0.0,
+        number(0, 1000),
+        'paste rectangles of other images, the shares follow Beta(ALPHA, ALPHA); with --mixup in half of the batches',
+        metavar='ALPHA',
+    )
+    mixup_off_epoch: int = flag(0, whole(0), 'how many of the last epochs are without mixup and CutMix')
+    class_weights: str | None = flag(
+        None, ('balanced',), "balanced: weight each image's loss by the inverse of its class's frequency"
+    )
+    balanced_sampler: bool = flag(False, help='draw the images of an epoch with replacement, each class alike')
     teacher: str | None = flag(None, None, 'a network of the zoo to distil', metavar='MODEL')
     teacher_weights: str | None = flag(None, None, 'its tag or file, default the released ones', metavar='WEIGHTS')
     temperature: float = flag(20.0, number(0, ends='(]'), 'of the distillation')
@@ -309,6 +341,9 @@ class ClassificationConfig(TrainConfig):
     USELESS = (
         ('backbone_lr', 'without --pretrained', lambda config: not config.pretrained),
         ('init last_gamma', 'with --pretrained, which has the values', lambda config: config.pretrained),
-        ('mixup_alpha mixup_off_epoch', 'without --mixup', lambda config: not config.mixup),
+        ('auto_aug', 'with --rand-augment', lambda config: config.rand_augment is not None),
+        ('freeze', 'with --backbone-lr 0', lambda config: not config.backbone_lr),
+        ('mixup_alpha', 'without --mixup', lambda config: not config.mixup),
+        ('mixup_off_epoch', 'without --mixup or --cutmix', lambda config: not (config.mixup or config.cutmix)),
         ('teacher_weights temperature hard_weight', 'without --teacher', lambda config: not config.teacher),
     )

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
@@ -18,10 +18,19 @@ from .._mxnet import devices
 from ..data.fingerprint import identity
 from ..program import progress_bar
 from ..validation import shown
-from .checkpoint import SUMS, Progress, checkpoints, read_checkpoint, restore_optimizer, restore_parameters
+from .checkpoint import (
+    SUMS,
+    Progress,
+    checkpoints,
+    read_checkpoint,
+    restore_average,
+    restore_optimizer,
+    restore_parameters,
+)
 from .config import TrainConfig
+from .ema import WeightAverage
 from .evaluation import evaluate, split
-from .optimizer import make_optimizer, no_weight_decay
+from .optimizer import clip_factor, make_optimizer, no_weight_decay
 from .resume import check_checkpoint, run_arguments
 from .run import RunFolder
 from .schedule import make_schedule
@@ -123,19 +132,22 @@ def fit(
         if config.no_wd:
             no_weight_decay(net)
         trainer = workers.trainer(parameters, make_optimizer(config, schedule, updates=progress.updates))
+        average = WeightAverage(net, config.ema) if config.ema else None
         if path:
             restore_optimizer(net, trainer, arrays)
+            if average:
+                restore_average(average, arrays)
             arrays.close()
         if workers.rank == 0:
             run.begin(fresh=not path)
             if path:
                 run.log(f'Resuming from {path}.')
-        loop = _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds)
+        loop = _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds, average)
         return loop.run_epochs(train, test)
 
 
 def _check_types(train, test, config, run, task, save_seconds):
-    """A ValueError for an argument of fit that is not what it has to be."""
+    """Raise a ValueError for an argument of fit of a wrong type."""
     for name, good, expected, value in (
         ('train', callable(getattr(train, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', train),
         ('test', callable(getattr(test, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', test),
@@ -149,7 +161,7 @@ def _check_types(train, test, config, run, task, save_seconds):
 
 
 def _check_devices(net, ctx):
-    """A ValueError where a parameter is not initialised, or not on all devices."""
+    """Raise a ValueError if a parameter is not initialised on every device."""
     for name, parameter in net.collect_params().items():
         if not set(ctx) <= set(devices(parameter)):
             raise ValueError(
@@ -210,6 +222,7 @@ class _Loop:
     workers: Workers
     batches: int
     save_seconds: float
+    average: WeightAverage | None
 
     def run_epochs(self, train: Any, test: Any) -> Any:
         """Train to the last epoch, and return the record of the best."""
@@ -222,9 +235,23 @@ class _Loop:
                 watchdog = Watchdog(self.config.worker_timeout, self.lost_worker_message)
                 self.heartbeat = stack.enter_context(watchdog).heartbeat
             for epoch in range(self.progress.epoch, self.config.num_epochs + 1):
+                if self.ends_early():
+                    break
                 self.train_epoch(train, epoch)
                 self.end_epoch(test, epoch)
         return self.progress.best
+
+    def ends_early(self):
+        """Whether --early-stopping ends the run before the next epoch."""
+        epochs, best = self.config.early_stopping, self.progress.best
+        if not (epochs and best and len(self.progress.history) - best['epoch'] >= epochs):
+            return False
+        if self.workers.rank == 0:
+            self.run.log(
+                f'Stopped early after epoch {len(self.progress.history)}: {self.task.main_metric} '
+                f'has not been better for {epochs} epochs.'
+            )
+        return True
 
     def train_epoch(self, train, epoch):
         """Train on the batches of an epoch that are left."""
@@ -275,8 +302,14 @@ class _Loop:
             losses = [self.task.loss(output, target, images) for output, (images, target) in zip(outputs, shares)]
         autograd.backward(losses)
         if (batch + 1) % self.config.accumulate == 0:
-            self.trainer.step(self.workers.images(len(data) * self.config.accumulate))
+            images = len(data) * self.config.accumulate
+            self.trainer.allreduce_grads()
+            if self.config.clip_gradient:
+                images *= clip_factor(self.trainer, self.config.clip_gradient, images * self.workers.size)
+            self.trainer.update(self.workers.images(images))
             self.progress.updates += 1
+            if self.average:
+                self.average.update()
             if self.config.accumulate > 1:
                 self.net.collect_params().zero_grad()
         scores = [self.task.score(output, target) for output, (_, target) in zip(outputs, shares)]
@@ -289,15 +322,16 @@ class _Loop:
             self.save(epoch, self.batches)  # a run that is killed during the evaluation goes on from here
         self.workers.average(list(self.net.collect_params('.*running_').values()))
         sums = dict(zip(progress.sums, self.workers.total(list(progress.sums.values())).tolist()))
-        metrics = evaluate(
-            self.net,
-            test,
-            task=task,
-            ctx=self.ctx,
-            workers=self.workers,
-            dtype=self.config.dtype,
-            heartbeat=self.heartbeat,
-        )
+        with self.averaged():
+            metrics = evaluate(
+                self.net,
+                test,
+                task=task,
+                ctx=self.ctx,
+                workers=self.workers,
+                dtype=self.config.dtype,
+                heartbeat=self.heartbeat,
+            )
         record = {
             'epoch': epoch,
             'lr': self.trainer.learning_rate,
@@ -321,18 +355,28 @@ class _Loop:
                 'the time waiting for data)'
             )
             self.run.save_epoch(progress.history)
-            if better:
-                self.run.save_best(self.net, record)
+        if better:
+            with self.averaged():
+                if self.workers.rank == 0:
+                    self.run.save_best(self.net, record)
         self.save(epoch + 1, 0)
         if epoch < self.config.num_epochs:
             self.stop_if_signalled()
+
+    @contextmanager
+    def averaged(self):
+        """While it is open, the network has the parameters that --ema averages, if it does."""
+        with self.average.applied() if self.average else nullcontext():
+            if self.average:  # each worker averages its own statistics
+                self.workers.average(list(self.net.collect_params('.*running_').values()))
+            yield
 
     def save(self, epoch, batch):
         """Write a checkpoint from which the next batch is `batch` of `epoch`."""
         self.progress.epoch, self.progress.batch = epoch, batch
         if self.workers.rank == 0:
             try:
-                self.run.save_checkpoint(self.net, self.trainer, self.progress)
+                self.run.save_checkpoint(self.net, self.trainer, self.progress, average=self.average)
             except FloatingPointError as error:
                 raise self.diverged(str(error).rstrip('.')) from None
 
@@ -343,7 +387,7 @@ class _Loop:
         return FloatingPointError(f'{what}; {left}. Try a lower --lr, or more --warmup-epochs.')
 
     def stop_if_signalled(self, save=None):
-        """Raise Stopped, after `save`, where any worker has got a signal."""
+        """Save and raise Stopped if any worker has received a signal."""
         number = self.signals.number
         if self.workers.size > 1:  # all of them have to stop after the same update
             signalled = self.workers.total([number]).item()

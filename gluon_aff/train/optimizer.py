@@ -6,22 +6,23 @@ import math
 from typing import TYPE_CHECKING
 
 import mxnet as mx
+import numpy as np
 
-from .._mxnet import begin_update, update_count
+from .._mxnet import begin_update, trainer_parameters, update_count
 
 if TYPE_CHECKING:
     from .config import TrainConfig
 
-__all__ = ['OPTIMIZERS', 'AdamW', 'Nesterov', 'make_optimizer', 'no_weight_decay']
+__all__ = ['OPTIMIZERS', 'AdamW', 'Nesterov', 'clip_factor', 'make_optimizer', 'no_weight_decay']
 
 # Names of MXNet's registry, and the fields of TrainConfig that each takes besides the learning rate and wd.
-OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': ()}
+OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': (), 'adamw': ()}
 
 
 def make_optimizer(
     config: TrainConfig, schedule: mx.lr_scheduler.LRScheduler, *, updates: int = 0
 ) -> mx.optimizer.Optimizer:
-    """The optimizer of a `config`, by its `schedule`, after so many `updates`; for float16 it keeps float32 weights."""
+    """The optimizer of a `config`, by its `schedule`, after `updates` updates; for float16 it keeps float32 weights."""
     return mx.optimizer.create(
         config.optimizer,
         lr_scheduler=schedule,
@@ -36,6 +37,28 @@ def no_weight_decay(net: mx.gluon.Block) -> None:
     """Exempt biases, beta and gamma of `net` from weight decay (He et al., "Bag of Tricks", CVPR 2019)."""
     for parameter in net.collect_params('.*(beta|gamma|bias)').values():
         parameter.wd_mult = 0
+
+
+def clip_factor(trainer: mx.gluon.Trainer, limit: float, images: int) -> float:
+    """What to divide the gradients by, so that their common norm is at most `limit`, as PyTorch's clip_grad_norm_.
+
+    Parameters
+    ----------
+    trainer : mxnet.gluon.Trainer
+        After allreduce_grads: each device has the sum over the devices and workers, and over accumulated batches.
+    limit : float
+    images : int
+        That the sum is over; the gradients are those of the mean.
+
+    Returns
+    -------
+    float
+        1 or more; 1 where the norm is not finite, for the parameters then tell.
+    """
+    gradients = [p.list_grad()[0] for p in trainer_parameters(trainer) if p.grad_req != 'null']
+    norms = mx.nd.concat(*[gradient.astype('float32', copy=False).norm() for gradient in gradients], dim=0).asnumpy()
+    norm = float(np.linalg.norm(norms.astype(np.float64))) / images
+    return max((norm + 1e-6) / limit, 1.0) if math.isfinite(norm) else 1.0
 
 
 @mx.optimizer.register
@@ -73,7 +96,7 @@ class AdamW(mx.optimizer.Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float, default 0.001, or the lr_scheduler's
     beta1, beta2 : float, default 0.9, 0.999
         How much of the gradient's mean and of its square's the next update keeps.
     epsilon : float, default 1e-8
@@ -82,8 +105,10 @@ class AdamW(mx.optimizer.Optimizer):
         Of mxnet.optimizer.Optimizer.
     """
 
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, wd=0.01, **kwargs):
-        super().__init__(learning_rate=learning_rate, wd=wd, **kwargs)
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, wd=0.01, lr_scheduler=None, **kwargs):
+        if learning_rate is None and lr_scheduler is None:
+            learning_rate = 0.001
+        super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler, wd=wd, **kwargs)
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
     def create_state(self, index, weight):

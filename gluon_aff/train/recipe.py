@@ -5,23 +5,36 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
 from gluoncv.utils.block import freeze_bn
 from mxnet.gluon import HybridBlock
 
+from ..data.autoaugment import AutoAugment
+from ..data.rand_augment import RandAugment
 from ..program import command_line
 from ..spec import ModelSpec
 from ..text import printable
 from .config import ClassificationConfig, TrainConfig
 from .loop import fit
 from .run import RunFolder
+from .soft_labels import balanced_weights
 from .task import Classification
 from .workers import Workers, get_workers
 
-__all__ = ['batch_size', 'classification_task', 'initialize', 'open_run', 'start', 'train_network', 'tune_backbone']
+__all__ = [
+    'augmentation',
+    'batch_size',
+    'classification_task',
+    'freeze_stages',
+    'initialize',
+    'open_run',
+    'start',
+    'train_network',
+    'tune_backbone',
+]
 
 
 def start(config: TrainConfig) -> tuple[Workers, list[mx.Context]]:
@@ -86,26 +99,39 @@ def batch_size(config: TrainConfig, images: int, *, devices: int, workers: Worke
     return size * devices
 
 
+def augmentation(config: ClassificationConfig, policy: str) -> dict[str, Any]:
+    """The arguments of a training loader that a config asks for, with AutoAugment's `policy` for the data."""
+    augment: Callable | None = AutoAugment(policy) if config.auto_aug else None
+    if config.rand_augment is not None:
+        augment = RandAugment(strength=config.rand_augment)
+    return {'augment': augment, 'erasing': config.random_erasing, 'balanced': config.balanced_sampler}
+
+
 def classification_task(
-    config: ClassificationConfig, classes: int, *, teacher: HybridBlock | None = None
+    config: ClassificationConfig, classes: int, labels: np.ndarray, *, teacher: HybridBlock | None = None
 ) -> Classification:
     """The task of so many `classes`, with a `teacher` to distil or without, that a `config` asks for.
+
+    The `labels` of the training images, (N,) int, are for --class-weights.
 
     Raises
     ------
     ValueError
-        If mixup would be off in all epochs.
+        If mixup or CutMix would be off in all epochs.
     """
     mixup_epochs = config.num_epochs - config.mixup_off_epoch
-    if config.mixup and mixup_epochs < 1:
+    mixing = [flag for flag, value in (('--mixup', config.mixup), ('--cutmix', config.cutmix)) if value]
+    if mixing and mixup_epochs < 1:
         raise ValueError(
             f'--mixup-off-epoch must be below --num-epochs {config.num_epochs}, got {config.mixup_off_epoch}; '
-            'or leave --mixup out.'
+            f'or leave {" and ".join(mixing)} out.'
         )
     return Classification(
         classes,
         0.1 * config.label_smoothing,
         mixup_alpha=config.mixup_alpha * config.mixup,
+        cutmix_alpha=config.cutmix,
+        class_weights=balanced_weights(labels, classes) if config.class_weights else None,
         mixup_epochs=mixup_epochs,
         teacher=teacher,
         temperature=config.temperature,
@@ -139,6 +165,40 @@ def tune_backbone(net: HybridBlock, head: HybridBlock, lr_mult: float) -> None:
         freeze_bn(net)
 
 
+def freeze_stages(net: HybridBlock, last: int) -> str:
+    """Leave the stem and the stages up to `last` as they are, running statistics included, and say what that is.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        With `stages()`, as the networks of the zoo have it.
+    last : int
+        0 freezes the stem alone.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such stage.
+    """
+    stages = net.stages()
+    if last >= len(stages):
+        raise ValueError(
+            f'--freeze must be 0 to {len(stages) - 1}, as the network has a stem (0) and {len(stages) - 1} stages, '
+            f'got {last}.'
+        )
+    frozen = {}
+    for layer in (layer for stage in stages[: last + 1] for layer in stage):
+        freeze_bn(layer)
+        frozen.update(layer.collect_params())
+    for parameter in frozen.values():
+        parameter.grad_req = 'null'
+    count, total = (
+        sum(int(np.prod(p.shape)) for p in parameters.values()) for parameters in (frozen, net.collect_params())
+    )
+    stages_text = {0: '', 1: ' and stage 1'}.get(last, f' and stages 1 to {last}')
+    return f'Frozen: the stem{stages_text} of {len(stages) - 1}, {count:,} of {total:,} parameters.'
+
+
 def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (), **description: Any) -> RunFolder:
     """The folder --save-dir of a run that trains what a spec describes.
 
@@ -156,7 +216,7 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
 
 
 def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
-    """Train a script's network as :func:`fit` does; then say where it is, and how to run the script again.
+    """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ def _obstacle(saved):
         return f'--lr-mode step decays at epoch {epochs}'
     if saved.get('warmup_epochs', 0) >= epochs:
         return 'its warm-up was shortened'
-    if saved.get('mixup') and saved.get('mixup_off_epoch'):
+    if (saved.get('mixup') or saved.get('cutmix')) and saved.get('mixup_off_epoch'):
         return '--mixup-off-epoch counts from the last epoch'
     return ''
 

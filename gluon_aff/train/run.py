@@ -18,6 +18,7 @@ from ..params_file import write_parameters
 from ..text import printable
 from .checkpoint import Progress, checkpoints, write_checkpoint
 from .curves import plot_curves
+from .ema import WeightAverage
 
 try:
     import fcntl
@@ -240,7 +241,9 @@ class RunFolder:
             with atomic(self.file('model.json')) as path, open(path, 'w', encoding='utf-8') as file:
                 json.dump({**self.description, 'parameters': 'best.params', **record}, file, indent=1)
 
-    def save_checkpoint(self, net: HybridBlock, trainer: Trainer, progress: Progress) -> None:
+    def save_checkpoint(
+        self, net: HybridBlock, trainer: Trainer, progress: Progress, *, average: WeightAverage | None = None
+    ) -> None:
         """Write a checkpoint, and remove the oldest ones beyond `keep`.
 
         Raises
@@ -249,6 +252,7 @@ class RunFolder:
             If a parameter is no longer finite.
         """
         with self._writing():
-            write_checkpoint(self.file(f'checkpoint-{progress.updates:08d}.npz'), net, trainer, progress)
+            path = self.file(f'checkpoint-{progress.updates:08d}.npz')
+            write_checkpoint(path, net, trainer, progress, average=average)
             for path in checkpoints(self.path)[self.keep :]:
                 os.remove(path)

@@ -1,12 +1,12 @@
-"""Label smoothing and mixup."""
+"""Label smoothing, mixup, CutMix, and class weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
-__all__ = ['cutmix', 'mixup', 'smooth']
+__all__ = ['balanced_weights', 'cutmix', 'mixup', 'smooth']
 
 
 def check_labels(label: np.ndarray, classes: int, ignored: int = 0) -> np.ndarray:
@@ -64,7 +64,7 @@ def mixup(data: Any, target: Any, share: float) -> list:
     return [share * array + (1 - share) * array[::-1] for array in (data, target)]
 
 
-def cutmix(data, target, share, random):
+def cutmix(data: Any, target: Any, share: float, random: np.random.RandomState) -> tuple:
     """Paste a rectangle of each image's opposite in the batch, and mix the targets by its area.
 
     Reference: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV
@@ -72,8 +72,8 @@ def cutmix(data, target, share, random):
 
     Parameters
     ----------
-    data : numpy.ndarray, (N, C, H, W)
-    target : numpy.ndarray, (N, classes)
+    data : NDArray or numpy.ndarray, (N, C, H, W)
+    target : NDArray or numpy.ndarray, (N, classes)
     share : float
         Of each image that is kept, before the rectangle is cut at the border; drawn from Beta(alpha, alpha), once for a
         batch.
@@ -82,17 +82,38 @@ def cutmix(data, target, share, random):
 
     Returns
     -------
-    data, target : numpy.ndarray
+    data, target
     """
     height, width = data.shape[2:]
     side = np.sqrt(1 - share)
     (top, bottom), (left, right) = (_cut(random.randint(most), int(most * side), most) for most in (height, width))
+    if top == bottom or left == right:
+        return data, target
     mixed = data.copy()
     mixed[:, :, top:bottom, left:right] = data[::-1, :, top:bottom, left:right]
-    kept = np.float32(1 - (bottom - top) * (right - left) / (height * width))
+    kept = 1 - (bottom - top) * (right - left) / (height * width)
     return mixed, kept * target + (1 - kept) * target[::-1]
 
 
 def _cut(middle, side, most):
     """Where a side about the middle begins and ends, cut at 0 and the image's own side."""
     return max(middle - side // 2, 0), min(middle + (side + 1) // 2, most)
+
+
+def balanced_weights(labels: Sequence[int] | np.ndarray, classes: int) -> np.ndarray:
+    """Weights of the classes by the inverse of their frequency, as scikit-learn's 'balanced'; the images' mean is 1.
+
+    Parameters
+    ----------
+    labels : (N,) int
+        Of the training images.
+    classes : int
+
+    Returns
+    -------
+    numpy.ndarray, float32, (classes,)
+        0 for a class without an image.
+    """
+    counts = np.bincount(np.asarray(labels, int), minlength=classes)
+    weights = len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype(np.float32)

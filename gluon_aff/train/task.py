@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -12,13 +12,13 @@ from mxnet.gluon import HybridBlock
 
 from .._deprecated import renamed
 from ..data.masks import IGNORED
-from .soft_labels import check_labels, mixup, smooth
+from .soft_labels import check_labels, cutmix, mixup, smooth
 
 __all__ = ['Classification', 'Segmentation', 'Task']
 
 
 class Task:
-    """What :func:`fit` and :func:`evaluate` ask of a task; its subclasses say what it is.
+    """What :func:`fit` and :func:`evaluate` need of a task; the base class of all tasks.
 
     Attributes
     ----------
@@ -73,8 +73,13 @@ class Classification(Task):
         Batches are mixed with a share drawn from Beta(alpha, alpha), see :func:`mixup`; 0 mixes none. The training
         score is then not the accuracy but mx.metric.RMSE of the softmax against the mixed labels, as in GluonCV's and
         the authors' scripts.
+    cutmix_alpha : float, default 0
+        The same for :func:`cutmix`. With both, each batch is mixed by one of the two, drawn evenly, as in timm.
     mixup_epochs : int, optional
         How many of the first epochs are mixed; default all.
+    class_weights : sequence of float, default all 1
+        What the loss of each class is multiplied by in training, as the weight of PyTorch's CrossEntropyLoss; see
+        :func:`balanced_weights`.
     teacher : HybridBlock, optional
         (N, 3, H, W) -> (N, classes), whose outputs are learnt as well (Hinton et al., "Distilling the Knowledge in a
         Neural Network", 2015), by GluonCV's DistillationSoftmaxCrossEntropyLoss.
@@ -90,15 +95,18 @@ class Classification(Task):
         smoothing: float = 0.0,
         *,
         mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         mixup_epochs: int | None = None,
         teacher: HybridBlock | None = None,
         temperature: float = 20.0,
         hard_weight: float = 0.5,
     ):
         self.classes, self.smoothing = classes, smoothing
-        self.mixup_alpha, self.mixup_epochs = mixup_alpha, mixup_epochs
+        self.mixup_alpha, self.cutmix_alpha, self.mixup_epochs = mixup_alpha, cutmix_alpha, mixup_epochs
+        self.class_weights = None if class_weights is None else np.asarray(class_weights, np.float32)
         self.teacher, self.temperature = teacher, temperature
-        self.train_score = 'train_rmse' if mixup_alpha else 'train_accuracy'
+        self.train_score = 'train_rmse' if mixup_alpha or cutmix_alpha else 'train_accuracy'
         self._hard = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         self._distilled = DistillationSoftmaxCrossEntropyLoss(temperature, hard_weight, sparse_label=False)
 
@@ -107,12 +115,19 @@ class Classification(Task):
         return smooth(labels, self.classes, self.smoothing)
 
     def mix(self, data, target, epoch, random):
-        if self.mixup_alpha and (self.mixup_epochs is None or epoch <= self.mixup_epochs):
+        if self.mixup_epochs is not None and epoch > self.mixup_epochs:
+            return data, target
+        # timm draws one of the two in this way.
+        if self.cutmix_alpha and (not self.mixup_alpha or random.rand() < 0.5):
+            return cutmix(data, target, random.beta(self.cutmix_alpha, self.cutmix_alpha), random)
+        if self.mixup_alpha:
             return mixup(data, target, random.beta(self.mixup_alpha, self.mixup_alpha))
         return data, target
 
     def loss(self, output, target, data=None):
         output = output.astype('float32')
+        if self.class_weights is not None:
+            target = target * mx.nd.array(self.class_weights, ctx=target.context)
         if self.teacher is None:
             return self._hard(output, target)
         with mx.autograd.pause():
@@ -120,9 +135,9 @@ class Classification(Task):
         return self._distilled(output, target, soft)
 
     def score(self, output, target):
-        """The number of right guesses and of images; with mixup the root mean square error of the batch, and 1."""
+        """The number of right guesses and of images; with mixup or CutMix the batch's root mean square error, and 1."""
         output = output.astype('float32')
-        if self.mixup_alpha:
+        if self.train_score == 'train_rmse':
             error = mx.nd.softmax(output) - target
             return error.square().mean().sqrt(), 1
         return (output.argmax(axis=1) == target.argmax(axis=1)).sum(), len(output)

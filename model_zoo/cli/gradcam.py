@@ -6,7 +6,7 @@ import argparse
 import os
 
 from gluon_aff.inspect.grad_cam import METHODS
-from gluon_aff.text import printable
+from gluon_aff.text import distinct_names, printable
 
 from ._common import IMAGES, device, list_images, open_image, report_skipped, say
 
@@ -55,12 +55,14 @@ def run(args: argparse.Namespace) -> int:
     if not crops:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
     truths = truths and [truths[number] for number in crops]
-    names = [printable(os.path.basename(paths[number])) for number in crops]
+    names = list(map(printable, distinct_names(paths[number] for number in crops)))
     captions = [f'{name}\n{truth}' for name, truth in zip(names, truths)] if truths else names
     crops_of_models = list(zip(*crops.values()))
     rows = [image_row(crops_of_models[0], captions)]
+    folders = [name for name in args.models if os.path.isdir(name)]
+    short = dict(zip(folders, distinct_names(map(os.path.normpath, folders))))
     for (name, model, _), own in zip(opened, crops_of_models):
-        title = f'{model.spec.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
+        title = f'{model.spec.name} ({short[name]})' if name in short else name
         rows += network_rows(
             model, own, title=printable(title), truths=truths, method=args.method, with_fusion=args.fusion_weights
         )
@@ -87,7 +89,7 @@ def _note(truths, fusion_weights):
         note += ' A star: it is not the class asked for.'
     if fusion_weights:
         note += (
-            ' M: orange where fusion takes the branch that M multiplies (in residual blocks the learned one), '
-            'blue where it takes the other, white where both count alike.'
+            ' Fusion is M x + (1 - M) y: orange where the first input x counts more (in residual blocks the learned '
+            'branch), blue where y does (the shortcut), white where both count alike; each row has its own scale.'
         )
     return note

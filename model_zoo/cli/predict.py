@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             f'--gpu is for MXNet, and --backend {args.backend} computes on the CPU; leave one of them out.'
         )
     images, skipped = list_images(args.images)
-    predictor = open_predictor(args.name, args.weights, args.backend, device(args.gpu))
+    predictor = open_predictor(args.name, args.weights, backend=args.backend, ctx=device(args.gpu))
     segments = predictor.spec.task == 'segmentation'
     read, write = _segmentation(predictor, images, args) if segments else _classification(predictor, args)
     batch_size, unreadable = 1 if segments else args.batch_size or 8, 0

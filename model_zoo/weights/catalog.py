@@ -1,4 +1,4 @@
-"""The released weights: which there are, where they are cached, and their download."""
+"""The released weights: catalogue, cache and download."""
 
 from __future__ import annotations
 
