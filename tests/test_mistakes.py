@@ -266,11 +266,7 @@ def test_a_full_disk_ends_a_run_with_one_sentence(top, tmp_path, capsys, monkeyp
 
 def test_a_full_standard_output_is_one_sentence():
     with open('/dev/full', 'w') as full:
-        program = start(
-            '-c',
-            'import gluon_aff_start; import sys; sys.argv[1:] = ["list"]; sys.exit(gluon_aff_start.main())',
-            stdout=full,
-        )
+        program = start('-c', PROGRAM, 'list', stdout=full, PYTHONUNBUFFERED='')
         status, _, err = finish(program)
     assert status == 2
     check(err, 'Standard output cannot be written to: No space left on device')

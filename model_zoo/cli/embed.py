@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 import mxnet as mx
-from tqdm import tqdm
 
+from gluon_aff.program import progress_bar
 from gluon_aff.text import printable
 
-from ._common import device, report_skipped, say, whole
+from ._common import IMAGES, add_gpu, add_weights, device, list_images, open_image, report_skipped, say, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help=IMAGES)
     parser.add_argument(
         '-o',
         '--output',
@@ -29,27 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='.npz file to write: names (N,), the paths, and embeddings (N, D), float32',
     )
-    parser.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
-    parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N', help='images at once, default 8')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+    add_weights(parser)
+    parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N', help='images at once, default: 8')
+    add_gpu(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from gluon_aff.data.walk import find_images
     from gluon_aff.files import atomic
 
     from ..hosts.features import Embedder
     from ..loading import load_model
 
-    images, skipped = find_images(args.images)
+    images, skipped = list_images(args.images)
     context = device(args.gpu)
     model = load_model(args.name, args.weights, ctx=context)
     net = Embedder(model.net)
     net.hybridize()
     names, embeddings = [], []
-    with tqdm(total=len(images), unit='image', file=sys.stderr, leave=False, disable=None) as progress:
+    with progress_bar(total=len(images), unit='image') as progress:
         for start in range(0, len(images), args.batch_size):
             paths = images[start : start + args.batch_size]
             crops = _crops(model, paths)
@@ -71,12 +69,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _crops(model: LoadedModel, paths: list[str]) -> list[tuple[str, np.ndarray]]:
     """(path, what the network sees of it) for each image; one line on standard error for one that cannot be read."""
-    from gluon_aff.data.images import read_image
-
     crops = []
     for path in paths:
         try:
-            crops.append((path, model.spec.prepare(read_image(path))))
+            crops.append((path, model.spec.prepare(open_image(path))))
         except ValueError as error:
             say(error)
     return crops

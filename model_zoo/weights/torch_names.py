@@ -49,7 +49,7 @@ def _torch_norm(name):
 
 
 def _resnext_name(name, stages, pooled):
-    """timm's name of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
+    """Timm's name of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
     module, *path = name.split('.')
     if module != 'features':
         return name.replace('output.', 'fc.', 1)
