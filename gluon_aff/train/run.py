@@ -56,7 +56,7 @@ class RunFolder:
     Attributes
     ----------
     summary : sequence of str
-        Lines on what the run is about to do, which :meth:`begin` logs.
+        Lines on what the run is about to do, which :meth:`begin` prints.
 
     Raises
     ------
@@ -175,7 +175,7 @@ class RunFolder:
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
         for line in self.summary:
-            self.log(line)
+            print(printable(line), flush=True)
         self._board = self._make_board()
 
     def _clear(self):
