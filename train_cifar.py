@@ -9,6 +9,11 @@ model.json, which `python -m model_zoo predict RUN_FOLDER IMAGE...` uses, checkp
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one line
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 from dataclasses import dataclass, replace
 
 from gluon_aff.data.cifar import Batches, cifar10, cifar100

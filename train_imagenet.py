@@ -10,6 +10,11 @@ model.json, with the names of the classes, which `python -m model_zoo predict RU
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one line
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 import os
 from dataclasses import dataclass, replace
 

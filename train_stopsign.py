@@ -11,6 +11,11 @@ and a list of the images that could not be used (skipped.txt).
 
 from __future__ import annotations
 
+if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one line
+    from gluon_aff_start import end_on_interrupt
+
+    end_on_interrupt()
+
 import os
 from dataclasses import dataclass, replace
 

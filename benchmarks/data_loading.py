@@ -46,10 +46,10 @@ def compare(title, epochs):
             rates[name].append(images / (time.perf_counter() - start))
     print(f'\n{title}, {images} images an epoch, median of {args.rounds} epochs (least to most)')
     reference = list(rates.values())[-1]
-    for name, each in rates.items():
-        ratios = [rate / other for rate, other in zip(each[1:], reference[1:])]
+    for name, measured in rates.items():
+        ratios = [rate / other for rate, other in zip(measured[1:], reference[1:])]
         print(
-            f'{name:44s} {statistics.median(each[1:]):8.0f} images/s   {statistics.median(ratios):5.2f} times '
+            f'{name:44s} {statistics.median(measured[1:]):8.0f} images/s   {statistics.median(ratios):5.2f} times '
             f'({min(ratios):.2f} to {max(ratios):.2f})'
         )
 

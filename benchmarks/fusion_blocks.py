@@ -141,10 +141,10 @@ def scaling(png):
             _, both = measure(makers, **{key: point}, **fixed)
             for name, seconds in both.items():
                 medians[name].append(1e3 * statistics.median(seconds))
-            print(f'| {point} | {" | ".join(f"{each[-1]:.1f}" for each in medians.values())} |', flush=True)
-        for name, each in medians.items():
+            print(f'| {point} | {" | ".join(f"{times[-1]:.1f}" for times in medians.values())} |', flush=True)
+        for name, times in medians.items():
             style = {'naive': 'o:', 'uncompiled': 'o--'}.get(name.split()[0], 'o-')
-            axis.loglog(points, each, style, label=name)
+            axis.loglog(points, times, style, label=name)
         axis.set(xlabel=title, ylabel='forward and backward, ms', title=settings)
         axis.set_xticks(points, labels=points, minor=False)
         axis.minorticks_off()

@@ -45,8 +45,8 @@ def profile(call):
         profiler.set_state('run')
         call()
         profiler.set_state('stop')
-        found = json.loads(profiler.dumps(reset=True, format='json'))['Time']['operator']
-    return {name: each['Total'] for name, each in found.items()}
+        operators = json.loads(profiler.dumps(reset=True, format='json'))['Time']['operator']
+    return {name: row['Total'] for name, row in operators.items()}
 
 
 def measure(name):
@@ -77,8 +77,8 @@ def measure(name):
 
 print(f'| network, batch {args.batch_size} | processor ms | share of the operators |\n|---|---|---|')
 for network in args.networks:
-    spent, found = measure(network)
-    whole = sum(found.values())
-    shares = sorted(((100 * value / whole, operator) for operator, value in found.items()), reverse=True)
+    spent, operators = measure(network)
+    whole = sum(operators.values())
+    shares = sorted(((100 * value / whole, operator) for operator, value in operators.items()), reverse=True)
     largest = ', '.join(f'{operator} {share:.1f} %' for share, operator in shares[: args.top])
     print(f'| {network} | {1e3 * spent:.0f} | {largest} |', flush=True)

@@ -122,8 +122,8 @@ def report(network, mode, seconds, batch):
     print(f'\n{network}, {mode}, batch {batch}\n')
     print(f'| fusion | images/s | {"".join(f"times {name} | " for name in columns)}peak MiB |')
     print('|---' * (len(columns) + 3) + '|')
-    for fusion, each in seconds.items():
-        cells = [f'{batch / statistics.median(each):.1f}']
+    for fusion, times in seconds.items():
+        cells = [f'{batch / statistics.median(times):.1f}']
         for column in columns:
             than = column if column == 'add' else f'naive {fusion.split()[-1]}'
             cells.append(f'{times_as_fast(seconds, fusion, than):.2f}' if than in seconds else '')
@@ -136,7 +136,9 @@ def speed(network):
     steps = {fusion: calls(network, fusion, x, label) for fusion in args.fusions}
     for mode in MODES:
         if args.only in (None, mode):
-            seconds = interleaved({fusion: each[mode] for fusion, each in steps.items()}, args.rounds, clock=args.clock)
+            seconds = interleaved(
+                {fusion: forms[mode] for fusion, forms in steps.items()}, args.rounds, clock=args.clock
+            )
             report(network, mode, seconds, len(x))
 
 
@@ -156,17 +158,17 @@ def operators(network, steps=3, shown=24):
             mx.nd.waitall()
             profiler.set_state('stop')
             by_operator = json.loads(profiler.dumps(reset=True, format='json'))['Time']['operator']
-        times[fusion] = {name: each['Total'] / steps for name, each in by_operator.items()}
-    totals = {fusion: sum(each.values()) for fusion, each in times.items()}
+        times[fusion] = {name: spent['Total'] / steps for name, spent in by_operator.items()}
+    totals = {fusion: sum(spent.values()) for fusion, spent in times.items()}
     names = sorted(
-        {name for each in times.values() for name in each},
-        key=lambda name: -max(each.get(name, 0) for each in times.values()),
+        {name for spent in times.values() for name in spent},
+        key=lambda name: -max(spent.get(name, 0) for spent in times.values()),
     )
     print(f"\n{network}, % of the operators' time\n\n| operator | {' | '.join(times)} |")
     print('|---' * (len(times) + 1) + '|')
     print(f'| all, ms | {" | ".join(f"{total:.1f}" for total in totals.values())} |')
     for name in names[:shown]:
-        shares = (f'{100 * each.get(name, 0) / totals[fusion]:.1f}' for fusion, each in times.items())
+        shares = (f'{100 * spent.get(name, 0) / totals[fusion]:.1f}' for fusion, spent in times.items())
         print(f'| {name} | {" | ".join(shares)} |')
 
 

@@ -1,4 +1,4 @@
-"""Attentional Feature Fusion for Gluon: the fusion blocks and what serves them. Named networks are in `model_zoo`."""
+"""Attentional Feature Fusion for Gluon: fusion blocks and a library around them. Named networks are in `model_zoo`."""
 
 from . import _deprecated
 from ._environment import check_environment

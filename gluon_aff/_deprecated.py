@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Callable, TypeVar
 
-__all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install', 'renamed']
+__all__ = ['MODULES', 'NAMES', 'deprecated_names', 'install', 'renamed', 'renamed_arguments']
+
+T = TypeVar('T')
 
 # Old modules, and where their content is now.
 MODULES = {
@@ -19,13 +24,16 @@ MODULES = {
     'gluon_aff.comparators.recalibration': 'gluon_aff.layers.comparators.recalibration',
     'gluon_aff.comparators.skconv': 'gluon_aff.layers.comparators.skconv',
     'gluon_aff.compiled': 'gluon_aff.layers.kernels',
+    'gluon_aff.complexity': 'gluon_aff.inspect.complexity',
     'gluon_aff.data.cifar_files': 'gluon_aff.data.cifar_archive',
     'gluon_aff.data.folders': 'gluon_aff.data.class_folders',
+    'gluon_aff.data.identity': 'gluon_aff.data.fingerprint',
     'gluon_aff.data.labels': 'gluon_aff.data.class_names',
     'gluon_aff.data.packing': 'gluon_aff.data.record_writer',
     'gluon_aff.data.plain_pickle': 'gluon_aff.data.cifar_pickle',
     'gluon_aff.data.records': 'gluon_aff.data.record_file',
     'gluon_aff.data.segmentation': 'gluon_aff.data.masks',
+    'gluon_aff.deploy.engines': 'gluon_aff.deploy.portability',
     'gluon_aff.deploy.external_data': 'gluon_aff.deploy.onnx_files',
     'gluon_aff.deploy.folder': 'gluon_aff.deploy.export_folder',
     'gluon_aff.deploy.folding': 'gluon_aff.deploy.graph',
@@ -35,6 +43,9 @@ MODULES = {
     'gluon_aff.fusion': 'gluon_aff.layers.fusion',
     'gluon_aff.gradcam': 'gluon_aff.inspect.grad_cam',
     'gluon_aff.multi_input': 'gluon_aff.layers.multi_input',
+    'gluon_aff.norm': 'gluon_aff.layers.norm',
+    'gluon_aff.received': 'gluon_aff.validation',
+    'gluon_aff.train.archive': 'gluon_aff.train.npz_file',
     'gluon_aff.train.arguments': 'gluon_aff.train.resume',
     'gluon_aff.train.flags': 'gluon_aff.train.config',
     'gluon_aff.train.targets': 'gluon_aff.train.soft_labels',
@@ -50,10 +61,14 @@ MODULES = {
     'model_zoo.network': 'model_zoo.hosts.network',
     'model_zoo.published': 'model_zoo.reported_results',
     'model_zoo.report': 'model_zoo.pictures.page',
+    'model_zoo.report.charts': 'model_zoo.pictures.page.charts',
+    'model_zoo.report.facts': 'model_zoo.pictures.page.facts',
+    'model_zoo.report.sections': 'model_zoo.pictures.page',
     'model_zoo.resnet': 'model_zoo.hosts.resnet',
     'model_zoo.resnext': 'model_zoo.hosts.resnext',
     'model_zoo.segmentation': 'model_zoo.hosts.segmentation_network',
     'model_zoo.trained': 'model_zoo.loading',
+    'model_zoo.training': 'model_zoo.from_flags',
     'model_zoo.unet': 'model_zoo.hosts.unet',
 }
 
@@ -74,7 +89,14 @@ NAMES: dict[str, dict[str, str]] = {
         'short_side': 'gluon_aff.data.preprocessing:short_side',
     },
     'gluon_aff.deploy.onnx_files': {'check_no_external_data': 'check_onnx'},
-    'gluon_aff.layers.kernels': {'Compilable': 'CompiledBlock', 'WIDEST': 'MAX_HIDDEN_CHANNELS'},
+    'gluon_aff.deploy.onnx_writer': {'import_onnxruntime': 'gluon_aff.deploy.onnx_files:import_onnxruntime'},
+    'gluon_aff.layers.kernels': {
+        'Compilable': 'CompiledBlock',
+        'WIDEST': 'MAX_HIDDEN_CHANNELS',
+        'gate': 'modulate',
+        'line': 'affine_form',
+        'usable': 'supports',
+    },
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',
         'Dataset': 'gluon_aff._deprecated:dataset',
@@ -129,13 +151,6 @@ def _get(module, name):
     return getattr(import_module(elsewhere or module), name)
 
 
-def dataset(name, input_size, mean, std, crop_ratio, class_names, task='classification'):
-    """The ModelSpec that stands for what was a model_zoo.Dataset of these arguments."""
-    from .spec import ModelSpec
-
-    return ModelSpec(name, task, class_names(), input_size, 1, mean, std, crop_ratio)
-
-
 def renamed(new):
     """A property by which the attribute `new`, such as 'spec.mean', has an old name."""
     *path, last = new.split('.')
@@ -162,6 +177,37 @@ def renamed(new):
     return Renamed()
 
 
+def renamed_arguments(**names: str) -> Callable[[T], T]:
+    """A decorator by which keyword arguments of a function, or of a class, have old names: old='new'."""
+
+    def decorate(target: Any) -> Any:
+        function = target.__init__ if isinstance(target, type) else target
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            for old in names.keys() & kwargs.keys():
+                warnings.warn(
+                    f'{target.__name__}({old}=) is now called {names[old]}.', DeprecationWarning, stacklevel=2
+                )
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        if function is target:
+            return wrapper
+        target.__init__ = wrapper
+        return target
+
+    return decorate
+
+
+@renamed_arguments(labels='class_names')
+def dataset(name, input_size, mean, std, crop_ratio, class_names, task='classification'):
+    """The ModelSpec that stands for what was a model_zoo.Dataset of these arguments."""
+    from .spec import ModelSpec
+
+    return ModelSpec(name, task, class_names(), input_size, 1, mean, std, crop_ratio)
+
+
 class _Finder:
     """Finds the old modules."""
 
@@ -182,6 +228,10 @@ class _Finder:
         def __getattr__(name):
             return _get(new, NAMES.get(new, {}).get(name, name))
 
+        package, _, name = module.__name__.rpartition('.')
+        function = vars(sys.modules[package]).get(name)
+        if callable(function):  # gluon_aff.complexity is a function, which the import of the module hides
+            module.__class__ = type('CallableModule', (ModuleType,), {'__call__': staticmethod(function)})
         module.__getattr__, module.__doc__ = __getattr__, current.__doc__
         module.__all__ = getattr(current, '__all__', [name for name in vars(current) if name[0] != '_'])
 

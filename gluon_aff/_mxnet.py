@@ -40,7 +40,7 @@ def has_values(parameter: Parameter) -> bool:
 
 
 def devices(parameter: Parameter) -> list[mx.Context]:
-    """Devices of a parameter that is, or will be, initialised, else none; list_ctx raises where there are none."""
+    """Devices of a parameter, initialised or deferred; none otherwise, where list_ctx would raise."""
     return parameter.list_ctx() if parameter._data is not None or parameter._deferred_init else []
 
 

@@ -9,7 +9,7 @@ from typing import Any, Callable
 import numpy as np
 from PIL import Image
 
-from ._deprecated import renamed
+from ._deprecated import renamed, renamed_arguments
 from .data.images import to_image
 from .data.preprocessing import evaluation_crop, normalise, short_side
 from .validation import shown
@@ -24,7 +24,8 @@ TEXTS = ('name', 'task', 'interpolation', 'layout', 'dtype')
 MAX_NAME, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 65_536, 2048, 1024
 
 
-@dataclass(frozen=True)
+@renamed_arguments(labels='class_names')
+@dataclass(frozen=True, repr=False)
 class ModelSpec:
     """What prepares a network's input and names its outputs.
 
@@ -104,6 +105,13 @@ class ModelSpec:
         self._check('interpolation', self.interpolation == 'bilinear', 'bilinear')
         self._check('layout', isinstance(self.layout, str) and self.layout in LAYOUTS, 'NCHW or NHWC')
         self._check('dynamic', isinstance(self.dynamic, bool), 'true or false')
+
+    def __repr__(self):
+        texts = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        names = self.class_names
+        if len(names) > 4:
+            texts['class_names'] = f'({names[0]!r}, {names[1]!r}, ..., {names[-1]!r}) [{len(names)}]'
+        return f'{type(self).__name__}({", ".join(f"{name}={text}" for name, text in texts.items())})'
 
     def _check_statistics(self, field, least, lower):
         """One number for each channel."""

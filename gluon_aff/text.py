@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections import Counter
 from contextlib import contextmanager
-from typing import Iterator, TextIO
+from pathlib import PurePath
+from typing import Iterable, Iterator, TextIO
 
-__all__ = ['any_character', 'printable']
+__all__ = ['any_character', 'distinct_names', 'printable']
 
 # Control characters, invisible marks, lone surrogates, line and paragraph separators.
 ESCAPED = {'Cc', 'Cf', 'Cs', 'Zl', 'Zp'}
@@ -24,6 +27,21 @@ def printable(text: object) -> str:
         c.encode('unicode_escape').decode() if unicodedata.category(c) in ESCAPED and c not in JOINERS else c
         for c in str(text)
     )
+
+
+def distinct_names(paths: Iterable[str | os.PathLike]) -> list[str]:
+    """The shortest end of each path that no other path has: ``1.png``, or ``a/1.png`` where ``b/1.png`` is there, too.
+
+    A path that is the end of another one stays whole. Upper and lower case count as the same.
+    """
+    split = [PurePath(path).parts for path in paths]
+    ends = Counter(tuple(map(str.casefold, parts[i:])) for parts in set(split) for i in range(len(parts)))
+
+    def shortest(parts):
+        unique = (parts[i:] for i in reversed(range(len(parts))) if ends[tuple(map(str.casefold, parts[i:]))] == 1)
+        return os.path.join('', *next(unique, parts))
+
+    return [shortest(parts) for parts in split]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Checks of what is received: file names without folders, regular files of bounded size, JSON."""
+"""Checks of received files: names without folders, regular files of bounded size, JSON."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import dataclass, replace
-from typing import Sequence
+from typing import Any, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -13,7 +13,7 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import numbered
-from gluon_aff.deploy import Predictor, is_export
+from gluon_aff.deploy import Predictor, is_export, read_export
 from gluon_aff.deploy.graph import device
 from gluon_aff.spec import ModelSpec, current
 from gluon_aff.validation import check_plain_name, read_json, shown
@@ -24,7 +24,7 @@ from .weights.parameters import load_parameters
 # The largest number among the options in a model.json, and in a list of layers or widths.
 MAX_NUMBER, MAX_LISTED = 65536, 4096
 
-__all__ = ['LoadedModel', 'load_model', 'load_or_initialize', 'open_predictor']
+__all__ = ['LoadedModel', 'find_spec', 'load_model', 'load_or_initialize', 'open_predictor', 'predict']
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class LoadedModel:
     name = renamed('spec.name')
     std = renamed('spec.std')
     task = renamed('spec.task')
+
+    def __repr__(self):
+        return f'LoadedModel(spec={self.spec!r}, net={type(self.net).__name__})'
 
     def segment(self, image) -> np.ndarray:
         """The class of each pixel of a photograph, by a segmentation network.
@@ -75,17 +78,17 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, weights: str | None = None, ctx: mx.Context | Sequence[mx.Context] | None = None
+    name: str | os.PathLike, weights: str | None = None, *, ctx: mx.Context | Sequence[mx.Context] | None = None
 ) -> LoadedModel:
-    """The network of a registered name or a run's folder, with its parameters.
+    """The network of a registered name or a run's folder, with its parameters and its description.
 
     Parameters
     ----------
     name : str
         A registered name, or the folder of a training run (with model.json).
     weights : str, optional
-        Parameter file, or tag of a released one (default: the first). A model.json beside a file gives the network's
-        options and class names; without one the number of classes is the file's.
+        Parameter file, or tag of a released one (default: the first, or the run's best). A model.json beside a file
+        gives the network's options and class names; without one the number of classes is the file's.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
 
     Raises
@@ -95,7 +98,7 @@ def load_model(
     FileNotFoundError, DownloadError
         If there are no parameters.
     """
-    ctx = ctx or mx.cpu()
+    ctx, name = ctx or mx.cpu(), os.fspath(name)
     if is_export(name):
         raise ValueError(
             f"{name} is an exported folder, which holds no network to train or export; give the run's "
@@ -115,7 +118,7 @@ def load_model(
 
 
 def load_or_initialize(
-    name: str, weights: str | None = None, ctx: mx.Context | Sequence[mx.Context] | None = None
+    name: str, weights: str | None = None, *, ctx: mx.Context | Sequence[mx.Context] | None = None
 ) -> tuple[LoadedModel, bool]:
     """As :func:`load_model`, but with random parameters if none are given or released.
 
@@ -129,14 +132,14 @@ def load_or_initialize(
         And whether its parameters are random.
     """
     if weights is not None or os.path.isdir(name) or model_info(name).weights:
-        return load_model(name, weights, ctx), False
+        return load_model(name, weights, ctx=ctx), False
     net = get_model(name)
     net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
     return LoadedModel(model_info(name).spec, net), True
 
 
 def open_predictor(
-    name: str, weights: str | None = None, backend: str | None = None, ctx: mx.Context | None = None
+    name: str | os.PathLike, weights: str | None = None, *, backend: str | None = None, ctx: mx.Context | None = None
 ) -> Predictor:
     """A Predictor for an exported folder, or for what :func:`load_model` loads.
 
@@ -154,10 +157,74 @@ def open_predictor(
         As :func:`load_model` and the Predictor do; or if weights are given with an exported folder.
     """
     if not is_export(name):
-        return Predictor(load_model(name, weights, ctx), backend, ctx)
+        return Predictor(load_model(name, weights, ctx=ctx), backend, ctx)
     if weights:
         raise ValueError(f'{name} is an exported folder, which has its parameters in it; leave the weights out.')
     return Predictor(name, backend, ctx)
+
+
+def predict(
+    name: str | os.PathLike,
+    images: Any,
+    *,
+    top_k: int = 5,
+    weights: str | None = None,
+    backend: str | None = None,
+    ctx: mx.Context | None = None,
+    batch_size: int = 8,
+) -> list:
+    """The most probable classes of images, by a network that is loaded for this call.
+
+    To predict more than once, make a :class:`gluon_aff.deploy.Predictor`, which keeps the network.
+
+    Parameters
+    ----------
+    name, weights, backend, ctx : see :func:`open_predictor`
+        The network.
+    images, top_k, batch_size : see :meth:`gluon_aff.deploy.Predictor.predict`
+        An image file, a folder of them, a PIL image, an RGB array (H, W, 3) of uint8, or a sequence of such.
+
+    Returns
+    -------
+    list of list of (str, float)
+        For each image the names and probabilities of its classes, the most probable first.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, DownloadError, ImportError
+        As :func:`open_predictor` does; for an image that cannot be read, or a segmentation network, for which
+        ``Predictor(name).segment(images)`` is.
+    """
+    return open_predictor(name, weights, backend=backend, ctx=ctx).predict(images, top_k, batch_size)
+
+
+def find_spec(name: str | os.PathLike) -> ModelSpec:
+    """The description of a registered name, or of the folder of a training run or an export; no parameters are read.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a folder of neither, or a damaged model.json.
+    """
+    name = os.fspath(name)
+    if is_export(name):
+        return ModelSpec.from_json(read_export(name))
+    if os.path.isdir(name):
+        return _run_spec(_read_description(name), name)
+    return model_info(name).spec
+
+
+def _run_spec(description, folder):
+    """The ModelSpec in a run's model.json."""
+    card = model_info(description['model'])
+    try:
+        return ModelSpec.from_json(description, name=card.name, task=card.spec.task, min_size=card.spec.min_size)
+    except ValueError as error:
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder, reason):
+    return ValueError(f'{os.path.join(folder, "model.json")} is damaged: {reason}')
 
 
 def _read_description(folder):
@@ -216,13 +283,10 @@ def _is_option(value):
 def _load_run(description, folder, weights, ctx):
     path = os.path.join(folder, 'model.json')
     net = _build(description['model'], description['options'], path)
-    card = model_info(description['model'])
-    try:
-        spec = ModelSpec.from_json(description, name=card.name, task=card.spec.task, min_size=net.min_size)
-        if len(spec.class_names) != net.classes:
-            raise ValueError(f'class_names must be {net.classes}, one for each class, got {len(spec.class_names)}.')
-    except ValueError as error:
-        raise ValueError(f'{path} is damaged: {error}') from None
+    spec = _run_spec(description, folder)
+    if len(spec.class_names) != net.classes:
+        count = len(spec.class_names)
+        raise _damaged(folder, f'class_names must be {net.classes}, one for each class, got {count}.')
     load_parameters(net, weights, ctx=ctx)
     return LoadedModel(replace(spec, dynamic=not getattr(net, 'input_size', None)), net)
 

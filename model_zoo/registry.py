@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import logging
+import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any, Callable, Sequence
 
@@ -15,11 +16,14 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import numbered
-from gluon_aff.errors import unknown
+from gluon_aff.errors import check_booleans, unknown
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.spec import ModelSpec
 from gluon_aff.text import printable
 
+from .hosts.features import Embedder, FeatureMaps
+from .hosts.network import Network
+from .hosts.timm_options import translate
 from .networks import TABLE
 from .reported_results import REPORTED, Reported
 from .weights import catalog
@@ -39,7 +43,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelCard:
     """Facts about a registered network, with its default options.
 
@@ -78,6 +82,13 @@ class ModelCard:
     published = renamed('reported')
     std = renamed('spec.std')
     task = renamed('spec.task')
+
+    def __repr__(self):
+        texts = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        results = [str(result) for result in self.reported.results] if self.reported else []
+        more = [f'{len(results) - 3} more'] if len(results) > 3 else []
+        texts['reported'] = '; '.join(results[:3] + more) or 'nothing'
+        return '\n    '.join(['ModelCard(', *(f'{name}={text}' for name, text in texts.items())]) + ')'
 
     @property
     def name(self) -> str:
@@ -144,10 +155,17 @@ def register_model(name: str | None = None, *, family: str, dataset: ModelSpec, 
     return register
 
 
+def _key(name):
+    """A network's name as it is registered: in lower case, with underscores for hyphens."""
+    return str(name).lower().replace('-', '_')
+
+
 def _find(name):
     try:
-        return _registry[str(name).lower()]
+        return _registry[_key(name)]
     except KeyError:
+        if os.path.basename(str(name)) != str(name):
+            raise ValueError(f'There is no folder {name}; give one that exists, or the name of a network.') from None
         raise unknown('model', name, _registry) from None
 
 
@@ -187,6 +205,8 @@ def get_model(
     allow_missing: bool = False,
     ignore_extra: bool = False,
     pretrained_base: bool | str = False,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> HybridBlock:
     """Build a network by name.
@@ -194,11 +214,13 @@ def get_model(
     Parameters
     ----------
     name : str
-        As `list_models` gives it, in any case.
+        As `list_models` gives it, in any case; hyphens count as underscores.
     pretrained : bool or str, default False
         True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
-        eight digits of their digest, or the path of a parameter file. The number of classes is the file's; where
-        `classes` says another one, the head is fresh (Xavier) and a log line says so.
+        eight digits of their digest, or the path of a parameter file: Gluon's, or a PyTorch state dict (.safetensors,
+        .pth) by timm's, torchvision's or the authors' names. The number of classes is the file's; where
+        `classes` says another one, the head is fresh (Xavier) and a log line says so. Where `in_channels` is not the
+        file's three, the stem's kernels are summed (for one channel) or repeated, as in timm.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
         Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
@@ -209,14 +231,20 @@ def get_model(
     pretrained_base : bool or str, default False
         As `pretrained`, but the head is fresh (Xavier). Ignored if `pretrained` is given, as in GluonCV's segmenters
         and detectors.
+    features_only : bool, default False
+        Return a :class:`model_zoo.hosts.features.FeatureMaps`, the stages without the head.
+    out_indices : sequence of int, default all
+        With `features_only`: the maps to return, 0 of the stem, 1 of the first stage, ...
     **options
-        The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats,
-        final_drop, ...; the class of the network documents them.
+        The network's: classes, fusion, reduction, start_stage, norm_layer, norm_kwargs, use_global_stats, final_drop,
+        in_channels, ...; the class of the network documents them. timm's num_classes, drop_rate and in_chans are
+        understood; num_classes=0 leaves the head out, and with it global_pool='' the pool.
 
     Returns
     -------
     mxnet.gluon.HybridBlock
-        Input (N, 3, H, W), output (N, classes), or in segmentation (N, classes, H, W).
+        Input (N, 3, H, W), output (N, classes), or in segmentation (N, classes, H, W); without the head pooled features
+        (N, C), or maps.
 
     Raises
     ------
@@ -228,12 +256,26 @@ def get_model(
     DownloadError
         If the download fails; an OSError that says how to put the file in place by hand.
     """
-    entry, name = _find(name), str(name).lower()
+    check_booleans(features_only=features_only)
+    if out_indices is not None and not features_only:
+        raise ValueError('out_indices chooses among the maps of features_only=True; give that, too.')
+    entry, name = _find(name), _key(name)
+    options, pool = translate(options, _options(entry.build))
+    if features_only:
+        options.pop('classes', None)  # of the head
     net = _build(name, entry, options)
+    if features_only:
+        net = FeatureMaps(net, out_indices)
+    elif pool is not None:
+        net = Embedder(net, pool=pool == 'avg')
     if not pretrained and not pretrained_base:
         return net
 
     path, record = catalog.find(name, pretrained or pretrained_base, root)
+    load = partial(load_parameters, net, path, ctx, allow_missing=allow_missing, adapt_input='in_channels' in options)
+    if not isinstance(net, Network):
+        load(ignore_extra=True)  # such as the head
+        return net
     in_file = read_for(net, path).get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
@@ -243,7 +285,7 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    load_parameters(net, path, ctx, allow_missing=allow_missing, ignore_extra=ignore_extra, fresh=fresh)
+    load(ignore_extra=ignore_extra, fresh=fresh)
     if not fresh:
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None
@@ -258,7 +300,7 @@ def list_models(
     Parameters
     ----------
     pattern : str or sequence of str, default '*'
-        Shell wildcards, such as 'iaff_*' or '*resnext*'; a name is listed if one of them fits.
+        Names, or shell wildcards such as 'iaff_*' or '*resnext*'; a name is listed if one of them fits.
     exclude : str or sequence of str, default ()
         Wildcards of names to leave out.
     pretrained : bool, default False
@@ -271,7 +313,7 @@ def list_models(
 
     def fits(name, patterns):
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        return any(fnmatch.fnmatchcase(name, p.lower()) for p in patterns)
+        return any(fnmatch.fnmatchcase(name, p.lower() if '[' in p else _key(p)) for p in patterns)
 
     def natural(name):
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
@@ -288,7 +330,7 @@ def list_models(
 
 @lru_cache(maxsize=None)
 def _count(name):
-    """Classes, least size, whether it takes other sizes, parameters and multiply-adds of a network that is no row."""
+    """Classes, least size, whether other sizes fit, parameters and multiply-adds of a network outside the table."""
     entry = _find(name)
     net = entry.build()
     dynamic = not getattr(net, 'input_size', None)
@@ -303,7 +345,7 @@ def model_info(name: str) -> ModelCard:
     ValueError
         For an unknown name.
     """
-    entry, name = _find(name), str(name).lower()
+    entry, name = _find(name), _key(name)
     options, names = _options(entry.build), entry.dataset.class_names
     if entry.counts:
         classes, min_size = len(names), entry.build.func.min_size

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from gluon_aff._deprecated import deprecated_names, renamed
 
+from .baselines import BASELINES
+
 __all__ = ['HOSTS', 'LOGS', 'REPORTED', 'TABLES', 'Host', 'Reported', 'Result', 'Table', 'table_results']
 
 
@@ -263,7 +265,7 @@ def table_results() -> list[tuple[str, Result]]:
 
 
 def _collect():
-    """What is reported of each network, by name: comparison, logs, tables."""
+    """What is reported of each network, by name: comparison, logs, other libraries, the paper's tables."""
     results = {
         name: [Result('top-1 error', error, IMAGENET, source)] if error else []
         for name, (error, _, _, source) in COMPARISON.items()
@@ -272,6 +274,12 @@ def _collect():
         results.setdefault(name, []).extend(
             Result(METRICS[metric], round(100 * value, 4), TAGS[tag], LOG) for metric, value in values.items()
         )
+    for baseline in BASELINES:
+        if baseline.network:
+            results.setdefault(baseline.network, []).extend(
+                Result(f'top-{k} error', round(100 - accuracy, 4), IMAGENET, baseline.source)
+                for k, accuracy in ((1, baseline.top1), (5, baseline.top5))
+            )
     for name, result in table_results():
         results.setdefault(name, []).append(result)
     return {name: Reported(tuple(listed), *COMPARISON.get(name, ())[1:]) for name, listed in results.items()}

@@ -9,11 +9,11 @@ TOP = Path(__file__).resolve().parent.parent
 SHORT_RUN = str(TOP / 'tests' / 'short_run.py')
 
 
-def start(*command, **environment):
+def start(*command, stdout=subprocess.PIPE, **environment):
     """A Python program in a group of processes of its own, its output as text in pipes."""
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -55,11 +55,11 @@ def trainable(block):
     return sum(int(np.prod(p.shape)) for p in parameters(block).values() if p.grad_req != 'null')
 
 
-def error(found, expected):
+def error(actual, expected):
     """Largest difference, relative to the largest absolute value expected."""
-    found, expected = (a.asnumpy() if isinstance(a, mx.nd.NDArray) else np.asarray(a) for a in (found, expected))
-    assert found.shape == expected.shape
-    return np.abs(found.astype('float64') - expected).max() / np.abs(expected).max()
+    actual, expected = (a.asnumpy() if isinstance(a, mx.nd.NDArray) else np.asarray(a) for a in (actual, expected))
+    assert actual.shape == expected.shape
+    return np.abs(actual.astype('float64') - expected).max() / np.abs(expected).max()
 
 
 def layouts():

@@ -32,36 +32,36 @@ def outputs_and_gradients(block, x, y, c):
     with autograd.record():
         z = block(x, y)
         (z * c).sum().backward()
-    found = {'z': z, 'x': x.grad.copy(), 'y': y.grad.copy()}
+    actual = {'z': z, 'x': x.grad.copy(), 'y': y.grad.copy()}
     # A bias before a norm has no gradient but rounding errors.
-    found.update(
+    actual.update(
         {
             name: p.grad().copy()
             for name, p in parameters(block).items()
             if p.grad_req != 'null' and not name.endswith('bias')
         }
     )
-    found['inference'] = block(x, y)
-    return found
+    actual['inference'] = block(x, y)
+    return actual
 
 
 @pytest.mark.parametrize('hybridize', [False, True])
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('name', ['aff', 'iaff'])
 def test_the_fusion_blocks_compute_what_the_naive_formula_does(name, shape, hybridize, naive):
-    ours, plain = filled(FUSIONS[name](16)), filled(naive[name](16))
-    assert {k: p.shape for k, p in parameters(ours).items()} == {k: p.shape for k, p in parameters(plain).items()}
+    ours, reference = filled(FUSIONS[name](16)), filled(naive[name](16))
+    assert {k: p.shape for k, p in parameters(ours).items()} == {k: p.shape for k, p in parameters(reference).items()}
     if hybridize:
         ours.hybridize(static_alloc=True, static_shape=True)
     x, y, c = (tensor(shape, seed) for seed in range(3))
-    found, expected = (outputs_and_gradients(block, x, y, c) for block in (ours, plain))
-    assert found.keys() == expected.keys()
+    actual, expected = (outputs_and_gradients(block, x, y, c) for block in (ours, reference))
+    assert actual.keys() == expected.keys()
     largest = max(abs(a.asnumpy()).max() for key, a in expected.items() if key not in ('z', 'inference'))
     for key, array in expected.items():
         if key in ('z', 'inference'):
-            assert error(found[key], array) <= 1e-5, key
+            assert error(actual[key], array) <= 1e-5, key
         else:
-            assert abs((found[key] - array).asnumpy()).max() <= 1e-4 * largest, key
+            assert abs((actual[key] - array).asnumpy()).max() <= 1e-4 * largest, key
 
 
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 1, 4)])
@@ -84,7 +84,7 @@ def test_spatial_broadcast_refuses_more_than_one_value_per_channel():
 
 
 @pytest.mark.parametrize(
-    'command, wanted',
+    'command, expected',
     [
         (
             ['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'],
@@ -97,7 +97,7 @@ def test_spatial_broadcast_refuses_more_than_one_value_per_channel():
         (['training.py', '--fusions', 'aff', '--operators'], '| _backward_Convolution | '),
     ],
 )
-def test_benchmarks_print_a_row(command, wanted):
+def test_benchmarks_print_a_row(command, expected):
     sizes = ['--networks', 'cifar_resnet8_w1', '--batch-size', '2'] if command[0] == 'training.py' else []
     out = subprocess.run(
         [sys.executable, str(BENCHMARKS / command[0]), *command[1:], *sizes],
@@ -106,7 +106,7 @@ def test_benchmarks_print_a_row(command, wanted):
         timeout=300,
     )
     assert out.returncode == 0, out.stderr
-    assert wanted in out.stdout
+    assert expected in out.stdout
 
 
 def test_the_table_has_the_memory_of_each_form():
@@ -198,14 +198,14 @@ def test_the_torch_networks_have_as_many_parameters(host, name, options, fusion,
 
 
 @pytest.mark.parametrize(
-    'network, option, wanted',
+    'network, option, expected',
     [
         ('cifar_aff_resnet8', '--no-memory', '| ONNX Runtime INT8 |'),
         ('cifar_aff_resnet8', '--profile', '| QLinearConv |'),
         ('fpn_concat_resnet8', '--no-memory', 'threads: 2;'),
     ],
 )
-def test_the_benchmark_of_inference_prints_every_form(network, option, wanted):
+def test_the_benchmark_of_inference_prints_every_form(network, option, expected):
     pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
     command = [
         sys.executable,
@@ -225,7 +225,7 @@ def test_the_benchmark_of_inference_prints_every_form(network, option, wanted):
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
     rows = {line.split(' | ')[0][2:] for line in out.stdout.splitlines() if line.startswith('| ')}
-    assert wanted in out.stdout and (
+    assert expected in out.stdout and (
         option == '--profile'
         or rows
         > {

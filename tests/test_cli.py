@@ -324,11 +324,14 @@ def test_a_command_is_a_module_with_help_flags_and_a_run(capsys):
     with pytest.raises(SystemExit) as ended:
         main(['--help'])
     out = capsys.readouterr().out
-    assert ended.value.code == 0 and len(names) == 11 and all(f'\n    {name}' in out for name in names)
+    assert ended.value.code == 0 and len(names) == 15 and all(f'\n    {name}' in out for name in names)
     for name in names:
         parser = argparse.ArgumentParser()
         import_module(f'model_zoo.cli.{name}').add_arguments(parser)
         assert all(action.help for action in parser._actions), name
+        for action in parser._actions:
+            has_default = action.option_strings and action.nargs != 0 and not action.required
+            assert not has_default or 'default: ' in action.help, (name, action.option_strings)
 
 
 def test_no_two_modules_have_one_name():

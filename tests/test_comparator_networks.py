@@ -55,17 +55,17 @@ def shallow(network, size=64, **options):
 
 
 def kinds(net, kind):
-    """The blocks of a kind, by their place."""
-    found = {}
+    """The blocks of a kind, by their path."""
+    actual = {}
 
     def visit(block, path):
         if isinstance(block, kind):
-            found[path] = block
+            actual[path] = block
         for name, child in block._children.items():
             visit(child, f'{path}.{name}'.strip('.'))
 
     visit(net, '')
-    return found
+    return actual
 
 
 # Counts
@@ -159,15 +159,17 @@ def test_eca_kernels_are_the_released_ones_by_stage():
 
 def share_by_shape(theirs, ours):
     """Give our parameters the values of theirs, matched by kind and shape, in order."""
-    found = []
+    actual = []
     for net in (theirs, ours):
         by_shape = defaultdict(list)
         for name, parameter in parameters(net).items():
             by_shape[name.rsplit('.', 1)[-1], parameter.shape].append(parameter)
-        found.append(by_shape)
-    assert {key: len(each) for key, each in found[0].items()} == {key: len(each) for key, each in found[1].items()}
-    for key, group in found[0].items():
-        for source, target in zip(group, found[1][key]):
+        actual.append(by_shape)
+    assert {key: len(group) for key, group in actual[0].items()} == {
+        key: len(group) for key, group in actual[1].items()
+    }
+    for key, group in actual[0].items():
+        for source, target in zip(group, actual[1][key]):
             target.initialize(mx.init.Constant(source.data()), force_reinit=True)
 
 
@@ -188,9 +190,9 @@ def copy_shared(source, target):
 
 @pytest.mark.parametrize('network', ['SE', 'ECA', 'GE'])
 def test_with_gates_at_one_the_network_is_the_plain_one(network):
-    net, plain, x = filled(shallow(network)), shallow('ResNet'), tensor((2, 3, 64, 64))
-    copy_shared(net, plain)
-    assert error(net(x), plain(x)) > 1e-2
+    net, resnet, x = filled(shallow(network)), shallow('ResNet'), tensor((2, 3, 64, 64))
+    copy_shared(net, resnet)
+    assert error(net(x), resnet(x)) > 1e-2
     # A sigmoid of 40 is 1 in float32.
     for block in kinds(net, (SE, GatherExcite)).values():
         block.excite[2].weight.set_data(mx.nd.zeros(block.excite[2].weight.shape))
@@ -198,7 +200,7 @@ def test_with_gates_at_one_the_network_is_the_plain_one(network):
     for block in kinds(net, ECA).values():
         block.gather.register_forward_hook(lambda gather, inputs, z: z.__setitem__(slice(None), 1e6))
         block.conv.weight.set_data(mx.nd.ones(block.conv.weight.shape))
-    np.testing.assert_array_equal(net(x).asnumpy(), plain(x).asnumpy())
+    np.testing.assert_array_equal(net(x).asnumpy(), resnet(x).asnumpy())
 
 
 def test_lip_network_starts_with_average_pools():
@@ -232,8 +234,8 @@ def test_network_is_one_function_in_every_form_at_every_size(network, sizes):
     images = [tensor((1, 3, *(size if isinstance(size, tuple) else (size, size)))) for size in sizes]
     with TemporaryDirectory() as folder:
         outputs = in_every_form(net, Path(folder), *((x,) for x in images))
-    for form, found in outputs.items():
-        for y, expected in zip(found, outputs['eager']):
+    for form, actual in outputs.items():
+        for y, expected in zip(actual, outputs['eager']):
             assert np.isfinite(expected.asnumpy()).all() and error(y, expected) <= 1e-5, form
 
 
@@ -323,11 +325,11 @@ def test_hybrid_learns_a_batch(network, fusion, kind):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_registered_network_adds_by_default_and_takes_a_fusion(name):
-    plain, hybrid = get_model(name), get_model(name, fusion='aff', start_stage=4, reduction=32)
-    assert model_info(name).fusion == 'add' and not kinds(plain, AFF)
+    added, hybrid = get_model(name), get_model(name, fusion='aff', start_stage=4, reduction=32)
+    assert model_info(name).fusion == 'add' and not kinds(added, AFF)
     squeezed = 2048 // 32
     context = 2 * 2048 * squeezed + squeezed + 2048 + 2 * squeezed + 2 * 2048
-    assert trainable(hybrid) - trainable(plain) == 3 * 2 * context
+    assert trainable(hybrid) - trainable(added) == 3 * 2 * context
 
 
 # Extending
@@ -343,9 +345,9 @@ def test_a_network_of_ones_own_attention_is_one_hook():
             return Halved() if config.stage == 4 else None
 
     net = partial(HalvedResNet, (1, 1, 1, 1), classes=5, **V1B)()
-    plain, x = filled(shallow('ResNet')), tensor((1, 3, 64, 64))
-    copy_shared(plain, net)
-    last = plain.layer4[0].bn3
+    resnet, x = filled(shallow('ResNet')), tensor((1, 3, 64, 64))
+    copy_shared(resnet, net)
+    last = resnet.layer4[0].bn3
     for parameter in (last.gamma, last.beta):
         parameter.set_data(parameter.data() / 2)
-    assert error(net(x), plain(x)) <= 1e-6
+    assert error(net(x), resnet(x)) <= 1e-6

@@ -1,4 +1,4 @@
-"""The comparators' blocks: their papers' equations in plain numpy, their gradients, sizes, and what they refuse."""
+"""The comparators' blocks: their papers' equations in numpy, their gradients, sizes, and what they refuse."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from gluon_aff.layers.comparators.lip import ImportancePool
 RUNNING = {'use_global_stats': True}
 
 
-# The papers' equations, in plain numpy
+# The papers' equations, in numpy
 
 
 def sigmoid(x):
@@ -238,8 +238,8 @@ def test_gradients_are_the_finite_differences_of_the_equation(case):
 def test_hybridized_exported_and_imported_block_computes_the_same(case, tmp_path):
     block, _, inputs = made(case)
     outputs = in_every_form(block, tmp_path, inputs, [x[:1] for x in inputs])
-    for form, found in outputs.items():
-        for z, expected in zip(found, outputs['eager']):
+    for form, actual in outputs.items():
+        for z, expected in zip(actual, outputs['eager']):
             assert error(z, expected) <= 1e-6, form
 
 

@@ -43,7 +43,7 @@ def test_the_table_has_the_slides_networks_with_their_published_figures_and_hybr
     assert [row.name for row in rows] == list(TABLE)
     stated = {row.name: (row.reported.top1_error, row.reported.parameters) for row in rows if row.reported}
     assert {name: stated[name] for name in SLIDES} == SLIDES
-    assert stated.keys() - SLIDES.keys() == {'aff_resnet50', 'sk_resnet50'}
+    assert stated.keys() - SLIDES.keys() == {'add_resnet50', 'aff_resnet50', 'sk_resnet50'}
     assert [row.name for row in rows if not row.reported] == ['se_resnet50+aff', 'sk_resnet50+iaff']
 
 
@@ -166,7 +166,8 @@ def test_csv_reads_back_with_all_digits(rows):
             row.without_classifier,
             row.multiply_adds,
         ]
-        error = row.reported and row.reported.top1_error
+        error = row.error
+        assert error == (row.reported and row.reported.top1_error)
         assert line['published_top1_error_percent'] == ('' if error is None else str(error))
         assert line['images_per_second'] == ''
 
@@ -174,20 +175,23 @@ def test_csv_reads_back_with_all_digits(rows):
 def test_markdown_is_one_table_that_labels_what_is_published_and_says_how_it_was_counted(rows):
     lines = written(write_markdown, rows).splitlines()
     table = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')]
-    assert len(table) == len(rows) + 2 and {len(row) for row in table} == {7}
-    assert [title.startswith('published') for title in table[0]] == [False, True, True, False, False, False, False]
+    assert len(table) == len(rows) + 2 and {len(row) for row in table} == {10}
+    assert [title.startswith('published') for title in table[0]] == [False, True, True, *[False] * 7]
+    assert table[0][7:] == ['weights', 'file, MB', 'licence']
     cells = {row[0]: row[1:] for row in table[2:]}
-    assert cells['ge_theta_plus_resnet101'] == ['20.7', '58.4', '58.32', '56.27', '7.82', '']
+    assert cells['ge_theta_plus_resnet101'] == ['20.7', '58.4', '58.32', '56.27', '7.82', '', '', '', '']
+    assert cells['iaff_resnet50'][-3:] == ['imagenet', '70.3', 'none stated']
     assert cells['se_resnet50+aff'][:2] == ['', '']
     notes = {line[2:].split(':')[0]: line for line in lines if line.startswith('- ')}
     assert notes.keys() == {row.name for row in rows if row.reported}
     assert '2^20' in notes['resnet101'] and 'rounded up' in notes['se_resnet101'] and 'log' in notes['aff_resnet50']
+    assert "also 20.8 %, GluonCV's resnet101_v1b" in notes['resnet101']
 
 
 def test_markdown_says_how_the_speed_was_measured():
     row = Row('resnet50', None, 25_557_032, 23_508_032, 4_089_184_256, 12.3456)
     stated = written(write_markdown, [row], how='inference at batch 8')
-    assert '| 12.35 |' in stated and 'images/s of inference at batch 8' in stated
+    assert '| 12.35 | ' in stated and 'images/s of inference at batch 8' in stated
 
 
 # The speed
@@ -213,13 +217,39 @@ def test_networks_take_turns_and_the_median_counts_without_the_first_pass(monkey
     clock, calls = [0.0], []
     monkeypatch.setattr(compare.time, 'perf_counter', lambda: clock[0])
     nets = [Counted('a', calls, clock, [100, 1, 9, 2, 3, 2]), Counted('b', calls, clock, [100, 4, 4, 5, 90, 6])]
-    assert compare._seconds(nets, (2, 3, 4, 4), mx.cpu()) == [2, 5]
-    assert [name for name, _ in calls] == ['a', 'b'] * 6 and {shape for _, shape in calls} == {(2, 3, 4, 4)}
+    assert compare._seconds(nets, [(2, 3, 4, 4), (2, 3, 8, 8)], mx.cpu()) == [2, 5]
+    assert calls == [('a', (2, 3, 4, 4)), ('b', (2, 3, 8, 8))] * 6
 
 
 def test_speed_is_images_by_seconds(monkeypatch):
-    monkeypatch.setattr(compare, '_seconds', lambda nets, shape, ctx: [0.5 for _ in nets])
-    assert [row.images_per_second for row in compare.compare(['resnet50', 'se_resnet50'], batch=4)] == [8, 8]
+    shapes = []
+    monkeypatch.setattr(compare, '_seconds', lambda nets, sizes, ctx: shapes.extend(sizes) or [0.5 for _ in nets])
+    assert [row.images_per_second for row in compare.compare(['resnet50', 'cifar_aff_resnet8'], batch=4)] == [8, 8]
+    assert shapes == [(4, 3, 224, 224), (4, 3, 32, 32)]
+
+
+def test_each_network_is_counted_at_its_own_size_and_each_data_set_has_its_table():
+    names = ['fashion_mnist_aff_resnet8', 'resnet50', 'sk_resnet50', 'cifar_aff_resnet32', 'aff_resnet50']
+    rows = compare.sort_rows(compare.compare(names))
+    assert [row.name for row in rows] == [
+        'fashion_mnist_aff_resnet8',
+        'aff_resnet50',
+        'resnet50',
+        'sk_resnet50',
+        'cifar_aff_resnet32',
+    ]
+    for row in rows:
+        assert row.multiply_adds == model_info(row.name).multiply_adds
+    text = written(write_markdown, rows)
+    assert [line[3:-1] for line in text.splitlines() if line.startswith('On ')] == [
+        'Fashion-MNIST',
+        'ImageNet-1k',
+        'CIFAR-100, fine labels',
+    ]
+    assert compare.left_out(rows[1:]) == {
+        'sk_resnet50': 'no published error',
+        'cifar_aff_resnet32': 'its error is on CIFAR-100, fine labels, not ImageNet-1k',
+    }
 
 
 # The picture
@@ -246,6 +276,7 @@ def check_labels(picture, names):
 
 def test_picture_has_a_readable_label_at_every_point_with_a_published_error(rows):
     shown = [row for row in rows if row.reported and row.reported.top1_error]
+    assert [row.name for row in rows if row not in shown] == list(compare.left_out(rows))
     picture = figure(rows)
     check_labels(picture, [row.name for row in shown])
     points = [[tuple(point) for point in axes.collections[0].get_offsets()] for axes in picture.axes]
@@ -279,7 +310,8 @@ def test_a_picture_of_nothing_is_refused(rows):
 def test_compare_command_writes_the_table_and_the_picture(capsys, tmp_path):
     path = tmp_path / 'picture.png'
     assert main(['compare', 'resnet101', 'SE_ResNet50+aff', '--no-speed', '--format', 'csv', '--plot', str(path)]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == f'gluon-aff: {path} leaves out SE_ResNet50+aff: no published error.\n'
     assert [row['network'] for row in csv.DictReader(io.StringIO(out))] == ['resnet101', 'SE_ResNet50+aff']
     with Image.open(path) as image:
         assert image.format == 'PNG' and image.size == (1800, 750)
@@ -289,7 +321,7 @@ def test_compare_command_measures_by_default(capsys):
     assert main(['compare', 'resnet50']) == 0
     out = capsys.readouterr().out
     row = [line for line in out.splitlines() if line.startswith('| resnet50')][0]
-    assert float(row.split('|')[-2]) > 0 and 'batch 1 on cpu(0), median of 5 runs' in out
+    assert float(row.split('|')[7]) > 0 and 'batch 1 on cpu(0), median of 5 runs' in out
 
 
 @pytest.mark.parametrize(
@@ -299,10 +331,12 @@ def test_compare_command_measures_by_default(capsys):
         (['resnet50+afff'], 'Unknown fusion'),
         (['resnet101', '--plot', 'no/such/folder/a.png'], 'no/such/folder'),
         (['resnet101', '--plot', 'a.gif'], 'gif'),
-        (['resnet50', '--plot', 'a.png'], 'published error'),
+        (['resnet101', '--plot', 'a'], '.png'),
+        (['se_resnet50', '--plot', 'a.png'], 'published error'),
     ],
 )
-def test_compare_command_refuses_with_one_sentence(args, says, capsys):
-    assert main(['compare', '--no-speed', *args]) == 2
+def test_compare_command_refuses_with_one_sentence_before_it_measures(args, says, capsys, monkeypatch):
+    monkeypatch.setattr(compare, 'measure', lambda *args, **kwargs: pytest.fail('measured'))
+    assert main(['compare', *args]) == 2
     stated = capsys.readouterr().err
     assert says in stated and stated.count('\n') == 1

@@ -45,28 +45,28 @@ def results(block, x, y, c, dtype='float32'):
     with autograd.record():
         z = block(x, y)
         (z * c).sum().backward()
-    found = {'z': z, 'dx': x.grad, 'dy': y.grad}
+    actual = {'z': z, 'dx': x.grad, 'dy': y.grad}
     # A bias in front of a norm has no gradient but rounding errors.
-    found.update(
+    actual.update(
         {
             name: p.data() if p.grad_req == 'null' else p.grad()
             for name, p in parameters(block).items()
             if not name.endswith('bias')
         }
     )
-    found['inference'] = block(x, y)
-    return {name: array.asnumpy() for name, array in found.items()}
+    actual['inference'] = block(x, y)
+    return {name: array.asnumpy() for name, array in actual.items()}
 
 
-def agree(found, expected):
+def agree(actual, expected):
     """Outputs and statistics to 1e-5 of the largest value, gradients to 1e-4 of the largest gradient."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     largest = {}
     for name, array in expected.items():
         kind = name if name in ('z', 'inference') or 'running' in name else 'gradient'
         largest[kind] = max(largest.get(kind, 0), abs(array).max())
-        found[name] = found[name], kind
-    for name, (array, kind) in found.items():
+        actual[name] = actual[name], kind
+    for name, (array, kind) in actual.items():
         tolerance = 1e-4 if kind == 'gradient' else 1e-5
         assert abs(array - expected[name]).max() <= tolerance * largest[kind], name
 
@@ -106,11 +106,11 @@ def test_they_give_the_values_of_float64_in_inference_for_one_image_as_well(fusi
 def test_frozen_statistics_stay_and_are_used():
     kwargs = {'norm_kwargs': {'use_global_stats': True}}
     x, y, c = (tensor((6, 16, 5, 4), i) for i in range(3))
-    found, expected = (
+    actual, expected = (
         results(block, x, y, c, dtype)
         for block, dtype in ((hybridized(filled(AFF(16, **kwargs))), 'float32'), (filled(AFF(16, **kwargs)), 'float64'))
     )
-    agree(found, expected)
+    agree(actual, expected)
     before = filled(AFF(16))
     for name, p in parameters(before).items():
         if 'running' in name:
@@ -120,7 +120,7 @@ def test_frozen_statistics_stay_and_are_used():
 @built
 @pytest.mark.parametrize('fusion', [AFF, IAFF, MSSE])
 def test_gradients_of_inference_are_those_of_float64(fusion):
-    found = []
+    actual = []
     for make, dtype in ((hybridized, 'float32'), (lambda block: block, 'float64')):
         block, (x, y, c) = make(filled(fusion(16))), (tensor((6, 16, 5, 4), i).astype(dtype) for i in range(3))
         block.cast(dtype)
@@ -128,10 +128,12 @@ def test_gradients_of_inference_are_those_of_float64(fusion):
         with autograd.record(train_mode=False):
             loss = (block(x, y) * c).sum()
         loss.backward(train_mode=False)
-        found.append({'x': x.grad, **{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'}})
-    largest = max(abs(grad.asnumpy()).max() for grad in found[1].values())
-    for name, grad in found[1].items():
-        assert abs(found[0][name].asnumpy() - grad.asnumpy()).max() <= 1e-4 * largest, name
+        actual.append(
+            {'x': x.grad, **{name: p.grad() for name, p in parameters(block).items() if p.grad_req != 'null'}}
+        )
+    largest = max(abs(grad.asnumpy()).max() for grad in actual[1].values())
+    for name, grad in actual[1].items():
+        assert abs(actual[0][name].asnumpy() - grad.asnumpy()).max() <= 1e-4 * largest, name
 
 
 @built
@@ -172,9 +174,9 @@ def test_nan_stays_nan():
     block, x, y = filled(AFF(16)), tensor((6, 16, 5, 4)), tensor((6, 16, 5, 4), 1)
     weight = parameters(block)['local_att.3.weight']
     weight.set_data(mx.nd.concat(weight.data()[:1] * np.nan, weight.data()[1:], dim=0))
-    expected, found = block(x, y), hybridized(block)(x, y)
+    expected, actual = block(x, y), hybridized(block)(x, y)
     assert np.isnan(expected.asnumpy()[:, 0]).all()
-    assert np.array_equal(np.isnan(found.asnumpy()), np.isnan(expected.asnumpy()))
+    assert np.array_equal(np.isnan(actual.asnumpy()), np.isnan(expected.asnumpy()))
 
 
 @built
@@ -185,9 +187,9 @@ def test_in_inference_an_image_does_not_touch_the_others(fusion):
     expected = block(x, y)
     for bad in (1e6, np.inf, np.nan):
         x[1, 3] = y[1, 5] = bad
-        found = block(x, y)
-        assert error(found[::2], expected[::2]) <= 1e-6
-    assert np.isnan(found[1].asnumpy()).any()
+        actual = block(x, y)
+        assert error(actual[::2], expected[::2]) <= 1e-6
+    assert np.isnan(actual[1].asnumpy()).any()
 
 
 @built
@@ -344,7 +346,9 @@ def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog
             kernels.available.cache_clear()
             with caplog.at_level(logging.WARNING, 'gluon_aff'):
                 assert not kernels.available()
-            assert len(caplog.records) == warnings and all(str(library) in each.getMessage() for each in caplog.records)
+            assert len(caplog.records) == warnings and all(
+                str(library) in record.getMessage() for record in caplog.records
+            )
             assert error(hybridized(filled(AFF(16)))(x, y), expected) <= 1e-5
     finally:
         monkeypatch.undo()
@@ -396,8 +400,8 @@ block.initialize()
 x = mx.nd.random.uniform(shape=(4, 8, 5, 5))
 casts = []
 original, kernels.modulate = kernels.modulate, lambda *args: casts.append(1) or original(*args)
-for each in (net, block):
-    each.hybridize()
+for network in (net, block):
+    network.hybridize()
 assert str(net(x).dtype) == 'bfloat16' or net(x).dtype.itemsize == 2
 assert block(x, x).astype('float32').shape == x.shape and casts == [1]
 print('kept')
@@ -411,10 +415,10 @@ def test_loading_them_leaves_what_others_have_put_into_mxnets_namespaces(when):
 
 @built
 def test_the_random_numbers_of_a_network_are_the_same_with_and_without_them():
-    def run(wanted):
+    def run(enabled):
         net = filled(get_model('cifar_iaff_resnet8', width=1, final_drop=0.5, classes=7))
         mx.random.seed(3)
-        with kernels.compiled(wanted), autograd.record():
+        with kernels.compiled(enabled), autograd.record():
             first, second = (hybridized(net)(tensor((6, 3, 32, 32), 4)).copy() for _ in range(2))
         return first, second, mx.nd.random.uniform(shape=(9,)), np.random.rand()
 
@@ -430,12 +434,12 @@ def test_the_random_numbers_of_a_network_are_the_same_with_and_without_them():
 def test_in_training_the_running_statistics_do_not_matter_whatever_they_are(value):
     x, y, c = (tensor((6, 16, 5, 4), i) for i in range(3))
     outputs = []
-    for wanted in (None, False):
+    for enabled in (None, False):
         block = filled(AFF(16))
         for name, p in parameters(block).items():
             if name.endswith('running_var'):
                 p.set_data(mx.nd.full(p.shape, value))
-        with kernels.compiled(wanted):
+        with kernels.compiled(enabled):
             outputs.append(results(hybridized(block), x, y, c))
     agree({'z': outputs[0]['z'], 'dx': outputs[0]['dx']}, {'z': outputs[1]['z'], 'dx': outputs[1]['dx']})
 

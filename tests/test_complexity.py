@@ -106,8 +106,8 @@ def test_matrix_products(batch, m, k, n, transpose_a, transpose_b):
     options = {'transpose_a': transpose_a, 'transpose_b': transpose_b}
     batched = Function(lambda F, a, b: F.batch_dot(a, b, **options))
     assert complexity(batched, (batch, *a), (batch, *b)) == (0, batch * m * k * n)
-    plain = Function(lambda F, a, b: F.dot(a, b, **options))
-    assert complexity(plain, a, b) == (0, m * k * n)
+    product = Function(lambda F, a, b: F.dot(a, b, **options))
+    assert complexity(product, a, b) == (0, m * k * n)
 
 
 @pytest.mark.parametrize('block, rounds', [(AFF, 1), (IAFF, 2)])

@@ -1,13 +1,20 @@
 """Old names still work, and say what they are called now."""
 
+import dataclasses
+import sys
+import warnings
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import pytest
 from reference import filled, loaded
 
 from gluon_aff._deprecated import MODULES, NAMES
+from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_folders import ImageFiles
 from gluon_aff.deploy import Predictor
+from gluon_aff.spec import ModelSpec
 from model_zoo import IMAGENET, get_model, model_info
 
 
@@ -56,3 +63,36 @@ def test_a_data_set_of_the_old_form_is_a_spec():
         build = model_zoo.Dataset
     old = build(IMAGENET.name, (3, 224, 224), IMAGENET.mean, IMAGENET.std, 0.875, lambda: IMAGENET.class_names)
     assert old == IMAGENET
+
+
+def test_every_public_name_of_version_0_1_imports():
+    # Names that were replaced by something of another form are not in the list; the changelog has them.
+    for line in (Path(__file__).parent / 'data' / 'names_0_1.txt').read_text(encoding='utf-8').splitlines():
+        module, name = line.split()
+        moved = module in MODULES or name in NAMES.get(module, {})
+        with pytest.warns(DeprecationWarning) if moved else warnings.catch_warnings():
+            sys.modules.pop(module if module in MODULES else None, None)
+            getattr(import_module(module), name)
+
+
+def test_a_function_that_has_the_name_of_an_old_module_stays_one():
+    import gluon_aff
+
+    with pytest.warns(DeprecationWarning, match='gluon_aff.complexity is now gluon_aff.inspect.complexity'):
+        sys.modules.pop('gluon_aff.complexity', None)
+        old = import_module('gluon_aff.complexity')
+    net = get_model('cifar_aff_resnet8', classes=2)
+    net.initialize()
+    assert gluon_aff.complexity(net, (1, 3, 32, 32)) == old.complexity(net, (1, 3, 32, 32))
+
+
+def test_arguments_have_their_old_names_too():
+    images, target = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
+    with pytest.warns(DeprecationWarning, match=r'Batches\(part=\) is now called shard'):
+        batches = Batches(images, target, 2, (0.5,) * 3, (0.2,) * 3, part=(1, 2))
+    assert [labels.tolist() for _, labels in batches.epoch()] == [[1, 3]]
+    with pytest.warns(DeprecationWarning, match=r'ModelSpec\(labels=\) is now called class_names'):
+        spec = ModelSpec(
+            'a', 'classification', input_size=(1, 8, 8), min_size=1, mean=(0,), std=(1,), crop_ratio=1, labels=('b',)
+        )
+    assert spec == dataclasses.replace(spec, class_names=('b',)) and spec.class_names == ('b',)

@@ -38,14 +38,14 @@ def test_network_is_one_function_in_every_form_and_in_onnx_runtime_at_every_size
         net = build(name, input_size=sizes[0])
     else:
         sizes, net = SIZES if model_info(name).spec.input_size[1] > 100 else SMALL_SIZES, build(name)
-    images = [tensor((1, 3, *each)) for each in sizes]
+    images = [tensor((1, 3, *size)) for size in sizes]
     with TemporaryDirectory() as folder:
         path = Path(folder) / 'net.onnx'
         export_onnx(net, path, (3, *sizes[0]), dynamic=not size)
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-        found = [session.run(None, {'data': x.asnumpy()})[0] for x in images]
+        actual = [session.run(None, {'data': x.asnumpy()})[0] for x in images]
         outputs = in_every_form(net, Path(folder), *((x,) for x in images))
-    for y, expected in zip(found, outputs['eager']):
+    for y, expected in zip(actual, outputs['eager']):
         assert np.isfinite(y).all() and error(y, expected) <= 1e-4
     for form, computed in outputs.items():
         for y, expected in zip(computed, outputs['eager']):

@@ -69,7 +69,7 @@ def test_outputs_and_input_gradients_are_the_reference_ones(name):
     assert difference(y.grad, 'grad_y') <= 1e-4
 
 
-# Formulas, in plain numpy
+# Formulas, in numpy
 
 
 def sigmoid(x):
@@ -83,10 +83,10 @@ def normalise(p, layer, x):
     return (x - mean) / np.sqrt(var + 1e-5) * gamma + beta
 
 
-def context(p, place, x, pooled):
+def context(p, name, x, pooled):
     if pooled:
         x = x.mean((2, 3), keepdims=True)
-    conv1, norm1, _, conv2, norm2 = (f'{place}.{i + pooled}' for i in range(5))
+    conv1, norm1, _, conv2, norm2 = (f'{name}.{i + pooled}' for i in range(5))
     x = np.einsum('oi,nihw->nohw', p[f'{conv1}.weight'][..., 0, 0], x) + p[f'{conv1}.bias'][:, None, None]
     x = np.maximum(normalise(p, norm1, x), 0)
     x = np.einsum('oi,nihw->nohw', p[f'{conv2}.weight'][..., 0, 0], x) + p[f'{conv2}.bias'][:, None, None]
@@ -96,10 +96,7 @@ def context(p, place, x, pooled):
 def weights(p, x, suffix='', scales=('local', 'global')):
     """M(x)."""
     return sigmoid(
-        sum(
-            context(p, place + suffix, x, scale == 'global')
-            for place, scale in zip(('local_att', 'global_att'), scales)
-        )
+        sum(context(p, name + suffix, x, scale == 'global') for name, scale in zip(('local_att', 'global_att'), scales))
     )
 
 
@@ -235,8 +232,8 @@ def test_a_global_context_is_one_value_per_channel_and_outputs_stack_along_the_c
 @by_name
 def test_hybridized_exported_and_imported_block_computes_the_same(name, tmp_path):
     outputs = in_every_form(filled(FUSIONS[name](16)), tmp_path, (X, Y), (X[:1, :, 1:], Y[:1, :, 1:]))
-    for form, found in outputs.items():
-        for z, expected in zip(found, outputs['eager']):
+    for form, actual in outputs.items():
+        for z, expected in zip(actual, outputs['eager']):
             assert error(z, expected) <= 1e-6, form
 
 
@@ -330,9 +327,9 @@ class Norm(nn.BatchNorm):
 
 
 def norms(block):
-    found = []
-    block.apply(lambda child: found.append(child) if isinstance(child, nn.BatchNorm) else None)
-    return found
+    actual = []
+    block.apply(lambda child: actual.append(child) if isinstance(child, nn.BatchNorm) else None)
+    return actual
 
 
 @pytest.mark.parametrize('make', [*(f for f in FUSIONS.values() if f is not Add), MSCAM, ChannelContext])

@@ -65,9 +65,9 @@ def test_a_network_of_each_family_computes(name, shape):
         net = get_model(name, pretrained=False, **({} if name in CLASSIFIERS else {'pretrained_base': False}))
         net.initialize(mx.init.Xavier() if name in CLASSIFIERS else mx.init.Normal(0.01))
         net.hybridize()
-        found = arrays(net(mx.nd.random.uniform(shape=shape)))
-    assert found[0].shape[0] == 1
-    for array in found:
+        actual = arrays(net(mx.nd.random.uniform(shape=shape)))
+    assert actual[0].shape[0] == 1
+    for array in actual:
         assert np.isfinite(array.asnumpy()).all()
 
 

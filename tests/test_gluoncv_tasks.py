@@ -79,8 +79,8 @@ def test_segmenter_starts_from_a_trained_backbone_and_has_its_stages(tmp_path):
     net = segmentation_model('fcn_aff_resnet50', 2, aux=False, crop_size=64, pretrained_base=path, fusion='iaff')
     dilated = get_model('aff_resnet50', fusion='iaff', dilated=True, pretrained=path)
     x = tensor((1, 3, 64, 64))
-    for found, expected in zip(net.base_forward(x), dilated.stage_outputs(x, [3, 4])):
-        assert error(found, expected) == 0
+    for actual, expected in zip(net.base_forward(x), dilated.stage_outputs(x, [3, 4])):
+        assert error(actual, expected) == 0
     assert len(net(x)) == 1
 
 
@@ -90,8 +90,8 @@ def test_every_head_stands_on_a_resnext_with_its_parameters(head, tmp_path):
     backbone = get_model('iaff_resnext50_32x4d', dilated=True, **options)
     quickly_filled(backbone).save_parameters(path)
     net = segmentation_model(f'{head}_iaff_resnext50_32x4d', 2, crop_size=32, pretrained_base=path, **options)
-    for found, expected in zip(net.base_forward(x), backbone.stage_outputs(x, [3, 4])):
-        assert error(found, expected) == 0
+    for actual, expected in zip(net.base_forward(x), backbone.stage_outputs(x, [3, 4])):
+        assert error(actual, expected) == 0
     assert [y.shape for y in net(x)] == [(1, 2, 32, 32)] * 2
     net.hybridize()
     again = segmentation_model(f'{head}_iaff_resnext50_32x4d', 2, crop_size=32, **options)
@@ -156,11 +156,11 @@ def test_dilated_says_the_output_stride(name, dilated, sides):
 def test_stride_16_has_the_values_of_the_plain_network_where_they_overlap():
     # Dilation samples what the stride would: every second pixel of the dilated map is the strided map's.
     options = {'avg_down': False, 'fusion': 'add'}
-    plain, dilated = (quickly_filled(get_model('aff_resnet50', dilated=d, **options)) for d in (False, 16))
+    undilated, dilated = (quickly_filled(get_model('aff_resnet50', dilated=d, **options)) for d in (False, 16))
     x = tensor((1, 3, 64, 64))
     # The first block: in those behind it 'same' padding differs at the border.
-    found, expected = (net.layer4[0](net.stage_outputs(x, [3])[0]) for net in (dilated, plain))
-    assert error(found[:, :, ::2, ::2], expected) <= 1e-5
+    actual, expected = (net.layer4[0](net.stage_outputs(x, [3])[0]) for net in (dilated, undilated))
+    assert error(actual[:, :, ::2, ::2], expected) <= 1e-5
 
 
 # Detection
@@ -182,9 +182,9 @@ def test_feature_layers_are_the_maps_of_the_stages(name):
     layers = feature_layers(name)
     expander = FeatureExpander(net, layers, num_filters=[8])
     expander.collect_params('expand_.*').initialize()
-    found, expected = expander(x), net.stage_outputs(x, range(1, 1 + len(layers)))
-    assert len(found) == len(expected) + 1
-    for a, b in zip(found, expected):
+    actual, expected = expander(x), net.stage_outputs(x, range(1, 1 + len(layers)))
+    assert len(actual) == len(expected) + 1
+    for a, b in zip(actual, expected):
         assert error(a, b) <= 1e-5
 
 
@@ -316,13 +316,13 @@ def test_faster_rcnn_with_a_pyramid_on_iaff_resnet50_in_both_modes():
     trainer = mx.gluon.Trainer(trained, 'sgd', {'learning_rate': 0.001})
     statistics = {name: p.data().copy() for name, p in net.collect_params('.*running').items()}
     with mx.autograd.record():
-        found = net(x, mx.nd.array([[[8, 8, 60, 60]]]), mx.nd.array([[[1]]]))
-        scores, boxes, targets, box_targets, box_masks = found[0], found[1], found[8], found[9], found[10]
+        actual = net(x, mx.nd.array([[[8, 8, 60, 60]]]), mx.nd.array([[[1]]]))
+        scores, boxes, targets, box_targets, box_masks = actual[0], actual[1], actual[8], actual[9], actual[10]
         value = (
             mx.gluon.loss.SoftmaxCrossEntropyLoss()(scores.reshape((-3, 0)), targets.reshape((-1,))).mean()
             + (mx.nd.smooth_l1(boxes - box_targets) * box_masks).mean()
-            + found[5].mean()
-            + found[6].mean()
+            + actual[5].mean()
+            + actual[6].mean()
         )
     value.backward()
     weight = trained[[name for name in trained if 'layer4' in name][0]]

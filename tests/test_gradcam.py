@@ -196,10 +196,10 @@ def test_a_refusal_leaves_no_hook_either():
 @pytest.mark.parametrize('method', ['grad_cam', 'guided'])
 def test_hybridized_networks_have_the_same_maps(method):
     net, x = network(), images()
-    plain = grad_cam(net, x, method=method).maps
+    expected = grad_cam(net, x, method=method).maps
     net.hybridize()
     net(x)
-    np.testing.assert_allclose(grad_cam(net, x, method=method).maps, plain, atol=1e-6)
+    np.testing.assert_allclose(grad_cam(net, x, method=method).maps, expected, atol=1e-6)
 
 
 def test_parameters_without_gradient_do_not_matter():
@@ -504,9 +504,9 @@ def test_nothing_of_the_callers_is_touched():
     identity = nn.HybridSequential()
     identity.add(nn.HybridLambda(lambda F, x: x), nn.Conv2D(2, 1, in_channels=3), nn.GlobalAvgPool2D(), nn.Flatten())
     identity.initialize()
-    plain = images()
-    grad_cam(identity, plain, 1, layer='0')
-    assert plain.grad is None, 'the layer gives the very input'
+    pixels = images()
+    grad_cam(identity, pixels, 1, layer='0')
+    assert pixels.grad is None, 'the layer gives the very input'
     net.hybridize(False)
     for block in (net, net.features, net.stages()[-1][-1]):
         block._forward_hooks.clear()

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from matplotlib.text import Text
 from PIL import Image
 
 from gluon_aff.data.preprocessing import evaluation_array
+from gluon_aff.inspect.grad_cam import fusion_weights
 from model_zoo import get_model, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.figure import SMALL, pages, save, wrap
-from model_zoo.pictures.heatmaps import Panel, Row, enlarged, network_rows, open_model
+from model_zoo.pictures.heatmaps import BLUE_TO_ORANGE, Panel, Row, Scale, enlarged, network_rows, open_model
 
 STRIP = Path(__file__).resolve().parent.parent / 'model_zoo' / 'pictures' / 'page' / 'fashion_mnist.png'
 SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
@@ -43,7 +45,11 @@ def run(capsys, *args):
 def texts(figure):
     """(text, box in pixels) of all that is written on a page."""
     renderer = figure.canvas.get_renderer()
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in figure.findobj(Text)
+        if text.get_text() and text.get_visible()
+    ]
 
 
 def check_layout(figure):
@@ -66,12 +72,15 @@ words = st.text(st.sampled_from('abcWMil_-/.$^ é'), min_size=1, max_size=70)
 
 
 @settings(max_examples=12)
-@given(st.integers(1, 20), st.lists(words, min_size=1, max_size=3), st.lists(words, min_size=4, max_size=4), words)
-def test_nothing_overlaps_or_is_cut_whatever_the_names(number, titles, captions, banner):
+@given(
+    st.integers(1, 20), st.lists(words, min_size=1, max_size=3), st.lists(words, min_size=4, max_size=4), words, words
+)
+def test_nothing_overlaps_or_is_cut_whatever_the_names(number, titles, captions, banner, meaning):
     picture = np.zeros((8, 8, 3), np.uint8)
+    scales = (None, Scale(BLUE_TO_ORANGE, 0.45, 0.55, meaning), None)
     rows = [
-        Row(title, [Panel(picture, captions[(i + j) % 4] + '\n0.87', i % 2 == 0) for i in range(number)])
-        for j, title in enumerate(titles)
+        Row(title, [Panel(picture, captions[(i + j) % 4] + '\n0.87', i % 2 == 0) for i in range(number)], scale)
+        for j, (title, scale) in enumerate(zip(titles, scales))
     ]
     for figure in pages(rows, note='A note. ' * 20, banner=banner):
         check_layout(figure)
@@ -117,10 +126,41 @@ def test_a_row_has_the_networks_classes_scores_and_stars():
     assert [panel.caption for panel in row.panels] == captions
     assert [panel.starred for panel in row.panels] == [name != 'Trouser' for name in names]
     assert [row.title for row in fused] == [f'AFF, M of stage {i}' for i in (1, 2, 3)]
+    assert (row.scale.low, row.scale.high) == (0, 1)
+    for number, fused_row in enumerate(fused, 1):
+        weights = fusion_weights(model.net, mx.nd.array(data))[f'stage {number}']
+        low, high = fused_row.scale.low, fused_row.scale.high
+        assert low + high == 1 and low <= weights.min() and weights.max() <= high
+        assert high - 0.5 <= np.abs(weights - 0.5).max() + 0.1
     original = enlarged(model.spec.prepare(images[0]))
     assert original.shape == row.panels[0].picture.shape == (224, 224, 3)
     resized = np.asarray(images[0].resize((32, 32), Image.BILINEAR))
     np.testing.assert_array_equal(original[3::7, 3::7], resized)
+
+
+def test_a_bar_shows_the_colours_of_a_row_their_range_and_meaning():
+    rows = [Row('image', [Panel(np.zeros((8, 8, 3), np.uint8), 'a.png')])]
+    rows.append(Row('M', rows[0].panels, Scale(BLUE_TO_ORANGE, 0.35, 0.65, 'weight of x')))
+    (figure,) = pages(rows)
+    written = [text for text, _ in texts(figure)]
+    assert [text for text in written if text[0].isdigit()] == ['0.35', '0.5', '0.65'] and 'weight of x' in written
+    _, _, bar = figure.axes
+    figure.canvas.draw()
+    box = bar.get_window_extent()
+    column = np.asarray(figure.canvas.buffer_rgba())[::-1][round(box.y0) + 2 : round(box.y1) - 2, round(box.x0) + 5, :3]
+    expected = BLUE_TO_ORANGE(np.linspace(0, 1, len(column)), bytes=True)[:, :3]
+    assert np.abs(column.astype(int) - expected).max() < 30
+
+
+def test_equal_file_names_are_told_apart(pictures, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    for name in 'ab':
+        (pictures / name).mkdir()
+        (pictures / 'trouser.png').rename(pictures / name / '1.png')
+        shutil.copy(pictures / name / '1.png', pictures / 'trouser.png')
+    main(['gradcam', *(str(pictures / name) for name in 'ab'), '--models', SHIPPED[0], '-o', 'f.png'])
+    assert {text for text, _ in texts(drawn[0])} >= {'a/1.png', 'b/1.png'}
 
 
 def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(pictures, capsys):

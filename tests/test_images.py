@@ -92,8 +92,8 @@ def test_only_one_short_of_1_to_8_turns_an_image_and_every_reader_turns_it_alike
     else:
         options = {'lossless': True} if form == 'WEBP' else {'quality': 90} if form == 'JPEG' else {}
         content = encoded(PHOTO, form, exif=exif(value, kind, count, order), **options)
-        plain = encoded(PHOTO, form, **options)
-    stored = read(plain) if form == 'JPEG' else np.asarray(PHOTO)
+        path = encoded(PHOTO, form, **options)
+    stored = read(path) if form == 'JPEG' else np.asarray(PHOTO)
     turn = value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
     np.testing.assert_array_equal(read(content), UPRIGHT[turn](stored))
     with opened(io.BytesIO(content), 'x') as image:

@@ -50,7 +50,7 @@ def test_of_two_inputs_it_is_aff_with_the_same_parameters(scales, tmp_path):
     (of_inputs, of_parameters), (expected_inputs, expected_parameters) = (
         gradients(b, maps(2, shape)) for b in (block, aff)
     )
-    assert max(error(found, e) for found, e in zip(of_inputs, expected_inputs)) <= 1e-4
+    assert max(error(actual, e) for actual, e in zip(of_inputs, expected_inputs)) <= 1e-4
     largest = max(abs(e.asnumpy()).max() for e in expected_parameters.values())
     for name, expected in expected_parameters.items():
         assert np.abs(of_parameters[name].asnumpy() - expected.asnumpy()).max() <= 1e-4 * largest, name
@@ -101,8 +101,8 @@ def test_context_scales_of_a_fusion_of_three_have_equal_parameter_counts():
 def test_fusion_of_three_is_one_function_in_every_form(scales, tmp_path):
     block = filled(MultiInputAFF(16, inputs=3, scales=scales))
     outputs = in_every_form(block, tmp_path, maps(3), [m[:1, :, 1:] for m in maps(3)])
-    for form, found in outputs.items():
-        assert max(error(z, expected) for z, expected in zip(found, outputs['eager'])) <= 1e-6, form
+    for form, actual in outputs.items():
+        assert max(error(z, expected) for z, expected in zip(actual, outputs['eager'])) <= 1e-6, form
 
 
 def test_unknown_channels_of_a_fusion_of_three_are_those_of_the_first_input():
@@ -175,8 +175,8 @@ def test_aligned_fusion_is_one_function_in_every_form_at_several_sizes(fusion, t
     block = filled(AlignedFusion(16, 8, fusion=fusion))
     batches = [(tensor((1, 8, 8, 6)), tensor((1, 16, 4, 3))), (tensor((3, 8, 9, 7)), tensor((3, 16, 5, 4)))]
     outputs = in_every_form(block, tmp_path, *batches)
-    for form, found in outputs.items():
-        assert max(error(z, expected) for z, expected in zip(found, outputs['eager'])) <= 1e-6, form
+    for form, actual in outputs.items():
+        assert max(error(z, expected) for z, expected in zip(actual, outputs['eager'])) <= 1e-6, form
 
 
 @pytest.mark.parametrize('hybridize', [False, True])

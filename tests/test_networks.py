@@ -97,9 +97,9 @@ def sized(host, size, **options):
 
 
 def blocks(net, kind):
-    found = []
-    net.apply(lambda block: found.append(block) if isinstance(block, kind) else None)
-    return found
+    actual = []
+    net.apply(lambda block: actual.append(block) if isinstance(block, kind) else None)
+    return actual
 
 
 def initialised(net, init=None):
@@ -151,8 +151,8 @@ def test_network_is_one_function_eager_hybridized_and_exported(model):
     ]
     first, second = outputs['eager'][1]
     assert 5e-4 < error(first, second) < np.inf, 'the outputs must depend on the image for this test to tell'
-    for form, found in outputs.items():
-        for y, expected in zip(found, outputs['eager']):
+    for form, actual in outputs.items():
+        for y, expected in zip(actual, outputs['eager']):
             assert error(y, expected) <= 1e-5, form
 
 
@@ -338,7 +338,7 @@ def test_stage_outputs_of_a_hybridized_network_and_of_a_symbol(host):
     expected = net.stage_outputs(x, [1, 2])
     net.hybridize()
     net(x)
-    assert all(error(found, e) <= 1e-5 for found, e in zip(net.stage_outputs(x, [1, 2]), expected))
+    assert all(error(actual, e) <= 1e-5 for actual, e in zip(net.stage_outputs(x, [1, 2]), expected))
     symbols = mx.sym.Group(net.stage_outputs(mx.sym.var('data'), [1, 2]))
     assert symbols.infer_shape(data=x.shape)[1] == [e.shape for e in expected]
 
@@ -422,20 +422,20 @@ def test_channels_other_than_those_of_the_first_images_are_refused(host):
 def test_host_takes_every_fusion(host, fusion):
     net = initialised(SMALL[host](fusion=fusion, reduction=8, **({} if host in SEGMENTATION else {'start_stage': 2})))
     assert net(tensor((1, 3, 32, 32))).shape[:2] == (1, 5)
-    stages, found = len(STAGES[host][0]) - 1, [type(block) for block in blocks(net, Fusion)]
-    assert found.count(FUSIONS[fusion]) == (len(found) if fusion == 'add' else stages - 1)
-    assert set(found) <= {Add, AFF if fusion == 'recursive_aff' else Add, FUSIONS[fusion]}
+    stages, actual = len(STAGES[host][0]) - 1, [type(block) for block in blocks(net, Fusion)]
+    assert actual.count(FUSIONS[fusion]) == (len(actual) if fusion == 'add' else stages - 1)
+    assert set(actual) <= {Add, AFF if fusion == 'recursive_aff' else Add, FUSIONS[fusion]}
 
 
 @every_classifier
 def test_attention_fuses_from_start_stage_on(host):
     stages = len(STAGES[host][0]) - 1
     for start in range(1, stages + 1):
-        found = [type(block) for block in blocks(SMALL[host](fusion='iaff', start_stage=start), Fusion)]
+        actual = [type(block) for block in blocks(SMALL[host](fusion='iaff', start_stage=start), Fusion)]
         if host == 'Inception-ResNet':  # behind the fusion of its branches, each block has an added shortcut
-            assert found[1::2] == [Add] * stages
-            found = found[::2]
-        assert found == [Add] * (start - 1) + [FUSIONS['iaff']] * (stages - start + 1)
+            assert actual[1::2] == [Add] * stages
+            actual = actual[::2]
+        assert actual == [Add] * (start - 1) + [FUSIONS['iaff']] * (stages - start + 1)
     start = 3 if host in IMAGENET else 1
     assert parameters(SMALL[host]()).keys() == parameters(SMALL[host](start_stage=start)).keys(), 'the default'
 
@@ -469,12 +469,12 @@ def test_stem_is_three_convolutions_of_the_stem_width_or_one_of_seven_by_seven(h
 
 @with_stem
 def test_dilated_network_keeps_the_resolution_of_stage_2_with_the_same_parameters(host):
-    net, plain = (filled(sized(host, (65, 96), dilated=dilated)) for dilated in (True, False))
-    shapes = [{k: p.shape for k, p in parameters(each).items()} for each in (net, plain)]
+    net, undilated = (filled(sized(host, (65, 96), dilated=dilated)) for dilated in (True, False))
+    shapes = [{k: p.shape for k, p in parameters(network).items()} for network in (net, undilated)]
     assert shapes[0] == shapes[1] or host in ONE_SIZE
     x = tensor((1, 3, 65, 96))
     assert [m.shape[2:] for m in net.stage_outputs(x)] == [(17, 24), (17, 24), (9, 12), (9, 12), (9, 12)]
-    assert error(net(x), plain(x)) > 0
+    assert error(net(x), undilated(x)) > 0
 
 
 @with_stem
@@ -492,9 +492,9 @@ def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
         return [key for key, p in parameters(net).items() if key.endswith('gamma') and not p.data().asnumpy().any()]
 
     assert zeros(SMALL[host]()) == []
-    found = zeros(SMALL[host](last_gamma=True))
-    assert len(found) == len(STAGES[host][0]) - 1
-    assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in found)
+    actual = zeros(SMALL[host](last_gamma=True))
+    assert len(actual) == len(STAGES[host][0]) - 1
+    assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in actual)
 
 
 @pytest.mark.parametrize(
@@ -553,8 +553,8 @@ def outside(net):
 
 @every_host
 def test_trading_the_fusion_changes_nothing_else(host):
-    plain = SMALL[host](fusion='add')
-    expected = {name: p.shape for name, p in parameters(plain).items()}
+    added = SMALL[host](fusion='add')
+    expected = {name: p.shape for name, p in parameters(added).items()}
     for fusion in FUSIONS:
         assert outside(SMALL[host](fusion=fusion)) == expected, fusion
 

@@ -176,7 +176,7 @@ def test_installed_wheel_builds_a_network(python, installed):
 
 def test_installed_wheel_has_its_command(python, installed):
     (entry_points,) = installed.glob('gluon_aff-*.dist-info/entry_points.txt')
-    assert 'gluon-aff = model_zoo.cli:main' in entry_points.read_text()
+    assert 'gluon-aff = gluon_aff_start:main' in entry_points.read_text()
     listed = python('-m', 'model_zoo', 'list')
     assert 'cifar_aff_resnet8' in listed
     assert python(installed / 'bin' / 'gluon-aff', 'list') == listed

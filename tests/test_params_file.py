@@ -541,3 +541,11 @@ def test_a_file_that_the_disk_has_no_room_for_never_takes_its_name(tmp_path, mis
     assert '\n' not in str(caught.value)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['net.params']
     np.testing.assert_array_equal(read_parameters(path)['weight'], arrays['arg:weight'].asnumpy())
+
+
+def test_a_file_that_holds_other_values_than_were_written_is_not_kept(tmp_path, monkeypatch):
+    save = mx.nd.save
+    monkeypatch.setattr(mx.nd, 'save', lambda path, arrays: save(path, {name: a + 1 for name, a in arrays.items()}))
+    with pytest.raises(OSError, match='could not be written whole'):
+        write_parameters(tmp_path / 'net.params', {'weight': mx.nd.zeros((2, 3))})
+    assert os.listdir(tmp_path) == []

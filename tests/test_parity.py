@@ -57,11 +57,11 @@ def test_gradients_are_the_reference_ones(layout):
     assert error([norms[name] for name in expected['grad_names']], expected['grad_norms']) <= 2e-3
     net = build(layout)
     net.hybridize(static_alloc=True, static_shape=True)
-    logits, found = in_training(net, settings)
+    logits, actual = in_training(net, settings)
     assert error(logits, exact.asnumpy()) <= 6e-4
     # Of all parameters; a bias in front of a norm has no gradient but rounding errors.
     names = [name for name in norms if not name.endswith('bias')]
-    assert error([found[name] for name in names], [norms[name] for name in names]) <= 3e-3
+    assert error([actual[name] for name in names], [norms[name] for name in names]) <= 3e-3
 
 
 @pytest.mark.parametrize('fusion', ['aff', 'iaff'])
@@ -70,11 +70,11 @@ def test_a_network_with_the_formula_as_written_has_the_same_gradients_in_float64
     from naive import NAIVE
 
     settings = {'train_input': (8, 3, 16, 16)}
-    (found, norms), (expected, expected_norms) = (
-        in_training(filled(get_model('cifar_aff_resnet8', fusion=each, width=1)), settings, 'float64')
-        for each in (fusion, NAIVE[fusion])
+    (actual, norms), (expected, expected_norms) = (
+        in_training(filled(get_model('cifar_aff_resnet8', fusion=name, width=1)), settings, 'float64')
+        for name in (fusion, NAIVE[fusion])
     )
-    assert error(found, expected.asnumpy()) <= 1e-12
+    assert error(actual, expected.asnumpy()) <= 1e-12
     assert norms.keys() == expected_norms.keys()
     assert error(list(norms.values()), list(expected_norms.values())) <= 1e-12
 

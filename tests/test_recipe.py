@@ -165,14 +165,14 @@ def test_cutmix_is_timms(monkeypatch):
 
 def boxes(erase, size, number):
     """Areas and aspects of the rectangles of `number` erasures of zeros; noise is never zero."""
-    found = []
+    actual = []
     for _ in range(number):
         changed = erase(size)
         if changed.any():
             rows, columns = changed.any(1).sum(), changed.any(0).sum()
             assert changed.sum() == rows * columns
-            found.append((rows * columns / changed.size, rows / columns))
-    return np.array(found)
+            actual.append((rows * columns / changed.size, rows / columns))
+    return np.array(actual)
 
 
 def ours(random):
@@ -185,10 +185,10 @@ def ours(random):
 
 
 def test_an_erased_rectangle_is_noise_of_the_papers_area_and_aspect():
-    found = boxes(ours(np.random.RandomState(0)), (64, 64), 600)
-    assert 0.44 < len(found) / 600 < 0.56
-    assert 0.015 < found[:, 0].min() and found[:, 0].max() < 0.36
-    assert 0.28 < found[:, 1].min() and found[:, 1].max() < 3.6
+    actual = boxes(ours(np.random.RandomState(0)), (64, 64), 600)
+    assert 0.44 < len(actual) / 600 < 0.56
+    assert 0.015 < actual[:, 0].min() and actual[:, 0].max() < 0.36
+    assert 0.28 < actual[:, 1].min() and actual[:, 1].max() < 3.6
     data = np.zeros((3, 64, 64), np.float32)
     random_erasing(data, 1, np.random.RandomState(1))
     noise = data[data != 0]
@@ -202,11 +202,11 @@ def test_erased_rectangles_are_distributed_as_timms():
     python_random.seed(0)
     library.manual_seed(0)
     theirs = module.data.random_erasing.RandomErasing(0.5, mode='pixel', device='cpu')
-    found = boxes(ours(np.random.RandomState(0)), (40, 56), 1500)
+    actual = boxes(ours(np.random.RandomState(0)), (40, 56), 1500)
     expected = boxes(lambda size: (theirs(library.zeros(3, *size)).numpy() != 0).all(0), (40, 56), 1500)
     for column, tolerance in ((0, 0.02), (1, 0.15)):
         np.testing.assert_allclose(
-            np.quantile(found[:, column], [0.1, 0.5, 0.9]),
+            np.quantile(actual[:, column], [0.1, 0.5, 0.9]),
             np.quantile(expected[:, column], [0.1, 0.5, 0.9]),
             rtol=0.15,
             atol=tolerance,

@@ -369,11 +369,11 @@ def test_a_file_that_was_cut_off_is_refused(saved, part):
         get_model(NAME, pretrained=str(path))
 
 
-@pytest.mark.parametrize('place, byte', [(43, 64), (-3, 128)], ids=['shape', 'name'])
-def test_a_damaged_file_is_refused(saved, place, byte):
+@pytest.mark.parametrize('position, byte', [(43, 64), (-3, 128)], ids=['shape', 'name'])
+def test_a_damaged_file_is_refused(saved, position, byte):
     path = Path(saved[1])
     content = bytearray(path.read_bytes())
-    content[place] = byte
+    content[position] = byte
     path.write_bytes(content)
     with refused('parameter file|another network'):
         get_model(NAME, pretrained=str(path))

@@ -34,8 +34,8 @@ def resized(y, like):
 def test_network_of_photographs_is_one_function_in_every_form(name, tmp_path):
     net = filled(get_model(name, width=1), random=np.random.default_rng)
     outputs = in_every_form(net, tmp_path, (tensor((1, 3, 224, 224)),), (tensor((3, 3, 225, 301)),))
-    for form, found in outputs.items():
-        assert max(error(y, expected) for y, expected in zip(found, outputs['eager'])) <= 1e-5, form
+    for form, actual in outputs.items():
+        assert max(error(y, expected) for y, expected in zip(actual, outputs['eager'])) <= 1e-5, form
 
 
 # Inception modules
@@ -59,12 +59,12 @@ def test_the_3x3_branch_is_x_and_the_5x5_branch_y():
 
 @pytest.mark.parametrize('true_5x5', [False, True])
 def test_inception_resnet_has_one_module_for_the_second_convolution_of_each_block(true_5x5):
-    net, plain = (
+    net, added = (
         kind((2, 1, 1), width=1, fusion='add', **options)
         for kind, options in ((InceptionResNet, {'true_5x5': true_5x5}), (CifarResNet, {}))
     )
     more = (25 if true_5x5 else 9) * sum(c * c for c in (16, 16, 32, 64))
-    assert trainable(net) == trainable(plain) + more
+    assert trainable(net) == trainable(added) + more
 
 
 @pytest.mark.parametrize('fusion', ['add', 'concat', 'aff', 'iaff'])
@@ -165,8 +165,8 @@ def test_pyramid_is_one_function_with_several_outputs_in_every_form(backbone, fu
     imported = mx.gluon.SymbolBlock.imports(f'{path}-symbol.json', ['data'], f'{path}-0000.params')
     forms.append([imported(x) for x in batches])
     for form in forms:
-        for found, expected in zip(form, eager):
-            assert len(found) == 5 and max(map(error, found, expected)) <= 1e-5
+        for actual, expected in zip(form, eager):
+            assert len(actual) == 5 and max(map(error, actual, expected)) <= 1e-5
 
 
 def test_pyramid_of_additions_is_computed_from_the_stages_as_lin_et_al_do(backbone):
@@ -196,9 +196,9 @@ def test_pyramid_trains_every_parameter_and_leaves_the_network_usable(backbone):
 
 @pytest.mark.parametrize('name', ['add_resnet50', 'iaff_resnext50_32x4d'])
 def test_pyramid_stands_on_any_imagenet_network(name):
-    found = complexity(FeaturePyramid(get_model(name)), (1, 3, 224, 224))
+    actual = complexity(FeaturePyramid(get_model(name)), (1, 3, 224, 224))
     backbone = complexity(get_model(name), (1, 3, 224, 224))
-    assert found.parameters > backbone.parameters - 2048 * 1000 and found.multiply_adds > backbone.multiply_adds
+    assert actual.parameters > backbone.parameters - 2048 * 1000 and actual.multiply_adds > backbone.multiply_adds
 
 
 @pytest.mark.parametrize(

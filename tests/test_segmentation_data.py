@@ -793,7 +793,7 @@ def test_overlays_have_names_of_their_own_whatever_their_folders():
     assert list(overlay_names(['x/p.png', 'y/p.png', 'x/p.jpg'], '.png').values()) == [
         'x-p.png.png',
         'y-p.png.png',
-        'x-p.jpg.png',
+        'p.jpg.png',
     ]
 
 

@@ -25,6 +25,7 @@ from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.masks import COLOURS, IGNORED, SegmentationBatches, overlay
 from gluon_aff.data.preprocessing import normalise
+from gluon_aff.program import python
 from gluon_aff.train import Segmentation, Stopped, parse
 from model_zoo.loading import load_model
 
@@ -229,7 +230,7 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
     assert status == 0, err
     assert out.count('[Epoch 2]') == 1 and err.count('Left out') == 1
     assert (
-        'To run it again in its place: python -m gluon_aff.train.launch -n 2 -s 1 --launcher local python '
+        f'To run it again in its place: {python()} -m gluon_aff.train.launch -n 2 -s 1 --launcher local {python()} '
         'train_stopsign.py --data-dir'
     ) in out
     check_metrics(tmp_path / 'run', signs)

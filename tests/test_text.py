@@ -3,10 +3,13 @@
 import io
 import sys
 import unicodedata
+from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
-from gluon_aff.text import any_character, printable
+from gluon_aff.text import any_character, distinct_names, printable
 from gluon_aff.train import RunFolder, run_script
 from model_zoo.cli import main
 
@@ -85,3 +88,21 @@ def test_what_the_system_refuses_is_a_sentence_in_scripts_and_commands(tmp_path,
     monkeypatch.setattr('model_zoo.registry.purge', lambda root: open(tmp_path / 'file\n' / 'x'))
     assert main(['purge']) == 2
     assert capsys.readouterr().err == f'gluon-aff: {sentence}'
+
+
+def test_equal_file_names_are_told_apart_by_the_folders_that_differ():
+    assert distinct_names(['a/1.png', 'b/1.png', 'b/2.png']) == ['a/1.png', 'b/1.png', '2.png']
+    assert distinct_names(['x/a/1.png', 'y/a/1.png', 'y/b/1.png']) == ['x/a/1.png', 'y/a/1.png', 'b/1.png']
+    assert distinct_names(['1.png', 'a/1.png', '/a/1.png']) == ['1.png', 'a/1.png', '/a/1.png']
+    assert distinct_names(['a/P.png', 'b/p.png', './a/P.png']) == ['a/P.png', 'b/p.png', 'a/P.png']
+    assert distinct_names([Path('a', 'b.png')]) == ['b.png'] and distinct_names([]) == []
+
+
+@given(st.lists(st.lists(st.sampled_from(['x', 'X', 'y', '..']), min_size=1, max_size=4).map('/'.join)))
+def test_distinct_names_are_the_shortest_ends_that_differ(paths):
+    names = distinct_names(paths)
+    assert len(set(names)) == len(set(paths))
+    for path, name in zip(paths, names):
+        assert f'/{path}'.endswith(f'/{name}')
+        shorter = name.partition('/')[2].casefold()
+        assert not shorter or any(f'/{other}'.casefold().endswith(f'/{shorter}') for other in set(paths) - {path})

@@ -29,6 +29,7 @@ from gluon_aff.data.class_folders import image_folders
 from gluon_aff.data.fingerprint import identity
 from gluon_aff.data.imagenet import Images
 from gluon_aff.data.record_file import RecordFile
+from gluon_aff.program import python
 from gluon_aff.train import (
     Classification,
     Progress,
@@ -247,7 +248,7 @@ USELESS = [
 @pytest.mark.parametrize('script, flags, flag, when', USELESS)
 def test_a_flag_that_another_one_makes_useless_is_refused(script, flags, flag, when):
     module, needed = SCRIPTS[script]
-    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help lists the flags.$'):
+    with refused(f'^{flag} is of no use {re.escape(when)}[^.]*; {module.__name__}.py --help shows the usage.$'):
         module.main([*needed, *flags.split()])
 
 
@@ -803,7 +804,7 @@ def test_the_command_at_the_end_of_a_resumed_run_runs_it_again(run, tmp_path, ca
     flags = copied(run, tmp_path)
     train_cifar.main([*flags, '--resume'])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith('To run it again in its place: python train_cifar.py ') and '--resume' not in line
+    assert line.startswith(f'To run it again in its place: {python()} train_cifar.py ') and '--resume' not in line
     argv = shlex.split(line.partition('train_cifar.py ')[2])
     train_cifar.main(argv)
     same(trained(flags[-1]), trained(run[-1]))

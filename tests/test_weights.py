@@ -47,34 +47,44 @@ RELEASED = [
 
 
 def test_the_authors_nine_files_are_in_the_catalogue():
-    found = {(each.model, each.tag, each.digest) for each in list_weights() if each.digest_kind == 'git_blob'}
-    assert set(RELEASED) <= found
+    actual = {
+        (released.model, released.tag, released.digest)
+        for released in list_weights()
+        if released.digest_kind == 'git_blob'
+    }
+    assert set(RELEASED) <= actual
 
 
-@pytest.mark.parametrize('each', list_weights(), ids=lambda each: f'{each.model}-{each.tag}')
-def test_a_record_is_complete_and_true_to_its_network(each):
-    assert each.model in list_models()
-    assert get_model(each.model).classes == each.outputs == len(each.class_names)
-    assert re.fullmatch('[0-9a-f]+', each.digest)
-    assert len(each.digest) == {'git_blob': 40, 'sha256': 64}[each.digest_kind]
-    assert each.dtype in ('float16', 'float32')
-    assert each.size is None or each.size > 0
-    assert each.metrics and all(0 < figure < 1 for figure in each.metrics.values())
-    assert all(text.strip() for text in (each.dataset, each.metrics_source, each.recipe, each.source, each.license))
-    if each.url is None:
-        assert each.state() == 'intact'
+@pytest.mark.parametrize('released', list_weights(), ids=lambda released: f'{released.model}-{released.tag}')
+def test_a_record_is_complete_and_true_to_its_network(released):
+    assert released.model in list_models()
+    assert get_model(released.model).classes == released.outputs == len(released.class_names)
+    assert re.fullmatch('[0-9a-f]+', released.digest)
+    assert len(released.digest) == {'git_blob': 40, 'sha256': 64}[released.digest_kind]
+    assert released.dtype in ('float16', 'float32')
+    assert released.size is None or released.size > 0
+    assert released.metrics and all(0 < figure < 1 for figure in released.metrics.values())
+    assert all(
+        text.strip()
+        for text in (released.dataset, released.metrics_source, released.recipe, released.source, released.license)
+    )
+    if released.url is None:
+        assert released.state() == 'intact'
     else:
-        url = urlsplit(each.url)
+        url = urlsplit(released.url)
         assert url.scheme == 'https' and url.netloc and quote(unquote(url.path)) == url.path
 
 
 def test_tags_and_files_tell_the_checkpoints_apart():
     for what in ('tag', 'file'):
-        assert max(collections.Counter((each.model, getattr(each, what)) for each in list_weights()).values()) == 1
+        assert (
+            max(collections.Counter((released.model, getattr(released, what)) for released in list_weights()).values())
+            == 1
+        )
 
 
 def test_fine_labels_are_the_default():
-    assert [each.tag for each in list_weights('cifar_aff_resnet32')] == ['fine', 'coarse']
+    assert [released.tag for released in list_weights('cifar_aff_resnet32')] == ['fine', 'coarse']
     assert model_info('cifar_aff_resnext47_32x4d').weights == ('fine', 'coarse')
 
 
@@ -221,8 +231,10 @@ def test_a_damaged_cached_file_is_fetched_again(server, files):
 
 def test_without_the_server_the_sentence_says_what_to_put_where(server, tmp_path):
     server.answers = [status(404)]
-    wanted = server.records[0].digest
-    with pytest.raises(DownloadError, match=f'git_blob {wanted} .* {tmp_path}/home/models/{NAME}-{wanted[:8]}.params'):
+    expected = server.records[0].digest
+    with pytest.raises(
+        DownloadError, match=f'git_blob {expected} .* {tmp_path}/home/models/{NAME}-{expected[:8]}.params'
+    ):
         get_model(NAME, pretrained=True)
 
 
@@ -269,12 +281,12 @@ def test_a_file_that_is_not_there_says_so(path):
 
 def test_other_classes_get_a_fresh_head_and_a_log_line(server, caplog):
     net = get_model(NAME, pretrained=True, classes=37)
-    found, whole = values(net), values(get_model(NAME, pretrained=True))
-    assert net.classes == 37 and net.class_names is None and found['output.weight'].shape == (37, 64)
-    assert found['output.weight'].std() > 0 and not found['output.bias'].any()
-    for each in (found, whole):
-        del each['output.weight'], each['output.bias']
-    same(found, whole)
+    actual, whole = values(net), values(get_model(NAME, pretrained=True))
+    assert net.classes == 37 and net.class_names is None and actual['output.weight'].shape == (37, 64)
+    assert actual['output.weight'].std() > 0 and not actual['output.bias'].any()
+    for parameters in (actual, whole):
+        del parameters['output.weight'], parameters['output.bias']
+    same(actual, whole)
     (line,) = caplog.messages
     assert 'has 10 outputs; the head of' in line and 'is fresh, with 37' in line and '\n' not in line
     assert net(mx.nd.ones((2, 3, 32, 32))).shape == (2, 37)
@@ -290,12 +302,12 @@ def test_the_files_own_number_of_classes_is_no_news(server, caplog):
 
 
 def test_a_path_will_do(files, tmp_path, monkeypatch):
-    wanted = values(network(seed=1, classes=4))
-    same(values(get_model(NAME, pretrained=files.four)), wanted)
-    same(values(get_model(NAME, pretrained=Path(files.four))), wanted)
+    expected = values(network(seed=1, classes=4))
+    same(values(get_model(NAME, pretrained=files.four)), expected)
+    same(values(get_model(NAME, pretrained=Path(files.four))), expected)
     shutil.copy(files.four, tmp_path / 'plain')
     monkeypatch.chdir(tmp_path)
-    same(values(get_model(NAME, pretrained='plain')), wanted)
+    same(values(get_model(NAME, pretrained='plain')), expected)
 
 
 def test_float16_in_the_file_is_float32_in_the_network(files):
@@ -313,24 +325,24 @@ def test_float32_in_the_file_is_what_the_network_has(files):
 
 
 def test_a_missing_parameter_is_an_error_unless_told(tmp_path, caplog):
-    plain = network('fashion_mnist_add_resnet8')
-    path = write(tmp_path / 'plain.params', values(plain))
+    added = network('fashion_mnist_add_resnet8')
+    path = write(tmp_path / 'plain.params', values(added))
     with pytest.raises(ValueError, match='another network: .* is missing; .* and [0-9]+ more') as caught:
         get_model(NAME, pretrained=path)
     assert '\n' not in str(caught.value)
-    found, wanted = values(get_model(NAME, pretrained=path, allow_missing=True)), values(plain)
-    same({name: found[name] for name in wanted}, wanted)
+    actual, expected = values(get_model(NAME, pretrained=path, allow_missing=True)), values(added)
+    same({name: actual[name] for name in expected}, expected)
     (line,) = caplog.messages
-    assert f'lacks {len(found) - len(wanted)} parameters' in line and 'features.2.0.attention' in line
+    assert f'lacks {len(actual) - len(expected)} parameters' in line and 'features.2.0.attention' in line
     assert '\n' not in line
-    assert all(np.isfinite(value).all() for value in found.values())
+    assert all(np.isfinite(value).all() for value in actual.values())
 
 
 def test_missing_parameters_of_an_initialised_network_stay(tmp_path):
     net, before = network(seed=2), values(network(seed=2))
-    wanted = values(network('fashion_mnist_add_resnet8'))
-    load_parameters(net, write(tmp_path / 'plain.params', wanted), allow_missing=True)
-    same(values(net), {**before, **wanted})
+    expected = values(network('fashion_mnist_add_resnet8'))
+    load_parameters(net, write(tmp_path / 'plain.params', expected), allow_missing=True)
+    same(values(net), {**before, **expected})
 
 
 def test_an_extra_parameter_is_an_error_unless_told(tmp_path):
@@ -338,8 +350,8 @@ def test_an_extra_parameter_is_an_error_unless_told(tmp_path):
     path = write(tmp_path / 'fused.params', fused)
     with pytest.raises(ValueError, match='another network: .* is unknown'):
         get_model('fashion_mnist_add_resnet8', pretrained=path)
-    found = values(get_model('fashion_mnist_add_resnet8', pretrained=path, ignore_extra=True))
-    same(found, {name: fused[name] for name in found})
+    actual = values(get_model('fashion_mnist_add_resnet8', pretrained=path, ignore_extra=True))
+    same(actual, {name: fused[name] for name in actual})
 
 
 def test_names_in_common_are_needed_even_where_all_may_be_missing(tmp_path):
@@ -376,9 +388,9 @@ def test_what_gluon_saves_loads_and_what_is_loaded_gluon_reads(tmp_path, semanti
     path, net = str(tmp_path / 'x.params'), network()
     with mx.util.np_shape(semantics):
         net.save_parameters(path)
-    found = get_model(NAME, pretrained=path)
-    same(values(found), values(net))
-    found.save_parameters(path)
+    actual = get_model(NAME, pretrained=path)
+    same(values(actual), values(net))
+    actual.save_parameters(path)
     again = get_model(NAME)
     again.load_parameters(path)
     same(values(again), values(net))
@@ -428,19 +440,19 @@ def test_a_replaced_head_keeps_its_name_in_files_by_name(tmp_path):
 
 
 def test_names_are_checked_as_strictly_by_the_parameters_own_names(tmp_path):
-    plain, fused = network('fashion_mnist_add_resnet8'), network()
-    (tmp_path / 'plain').mkdir()
+    added, fused = network('fashion_mnist_add_resnet8'), network()
+    (tmp_path / 'added').mkdir()
     (tmp_path / 'fused').mkdir()
-    less, more = saved_by_name(plain, tmp_path / 'plain'), saved_by_name(fused, tmp_path / 'fused')
+    less, more = saved_by_name(added, tmp_path / 'added'), saved_by_name(fused, tmp_path / 'fused')
     for kind in less:
         with pytest.raises(ValueError, match='another network: .*attention.* is missing'):
             get_model(NAME, pretrained=less[kind])
         with pytest.raises(ValueError, match='another network: .*_aff0_.* is unknown'):
             get_model('fashion_mnist_add_resnet8', pretrained=more[kind])
-        found = values(get_model(NAME, pretrained=less[kind], allow_missing=True))
-        same({name: found[name] for name in values(plain)}, values(plain))
-        found = values(get_model('fashion_mnist_add_resnet8', pretrained=more[kind], ignore_extra=True))
-        same(found, {name: values(fused)[name] for name in found})
+        actual = values(get_model(NAME, pretrained=less[kind], allow_missing=True))
+        same({name: actual[name] for name in values(added)}, values(added))
+        actual = values(get_model('fashion_mnist_add_resnet8', pretrained=more[kind], ignore_extra=True))
+        same(actual, {name: values(fused)[name] for name in actual})
     with pytest.raises(ValueError, match='another network: .* is missing'):
         get_model('cifar_add_resnet20', pretrained=less['whole'])
 
@@ -582,10 +594,10 @@ def test_gluoncvs_resnet_file_starts_a_fused_network(gluoncv, caplog, name):
     with pytest.raises(ValueError, match='attention.* is missing'):
         get_model(name, pretrained=path)
     fused = get_model(name, pretrained=path, allow_missing=True)
-    found, wanted = fused._collect_params_with_prefix(), net._collect_params_with_prefix()
-    for each in wanted:
-        assert np.array_equal(found[each].data().asnumpy(), wanted[each].data().asnumpy()), each
-    assert all('attention' in each for each in set(found) - set(wanted))
+    actual, expected = fused._collect_params_with_prefix(), net._collect_params_with_prefix()
+    for parameter in expected:
+        assert np.array_equal(actual[parameter].data().asnumpy(), expected[parameter].data().asnumpy()), parameter
+    assert all('attention' in parameter for parameter in set(actual) - set(expected))
     (line,) = caplog.messages
     assert 'layer3.0.attention' in line and '(9 blocks)' in line and '\n' not in line
     assert np.isfinite(fused(mx.nd.ones((1, 3, 33, 33))).asnumpy()).all()
@@ -603,7 +615,9 @@ def run(capsys, *args):
 
 def test_download_says_where_the_files_are(server, capsys, tmp_path):
     status, out, err = run(capsys, 'download', NAME.upper(), '--root', tmp_path / 'mine')
-    assert status == 0 and err == '' and out.splitlines() == [each.path(tmp_path / 'mine') for each in server.records]
+    assert (
+        status == 0 and err == '' and out.splitlines() == [record.path(tmp_path / 'mine') for record in server.records]
+    )
     assert sorted(server.paths) == ['/four', '/half']
 
 
@@ -643,7 +657,7 @@ def test_info_says_whether_the_files_are_there_and_right(server, capsys):
     for change in (lambda: None, lambda: get_model_file(NAME), lambda: path.write_bytes(b'cut')):
         change()
         _, out, _ = run(capsys, 'info', NAME)
-        assert digest_lines(out) == [each.digest for each in server.records]
+        assert digest_lines(out) == [record.digest for record in server.records]
         states.append(re.findall(rf'^file .*{NAME}-\w+\.params: (\w+)$', out, re.MULTILINE))
     assert states == [['absent', 'absent'], ['intact', 'absent'], ['damaged', 'absent']]
 

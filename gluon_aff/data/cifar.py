@@ -7,7 +7,7 @@ from typing import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from .._deprecated import deprecated_names
+from .._deprecated import deprecated_names, renamed_arguments
 from . import class_names
 from .cifar_archive import load_cifar
 from .erasing import random_erasing
@@ -70,6 +70,7 @@ def cifar100(data_dir: str | None = None, fine: bool = True) -> ImageSet:
     return ImageSet(f'cifar100 {kind}', names, CIFAR_MEAN, CIFAR_STD, train, test, flip=True)
 
 
+@renamed_arguments(part='shard')
 class Batches(Loader):
     """Batches (N, 3, 32, 32) float32 and (N,) float32 labels of images in memory, prepared by the CIFAR recipe.
 

@@ -157,7 +157,7 @@ def load_cifar(
             raise ValueError(f'{source}: {file} {error}; fetch {version.archive} again.') from None
 
     def split(files):
-        rows, targets = [], []
+        rows, labels = [], []
         for file in files:
             pixels, target = read(version.read, file)
             low, high = min(target), max(target)
@@ -167,9 +167,9 @@ def load_cifar(
                     f'fetch {version.archive} again.'
                 )
             rows.append(pixels)
-            targets.append(np.asarray(target, np.int32))
+            labels.append(np.asarray(target, np.int32))
         images = np.concatenate(rows).reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-        return images, np.concatenate(targets)
+        return images, np.concatenate(labels)
 
     if version.names in contents and read(version.read_names, version.names) != class_names:
         raise ValueError(f"{source}: {version.names} names other classes than {name}'s; fetch {version.archive} again.")

@@ -15,7 +15,7 @@ from typing import ContextManager, Iterable
 import numpy as np
 from PIL import Image
 
-from .._deprecated import deprecated_names, renamed
+from .._deprecated import deprecated_names, renamed, renamed_arguments
 from ..errors import positive
 from .check import unreadable
 from .images import opened
@@ -27,6 +27,7 @@ __all__ = ['ImageFiles', 'ImageFolders', 'class_tree', 'image_folders', 'readabl
 TRAIN, HELD_OUT = {'train', 'training'}, {'dev', 'eval', 'test', 'testing', 'val', 'valid', 'validation'}
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ImageFiles:
     """Labelled image files.
@@ -52,6 +53,7 @@ class ImageFiles:
         return opened(self.paths[index])
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ImageFolders:
     """The training and the held-out images of one tree or of two.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .._deprecated import renamed
+from .._deprecated import renamed, renamed_arguments
 from ..errors import positive
 from . import class_names
 from .cifar_archive import default_folder
@@ -22,6 +22,7 @@ SIZE = 32
 FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3  # of the training images, resized
 
 
+@renamed_arguments(labels='class_names')
 @dataclass(frozen=True)
 class ImageSet:
     """A data set with a training and a held-out split.
@@ -161,6 +162,7 @@ def fashion_mnist(data_dir: str | None = None) -> ImageSet:
     )
 
 
+@renamed_arguments(number='size')
 def subset(images: np.ndarray, target: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A subset that keeps the share of each class; the same call gives the same one, and larger ones contain it.
 

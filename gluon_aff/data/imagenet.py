@@ -8,6 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from .._deprecated import renamed_arguments
 from ..errors import positive
 from .augmentation import random_resized_crop, write_training
 from .erasing import random_erasing
@@ -18,6 +19,7 @@ from .preprocessing import evaluation_array
 __all__ = ['Images']
 
 
+@renamed_arguments(part='shard')
 class Images(Loader):
     """Batches (N, 3, H, W) float32 and (N,) float32 labels of images that threads decode.
 

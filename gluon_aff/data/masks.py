@@ -10,7 +10,9 @@ from typing import Any, Sequence
 import numpy as np
 from PIL import Image
 
+from .._deprecated import renamed_arguments
 from ..errors import positive
+from ..text import distinct_names
 from .loader import Loader
 from .preprocessing import normalise
 
@@ -67,6 +69,7 @@ def random_view(
     return view, view_mask
 
 
+@renamed_arguments(data='source', part='shard')
 class SegmentationBatches(Loader):
     """Batches (N, 3, H, W) float32 and (N, H, W) float32 masks of photographs.
 
@@ -162,8 +165,8 @@ def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, opacity: float = 
 def overlay_names(paths: Sequence[str], ending: str) -> dict[str, str]:
     """A unique file name for the overlay of each image.
 
-    It is the image's name without its suffix. If several images share it, the suffix or the folders in which they
-    differ are added, then a number. It is cut to 240 bytes.
+    It is the image's name without its suffix. If several images share it, the suffix, the folders of
+    :func:`gluon_aff.text.distinct_names` or a number are added. It is cut to 240 bytes.
 
     Parameters
     ----------
@@ -180,14 +183,10 @@ def overlay_names(paths: Sequence[str], ending: str) -> dict[str, str]:
     for path in dict.fromkeys(paths):
         groups[os.path.splitext(os.path.basename(path))[0].casefold()].append(path)
     for alike in groups.values():
-        top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in alike])
-        inside = [os.path.relpath(path, top).replace(os.sep, '-') for path in alike]
-        own = [os.path.basename(path) for path in alike]
-        stems = [[os.path.splitext(name)[0] for name in form] for form in (own, inside)]
-        for form in (stems[0], own, stems[1], inside):
-            if len({name.casefold() for name in form}) == len(alike):
-                break
-        for path, name in zip(alike, form):
+        stems = [os.path.splitext(os.path.abspath(path))[0] for path in alike]
+        same_stem = len({stem.casefold() for stem in stems}) < len(alike)
+        for path, name in zip(alike, distinct_names(map(os.path.abspath, alike) if same_stem else stems)):
+            name = name.lstrip(os.sep).replace(os.sep, '-')
             while len(os.fsencode(name)) > MAX_NAME - len(ending):
                 name = name[:-1]
             numbered = (f'{name}-{number}' for number in count(2))

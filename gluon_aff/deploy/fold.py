@@ -89,7 +89,7 @@ def _repeated(node):
 
 
 def _settle_gamma(graph):
-    """Write the ones that BatchNorm with fix_gamma computes with, whatever its gamma holds."""
+    """Set gamma to 1 where BatchNorm has fix_gamma and ignores its values."""
     for node in graph.nodes():
         if node.op == 'BatchNorm' and flag(node, 'fix_gamma', True):
             gamma = node.inputs[1][0]

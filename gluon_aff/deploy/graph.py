@@ -335,7 +335,7 @@ def last_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet():
-    """Without what MXNet prints and warns of where an inference of shapes fails."""
+    """Suppress what MXNet prints and warns of when shape inference fails."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

@@ -14,8 +14,8 @@ from .onnx_files import import_onnx, import_onnxruntime, load_onnx, read_onnx, s
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
 
-# All that these networks consist of, down to the attention weights of the fusions: converting whole maps for a single
-# operator in float32 between others took more time than the operator itself.
+# All operators of these networks, down to the attention weights of the fusions: converting whole maps for a single
+# float32 operator took longer than the operator itself.
 OPERATORS = [
     'Add',
     'AveragePool',

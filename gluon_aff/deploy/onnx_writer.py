@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import HybridBlock
 
+from .._deprecated import deprecated_names
 from ..files import write_whole
 from .fold import drop_identity_reshapes
 from .graph import Graph
@@ -164,3 +165,6 @@ def _compare(graph, content, shape):
                 f"ONNX Runtime's output is {error:.1e} of the largest value away from the network's; "
                 'the file was not written.'
             )
+
+
+__getattr__ = deprecated_names(__name__)

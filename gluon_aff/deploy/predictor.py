@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
 from typing import Sequence, Union
 
 import mxnet as mx
@@ -17,7 +18,7 @@ from ..errors import positive
 from ..spec import ModelSpec
 from ..text import printable
 from .backends import BACKENDS, block, default_backend, open_backend
-from .export_folder import read_export
+from .export_folder import is_export, read_export
 
 __all__ = ['BACKENDS', 'Predictor']
 
@@ -39,7 +40,7 @@ class Predictor:
     ----------
     source : str or model_zoo.loading.LoadedModel
         A folder that :func:`gluon_aff.deploy.export` wrote, or a network with its description, which MXNet computes.
-        For a registered name or a run's folder see :func:`model_zoo.loading.open_predictor`.
+        Where model_zoo is installed, also what its load_model takes: a registered name or a run's folder.
     backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
         What computes a folder's network: MXNet its symbol, ONNX Runtime its float32 or INT8 file, OpenCV's DNN module
         its float32 file. By default MXNet on a GPU; on the CPU ONNX Runtime if it is installed and the file is there,
@@ -58,8 +59,8 @@ class Predictor:
     Raises
     ------
     ValueError
-        If the path is no exported folder, a file in it is not the exported one, or the backend is unknown or cannot run
-        the file.
+        If the name is unknown, the path is no exported folder or run, a file in it is not the exported one, or the
+        backend is unknown or cannot run the file.
     FileNotFoundError
         If the folder or a file in it is missing.
     ImportError
@@ -81,6 +82,10 @@ class Predictor:
             positive('threads', threads)
         if isinstance(source, (str, os.PathLike)):
             source = os.fspath(source)
+            load_model = _finder_of(source)
+            if load_model:
+                source = load_model(source, ctx=context)
+        if isinstance(source, str):
             description = read_export(source)
             self.spec = ModelSpec.from_json(description)
             self.backend = backend or default_backend(description['files'], context)
@@ -158,6 +163,16 @@ class Predictor:
         return self.spec.prepare(to_image(image))
 
     def classify(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
+        """The names and probabilities of the most probable classes, as :meth:`rank`.
+
+        Returns
+        -------
+        list of list of (str, float)
+        """
+        names = self.spec.class_names
+        return [[(names[index], probability) for index, probability in best] for best in self.rank(crops, top_k)]
+
+    def rank(self, crops: Sequence[np.ndarray], top_k: int = 5) -> list:
         """The most probable classes of crops from :meth:`prepare`, computed as one batch.
 
         Parameters
@@ -168,8 +183,8 @@ class Predictor:
 
         Returns
         -------
-        list of list of (str, float)
-            For each image the names and probabilities of its classes, the most probable first.
+        list of list of (int, float)
+            For each image the indices and probabilities of its classes, the most probable first.
 
         Raises
         ------
@@ -178,11 +193,8 @@ class Predictor:
         """
         self._check_task('classification')
         positive('top_k', top_k)
-        predictions = []
-        for scores in _softmax(self.logits(self.feed(np.stack(crops)))):
-            best = scores.argsort()[::-1][:top_k]
-            predictions.append([(self.spec.class_names[i], float(scores[i])) for i in best])
-        return predictions
+        scores = _softmax(self.logits(self.feed(np.stack(crops))))
+        return [[(int(i), float(row[i])) for i in row.argsort()[::-1][:top_k]] for row in scores]
 
     def predict(self, images: Images, top_k: int = 5, batch_size: int = 8) -> list:
         """The most probable classes of images.
@@ -268,6 +280,19 @@ class Predictor:
         if (width, height) != size:
             scores = np.stack([Image.fromarray(score).resize(size, Image.BILINEAR) for score in scores])
         return scores if probabilities else scores.argmax(0).astype(np.int32)
+
+
+def _finder_of(source):
+    """What loads a name or a run's folder: model_zoo's load_model; None for an export, or without model_zoo."""
+    is_name = os.path.basename(source) == source and not os.path.exists(source)
+    is_run = os.path.isfile(os.path.join(source, 'model.json')) and not is_export(source)
+    try:
+        # Imported when it is needed only, as this library works without named networks.
+        return import_module('model_zoo').load_model if is_name or is_run else None
+    except ModuleNotFoundError as error:
+        if error.name != 'model_zoo':
+            raise
+        return None
 
 
 def _softmax(logits):

@@ -32,9 +32,9 @@ def wilson_interval(correct: int, total: int, z: float = Z95) -> tuple[float, fl
     """
     if total < 1:
         raise ValueError(f'total must be at least 1, got {shown(total)}.')
-    share, spread = correct / total, z * z / total
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    share, term = correct / total, z * z / total
+    centre = (share + term / 2) / (1 + term)
+    half = z / (1 + term) * math.sqrt(share * (1 - share) / total + term / (4 * total))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

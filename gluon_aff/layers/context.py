@@ -33,6 +33,10 @@ class PointwiseConv(HybridBlock):
                 self.params.get('bias', shape=(channels,), init='zeros', allow_deferred_init=True) if use_bias else None
             )
 
+    def __repr__(self):
+        out, channels = self.weight.shape[:2]
+        return f'PointwiseConv({channels or None} -> {out or None}{"" if self.bias is not None else ", bias=False"})'
+
     def set_widths(self, channels, in_channels):
         """Set the channels that are still unknown; a ValueError if loaded parameters have others."""
         shape = (channels, in_channels, 1, 1)
@@ -104,6 +108,9 @@ class ChannelBlock(HybridBlock):
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
         if self.channels:
             self._check_reduction(self.channels)
+
+    def __repr__(self):
+        return super().__repr__() if children(self) else f'{type(self).__name__}({self.channels or None})'
 
     def _make_norm(self, channels):
         return build_norm(self._settings['norm_layer'], channels, **self._settings['norm_kwargs'])

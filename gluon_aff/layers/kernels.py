@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-from .._deprecated import deprecated_names
+from .._deprecated import deprecated_names, renamed_arguments
 from .._mxnet import TwoGraphBlock, load_operators, norm_epsilon
 from .layout import default_layout
 
@@ -56,6 +56,7 @@ def available() -> bool:
 available()
 
 
+@renamed_arguments(wanted='enabled')
 @contextlib.contextmanager
 def compiled(enabled: bool = True) -> Iterator[None]:
     """Trace fusion blocks with the compiled operators, or without.

@@ -42,5 +42,8 @@ class GlobalAvgPool(HybridBlock):
     See benchmarks/global_pool.py.
     """
 
+    def __repr__(self):
+        return 'GlobalAvgPool()'
+
     def hybrid_forward(self, F, x):
         return F.contrib.AdaptiveAvgPooling2D(x, output_size=1)

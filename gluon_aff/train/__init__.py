@@ -1,4 +1,4 @@
-"""Training: what a run is told (TrainConfig), what it learns (Task), and the loop (fit)."""
+"""Training: settings (TrainConfig), tasks (Task) and the loop (fit)."""
 
 from .._environment import check_gluoncv
 

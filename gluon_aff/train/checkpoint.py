@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, in one file without pickle.
+"""Checkpoints: all that a run needs to continue as if it had never stopped, in one file without pickle.
 
 A file is numpy's .npz: ``parameters/<name>``, ``optimizer/<name>/<number>`` (both in the type they are trained in),
 ``average/<name>`` with --ema, and ``progress``, a JSON text. It holds no random states: everything random in an epoch

@@ -150,7 +150,7 @@ def flags(cls: type) -> dict[str, Field]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run, as GluonCV's scripts call them; :func:`fit` does what they say.
+    """The settings of a run, under the names of GluonCV's scripts.
 
     The loaders, the network, its devices and the folder are made beforehand, by :mod:`gluon_aff.train.recipe` in the
     scripts; so `batch_size`, `init`, `mode`, `num_gpus`, `kvstore`, `save_dir`, `keep` and `tensorboard` mean nothing
@@ -269,7 +269,7 @@ class TrainConfig:
                 raise ValueError(f'{name} must be {accepts.describe(value)}, got {shown(value)}.')
 
     def useless_flag(self) -> tuple[str, str] | None:
-        """The first typed flag that has no effect, and when that is; None if all have one."""
+        """The first typed flag without effect, and the reason; None if all have an effect."""
         for cls in type(self).__mro__:
             for names, when, is_useless in vars(cls).get('USELESS', ()):
                 for name in names.split():

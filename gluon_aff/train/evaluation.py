@@ -8,12 +8,14 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from .._deprecated import renamed_arguments
 from .task import Task
 from .workers import Workers
 
 __all__ = ['evaluate', 'split']
 
 
+@renamed_arguments(alive='heartbeat', batches='test')
 def evaluate(
     net: Callable,
     test: Any,

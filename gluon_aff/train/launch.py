@@ -19,6 +19,8 @@ import threading
 import time
 from pathlib import Path
 
+from ..program import python
+
 GRACE = 30  # seconds between the first failure and the end of the rest
 _ending = []  # the thread that ends the job
 
@@ -70,7 +72,7 @@ def main() -> None:
     threading.Thread.isAlive = threading.Thread.is_alive  # which it calls, and Python 3.9 removed
     threading.excepthook = _end_of_the_job
     path = os.path.join(os.path.dirname(mxnet.__file__), 'tools', 'launch.py')
-    os.environ['GLUON_AFF_LAUNCHER'] = shlex.join(['python', '-m', 'gluon_aff.train.launch', *_own_flags(sys.argv[1:])])
+    os.environ['GLUON_AFF_LAUNCHER'] = shlex.join([python(), '-m', 'gluon_aff.train.launch', *_own_flags(sys.argv[1:])])
     sys.argv[0] = path
     runpy.run_path(path, run_name='__main__')
     for thread in _ending:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 import time
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from typing import Any, Iterator, Sequence
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
-from tqdm import tqdm
 
 from .._mxnet import devices
 from ..data.fingerprint import identity
+from ..program import progress_bar
 from ..validation import shown
 from .checkpoint import (
     SUMS,
@@ -149,7 +148,7 @@ def fit(
 
 
 def _check_types(train, test, config, run, task, save_seconds):
-    """A ValueError for an argument of fit that is not what it has to be."""
+    """Raise a ValueError for an argument of fit of a wrong type."""
     for name, good, expected, value in (
         ('train', callable(getattr(train, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', train),
         ('test', callable(getattr(test, 'epoch', None)), 'a loader, such as gluon_aff.data.cifar.Batches', test),
@@ -163,7 +162,7 @@ def _check_types(train, test, config, run, task, save_seconds):
 
 
 def _check_devices(net, ctx):
-    """A ValueError where a parameter is not initialised, or not on all devices."""
+    """Raise a ValueError if a parameter is not initialised on every device."""
     for name, parameter in net.collect_params().items():
         if not set(ctx) <= set(devices(parameter)):
             raise ValueError(
@@ -356,7 +355,7 @@ class _Loop:
                 f'time: {record["time"]:.1f} ({record["images_per_second"]:.0f} images/s, {record["waiting"]:.0%} of '
                 'the time waiting for data)'
             )
-            self.run.save_epoch(progress.history)
+            self.run.save_epoch(progress.history, task.main_metric)
         if better:
             with self.averaged():
                 if self.workers.rank == 0:
@@ -389,7 +388,7 @@ class _Loop:
         return FloatingPointError(f'{what}; {left}. Try a lower --lr, or more --warmup-epochs.')
 
     def stop_if_signalled(self, save=None):
-        """Raise Stopped, after `save`, where any worker has got a signal."""
+        """Save and raise Stopped if any worker has received a signal."""
         number = self.signals.number
         if self.workers.size > 1:  # all of them have to stop after the same update
             signalled = self.workers.total([number]).item()
@@ -404,12 +403,10 @@ class _Loop:
             )
 
     def progress_bar(self, epoch):
-        return tqdm(
+        return progress_bar(
             total=self.batches,
             initial=self.progress.batch,
             desc=f'epoch {epoch}/{self.config.num_epochs}',
-            file=sys.stderr,
-            leave=False,
             disable=None if self.workers.rank == 0 else True,
         )
 

@@ -22,7 +22,7 @@ OPTIMIZERS = {'nesterov': ('momentum',), 'adagrad': (), 'adamw': ()}
 def make_optimizer(
     config: TrainConfig, schedule: mx.lr_scheduler.LRScheduler, *, updates: int = 0
 ) -> mx.optimizer.Optimizer:
-    """The optimizer of a `config`, by its `schedule`, after so many `updates`; for float16 it keeps float32 weights."""
+    """The optimizer of a `config`, by its `schedule`, after `updates` updates; for float16 it keeps float32 weights."""
     return mx.optimizer.create(
         config.optimizer,
         lr_scheduler=schedule,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from typing import Any, Callable, Sequence
 
@@ -12,6 +14,7 @@ from mxnet.gluon import HybridBlock
 
 from ..data.autoaugment import AutoAugment
 from ..data.rand_augment import RandAugment
+from ..program import command_line
 from ..spec import ModelSpec
 from ..text import printable
 from .config import ClassificationConfig, TrainConfig
@@ -213,7 +216,7 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
 
 
 def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
-    """Train a script's network as :func:`fit` does; then say where it is, and how to run the script again.
+    """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------
@@ -227,12 +230,40 @@ def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, 
     """
     if config.mode == 'hybrid':
         net.hybridize(static_alloc=True, static_shape=True)
+    run.summary = _summary(net, train, test, config, run, options['ctx'], options['workers'])
     best = fit(net, train, test, config, run, **options)
     if options['workers'].rank == 0:
         metric = options['task'].main_metric
         print(
             f'Best {metric} {best[metric]:.4f}, in epoch {best["epoch"]} of {config.num_epochs}; '
             f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
+            f'To predict: {_predict_command(run, test)}\n'
             f'To run it again in its place: {printable(config.command)} --overwrite'
         )
     return best
+
+
+def _summary(net, train, test, config, run, ctx, workers):
+    """Five lines: the network, its weights, the data, the devices, the folder."""
+    description, pretrained = run.description, getattr(config, 'pretrained', False)
+    options = ', '.join(f'{name} {value}' for name, value in description['options'].items())
+    learned = [parameter.shape for parameter in net.collect_params().values() if parameter.grad_req != 'null']
+    released = 'the released ones' if pretrained is True else pretrained
+    weights = released or f'random ({config.init})'
+    devices = f'{", ".join(map(str, ctx))} in {config.dtype}'
+    return [
+        f'Network: {description["model"]}, {sum(map(np.prod, learned)):,} parameters to train; {options}',
+        f'Weights: {"of the checkpoint to resume from" if config.resume else weights}',
+        f'Data: {description["dataset"]}, {train.total:,} images to train on in batches of {train.batch_size}, '
+        f'{test.total:,} held out',
+        f'Device: {devices}{f", {workers.size} workers" if workers.size > 1 else ""}',
+        f'Folder: {os.path.abspath(run.path)}',
+    ]
+
+
+def _predict_command(run, test):
+    """The command that predicts a held-out image, where these are files, with the run's network."""
+    paths = getattr(getattr(test, 'source', None), 'paths', None)
+    overlays = ['-o', run.file('predicted')] if run.description['task'] == 'segmentation' else []
+    words = ['predict', run.path, *paths[:1], *overlays] if paths else ['predict', run.path]
+    return printable(shlex.join(command_line(words)) + ('' if paths else ' IMAGE'))

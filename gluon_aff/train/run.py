@@ -54,6 +54,11 @@ class RunFolder:
     skipped : sequence of str, default ()
         Sentences on what was left out of the data, for skipped.txt.
 
+    Attributes
+    ----------
+    summary : sequence of str
+        Lines on what the run is about to do, which :meth:`begin` logs.
+
     Raises
     ------
     ImportError
@@ -71,6 +76,7 @@ class RunFolder:
     ):
         self.path, self.description, self.keep = str(path), dict(description), keep
         self.skipped, self._lock, self._begun = list(skipped), None, True
+        self.summary: Sequence[str] = ()
         self._board, self._make_board = None, lambda: None
         if tensorboard:
             try:
@@ -173,6 +179,8 @@ class RunFolder:
                 )
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
+        for line in self.summary:
+            self.log(line)
         self._board = self._make_board()
 
     def _clear(self):
@@ -216,12 +224,21 @@ class RunFolder:
             os.close(self._lock)
         self._board = self._lock = None
 
-    def save_epoch(self, history: list[dict]) -> None:
-        """Write the log and the curves of the epochs so far, of which each has a record."""
+    def save_epoch(self, history: list[dict], main_metric: str | None = None) -> None:
+        """Write the log and the curves of the epochs so far, of which each has a record.
+
+        Parameters
+        ----------
+        history : list of dict
+        main_metric : str, optional
+            The metric whose maximum the curves mark as the best epoch.
+        """
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
-            plot_curves(history, self.file('curves.png'))
+            model, dataset = (self.description.get(key) or '' for key in ('model', 'dataset'))
+            title = ' on '.join(filter(None, (model, os.path.basename(dataset.rstrip(os.sep)))))
+            plot_curves(history, self.file('curves.png'), title=title, main_metric=main_metric)
             if self._board:
                 for name, value in history[-1].items():
                     if name != 'epoch':

@@ -80,7 +80,7 @@ def learning_rate(
 
 
 def make_schedule(config: TrainConfig, updates: int, workers: Workers) -> LRSequential:
-    """The learning rates of a run with so many updates in an epoch; a warm-up that does not fit is shortened."""
+    """The learning rates of a run with `updates` in an epoch; a warm-up that does not fit is shortened."""
     warmup = min(config.warmup_epochs, config.num_epochs - 1)
     if warmup * updates < 2:
         warmup = 0

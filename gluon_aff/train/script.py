@@ -8,14 +8,11 @@ import inspect
 import os
 import re
 import shlex
-import signal
 import sys
-from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
-import mxnet as mx
-
-from ..errors import in_words
-from ..text import any_character, printable
+from ..program import Parser, python, run_program
+from ..text import printable
 from .config import TrainConfig, flags
 from .settings_file import read_settings
 from .stop import Stopped
@@ -34,15 +31,6 @@ FLAGS = {
     'start_stage': '--start-layer',
     'val_fraction': '--val-fraction',
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors of one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
-        message = re.sub(r'^argument (\S+):', r'\1:', message)
-        raise ValueError(f'{message}; {self.prog} --help lists the flags.')
 
 
 class _Store(argparse.Action):
@@ -68,8 +56,7 @@ def make_parser(
         Values of fields in place of their defaults.
     """
     summary, settings = inspect.getdoc(config).splitlines()[0], settings or {}
-    program = program or os.path.basename(inspect.getfile(config))
-    parser = _Parser(program, description=summary, allow_abbrev=False)
+    parser = Parser(program or os.path.basename(inspect.getfile(config)), description=summary)
     parser.set_defaults(typed={})
     parser.add_argument('--config', metavar='FILE', help='YAML file of flags, such as the run.yaml of a run; flags win')
     group = parser
@@ -106,13 +93,12 @@ def parse(
         For an unknown flag, a value out of its range, a flag that has no effect beside the others, or a --config file
         that cannot be read.
     """
-    program = ' '.join(command) if command else os.path.basename(inspect.getfile(config))
-    first = _Parser(program, add_help=False, allow_abbrev=False)
-    first.add_argument('--config')
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument('--config', nargs='?')
     path = first.parse_known_args(argv)[0].config
     settings = {**(settings or {}), **(read_settings(path, config) if path else {})}
-    parser = make_parser(config, program=program, settings=settings)
-    words = [*(command or ['python', os.path.relpath(inspect.getfile(config))]), *starting(argv)]
+    parser = make_parser(config, program=' '.join(command or ()), settings=settings)
+    words = [*(command or [python(), os.path.relpath(inspect.getfile(config))]), *starting(argv)]
     values = vars(parser.parse_args(argv))
     del values['config']
     parsed = config(**values, command=launched(words))
@@ -200,8 +186,7 @@ def run_script(
 ) -> None:
     """Run a script's ``main(argv)`` and exit; an error that a user can mend is one sentence on standard error.
 
-    The exit status is 2 where the arguments or files are wrong, as of `gluon-aff`; 1 where the run fails, because its
-    loss is no longer finite or the memory does not suffice; 128 + its number after a signal.
+    The exit status is that of :func:`gluon_aff.program.run_program`, or 128 + its number after a signal.
 
     Parameters
     ----------
@@ -212,30 +197,18 @@ def run_script(
     command : sequence of str, default that of the script
         The words in front of `argv`.
     """
-    status, argv = 0, sys.argv[1:] if argv is None else argv
-    try:
-        with any_character(sys.stdout):
+    argv = sys.argv[1:] if argv is None else argv
+
+    def work():
+        try:
             main(argv)
-    except Stopped as stopped:
-        again = launched([*(command or ['python', sys.argv[0]]), *resuming(argv)])
-        print(f'{name}: {printable(stopped)}\nTo go on: {printable(again)}', file=sys.stderr)
-        status = 128 + stopped.number
-    except KeyboardInterrupt:
-        print(f'{name}: Stopped at once; what was saved is whole.', file=sys.stderr)
-        status = 128 + signal.SIGINT
-    except (ValueError, OSError, ImportError) as error:
-        print(f'{name}: {printable(in_words(error))}', file=sys.stderr)
-        status = 2
-    except FloatingPointError as error:
-        print(f'{name}: {printable(error)}', file=sys.stderr)
-        status = 1
-    except (MemoryError, mx.MXNetError) as error:
-        if not isinstance(error, MemoryError) and not re.search('out of memory|to allocate', str(error)):
-            raise
-        print(f'{name}: There is not enough memory; give a smaller --batch-size or network.', file=sys.stderr)
-        status = 1
-    sys.stderr.flush()
-    sys.stdout.flush()
+        except Stopped as stopped:
+            again = launched([*(command or [python(), sys.argv[0]]), *resuming(argv)])
+            print(f'{name}: {printable(stopped)}\nTo go on: {printable(again)}', file=sys.stderr)
+            return 128 + stopped.number
+        return 0
+
+    status = run_program(name, work)
     if status and {'DMLC_ROLE', 'HOROVOD_RANK'} & set(os.environ):
         os._exit(status)  # MXNet would wait at the end for the other workers, who may be waiting for this one
     sys.exit(status)

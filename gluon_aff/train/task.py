@@ -18,7 +18,7 @@ __all__ = ['Classification', 'Segmentation', 'Task']
 
 
 class Task:
-    """What :func:`fit` and :func:`evaluate` ask of a task; its subclasses say what it is.
+    """What :func:`fit` and :func:`evaluate` need of a task; the base class of all tasks.
 
     Attributes
     ----------

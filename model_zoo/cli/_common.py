@@ -1,27 +1,37 @@
-"""What the commands share: the parser and its types, the device, and printing."""
+"""What the commands share: argument types, the device, and printing."""
 
 from __future__ import annotations
 
 import argparse
+import glob
+import io
+import os
 import re
 import sys
-from typing import Callable, Iterable, Mapping
+from typing import Callable, Iterable, Mapping, Sequence
 
 import mxnet as mx
+from PIL import Image
 from tqdm import tqdm
 
+from gluon_aff.data.images import MAX_BYTES, opened, read_image, upright
+from gluon_aff.data.walk import find_images
 from gluon_aff.text import printable
 
-__all__ = ['Parser', 'add_root', 'device', 'print_table', 'report_skipped', 'say', 'size', 'whole']
+__all__ = [
+    'IMAGES',
+    'add_root',
+    'device',
+    'list_images',
+    'open_image',
+    'print_table',
+    'report_skipped',
+    'say',
+    'size',
+    'whole',
+]
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors of one sentence."""
-
-    def error(self, message):
-        message = re.sub(r'^argument (\S+): (?=must )', r'\1 ', message)
-        message = re.sub(r'^argument (?=\S+: )', '', message)
-        raise ValueError(f'{message}; {self.prog} --help shows the usage.')
+IMAGES = "image files, folders of them, wildcards in quotes such as 'x/*.jpg', or - for an image on standard input"
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -38,7 +48,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def add_root(parser: argparse.ArgumentParser) -> None:
     """Add --root, the cache folder of the released parameters."""
-    parser.add_argument('--root', metavar='DIR', help='cache folder, default $MXNET_HOME/models or ~/.mxnet/models')
+    parser.add_argument('--root', metavar='DIR', help='cache folder, default: $MXNET_HOME/models or ~/.mxnet/models')
 
 
 def device(gpu: int | None) -> mx.Context:
@@ -55,6 +65,44 @@ def device(gpu: int | None) -> mx.Context:
             f'{", counted from 0" if count else "; leave --gpu out"}.'
         )
     return mx.gpu(gpu)
+
+
+def list_images(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The images that the arguments of a command mean, see `IMAGES`.
+
+    Returns
+    -------
+    images : list of str
+        Paths for :func:`open_image`.
+    skipped : dict of str: str
+        A sentence for each file or wildcard that is left out, by path.
+
+    Raises
+    ------
+    ValueError
+        If no image is left.
+    """
+    paths, skipped = [], {}
+    for argument in arguments:
+        fitting = [argument]
+        if glob.has_magic(argument) and not os.path.lexists(argument):
+            fitting = sorted(glob.glob(argument, recursive=True))
+            if not fitting:
+                skipped[argument] = f'No file fits {argument}.'
+        paths += fitting
+    images, unread = find_images(paths)
+    skipped.update(unread)
+    if not images:
+        raise ValueError(' '.join(skipped.values()))
+    return images, skipped
+
+
+def open_image(path: str) -> Image.Image:
+    """An upright RGB image, '-' from standard input; a ValueError where it cannot be read."""
+    if path != '-':
+        return read_image(path)
+    with opened(io.BytesIO(sys.stdin.buffer.read(MAX_BYTES + 1)), 'Standard input') as image:
+        return upright(image)
 
 
 def size(input_size: Iterable[int]) -> str:

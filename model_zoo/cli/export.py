@@ -13,17 +13,21 @@ from ._common import report_skipped, say, whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
-    parser.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
+    parser.add_argument(
+        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
+    )
     parser.add_argument(
         '--format', default='symbol', metavar='F,F', help='any of symbol, onnx and int8; default: symbol'
     )
-    parser.add_argument('--calibrate', metavar='FOLDER', help='folder of representative images, for int8')
+    parser.add_argument(
+        '--calibrate', metavar='FOLDER', help='folder of representative images, for int8; default: none'
+    )
     parser.add_argument(
         '--float-nodes',
         type=whole(0),
         default=0,
         metavar='N',
-        help='keep the N nodes that lose most by INT8, as measured, in float32; default 0',
+        help='keep the N nodes that lose most by INT8, as measured, in float32; default: 0',
     )
     parser.add_argument('--preprocess', action='store_true', help='let the network take uint8 images (N, H, W, 3)')
     parser.add_argument(

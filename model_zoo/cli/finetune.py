@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from typing import Any
 
 from gluon_aff.text import printable
@@ -25,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from functools import partial
 
+    from gluon_aff.program import command_line
     from gluon_aff.train import run_script
 
-    command = ['gluon-aff', 'finetune', args.folder]
+    command = command_line(['finetune', args.folder])
     main = partial(_finetune, folder=args.folder, command=command)
     run_script('gluon-aff finetune', main, argv=args.flags, command=command)
     return 0
@@ -128,12 +130,11 @@ def _median_side(folder) -> int:
 
 def _evaluate(config: Any, held_out: Any) -> None:
     """Evaluate the best epoch on the held-out images, and say where the mistakes are and what to type next."""
-    import shlex
-
     import mxnet as mx
 
     from gluon_aff.data.images import upright
     from gluon_aff.data.labelled_images import LabelledImages
+    from gluon_aff.program import command_line
 
     from ..evaluation import evaluate
     from ..loading import load_model
@@ -151,10 +152,9 @@ def _evaluate(config: Any, held_out: Any) -> None:
     low, high = figures['top1_interval_95']
     files = write_evaluation(evaluation, os.path.join(config.save_dir, 'evaluation'), images)
     mistakes = [path for path in files if os.path.basename(path) == 'mistakes.png']
-    folder = shlex.quote(config.save_dir)
     print(
         f'Of the {figures["images"]} held-out images, {figures["top1"]:.1%} are classified correctly (95% interval '
         f'{low:.1%} to {high:.1%}); they also chose the epoch.'
     )
     print(printable(f'The most certain mistakes: {mistakes[0]}' if mistakes else 'There are no mistakes to look at.'))
-    print(printable(f'To predict: gluon-aff predict {folder} IMAGE...'))
+    print(printable(f'To predict: {shlex.join(command_line(["predict", config.save_dir, names[0]]))}'))

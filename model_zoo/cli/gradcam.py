@@ -6,13 +6,13 @@ import argparse
 import os
 
 from gluon_aff.inspect.grad_cam import METHODS
-from gluon_aff.text import printable
+from gluon_aff.text import distinct_names, printable
 
-from ._common import device, report_skipped, say
+from ._common import IMAGES, device, list_images, open_image, report_skipped, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files, or folders of them')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help=IMAGES)
     parser.add_argument(
         '--models',
         nargs='+',
@@ -21,22 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="networks: a name, NAME=FILE (parameters, or a released file's tag), or a run's folder",
     )
     parser.add_argument('-o', '--output', required=True, metavar='FILE', help='figure.png or figure.pdf')
-    parser.add_argument('--label', nargs='+', metavar='CLASS', help='what the images show, one for all or one for each')
+    parser.add_argument(
+        '--label', nargs='+', metavar='CLASS', help='what the images show, one for all or for each; default: unknown'
+    )
     parser.add_argument('--method', choices=METHODS, default='grad_cam', help='default: grad_cam')
     parser.add_argument('--fusion-weights', action='store_true', help='add rows that show M, where there are any')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU rather than the CPU')
+    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, default: the CPU')
 
 
 def run(args: argparse.Namespace) -> int:
-    from gluon_aff.data.images import read_image
-    from gluon_aff.data.walk import find_images
-
     from ..pictures.figure import FORMATS, pages, save
     from ..pictures.heatmaps import check_class_names, image_row, network_rows, open_model
 
     if os.path.splitext(args.output)[1].lower() not in FORMATS:
         raise ValueError(f'-o names a {" or ".join(FORMATS)} file, got {args.output!r}.')
-    paths, skipped = find_images(args.images)
+    paths, skipped = list_images(args.images)
     if args.label and len(args.label) not in (1, len(paths)):
         raise ValueError(
             f'--label takes one class for all images, or {len(paths)}, one for each; got {len(args.label)}.'
@@ -49,19 +48,21 @@ def run(args: argparse.Namespace) -> int:
     crops = {}  # by the image's number; of a large image these alone stay in memory
     for number, path in enumerate(paths):
         try:
-            image = read_image(path)
+            image = open_image(path)
             crops[number] = [model.spec.prepare(image) for model in models]
         except ValueError as error:
             say(error)
     if not crops:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
     truths = truths and [truths[number] for number in crops]
-    names = [printable(os.path.basename(paths[number])) for number in crops]
+    names = list(map(printable, distinct_names(paths[number] for number in crops)))
     captions = [f'{name}\n{truth}' for name, truth in zip(names, truths)] if truths else names
     crops_of_models = list(zip(*crops.values()))
     rows = [image_row(crops_of_models[0], captions)]
+    folders = [name for name in args.models if os.path.isdir(name)]
+    short = dict(zip(folders, distinct_names(map(os.path.normpath, folders))))
     for (name, model, _), own in zip(opened, crops_of_models):
-        title = f'{model.spec.name} ({os.path.basename(os.path.normpath(name))})' if os.path.isdir(name) else name
+        title = f'{model.spec.name} ({short[name]})' if name in short else name
         rows += network_rows(
             model, own, title=printable(title), truths=truths, method=args.method, with_fusion=args.fusion_weights
         )
@@ -88,7 +89,7 @@ def _note(truths, fusion_weights):
         note += ' A star: it is not the class asked for.'
     if fusion_weights:
         note += (
-            ' M: orange where fusion takes the branch that M multiplies (in residual blocks the learned one), '
-            'blue where it takes the other, white where both count alike.'
+            ' Fusion is M x + (1 - M) y: orange where the first input x counts more (in residual blocks the learned '
+            'branch), blue where y does (the shortcut), white where both count alike; each row has its own scale.'
         )
     return note

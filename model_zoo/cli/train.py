@@ -18,9 +18,10 @@ def run(args: argparse.Namespace) -> int:
     from functools import partial
     from importlib import import_module
 
+    from gluon_aff.program import command_line
     from gluon_aff.train import run_script
 
-    command = ['gluon-aff', 'train', args.script]
+    command = command_line(['train', args.script])
     main = partial(import_module(f'train_{args.script}').main, command=command)
-    run_script(' '.join(command), main, argv=args.flags, command=command)
+    run_script(f'gluon-aff train {args.script}', main, argv=args.flags, command=command)
     return 0

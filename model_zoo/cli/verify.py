@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from gluon_aff.params_file import read_parameters
 from gluon_aff.text import printable
 from gluon_aff.verified_download import digest
 
-from ..registry import get_model
+from ..registry import get_model, model_info
 from ..weights import list_weights
+from ..weights.parameters import read_arrays
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('file', metavar='FILE', help='a parameter file')
-    parser.add_argument('--model', metavar='NAME', help='the network that it should fit')
+    parser.add_argument('file', metavar='FILE', help='a parameter file: .params, .safetensors or .pth')
+    parser.add_argument('--model', metavar='NAME', help='the network that it should fit; default: any')
 
 
 def run(args: argparse.Namespace) -> int:
-    arrays = read_parameters(args.file)
+    if args.model:
+        model_info(args.model)  # which refuses an unknown name
+    arrays = read_arrays(args.file)
     values = sum(array.size for array in arrays.values())
     print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
     released = [record for record in list_weights() if digest(args.file, record.digest_kind) == record.digest]

@@ -155,6 +155,8 @@ class StagedNetwork(CompiledBlock):
         Channels of the input; 0 if they are taken from the first one.
     input_size : (int, int) or None
         The only (H, W) that the network takes; None if it takes any.
+    pool_ends_stem : bool
+        Whether the stem's last child is a pool.
 
     Raises
     ------
@@ -166,6 +168,7 @@ class StagedNetwork(CompiledBlock):
     head_name = 'output'
     min_size = 1  # below it a feature map would have no pixels
     input_size = None
+    pool_ends_stem = False
 
     def __init__(self, in_channels: int, prefix: str | None = None, params: ParameterDict | None = None):
         super().__init__(prefix=prefix, params=params)
@@ -213,8 +216,7 @@ class StagedNetwork(CompiledBlock):
             return
         if not self.in_channels:
             self.in_channels = next(p.shape[1] for p in self.collect_params().values() if len(p.shape) == 4)
-        head = getattr(self, self.head_name)
-        dtype = np.dtype(head.weight.dtype if isinstance(head, (nn.Dense, nn.Conv2D)) else x.dtype)
+        dtype = self._input_dtype(x)
         if (
             x.ndim != 4
             or min(x.shape[2:]) < self.min_size
@@ -231,6 +233,10 @@ class StagedNetwork(CompiledBlock):
                 f'{type(self).__name__} takes images (N, {self.in_channels or "C"}, H, W) of {dtype}, '
                 f'{sides}, got {x.shape} of {np.dtype(x.dtype)}.'
             )
+
+    def _input_dtype(self, x):
+        head = getattr(self, self.head_name)
+        return np.dtype(head.weight.dtype if isinstance(head, (nn.Dense, nn.Conv2D)) else x.dtype)
 
     def stages(self) -> list[list[HybridBlock]]:
         """Children of each stage, the stem first."""
@@ -296,6 +302,57 @@ class Network(StagedNetwork):
         self.classes = positive('classes', classes)
         self.class_names = None
 
+    def feature_layers(self) -> list[HybridBlock]:
+        """The layers up to the map that :meth:`forward_features` returns."""
+        raise NotImplementedError
+
+    def pool_layers(self) -> list[HybridBlock]:
+        """The layers between that map and the head: pool, flattening, dropout."""
+        raise NotImplementedError
+
+    def forward_features(self, x):
+        """The last feature map, before the pool.
+
+        Parameters
+        ----------
+        x : NDArray or Symbol, (N, 3, H, W)
+
+        Returns
+        -------
+        NDArray or Symbol, (N, C, H', W')
+            In segmentation (N, C, H, W), the map before the last convolution.
+
+        Raises
+        ------
+        ValueError
+            For images that the network does not take.
+        """
+        self._check_images(x)
+        for layer in self.feature_layers():
+            x = layer(x)
+        return x
+
+    def forward_head(self, x, pre_logits: bool = False):
+        """The output for a map of :meth:`forward_features`.
+
+        Parameters
+        ----------
+        x : NDArray or Symbol, (N, C, H', W')
+        pre_logits : bool, default False
+            Return what the head sees: pooled features (N, C), in segmentation the map itself.
+
+        Returns
+        -------
+        NDArray or Symbol, (N, classes)
+            In segmentation (N, classes, H, W).
+        """
+        for layer in self.pool_layers():
+            x = layer(x)
+        return x if pre_logits else getattr(self, self.head_name)(x)
+
+    def hybrid_forward(self, F, x):
+        return self.forward_head(self.forward_features(x))
+
     def reset_classifier(self, classes: int) -> None:
         """Replace the head by a new one with `classes` outputs.
 
@@ -337,12 +394,16 @@ class FeatureNetwork(Network):
                 stem.append(layer)
         return [stem, *stages]
 
-    def add_head(self, channels, *layers, final_drop=0.0):
-        """End `features` by these layers and a dropout, and make the dense layer."""
-        self.features.add(*layers, nn.Flatten())
+    def add_head(self, channels, pool, final_drop=0.0):
+        """End `features` by a pool and a dropout, and make the dense layer."""
+        self._pool_at = len(self.features)
+        self.features.add(pool, nn.Flatten())
         if check_drop(final_drop):
             self.features.add(nn.Dropout(final_drop))
         self.output = nn.Dense(self.classes, in_units=channels)
 
-    def hybrid_forward(self, F, x):
-        return self.output(self.features(x))
+    def feature_layers(self):
+        return list(self.features)[: self._pool_at]
+
+    def pool_layers(self):
+        return list(self.features)[self._pool_at :]

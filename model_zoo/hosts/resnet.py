@@ -148,6 +148,7 @@ class ResNet(Network):
 
     head_name = 'fc'
     min_size = 17
+    pool_ends_stem = True
     needs_input_size = False
     width = 1  # of conv2, in planes
     norm_after_conv2 = True  # and ReLU
@@ -255,12 +256,11 @@ class ResNet(Network):
             [self.layer4],
         ]
 
-    def hybrid_forward(self, F, x):
-        x = self.stage_outputs(x, [4])[0]
-        x = self.flat(self.avgpool(x))
-        if self.drop:
-            x = self.drop(x)
-        return self.fc(x)
+    def feature_layers(self):
+        return [layer for stage in self.stages() for layer in stage]
+
+    def pool_layers(self):
+        return [self.avgpool, self.flat, *([self.drop] if self.drop else [])]
 
 
 __getattr__ = deprecated_names(__name__)

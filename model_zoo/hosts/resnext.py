@@ -98,7 +98,7 @@ def make_resnext_stage(configs, cardinality, fuse, avg_down, last_gamma):
 
 
 def grouped_width(planes, cardinality, bottleneck_width):
-    """Channels of the grouped convolutions at so many planes; bottleneck_width is those of a group at 64 planes."""
+    """Channels of the grouped convolutions for these planes; bottleneck_width is those of a group at 64 planes."""
     width = positive('cardinality', cardinality) * (planes * positive('bottleneck_width', bottleneck_width) // 64)
     if not width:
         raise ValueError(f'bottleneck_width {bottleneck_width} leaves no channels at {planes} planes.')
@@ -133,6 +133,7 @@ class ResNeXt(FeatureNetwork):
     """
 
     min_size = 17
+    pool_ends_stem = True
 
     def __init__(
         self,

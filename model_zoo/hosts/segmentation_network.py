@@ -105,9 +105,12 @@ class SegmentationNetwork(FeatureNetwork):
         """
         raise NotImplementedError
 
-    def hybrid_forward(self, F, x):
+    def pool_layers(self):
+        return []
+
+    def forward_features(self, x):
         stages = range(1, 1 + len(self.taps))
         *lows, y = [norm_relu(m) for norm_relu, m in zip(self.taps, self.stage_outputs(x, stages))]
         for merge, low in zip(self.merges, reversed(lows)):
             y = merge(low, y)
-        return self.classifier(self.tail(y))
+        return self.tail(y)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from dataclasses import replace
 from functools import lru_cache
 from typing import Sequence
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
@@ -29,6 +32,7 @@ BANNER = '#a33c00'  # on which white letters have a contrast of 6.6
 # In inches; sizes of letters in points.
 SIDE, GAP, MARGIN = 1.5, 0.12, 0.1
 TITLE_WIDTH = 0.42  # of the column of the rows' titles, which stand upright: two lines
+BAR, SCALE_WIDTH = 0.1, 0.85  # the bar of a row's colour scale, and with its numbers and two lines of meaning
 SMALL, LINE = 8, 0.145  # captions, and the distance of their lines
 COLUMNS, ROWS = 8, 16  # the most on a page; a block of rows is never divided
 CAPTION_LINES = 3  # of a name; its score or class stands below
@@ -80,16 +84,20 @@ def pages(rows: Sequence[Row], *, note: str = '', banner: str = '') -> list[Figu
     """
     number = len(rows[0].panels)
     columns = min(COLUMNS, number)
-    blocks = [[(row.title, row.panels[start : start + columns]) for row in rows] for start in range(0, number, columns)]
+    blocks = [
+        [replace(row, panels=row.panels[start : start + columns]) for row in rows]
+        for start in range(0, number, columns)
+    ]
     per_page = max(1, ROWS // len(rows))
     return [_page(blocks[start : start + per_page], columns, note, banner) for start in range(0, len(blocks), per_page)]
 
 
 def _page(blocks, columns, note, banner):
-    width = max(4.5, 2 * MARGIN + TITLE_WIDTH + columns * (SIDE + GAP))
+    scale_width = SCALE_WIDTH if any(row.scale for row in blocks[0]) else 0
+    width = max(4.5, 2 * MARGIN + TITLE_WIDTH + columns * (SIDE + GAP) + scale_width)
     above, below = (wrap(text, width - 2 * MARGIN - 0.2) if text else [] for text in (banner, note))
     captions = [
-        [[wrap(panel.caption, SIDE - 0.05, lines=CAPTION_LINES) for panel in panels] for _, panels in block]
+        [[wrap(panel.caption, SIDE - 0.05, lines=CAPTION_LINES) for panel in row.panels] for row in block]
         for block in blocks
     ]
     heights = [[SIDE + 0.08 + LINE * max(map(len, row)) + GAP for row in block] for block in captions]
@@ -100,9 +108,9 @@ def _page(blocks, columns, note, banner):
     if above:
         sheet.banner(above, bar - 0.1)
     y = MARGIN + bar
-    for block, texts, row_heights in zip(blocks, captions, heights):
-        for (title, panels), row_captions, row_height in zip(block, texts, row_heights):
-            sheet.row(y, title, panels, row_captions)
+    for block, block_captions, row_heights in zip(blocks, captions, heights):
+        for row, row_captions, row_height in zip(block, block_captions, row_heights):
+            sheet.row(y, row, row_captions)
             y += row_height
         y += GAP
     sheet.write(MARGIN, y, below, color='#555555')
@@ -110,7 +118,7 @@ def _page(blocks, columns, note, banner):
 
 
 class _Sheet:
-    """A figure that is drawn on in inches from its upper left corner."""
+    """A figure with coordinates in inches from its upper left corner."""
 
     def __init__(self, width, height):
         self.width, self.height = width, height
@@ -133,12 +141,16 @@ class _Sheet:
         self.figure.add_artist(bar)
         self.write(MARGIN + 0.1, MARGIN + 0.08, lines, color='white')
 
-    def row(self, y, title, panels, captions):
-        for number, line in enumerate(wrap(title, SIDE, lines=2)):
-            x = MARGIN + 0.09 + number * LINE
-            self.write(x, y + SIDE / 2, [line], rotation=90, ha='center', va='center', color='#333333')
-        for column, (panel, caption) in enumerate(zip(panels, captions)):
-            x = MARGIN + TITLE_WIDTH + column * (SIDE + GAP)
+    def upright(self, x, y, text):
+        """Write a text from the bottom up, in at most two lines, along the row whose upper edge is at y."""
+        for number, line in enumerate(wrap(text, SIDE, lines=2)):
+            middle = {'rotation': 90, 'ha': 'center', 'va': 'center', 'color': '#333333'}
+            self.write(x + number * LINE, y + SIDE / 2, [line], **middle)
+
+    def row(self, y, row, captions):
+        self.upright(MARGIN + 0.09, y, row.title)
+        x = MARGIN + TITLE_WIDTH
+        for panel, caption in zip(row.panels, captions):
             axes = self.figure.add_axes(self.box(x, y, SIDE, SIDE))
             axes.imshow(panel.picture, interpolation='nearest')
             axes.set_axis_off()
@@ -148,6 +160,24 @@ class _Sheet:
                 patch = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 1}
                 corner = {'transform': axes.transAxes, 'ha': 'right', 'va': 'top'}
                 axes.text(0.97, 0.97, '★', fontsize=13, color=color, bbox=patch, **corner)
+            x += SIDE + GAP
+        if row.scale:
+            self.scale(x, y, row.scale)
+
+    def scale(self, x, y, scale):
+        """A bar of the colours, its ends and middle labelled, beside the row whose upper edge is at y."""
+        ends = scale.low, (scale.low + scale.high) / 2, scale.high
+        bar = self.figure.colorbar(
+            ScalarMappable(Normalize(*ends[::2]), scale.colormap),
+            cax=self.figure.add_axes(self.box(x, y, BAR, SIDE)),
+            ticks=ends,
+            format='%g',
+        )
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=2, labelsize=SMALL - 1)
+        for label, side in zip(bar.ax.get_yticklabels(), ('bottom', 'center', 'top')):
+            label.set_verticalalignment(side)
+        self.upright(x + BAR + 0.42, y, scale.meaning)
 
 
 def save(figures: Sequence[Figure], path: str) -> list[str]:

@@ -13,7 +13,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from gluon_aff._deprecated import deprecated_names
 from gluon_aff.deploy.graph import device
@@ -24,11 +24,15 @@ from gluon_aff.text import printable
 
 from ..loading import LoadedModel, load_model, load_or_initialize
 
-__all__ = ['Panel', 'Row', 'check_class_names', 'enlarged', 'image_row', 'network_rows', 'open_model']
+__all__ = ['Panel', 'Row', 'Scale', 'check_class_names', 'enlarged', 'image_row', 'network_rows', 'open_model']
 
 PANEL = 224  # pixels of a panel's longer side; smaller images are enlarged before a map is laid over them
 BATCH = 8  # images that go through a network at once
-BLUE_TO_ORANGE = LinearSegmentedColormap.from_list('blue_to_orange', (COLOURS[0], '#f5f5f5', COLOURS[1]))
+BLUE_TO_ORANGE = LinearSegmentedColormap.from_list(
+    'blue_to_orange', ('#00395a', COLOURS[0], '#f5f5f5', COLOURS[1], '#6b2f00')
+)
+# Half the widths of the colour scales of M, the smallest of which that fits is taken.
+HALF_RANGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,29 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The colours of values from `low` to `high`, and what the values mean."""
+
+    colormap: Colormap
+    low: float
+    high: float
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Row:
-    """A title and a panel for each image."""
+    """A title, a panel for each image, and the colour scale of the panels, if they have one."""
 
     title: str
     panels: list[Panel]
+    scale: Scale | None = None
+
+
+EVIDENCE = Scale(colormaps['turbo'], 0, 1, 'evidence for the class\n(1: most in the image)')
 
 
 def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, bool]:
-    """Load a network by name, on `ctx`; and whether its parameters are random: none are released and none are given.
+    """Load a network by name on `ctx`; the second value says whether its parameters are random.
 
     Parameters
     ----------
@@ -63,9 +81,9 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
         As :func:`model_zoo.loading.load_model`.
     """
     if os.path.isdir(name):
-        return load_model(name, None, ctx), False
+        return load_model(name, ctx=ctx), False
     name, _, weights = name.partition('=')
-    return load_or_initialize(name, weights or None, ctx)
+    return load_or_initialize(name, weights or None, ctx=ctx)
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
@@ -104,31 +122,40 @@ def network_rows(
     method : str, default 'grad_cam'
         One of :data:`gluon_aff.inspect.grad_cam.METHODS`.
     with_fusion : bool, default False
-        Add a row for each stage with fusion by attention: M, orange where the branch that M multiplies is taken, blue
-        where the other one is, its mean in the caption.
+        Add a row for each stage with fusion by attention: M, orange above 1/2, where the first input counts more, blue
+        below, its mean in the caption. The scale of a row is as wide as its values need, around 1/2.
 
     Returns
     -------
     list of Row
     """
     ctx, spec = device(model.net), model.spec
+    pictures = [enlarged(pixels) for pixels in crops]
     explained, fused = [], {}
     for start in range(0, len(crops), BATCH):
-        batch = crops[start : start + BATCH]
-        pictures = [enlarged(pixels) for pixels in batch]
-        data = mx.nd.array(spec.feed(np.stack(batch)), ctx=ctx)
-        maps, classes, outputs = grad_cam(model.net, data, method=method)
-        for index, picture in enumerate(pictures):
-            truth = truths[start + index] if truths else None
-            name, score, is_right = _prediction(spec, outputs[index], classes[index], truth)
-            heat = _blend(picture, maps[index], colormaps['turbo'], 0.5)
+        data = mx.nd.array(spec.feed(np.stack(crops[start : start + BATCH])), ctx=ctx)
+        for number, (evidence, class_number, output) in enumerate(
+            zip(*grad_cam(model.net, data, method=method)), start
+        ):
+            name, score, is_right = _prediction(spec, output, class_number, truths[number] if truths else None)
+            heat = _blend(pictures[number], evidence, EVIDENCE, 0.5)
             explained.append(Panel(heat, f'{printable(name)}\n{score}', not is_right))
         for stage, weights in (fusion_weights(model.net, data) if with_fusion else {}).items():
-            for picture, m in zip(pictures, weights):
-                grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-                panel = Panel(_blend(grey, m, BLUE_TO_ORANGE, 0.75), f'mean {m.mean():.2f}')
-                fused.setdefault(stage, []).append(panel)
-    return [Row(title, explained), *(Row(f'{title}, M of {stage}', panels) for stage, panels in fused.items())]
+            fused.setdefault(stage, []).extend(weights)
+    fusion_rows = [_fusion_row(f'{title}, M of {stage}', pictures, weights) for stage, weights in fused.items()]
+    return [Row(title, explained, EVIDENCE), *fusion_rows]
+
+
+def _fusion_row(title, pictures, weights):
+    """The row of a stage: M (H, W) of each image, over the image in faint grey."""
+    reach = max(np.abs(m - 0.5).max() for m in weights)
+    half = next(half for half in HALF_RANGES if half >= reach - 1e-6)
+    scale = Scale(BLUE_TO_ORANGE, 0.5 - half, 0.5 + half, 'M, the weight of\nthe first input')
+    panels = []
+    for picture, m in zip(pictures, weights):
+        grey = np.uint8(picture.mean(2, keepdims=True).repeat(3, 2) / 2 + 64)
+        panels.append(Panel(_blend(grey, m, scale, 0.75), f'mean {m.mean():.2f}'))
+    return Row(title, panels, scale)
 
 
 def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
@@ -155,11 +182,11 @@ def _prediction(spec, output, number, truth):
     return name, f'{odds[number] / odds.sum():.2f}', is_right
 
 
-def _blend(picture, values, colormap, alpha):
-    """A picture with a map (H, W) in [0, 1] laid over it in the colours of a matplotlib colormap."""
+def _blend(picture, values, scale, alpha):
+    """A picture with a map (H, W) laid over it in the colours of its scale."""
     large = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colours = np.ascontiguousarray(colormap(large, bytes=True)[..., :3])
-    return cv2.addWeighted(picture, 1 - alpha, colours, alpha, 0)
+    colours = scale.colormap((large - scale.low) / (scale.high - scale.low), bytes=True)[..., :3]
+    return cv2.addWeighted(picture, 1 - alpha, np.ascontiguousarray(colours), alpha, 0)
 
 
 __getattr__ = deprecated_names(__name__)

@@ -52,7 +52,7 @@ def label_boxes(
 
 
 def nearest(box: Box, point: tuple[float, float]) -> tuple[float, float]:
-    """The place in a box that is nearest to a point."""
+    """The point of a box that is nearest to another point."""
     (x0, y0, x1, y1), (x, y) = box, point
     return min(max(x, x0), x1), min(max(y, y0), y1)
 

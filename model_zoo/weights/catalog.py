@@ -1,4 +1,4 @@
-"""The released weights: which there are, where they are cached, and their download."""
+"""The released weights: catalogue, cache and download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import BY_NAME
-from gluon_aff.errors import unknown
+from gluon_aff.validation import shown
 from gluon_aff.verified_download import digest, fetch
 
 from ..reported_results import LOGS
@@ -81,6 +81,10 @@ class ReleasedWeights:
             return str(HERE / 'released' / self.file)
         return os.path.join(os.path.expanduser(root or default_root()), self.file)
 
+    def file_size(self, parameters: int) -> int:
+        """Bytes of the file; where they are not known, those that this number of parameters takes."""
+        return self.size or parameters * int(self.dtype[-2:]) // 8
+
     def state(self, root: str | None = None) -> str:
         """'intact', 'damaged' or 'absent'."""
         path = self.path(root)
@@ -136,13 +140,17 @@ def choose(name, tag):
     """The released weights of a network by tag (True for the default) or by the first eight digits of their digest."""
     released = list_weights(name)
     if not released:
-        raise ValueError(f'No parameters are released for {name}; give the path of a parameter file, or train it.')
+        no_file = '' if tag is True else f'There is no parameter file {shown(tag)}. '
+        raise ValueError(
+            f'{no_file}No parameters are released for {name}; give the path of a parameter file, or train it.'
+        )
     if tag is True:
         return released[0]
     for weights in released:
         if tag in (weights.tag, weights.digest[:8]):
             return weights
-    raise unknown(f'parameters of {name}:', tag, [weights.tag for weights in released])
+    tags = ', '.join(weights.tag for weights in released)
+    raise ValueError(f'{shown(tag)} is neither a parameter file nor a tag of released parameters of {name}: {tags}.')
 
 
 def find(name, pretrained, root):

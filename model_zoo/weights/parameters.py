@@ -11,19 +11,34 @@ import numpy as np
 from mxnet.gluon.block import Block
 
 from gluon_aff._mxnet import devices, load_value, structural_parameters
-from gluon_aff.params_file import read_parameters
+from gluon_aff.params_file import read_parameters, write_parameters
 from gluon_aff.text import printable
 
-__all__ = ['load_arrays', 'load_parameters', 'read_for']
+from .torch_files import is_torch_file, read_state_dict, write_state_dict
+from .torch_names import rename_state_dict, torch_names
+
+__all__ = ['load_arrays', 'load_parameters', 'read_arrays', 'read_for', 'save_parameters']
 
 log = logging.getLogger(__name__)
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a parameter file by their names in it; the suffix says the format.
+
+    Raises
+    ------
+    FileNotFoundError, ImportError, ValueError
+        As :func:`gluon_aff.params_file.read_parameters` and :func:`model_zoo.weights.torch_files.read_state_dict` do.
+    """
+    return read_state_dict(path) if is_torch_file(path) else read_parameters(path)
 
 
 def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
     """The arrays of a parameter file under the names that `net.save_parameters` gives them.
 
     A file of ``net.export`` or ``net.collect_params().save`` has the parameters' own names instead, behind the prefix
-    of the network that was saved or, with ``strip_prefix``, behind none; names that do not fit stay as they are.
+    of the network that was saved or, with ``strip_prefix``, behind none. A PyTorch state dict has the names of
+    :mod:`model_zoo.weights.torch_names`. Names that do not fit stay as they are.
 
     Parameters
     ----------
@@ -36,10 +51,12 @@ def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        As :func:`gluon_aff.params_file.read_parameters`.
+    FileNotFoundError, ImportError, ValueError
+        As :func:`read_arrays`.
     """
-    arrays, parameters = read_parameters(path), structural_parameters(net)
+    arrays, parameters = read_arrays(path), structural_parameters(net)
+    if is_torch_file(path):
+        return rename_state_dict(arrays, parameters)
     if any(name in parameters for name in arrays):
         return arrays
     local = {
@@ -65,11 +82,13 @@ def load_parameters(
     allow_missing: bool = False,
     ignore_extra: bool = False,
     fresh: Sequence[str] = (),
+    adapt_input: bool = False,
 ) -> None:
     """Load a parameter file into a network; the network's types stand.
 
-    It may come from Gluon's save_parameters, export or collect_params().save, see :func:`read_for`. MXNet never reads
-    it, and it is compared with the network before anything changes.
+    It may come from Gluon's save_parameters, export or collect_params().save, or be a PyTorch state dict (.safetensors,
+    .pth, .pt, .bin, .tar) with timm's, torchvision's or the authors' names, see :func:`read_for`. MXNet never reads it,
+    and it is compared with the network before anything changes.
 
     Parameters
     ----------
@@ -82,15 +101,22 @@ def load_parameters(
         Ignore parameters that the network lacks.
     fresh : sequence of str, default ()
         Parameters to initialise (Xavier) even if the file has them.
+    adapt_input : bool, default False
+        Where the file's stem takes three channels and the network's takes another number n, sum the kernels for n = 1,
+        else repeat them, scaled by 3 / n, as timm does; a log line says so.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    ImportError
+        If it is one of PyTorch's own files, and PyTorch 2.6 or newer is not installed.
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
     arrays, parameters = read_for(net, path), structural_parameters(net)
+    if adapt_input:
+        arrays = _adapt_input(arrays, parameters, path)
     if allow_missing and not any(name in parameters and name not in fresh for name in arrays):
         raise _another(path, arrays, ['it has none of their names'])
     missing = load_arrays(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, cast_dtype=True)
@@ -104,6 +130,51 @@ def load_parameters(
             len(missing),
             _summary(missing),
         )
+
+
+def save_parameters(net: Block, path: str) -> None:
+    """Save an initialised network's parameters in the format that the suffix says.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+    path : str
+        A PyTorch state dict if it ends in .safetensors, .pth, .pt, .bin or .tar, by the names of
+        :func:`model_zoo.weights.torch_names.torch_names`; else the file of Gluon's save_parameters.
+
+    Raises
+    ------
+    ImportError
+        If it is one of PyTorch's own formats, and PyTorch 2.6 or newer is not installed.
+    OSError
+        If it cannot be written whole; `path` is then as it was.
+    """
+    values = {name: parameter.list_data()[0] for name, parameter in structural_parameters(net).items()}
+    if not is_torch_file(path):
+        return write_parameters(path, values)
+    mx.nd.waitall()  # a forward pass that still runs may be bringing weights into oneDNN's layout
+    names = torch_names(values)
+    write_state_dict(path, {names[name]: value.asnumpy() for name, value in values.items()})
+
+
+def _adapt_input(arrays, parameters, path):
+    """Arrays of a file with its stem, if it takes three channels, made one of the network's number of channels."""
+    first = next(name for name, parameter in parameters.items() if len(parameter.shape) == 4)
+    channels = parameters[first].shape[1]
+    if channels in (0, 3) or first not in arrays or arrays[first].shape[1:2] != (3,):
+        return arrays
+    log.warning('%s takes 3 channels; its first convolution is adapted to %d.', printable(path), channels)
+    adapted = dict(arrays)
+    for name in parameters:
+        array = arrays.get(name)
+        if name == first:
+            kernels = array.astype(np.float32)
+            order = np.arange(channels) % 3
+            kernels = kernels.sum(1, keepdims=True) if channels == 1 else kernels[:, order] * (3 / channels)
+            adapted[name] = kernels.astype(array.dtype)
+            return adapted
+        if array is not None and array.shape == (3,):  # of a norm of the images
+            adapted[name] = array.mean(keepdims=True) if channels == 1 else np.resize(array, channels)
 
 
 def load_arrays(

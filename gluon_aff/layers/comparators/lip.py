@@ -74,6 +74,9 @@ class ImportancePool(Float32):
         super().__init__(prefix=prefix, params=params)
         self.stride = positive('stride', stride)
 
+    def __repr__(self):
+        return f'ImportancePool(stride={self.stride})'
+
     def hybrid_forward(self, F, x, y):
         x, y = self.to(F, 'float32', x), self.to(F, 'float32', y)
         return self.to(F, self.outer_dtype, importance_pool(F, x, 12 * sigmoid(F, y), stride=self.stride))

@@ -16,6 +16,7 @@ from gluon_aff.style import FUSION_COLOURS
 from . import facts
 from .charts import series_of
 from .gallery import gallery_section
+from .guide import guide_section
 from .network_sections import details, table_row
 from .plots import curves_section, scatter_plots
 from .tables import ablation_section, pointing_table
@@ -37,7 +38,13 @@ def page() -> str:
     models = facts.models()
     colours = ''.join(f'.s-{series_of(fusion)}{{--colour:{colour}}}' for fusion, colour in FUSION_COLOURS.items())
     data = [
-        {'name': model.card.name, 'fusion': model.fusion, 'dataset': model.card.dataset, 'weights': len(model.weights)}
+        {
+            'name': model.card.name,
+            'task': model.card.spec.task,
+            'fusion': model.fusion,
+            'dataset': model.card.dataset,
+            'weights': len(model.weights),
+        }
         for model in models
     ]
     return Template(template).substitute(
@@ -48,6 +55,8 @@ def page() -> str:
         version=gluon_aff.__version__,
         number=len(models),
         released=sum(len(model.weights) for model in models),
+        guide=guide_section(),
+        tasks=_options(model.card.spec.task for model in models),
         fusions=_options(model.fusion for model in models),
         datasets=_options(model.card.dataset for model in models),
         rows='\n'.join(map(table_row, models)),

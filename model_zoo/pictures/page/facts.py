@@ -12,6 +12,7 @@ from typing import Sequence
 from ...datasets import IMAGENET, STOP_SIGN
 from ...registry import ModelCard, list_models, model_info
 from ...reported_results import HOSTS, Result
+from ...summary import summaries
 from ...weights import ReleasedWeights, list_weights
 
 __all__ = ['Model', 'ablation', 'curves', 'models', 'pointing_game']
@@ -54,13 +55,14 @@ SMALL = 'python train_cifar.py --dataset digits --model {name}{start}'
 
 @dataclass(frozen=True)
 class Model:
-    """A network on the page: its card, reported results and our own, released weights, and code by title."""
+    """A network on the page: its card, reported results and our own, weights, code by title, images a second."""
 
     card: ModelCard
     reported: Sequence[Result]
     own: Sequence[Result]
     weights: Sequence[ReleasedWeights]
     code: dict[str, str]
+    images_per_second: float | None = None
 
     @property
     def fusion(self) -> str:
@@ -117,7 +119,9 @@ def _model(card, own):
         for file in weights
         if file.url is None
     ]
-    return Model(card, card.reported.results if card.reported else (), shipped + own, weights, _code(card, weights))
+    reported = card.reported.results if card.reported else ()
+    speed = summaries([card.name])[0].images_per_second
+    return Model(card, reported, shipped + own, weights, _code(card, weights), speed)
 
 
 def _own_results():

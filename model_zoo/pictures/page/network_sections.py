@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from html import escape
 
+from ...summary import summaries
 from .facts import Model
 
 __all__ = ['details', 'table_row']
 
 
 def table_row(model: Model) -> str:
-    """A network's row in the table of all; `data-value` is what a column is sorted by."""
+    """A network's row in the table of all; columns are sorted by `data-value`."""
     card = model.card
     files = ''.join(
         f'<div><b>{escape(file.tag)}</b> <code title="{escape(file.digest)}">{file.digest[:8]}</code> '
-        f'{"download" if file.url else "shipped"}</div>'
+        f'{"download" if file.url else "shipped"}<br><small>licence: {escape(file.license.split(":")[0])}</small></div>'
         for file in model.weights
     )
     if 'Download' in model.code:
         files += f'<code>{escape(model.code["Download"])}</code>'
+    top5 = min((result.percent for result in model.reported if result.metric == 'top-5 error'), default=None)
+    size = summaries([card.name])[0].file_size
     cells = [
-        *(f'<td>{escape(text)}</td>' for text in (card.family, card.dataset, model.fusion)),
         *(
-            f'<td class=number data-value={value}>{value / unit:.2f}</td>'
-            for value, unit in ((card.parameters, 1e6), (card.multiply_adds, 1e9))
+            _cell(title, escape(text))
+            for title, text in (('Task', card.spec.task), ('Data set', card.dataset), ('Fusion', model.fusion))
         ),
-        _results_cell(model.reported),
-        _results_cell(model.own),
-        f'<td data-value={len(model.weights)}>{files or "-"}</td>',
+        _number('Params, M', card.parameters, 1e6, 2),
+        _number('Multiply-adds, G', card.multiply_adds, 1e9, 2),
+        _results_cell('Published error', model.reported),
+        _results_cell('Our error', model.own),
+        _number('Top-5 error, %', top5, 1, 2),
+        _number('Images/s', model.images_per_second, 1, 1),
+        _number('File, MB', size, 1e6, 1),
+        _cell('Parameter files', files or '-', len(model.weights)),
     ]
     text = ' '.join((card.name, card.family, card.dataset, model.fusion, card.spec.task)).lower()
     return (
@@ -36,7 +43,18 @@ def table_row(model: Model) -> str:
     )
 
 
-def _results_cell(results):
+def _cell(title, content, value=None, kind=''):
+    """A cell, with the title that it shows where the table's head does not fit."""
+    value = '' if value is None else f' data-value={value}'
+    kind = f'{kind} empty'.strip() if content == '-' else kind
+    return f'<td data-title="{title}"{f" class={kind!r}" if kind else ""}{value}>{content}</td>'
+
+
+def _number(title, value, unit, digits):
+    return _cell(title, '-' if value is None else f'{value / unit:.{digits}f}', value, 'number')
+
+
+def _results_cell(title, results):
     """Results as top-1 errors, or by another metric's name; sorted by the least error."""
     lines = []
     for result in results:
@@ -48,8 +66,7 @@ def _results_cell(results):
                 f'<small>{escape(result.source)}</small></div>'
             )
     errors = [result.error for result in results if result.error is not None]
-    value = f' data-value={min(errors)}' if errors else ''
-    return f'<td{value}>{"".join(lines) or "-"}</td>'
+    return _cell(title, ''.join(lines) or '-', min(errors, default=None))
 
 
 def details(model: Model) -> str:

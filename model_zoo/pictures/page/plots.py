@@ -58,7 +58,7 @@ def ablation_bars(cells: dict) -> str:
         From :func:`model_zoo.pictures.page.facts.ablation`.
     """
     titles = {fusion: title for table in TABLES for fusion, (title, _) in table.rows.items()}
-    figures = []
+    charts = []
     for host, b in sorted({(host, b) for host, _, b in cells}, key=lambda key: (list(HOSTS).index(key[0]), key[1])):
         rows = []
         for (other_host, fusion, other_b), cell in cells.items():
@@ -71,8 +71,8 @@ def ablation_bars(cells: dict) -> str:
                 rows.append(Bar(label, cell['mean'], cell['deviation'], series_of(fusion), tip))
         title = f'{HOSTS[host].title}, b = {b}'
         chart = bars(rows, 'accuracy (%), ours', title)
-        figures.append(f'<figure><figcaption><b>{escape(title)}</b></figcaption>{chart}</figure>')
-    return f'<div class="pair">{"".join(figures)}</div>'
+        charts.append(f'<figure><figcaption><b>{escape(title)}</b></figcaption>{chart}</figure>')
+    return f'<div class="pair">{"".join(charts)}</div>'
 
 
 def curves_section(curves: dict[str, list[float]]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Sequence
 
 import numpy as np
 
 from ...reported_results import HOSTS, PAPER, TABLES
 from .plots import ablation_bars
 
-__all__ = ['ablation_section', 'pointing_table']
+__all__ = ['ablation_section', 'pointing_table', 'table']
 
 
 def ablation_section(ours: dict | None) -> str:
@@ -33,30 +34,30 @@ def ablation_section(ours: dict | None) -> str:
             '<p>Our runs are in docs/ablation.csv of the source, which an installed package does not hold; '
             'build this page in a checkout that has it to see them.</p>'
         )
-    return '\n'.join([*elements, *(_paper_table(table, ours['cells'] if ours else {}) for table in TABLES)])
+    return '\n'.join([*elements, *(_paper_table(paper, ours['cells'] if ours else {}) for paper in TABLES)])
 
 
-def _paper_table(table, cells):
-    """A table of the paper: a column for each host and number of blocks b, a row for each fusion."""
+def _paper_table(paper, cells):
+    """One of the paper's tables: a column for each host and number of blocks b, a row for each fusion."""
     columns = [
         (host, b)
-        for host in table.hosts
-        for b in range(1, 1 + max(len(values.get(host, ())) for _, values in table.rows.values()))
+        for host in paper.hosts
+        for b in range(1, 1 + max(len(values.get(host, ())) for _, values in paper.rows.values()))
     ]
     groups = ''.join(
         f'<th scope="colgroup" colspan="{sum(name == host for name, _ in columns)}">'
         f'{escape(HOSTS[host].title)}, {HOSTS[host].metric}</th>'
-        for host in table.hosts
+        for host in paper.hosts
     )
     heads = ''.join(
         f'<th scope="col" class="number">{f"b = {b}" if host != "resnet50" else ""}</th>' for host, b in columns
     )
     rows = []
-    for fusion, (label, values) in table.rows.items():
+    for fusion, (label, values) in paper.rows.items():
         row = ''.join(_paper_cell(values.get(host, ())[b - 1 : b], cells.get((host, fusion, b))) for host, b in columns)
         rows.append(f'<tr><th scope="row">{escape(label)}</th>{row}</tr>')
-    return _table(
-        f'{table.title}, in per cent',
+    return table(
+        f'{paper.title}, in per cent',
         f'<tr><th scope="col" rowspan="2">fusion</th>{groups}</tr><tr>{heads}</tr>',
         rows,
         kind=' class="paper"',
@@ -69,7 +70,8 @@ def _paper_cell(published, own):
     return f'<td class="number">{value}{ours}</td>'
 
 
-def _table(title, head, rows, kind='', note=''):
+def table(title: str, head: str, rows: Sequence[str], *, kind: str = '', note: str = '') -> str:
+    """A table with its title above, in a frame that scrolls; `kind` are attributes, `note` is HTML above the table."""
     title = escape(title)
     return (
         f'<h3>{title}</h3>{note}<div class="scroll" tabindex="0" role="region" aria-label="{title}">'
@@ -111,4 +113,4 @@ def pointing_table(rows: list[dict]) -> str:
         f'where its position is known, mean of {seeds} seeds; in brackets the share of images that the network '
         'classifies correctly. docs/gradcam.md has the command and a discussion.</p>'
     )
-    return _table('The pointing game', f'<tr><th scope="col">network, layer</th>{heads}</tr>', lines, note=note)
+    return table('The pointing game', f'<tr><th scope="col">network, layer</th>{heads}</tr>', lines, note=note)

@@ -1,0 +1,355 @@
+"""Weights of timm, torchvision and the authors' PyTorch code in our networks, and ours in theirs."""
+
+import json
+import logging
+import os
+import pickle
+import resource
+import struct
+import zipfile
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+from torch_witness import timm, torch
+
+from gluon_aff._mxnet import structural_parameters
+from model_zoo import get_model, load_parameters, save_parameters
+from model_zoo.cli import main
+from model_zoo.hosts.resnet import ResNet
+from model_zoo.weights.torch_files import MAX_HEADER, read_state_dict
+from model_zoo.weights.torch_names import rename_state_dict, torch_names
+
+save_safetensors = pytest.importorskip('safetensors.numpy').save_file
+
+PLAIN = {'deep_stem': False, 'avg_down': False}
+# Our name and options, and timm's name.
+PAIRS = {
+    'resnet50d': ('add_resnet50', {}),
+    'resnet50': ('resnet50', {}),
+    'seresnet50': ('se_resnet50', {}),
+    'resnext50d_32x4d': ('add_resnext50_32x4d', {'stem_width': 32}),
+    'resnext50_32x4d': ('add_resnext50_32x4d', PLAIN),
+}
+SLOW = {'resnet101': ('resnet101', {}), 'resnet152d': ('add_resnet152', {})}
+IMAGES = np.random.RandomState(1).randn(4, 3, 64, 64).astype('float32')
+
+
+def error(found, expected):
+    found, expected = (np.asarray(array, 'float64') for array in (found, expected))
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def randomise(module, seed=0):
+    """Give a PyTorch module parameters and running statistics of all values."""
+    generator = torch().Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if tensor.ndim > 1:
+            torch().nn.init.kaiming_normal_(tensor, generator=generator)
+        elif tensor.is_floating_point():
+            low = 0.5 if name.endswith(('running_var', 'weight')) else -0.2
+            tensor.uniform_(low, low + 0.5, generator=generator)
+    return module.eval()
+
+
+def small(**options):
+    """A network with timm's names, of four blocks, initialised."""
+    net = ResNet([1, 1, 1, 1], classes=5, fusion='add', **PLAIN, **options)
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def values(net):
+    return {name: parameter.data().asnumpy() for name, parameter in structural_parameters(net).items()}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def logits_of(module, images=IMAGES):
+    with torch().no_grad():
+        return module(torch().tensor(images)).numpy()
+
+
+def gradients(net):
+    net.cast('float64')
+    with autograd.record():
+        logits = net(mx.nd.array(IMAGES, dtype='float64'))
+        loss = (logits * mx.nd.cos(logits.detach())).sum()
+    loss.backward()
+    return logits.asnumpy(), {
+        name: parameter.grad().asnumpy()
+        for name, parameter in structural_parameters(net).items()
+        if parameter.grad_req != 'null'
+    }
+
+
+def gradients_in_torch(module):
+    module.double().train()
+    logits = module(torch().tensor(IMAGES).double())
+    (logits * torch().cos(logits.detach())).sum().backward()
+    return logits.detach().numpy(), {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize('theirs', [*PAIRS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_a_timm_network_gives_the_same_logits_and_gradients_here_and_ours_in_timm(tmp_path, theirs):
+    module = randomise(timm().create_model(theirs, num_classes=10))
+    expected, path = logits_of(module), str(tmp_path / 'theirs.pth')
+    torch().save(module.state_dict(), path)
+    name, options = {**PAIRS, **SLOW}[theirs]
+    net = get_model(name, pretrained=path, **options)
+    assert error(net(mx.nd.array(IMAGES)).asnumpy(), expected) <= 1e-5
+
+    save_parameters(net, str(tmp_path / 'ours.safetensors'))
+    from safetensors.torch import load_file
+
+    again = timm().create_model(theirs, num_classes=10)
+    again.load_state_dict(load_file(str(tmp_path / 'ours.safetensors')))
+    assert error(logits_of(again.eval()), expected) == 0
+
+    logits, ours = gradients(net)
+    expected, grads = gradients_in_torch(module)
+    names = torch_names(structural_parameters(net))
+    assert error(logits, expected) <= 1e-5
+    assert {names[name] for name in ours} == grads.keys()
+    assert max(error(grad, grads[names[name]]) for name, grad in ours.items()) <= 1e-4
+
+
+@pytest.mark.parametrize('theirs', ['resnet50', 'resnext50_32x4d'])
+def test_torchvisions_names_are_timms(theirs):
+    timm()
+    import torchvision
+
+    name, options = PAIRS[theirs]
+    with torch().device('meta'):
+        shapes = {
+            name: tuple(tensor.shape)
+            for name, tensor in getattr(torchvision.models, theirs)().state_dict().items()
+            if not name.endswith('num_batches_tracked')
+        }
+    parameters = structural_parameters(get_model(name, **options))
+    names = torch_names(parameters)
+    assert {names[name]: parameter.shape for name, parameter in parameters.items()} == shapes
+
+
+# Files
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Paths of one network's state dict, in all formats and wrappers that need no torch or all that do."""
+    net = small()
+    names = torch_names(structural_parameters(net))
+    state = {names[name]: value for name, value in values(net).items()}
+    save_safetensors(state, str(tmp_path / 'plain.safetensors'))
+    save_safetensors({f'module.{name}': value for name, value in state.items()}, str(tmp_path / 'module.safetensors'))
+    save_safetensors(values(net), str(tmp_path / 'gluon.safetensors'))
+    return tmp_path, net, state
+
+
+def test_safetensors_load_by_their_names_or_ours(files):
+    folder, net, _ = files
+    for path in folder.iterdir():
+        again = small()
+        load_parameters(again, path)
+        same(values(again), values(net))
+
+
+def test_pytorchs_files_load_in_all_formats_and_wrappers(files):
+    folder, net, state = files
+    tensors = {name: torch().tensor(value) for name, value in state.items()}
+    for number in (1, 7):
+        tensors[f'bn{number}.num_batches_tracked'] = torch().tensor(5)
+    module = {f'module._orig_mod.{name}': tensor for name, tensor in tensors.items()}
+    old = {name: tensor + 1 for name, tensor in tensors.items()}
+    for number, (content, suffix, zipped) in enumerate(
+        [
+            (tensors, '.pth', True),
+            (tensors, '.pt', False),
+            (module, '.bin', True),
+            ({'epoch': 3, 'optimizer': {'state': {}}, 'state_dict': module}, '.pth.tar', True),
+            ({'model': old, 'model_ema': tensors, 'arch': 'resnet'}, '.pth', False),
+            ({name: torch().nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}, '.pth', True),
+        ]
+    ):
+        path = str(folder / f'{number}{suffix}')
+        torch().save(content, path, _use_new_zipfile_serialization=zipped)
+        again = small()
+        again.load_parameters(path)
+        same(values(again), values(net))
+
+
+def test_the_first_differences_are_named_as_for_params(files):
+    folder, _, state = files
+    changed = {
+        **state,
+        'fc.weight': np.ones((5, 3), 'float32'),
+        'bn1.weight': np.ones(64, 'int32'),
+        'head': state['fc.bias'],
+    }
+    del changed['layer1.0.conv1.weight']
+    save_safetensors(changed, str(folder / 'changed.safetensors'))
+    with pytest.raises(ValueError) as caught:
+        load_parameters(small(), str(folder / 'changed.safetensors'))
+    message = str(caught.value)
+    assert 'holds the parameters of another network: layer1.0.conv1.weight is missing; head is unknown; ' in message
+    assert 'and 1 more' in message and '\n' not in message
+
+
+def test_an_aff_network_starts_from_a_plain_backbone(files, caplog):
+    folder, _, state = files
+    net = ResNet([1, 1, 1, 1], classes=5, fusion='iaff', **PLAIN)
+    with pytest.raises(ValueError, match='attention.* is missing'):
+        load_parameters(net, folder / 'plain.safetensors')
+    load_parameters(net, folder / 'plain.safetensors', allow_missing=True)
+    assert 'layer3.0.attention' in caplog.text and 'are initialised or stay as they were' in caplog.text
+    assert np.array_equal(net.layer4[0].conv3.weight.data().asnumpy(), state['layer4.0.conv3.weight'])
+
+
+@pytest.mark.parametrize('used', [False, True])
+def test_the_authors_pytorch_names_load_and_an_unused_context_is_the_first(used):
+    net = ResNet([1, 1, 1, 1], classes=5, fusion='iaff', start_stage=1, reduction=4, **PLAIN)
+    net.initialize(mx.init.Xavier())
+    names = torch_names(structural_parameters(net))
+    state = {names[name].replace('attention', 'fuse_mode'): value + 1 for name, value in values(net).items()}
+    if not used:
+        state.update({n: 0 * v for n, v in state.items() if 'global_att2' in n and n.endswith('running_mean')})
+    renamed = rename_state_dict(state, names)
+    assert renamed.keys() == names.keys()
+    for name, value in renamed.items():
+        source = name if used else name.replace('global_att2', 'global_att')
+        assert np.array_equal(value, state[names[source].replace('attention', 'fuse_mode')])
+
+
+def test_names_of_other_networks_are_ours():
+    for name in ('cifar_aff_resnext38_32x4d', 'fpn_aff_resnet8', 'ge_theta_plus_resnet101'):
+        names = list(structural_parameters(get_model(name)))
+        expected = [name.replace('.gamma', '.weight').replace('.beta', '.bias') for name in names]
+        assert list(torch_names(names).values()) == expected
+
+
+# Hostile files
+
+
+def write_header(path, header, data=b'', size=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack('<Q', len(header) if size is None else size) + header + data)
+    return path
+
+
+def tensor(start, end, dtype='F32', shape=(2,)):
+    return {'dtype': dtype, 'shape': list(shape), 'data_offsets': [start, end]}
+
+
+HEADERS = {
+    'huge header': ({}, b'', 1 << 63),
+    'long header': (b' ' * (MAX_HEADER + 1), b''),
+    'header past the end': ({}, b'', 1000),
+    'overlap': ({'a': tensor(0, 8), 'b': tensor(4, 12)}, bytes(12)),
+    'out of the file': ({'a': tensor(0, 80, shape=(20,))}, bytes(8)),
+    'negative': ({'a': tensor(-8, 0)}, bytes(8)),
+    'overflow': ({'a': tensor(0, 0, shape=(1 << 62, 4))}, b''),
+    'nested': (b'[' * 100_000, b''),
+    'not text': (b'\xff\xfe', b''),
+    'bfloat16': ({'a': tensor(0, 4, 'BF16')}, bytes(4)),
+    'empty': ({}, b''),
+}
+
+
+def refused(path):
+    """The message of a refusal, which takes little memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError) as caught:
+        read_state_dict(str(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10  # KiB
+    message = str(caught.value)
+    assert str(path) in message and '\n' not in message and message.count('. ') <= 1 and message.endswith('.')
+    return message
+
+
+@pytest.mark.parametrize('kind', HEADERS)
+def test_a_hostile_safetensors_file_is_refused_in_one_sentence(tmp_path, kind):
+    refused(write_header(tmp_path / 'x.safetensors', *HEADERS[kind]))
+
+
+def test_a_million_tensors_are_refused(tmp_path):
+    entry = '"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    header = '{' + ','.join(entry % number for number in range(1_000_000)) + '}'
+    assert 'its header has more than 4 MiB' in refused(write_header(tmp_path / 'x.safetensors', header.encode()))
+
+
+class Command:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
+
+
+@pytest.mark.parametrize('zipped', [False, True])
+def test_a_hostile_file_of_pytorchs_is_refused_and_nothing_is_executed(tmp_path, zipped):
+    path, trace = tmp_path / 'x.pth', tmp_path / 'trace'
+    torch().save({'a': torch().ones(2), 'b': Command(trace)}, str(path), _use_new_zipfile_serialization=zipped)
+    assert 'more than tensors and plain values (posix.system)' in refused(path)
+    path.write_bytes(pickle.dumps(Command(trace)))
+    refused(path)
+    assert not trace.exists()
+    one, many = torch().ones(1), 400_000
+    torch().save([one[:] for _ in range(10)], str(path), _use_new_zipfile_serialization=zipped)
+    assert 'no state dict' in refused(path)
+    # A tensor made again and again of one set of arguments: three bytes each.
+    pickled = pickle.dumps(complex(1, 2), protocol=2)
+    body = pickled[:-1] + b'0' + b'c__builtin__\ncomplex\nq\x01)q\x02' + many * b'h\x01h\x02R' + b'.'
+    if zipped:
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('x/data.pkl', body)
+    else:
+        path.write_bytes(body)
+    assert 'more than 100,000 tensors' in refused(path)
+
+
+def test_a_compressed_or_cut_file_of_pytorchs_is_refused(tmp_path):
+    path = tmp_path / 'x.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('x/data.pkl', pickle.dumps({}, protocol=2))
+        archive.writestr('x/data/0', bytes(1 << 20))
+    torch()
+    assert 'compressed' in refused(path)
+    for zipped in (False, True):
+        torch().save({'a': torch().ones(1000)}, str(path), _use_new_zipfile_serialization=zipped)
+        path.write_bytes(path.read_bytes()[:-2000])
+        assert 'damaged' in refused(path)
+
+
+def test_without_pytorch_one_sentence_names_the_way(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'torch', None)
+    path = tmp_path / 'x.pth'
+    path.write_bytes(b'PK')
+    with pytest.raises(ImportError, match=r'x\.pth needs PyTorch 2\.6 .* not installed; install torch, or use a .saf'):
+        get_model('resnet50', pretrained=str(path))
+
+
+# The command line
+
+
+def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
+    name = 'fashion_mnist_aff_resnet8'
+    net = get_model(name, pretrained=True)
+    out, back = str(tmp_path / 'x.safetensors'), str(tmp_path / 'x.params')
+    assert main(['convert', name, '-o', out]) == 0
+    assert main(['convert', out, '--model', name, '-o', back]) == 0
+    same(values(get_model(name, pretrained=back)), values(net))
+    assert main(['verify', out, '--model', name]) == 0
+    assert f'it fits {name}' in capsys.readouterr().out
+    for arguments, says in (
+        ([out, '-o', back], '--model'),
+        ([name, '-o', 'x.onnx'], '.safetensors'),
+        ([name, '--model', name, '-o', out], '--model'),
+    ):
+        assert main(['convert', *arguments]) == 2
+        message = capsys.readouterr().err
+        assert says in message and message.count('\n') == 1
+    assert not caplog.records or max(record.levelno for record in caplog.records) <= logging.WARNING
