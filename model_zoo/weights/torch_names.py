@@ -50,11 +50,7 @@ def _torch_norm(name):
 
 
 def _resnext_name(name, stages, pooled):
-<<<<<<< HEAD
     """The name in timm of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
-=======
-    """Timm's name of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
->>>>>>> w/manners
     module, *path = name.split('.')
     if module != 'features':
         return name.replace('output.', 'fc.', 1)
