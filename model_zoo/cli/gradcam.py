@@ -8,7 +8,7 @@ import os
 from gluon_aff.inspect.grad_cam import METHODS
 from gluon_aff.text import distinct_names, printable
 
-from ._common import IMAGES, device, list_images, open_image, report_skipped, say
+from ._common import IMAGES, add_gpu, device, list_images, open_image, report_skipped, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--method', choices=METHODS, default='grad_cam', help='default: grad_cam')
     parser.add_argument('--fusion-weights', action='store_true', help='add rows that show M, where there are any')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, default: the CPU')
+    add_gpu(parser)
 
 
 def run(args: argparse.Namespace) -> int:
