@@ -24,7 +24,13 @@ ORDER = [
     ['model_zoo.registry'],
     ['model_zoo.summary'],
     ['model_zoo.loading'],
-    ['model_zoo.plugins', 'model_zoo.pictures', 'model_zoo.from_flags', 'model_zoo.evaluation', 'model_zoo.transforms'],
+    [
+        'model_zoo.plugins',
+        'model_zoo.pictures',
+        'model_zoo.from_flags',
+        'model_zoo.evaluate_by_name',
+        'model_zoo.transforms',
+    ],
     ['model_zoo.cli'],
     ['model_zoo.__main__'],
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.text import printable
 
-from ._common import device, print_table, report_skipped, whole
+from ._common import add_gpu, add_weights, device, print_table, report_skipped, whole
 
 LISTED = 20  # classes, all of them or the worst
 TITLES = {'top1': 'top-1', 'top5': 'top-5'}
@@ -26,34 +27,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'cifar100, digits or fashion_mnist; for segmentation a COCO instances file with --image-dir',
     )
     parser.add_argument(
-        '--ground-truth', metavar='FILE', help="the labels of a folder of images, or ImageNet's devkit's"
+        '--ground-truth', metavar='FILE', help="the labels of a folder of images, or ImageNet's devkit's; default: none"
     )
-    parser.add_argument('--data-dir', metavar='DIR', help="the data set's files, default MXNet's folder")
-    parser.add_argument('--image-dir', metavar='DIR', help='the images of a COCO instances file')
-    parser.add_argument('--category', metavar='NAME', help="of the instances file, default the network's own")
-    parser.add_argument('--weights', metavar='FILE', help='parameter file, or tag of a released one')
+    parser.add_argument('--data-dir', metavar='DIR', help="the data set's files, default: MXNet's folder")
+    parser.add_argument('--image-dir', metavar='DIR', help='the images of a COCO instances file; default: none')
+    parser.add_argument('--category', metavar='NAME', help="of the instances file, default: the network's own")
+    add_weights(parser)
     parser.add_argument(
         '--backend',
         metavar='B,B',
-        help=f'what computes an exported folder, any of {", ".join(BACKENDS)}; several are compared with the first',
+        help=f'what computes an exported folder, any of {", ".join(BACKENDS)}; several are compared with the first; '
+        'default: onnxruntime, else mxnet',
     )
-    parser.add_argument('--batch-size', type=whole(1), default=64, metavar='N', help='images at once, default 64')
-    parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads that read, default 4')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, by MXNet, rather than the CPU')
+    parser.add_argument('--batch-size', type=whole(1), default=64, metavar='N', help='images at once, default: 64')
+    parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads that read, default: 4')
+    add_gpu(parser)
     parser.add_argument('--json', action='store_true', help='print a line of JSON for each backend')
-    parser.add_argument('-o', '--output', metavar='DIR', help='folder for the report, the confusion and the mistakes')
+    parser.add_argument(
+        '-o', '--output', metavar='DIR', help='folder for the report, the confusion and the mistakes; default: none'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from ..evaluation import evaluate, open_data, released_weights, reported_figures
+    from ..evaluate_by_name import evaluate, open_data, released_weights, reported_figures
     from ..loading import open_predictor
 
     backends = args.backend.split(',') if args.backend else [None]
     folders = _folders(args.output, backends)
     ctx = device(args.gpu)
-    predictors = [open_predictor(args.name, args.weights, backend, ctx) for backend in backends]
+    predictors = [open_predictor(args.name, args.weights, backend=backend, ctx=ctx) for backend in backends]
     options = {name: getattr(args, name) for name in ('data_dir', 'ground_truth', 'image_dir', 'category')}
     data = open_data(args.data, predictors[0].spec, workers=args.workers, **options)
     record = released_weights(args.name, args.weights)
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _folders(output, backends):
     """The folder for each backend's files, which may be replaced; none without an output."""
-    from ..pictures.evaluation import check_replaceable
+    from ..pictures.evaluation_files import check_replaceable
 
     if output is None:
         return []
@@ -84,7 +86,7 @@ def _folders(output, backends):
 
 
 def _write(evaluation, folder, data, is_quiet):
-    from ..pictures.evaluation import write_evaluation
+    from ..pictures.evaluation_files import write_evaluation
 
     for path in write_evaluation(evaluation, folder, data):
         if not is_quiet:
