@@ -1,5 +1,6 @@
 """Mistakes on the command line: one sentence on standard error, the right exit status, never a traceback."""
 
+import gc
 import io
 import json
 import os
@@ -226,10 +227,14 @@ def test_a_script(command, says, top, tmp_path, capsys, monkeypatch):
 @pytest.fixture
 def small_disk(monkeypatch):
     """No file may be larger than some bytes; writing on is an error, as on a full disk."""
+    ignored = []
+    monkeypatch.setattr('sys.unraisablehook', lambda error: ignored.append(error.exc_value))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    gc.collect()
+    assert not ignored, 'Python prints a traceback for each of these'
 
 
 @pytest.mark.parametrize(
@@ -241,6 +246,7 @@ def small_disk(monkeypatch):
         'gradcam pictures --models run -o {out}/a.pdf',
         'records classes2 -o {out} --val-fraction 0.5',
         'report -o {out}',
+        'embed run pictures -o {out}/a.npz',
         'predict fpn_add_resnet8 large.png --weights fpn.params -o {out}',
     ],
 )

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from gluon_aff.files import atomic
+    from gluon_aff.train.npz_file import write_npz
 
     from ..hosts.features import Embedder
     from ..loading import load_model
@@ -58,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
             progress.update(len(paths))
     if not names:
         raise ValueError(f'None of the {len(images)} images could be read; {args.output} was not written.')
-    with atomic(args.output) as partial, open(partial, 'wb') as file:
-        np.savez(file, names=np.array(names), embeddings=np.concatenate(embeddings))
+    with atomic(args.output) as partial:
+        write_npz(partial, {'names': np.array(names), 'embeddings': np.concatenate(embeddings)})
     print(f'{printable(args.output)}: {len(names)} embeddings of {embeddings[0].shape[1]} numbers')
     unreadable = len(images) - len(names)
     if unreadable:
