@@ -11,7 +11,7 @@ import gluon_aff  # noqa: F401  (refuses an environment that MXNet cannot run in
 from gluon_aff._deprecated import deprecated_names
 
 from .datasets import CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN
-from .evaluation import evaluate
+from .evaluate_by_name import evaluate
 from .hosts.features import Embedder, FeatureMaps
 from .hosts.fpn import FeaturePyramid
 from .hosts.network import Network

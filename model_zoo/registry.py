@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any, Callable, Sequence
 
@@ -43,7 +43,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelCard:
     """Facts about a registered network, with its default options.
 
@@ -82,6 +82,13 @@ class ModelCard:
     published = renamed('reported')
     std = renamed('spec.std')
     task = renamed('spec.task')
+
+    def __repr__(self):
+        texts = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        results = [str(result) for result in self.reported.results] if self.reported else []
+        more = [f'{len(results) - 3} more'] if len(results) > 3 else []
+        texts['reported'] = '; '.join(results[:3] + more) or 'nothing'
+        return '\n    '.join(['ModelCard(', *(f'{name}={text}' for name, text in texts.items())]) + ')'
 
     @property
     def name(self) -> str:

@@ -17,7 +17,6 @@ from .weights import ReleasedWeights, list_weights
 
 __all__ = ['SORT_KEYS', 'Summary', 'sort_summaries', 'speed_conditions', 'summaries']
 
-BYTES = {'float16': 2, 'float32': 4}
 # What results call the data that a default head is for, where their name is another one.
 DATA = {CIFAR100.name: FINE, STOP_SIGN.name: HOSTS['fpn'].data}
 _LIBRARIES = {baseline.source: baseline for baseline in BASELINES}
@@ -145,7 +144,7 @@ def _summary(card, result: Result | None, top5: Result | None, weights: Released
         multiply_adds=card.multiply_adds,
         images_per_second=_speeds()['images_per_second'].get(card.name),
         weights=weights.tag if weights else library.library if library else '',
-        file_size=(weights.size or BYTES[weights.dtype] * card.parameters) if weights else None,
+        file_size=weights.file_size(card.parameters) if weights else None,
         license=weights.license if weights else library.license if library else '',
     )
 

@@ -87,8 +87,8 @@ def test_a_grid_that_is_stopped_goes_on_within_the_cell_and_ends_with_the_same_r
 ):
     save_epoch = RunFolder.save_epoch
 
-    def stop(run, history):
-        save_epoch(run, history)
+    def stop(run, *arguments):
+        save_epoch(run, *arguments)
         if 'aff' in os.path.basename(run.path):
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -21,17 +21,18 @@ from gluon_aff.data.class_names import imagenet_synsets, match_class_names
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.ground_truth import read_ground_truth
 from gluon_aff.data.image_sets import digits
+from gluon_aff.data.labelled_images import record_images
 from gluon_aff.data.masks import SegmentationBatches
 from gluon_aff.data.record_file import write_record
 from gluon_aff.deploy import export
-from gluon_aff.inspect.evaluate import ReportedFigure
 from gluon_aff.inspect.evaluation_report import ClassificationReport
+from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure
 from gluon_aff.train import Segmentation
 from gluon_aff.train import evaluate as evaluate_task
-from model_zoo import get_model, load_model, model_info
+from model_zoo import get_model, list_weights, load_model, model_info
 from model_zoo.cli import main
-from model_zoo.evaluation import open_data, released_weights
-from model_zoo.pictures.evaluation import confusion_figure, write_evaluation
+from model_zoo.evaluate_by_name import open_data, released_weights, reported_figures
+from model_zoo.pictures.evaluation_files import confusion_figure, write_evaluation
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
 NAMES = class_names.FASHION_MNIST
@@ -266,6 +267,26 @@ def test_the_command_prints_figures_and_leaves_damaged_images_out(capsys, few):
     assert '92.24%, inside' in lines['reported top-1'] and 'reported on Fashion-MNIST' in out
 
 
+def test_a_run_is_evaluated_without_reported_figures(few, tmp_path):
+    model = load_model(SHIPPED)
+    (tmp_path / 'run').mkdir()
+    model.net.save_parameters(str(tmp_path / 'run' / 'best.params'))
+    description = {**model.spec.to_json(), 'model': SHIPPED, 'options': {}, 'parameters': 'best.params'}
+    (tmp_path / 'run' / 'model.json').write_text(json.dumps(description))
+    by_run, by_name = (model_zoo.evaluate(name, few) for name in (tmp_path / 'run', SHIPPED))
+    np.testing.assert_array_equal(by_run.report.confusion, by_name.report.confusion)
+    assert not by_run.reported and by_name.reported and by_run.skipped == by_name.skipped
+
+
+def test_a_segmentation_networks_classes_are_printed_and_written(capsys, signs, fpn, tmp_path):
+    pytest.importorskip('pycocotools')
+    path, _ = signs
+    status, out, err = run(capsys, fpn, path, '--image-dir', path.parent, '-o', tmp_path / 'out')
+    assert status == 1 and '3.png' in err and 'mIoU' in out and 'pixel accuracy' in out and 'stop sign' in out
+    saved = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert [row['class'] for row in saved['classes']] == ['background', 'stop sign'] and saved['images'] == 3
+
+
 def test_json_is_one_document_and_the_reported_figure_stands_beside_ours(capsys, few):
     status, out, _ = run(capsys, SHIPPED, few, '--json')
     summary = json.loads(out)
@@ -306,6 +327,29 @@ def test_several_backends_are_compared(capsys, exported, few, tmp_path):
 def test_a_figure_outside_the_interval_says_so():
     figure = ReportedFigure('top1', 0.9, 0.8, (0.75, 0.85), 'data', 'source')
     assert not figure.is_within and replace(figure, reported=0.85).is_within
+
+
+def test_reported_errors_are_compared_as_accuracies():
+    report = ClassificationReport(NAMES)
+    report.add(np.eye(10), [*range(8), 0, 0], [str(i) for i in range(10)])
+    evaluation = Evaluation(SHIPPED, 'x', 'mxnet', report, {}, 1.0, 1.0)
+    top1, top5 = reported_figures(evaluation, list_weights('iaff_resnet50')[0])
+    assert (top1.metric, top1.reported, top1.measured, top1.is_within) == ('top1', 0.797841, 0.8, True)
+    assert (top5.metric, top5.reported, top5.data) == ('top5', 0.945413, 'ImageNet-1k')
+    assert reported_figures(evaluation, None) == ()
+
+
+def test_labels_of_a_record_without_class_names_are_the_models(tmp_path):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'black.png')
+    for labels in ([3, 9], [3, 10]):
+        with open(tmp_path / 'x.rec', 'wb') as record:
+            for number, label in enumerate(labels):
+                write_record(record, label, number, (tmp_path / 'black.png').read_bytes())
+        if labels[1] < 10:
+            assert record_images(str(tmp_path / 'x.rec'), NAMES).labels.tolist() == labels
+            continue
+        with refused('has images of class 10, and the model has the classes 0 to 9'):
+            record_images(str(tmp_path / 'x.rec'), NAMES)
 
 
 def test_released_weights_are_recognised_by_tag_and_by_digest(tmp_path):
@@ -422,6 +466,7 @@ MISTAKES = {
     'Unknown model': mistake('nothing', '{top}'),
     '--batch-size must be': mistake(SHIPPED, '{top}', '--batch-size', '0'),
     'which is not of an evaluation': mistake(SHIPPED, '{top}', '-o', '{top}', **{'Bag/1.png': ''}),
+    'is not a folder to write to': mistake(SHIPPED, '{top}', '-o', '{top}/x/y/z', **{'x': ''}),
     'is a file; name a folder': mistake(SHIPPED, '{top}', '-o', '{top}/x', **{'x': ''}),
     'is not an exported folder|not a training run': mistake('{top}', '{top}', **{'Bag/1.png': ''}),
 }

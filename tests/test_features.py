@@ -268,7 +268,7 @@ def test_embed_writes_names_and_embeddings(pictures, tmp_path, capsys):
     [
         ([SHIPPED, 'none.png', '-o', 'e.npz'], 'None of the 1 images could be read; e.npz was not written'),
         (['nothing', 'a.png', '-o', 'e.npz'], 'Unknown model'),
-        (['unet_aff_resnet8', 'a.png', '-o', 'e.npz'], 'no released'),
+        (['unet_aff_resnet8', 'a.png', '-o', 'e.npz'], 'No parameters are released'),
         ([SHIPPED, 'a.png'], '-o/--output'),
         ([SHIPPED, 'a.png', '-o', 'e.npz', '--batch-size', '0'], '--batch-size must be a whole number'),
         ([SHIPPED, 'pictures/a.png', '-o', 'pictures'], 'pictures'),

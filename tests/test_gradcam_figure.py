@@ -45,7 +45,11 @@ def run(capsys, *args):
 def texts(figure):
     """(text, box in pixels) of all that is written on a page."""
     renderer = figure.canvas.get_renderer()
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in figure.findobj(Text) if text.get_text()]
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in figure.findobj(Text)
+        if text.get_text() and text.get_visible()
+    ]
 
 
 def check_layout(figure):

@@ -22,8 +22,15 @@ ORDER = [
     ['model_zoo.hosts'],
     ['model_zoo.networks'],
     ['model_zoo.registry'],
+    ['model_zoo.summary'],
     ['model_zoo.loading'],
-    ['model_zoo.plugins', 'model_zoo.pictures', 'model_zoo.from_flags', 'model_zoo.evaluation', 'model_zoo.transforms'],
+    [
+        'model_zoo.plugins',
+        'model_zoo.pictures',
+        'model_zoo.from_flags',
+        'model_zoo.evaluate_by_name',
+        'model_zoo.transforms',
+    ],
     ['model_zoo.cli'],
     ['model_zoo.__main__'],
 ]

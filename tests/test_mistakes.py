@@ -1,5 +1,6 @@
 """Mistakes on the command line: one sentence on standard error, the right exit status, never a traceback."""
 
+import argparse
 import gc
 import io
 import json
@@ -22,6 +23,7 @@ import train_stopsign
 from gluon_aff.deploy import export
 from gluon_aff.program import progress_bar
 from gluon_aff.train import run_script
+from gluon_aff.train.script import make_parser
 from model_zoo import get_model, model_info
 from model_zoo.cli import main
 from model_zoo.loading import load_model
@@ -351,6 +353,13 @@ def test_help_and_version(capsys):
         with pytest.raises(SystemExit) as ended:
             main([flag])
         assert ended.value.code == 0 and gluon_aff.__version__ in capsys.readouterr().out or flag == '--help'
+
+
+@pytest.mark.parametrize('script', SCRIPTS.values(), ids=SCRIPTS)
+def test_the_help_of_a_script_states_every_default(script):
+    for action in make_parser(script.Config)._actions:
+        if action.nargs != 0 and not action.required and action.help != argparse.SUPPRESS:
+            assert 'default' in action.help, action.option_strings
 
 
 def test_an_image_on_standard_input_wildcards_and_folders(top, capsys, monkeypatch):

@@ -20,6 +20,7 @@ from model_zoo import list_models, list_weights, model_info
 from model_zoo.cli import main
 from model_zoo.pictures.page import charts, facts, gallery, page, tables
 from model_zoo.reported_results import HOSTS, TABLES
+from model_zoo.summary import summaries
 
 VOID = {'meta', 'link', 'input', 'img', 'br', 'circle', 'rect', 'line', 'path'}
 
@@ -154,7 +155,12 @@ def test_results_say_whose_they_are():
     ]
     assert stated.own == []
     assert [result.error for result in models['iaff_resnet50'].reported] == [20.2, 20.2159, None]
-    assert models['add_resnet50'].reported == () and models['add_resnet50'].own == []
+    assert [(r.error, r.source) for r in models['add_resnet50'].reported if r.error] == [
+        (20.85, "GluonCV's resnet50_v1d (117a384e)"),
+        (21.52, "GluonCV's resnet50_v1d (00319ddc)"),
+        (20.922, "timm's resnet50d (gluon_in1k)"),
+    ]
+    assert models['aff_resnet101'].reported == () and models['aff_resnet101'].own == models['add_resnet50'].own == []
     (ablation,) = models['cifar_aff_resnet8'].own
     assert (ablation.error, ablation.options) == (38.37, 'width=1, reduction=2')
     assert '1,500 training images' in ablation.data and '3 seeds after 4 epochs' in ablation.source
@@ -163,6 +169,25 @@ def test_results_say_whose_they_are():
         expected = {row['network']: float(row['mIoU']) for row in csv.DictReader(file)}
     assert segmentation.percent == pytest.approx(100 * expected['fpn_aff_resnet8'])
     assert {name for name, model in models.items() if model.own} >= {*expected, 'cifar_concat_inception_resnet8'}
+
+
+def test_the_guide_sorts_within_a_data_set_and_shows_plain_networks_beside_ours(read):
+    (section,) = read.all('section', id='guide')
+    tables = [element for element in read.all('table') if element.get('class') == 'guide']
+    expected = {}
+    for row in summaries(list_models(pretrained=True)):
+        expected.setdefault(row.data, []).append((-row.accuracy, row.name))
+    names = [
+        re.findall(r'(?<!_)(?:i?aff_|cifar_|fashion_)[a-z0-9_]+(?=the|ours)', table['text']) for table in tables[:-1]
+    ]
+    assert names == [[name for _, name in sorted(rows)] for rows in expected.values()]
+    text = tables[-1]['text']
+    order = [
+        text.index(name)
+        for name in ('iaff_resnext50_32x4d', 'aff_resnet50', 'add_resnet50', 'ResNet50_Weights (IMAGENET1K_V1)')
+    ]
+    assert order == sorted(order) and 'cifar' not in text and 'fashion' not in text
+    assert 'none stated' in section['text'] and '94.73' in section['text'] and '60.7' in section['text']
 
 
 def test_the_papers_tables_stand_whole_with_their_blocks(read):
@@ -395,6 +420,50 @@ def test_filters_combine_and_say_how_many_are_left(visit):
 
 
 @pytest.mark.browser
+def test_the_address_keeps_the_filters_and_the_order(visit):
+    tab = visit()
+    tab.select_option('#task', 'segmentation')
+    tab.fill('#search', 'aff & fpn')
+    assert names_shown(tab) == []
+    tab.fill('#search', 'aff fpn')
+    tab.locator('#models thead th').nth(4).locator('button').click()
+    tab.locator('#models thead th').nth(4).locator('button').click()
+    shown = names_shown(tab)
+    assert sorted(shown) == sorted(list_models('fpn_*aff_*')) and shown[-1] != list_models('fpn_*aff_*')[-1]
+    hash = tab.evaluate('location.hash')
+    again = visit(hash=hash)
+    assert names_shown(again) == shown and again.input_value('#task') == 'segmentation'
+    assert again.evaluate('location.hash') == hash
+    tab.reload()
+    assert names_shown(tab) == shown
+    assert names_shown(visit(hash='#sort=99&task=nothing')) == list_models()
+
+
+@pytest.mark.browser
+def test_code_is_copied_by_a_button_of_its_own(visit):
+    tab = visit(hash='#model-aff_resnet50')
+    section = tab.locator('#model-aff_resnet50')
+    button = section.locator('button.copy').first
+    tab.evaluate('document.addEventListener("copy", () => { window.copied = String(document.activeElement.value); })')
+    tab.evaluate('Object.defineProperty(navigator, "clipboard", {value: undefined})')
+    button.click()
+    assert tab.evaluate('window.copied') == section.locator('pre').first.inner_text()
+    assert button.inner_text() == 'Copied' and section.locator('button.copy').count() == section.locator('pre').count()
+
+
+@pytest.mark.browser
+def test_a_phone_shows_the_errors_without_scrolling_sideways(visit):
+    tab = visit(390)
+    row = tab.locator('#models tr[data-name=aff_resnet50]')
+    row.scroll_into_view_if_needed()
+    box = row.locator('text=20.28 %').bounding_box()
+    assert 0 <= box['x'] and box['x'] + box['width'] <= 390
+    table = tab.locator('#models')
+    assert table.evaluate('node => node.scrollWidth <= node.parentNode.clientWidth')
+    assert not row.locator('td', has_text='Our error').count() or not row.locator('td.empty').first.is_visible()
+
+
+@pytest.mark.browser
 def test_marks_are_named_under_the_pointer_and_by_focus(visit):
     tab = visit()
     for mark in tab.locator('#errors .point').all() + tab.locator('.bar').all():
@@ -428,7 +497,7 @@ def test_every_link_leads_to_something_that_is_shown(visit):
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    'width, scheme', [(320, 'light'), (375, 'dark'), (768, 'light'), (1280, 'light'), (1280, 'dark')]
+    'width, scheme', [(320, 'light'), (390, 'dark'), (768, 'light'), (1280, 'light'), (1280, 'dark')]
 )
 def test_nothing_is_wider_than_the_screen_clipped_or_illegible(visit, width, scheme):
     tab = visit(width, scheme)

@@ -234,6 +234,18 @@ def test_resuming_with_other_arguments_is_refused_with_the_difference(digits_run
     assert '\n' not in str(caught.value)
 
 
+def test_checkpoints_are_listed_from_the_latest(tmp_path):
+    for name in (
+        'checkpoint-00000009.npz',
+        'checkpoint-00000012.npz',
+        'checkpoint-12.npz',
+        '.checkpoint-00000013.npz.part',
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / 'checkpoint-00000014.npz').mkdir()
+    assert checkpoints(str(tmp_path)) == [str(tmp_path / f'checkpoint-{number:08}.npz') for number in (12, 9)]
+
+
 def test_a_finished_run_is_not_run_again(digits_run, capsys):
     train_cifar.main([*digits_run, '--resume'])
     out = capsys.readouterr().out

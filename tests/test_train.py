@@ -4,12 +4,17 @@ import json
 import math
 import os
 import struct
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import train_cifar
 from gluon_aff.data.cifar import Batches
@@ -31,7 +36,9 @@ from gluon_aff.train import (
     task,
     tune_backbone,
 )
+from gluon_aff.train.curves import plot_curves
 from gluon_aff.train.optimizer import Nesterov
+from gluon_aff.train.schedule import make_schedule
 from model_zoo import get_model
 from model_zoo.loading import load_model
 
@@ -85,6 +92,15 @@ def test_a_warmup_outside_the_run_is_refused(warmup):
 def test_a_schedule_of_a_single_batch_is_refused(epochs, warmup):
     with pytest.raises(ValueError, match='two batches'):
         learning_rate('cosine', 0.1, epochs=epochs, batches=1, warmup_epochs=warmup)
+
+
+@pytest.mark.parametrize('mode', SCHEDULES)
+def test_scaled_rates_are_those_of_one_worker_times_their_number(mode):
+    config = TrainConfig(num_epochs=4, lr_mode=mode, lr=0.1, warmup_lr=0.02, warmup_epochs=2, lr_decay_epoch=(3,))
+    workers = SimpleNamespace(rank=0, size=3)
+    one, scaled = (make_schedule(replace(config, scale_lr=scale), 5, workers) for scale in (False, True))
+    assert (one(0), one(10)) == pytest.approx((0.02, 0.1))
+    assert [scaled(update) for update in range(20)] == pytest.approx([3 * one(update) for update in range(20)])
 
 
 def test_an_unknown_schedule_is_refused():
@@ -464,6 +480,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_pa
         np.testing.assert_array_equal(value, arrays[f'parameters/{name}'])
 
 
+def test_where_two_epochs_tie_the_first_is_the_best(tmp_path, monkeypatch):
+    metrics = iter([0.5, 0.7, 0.7])
+    monkeypatch.setattr('gluon_aff.train.loop.evaluate', lambda *_, **__: {'accuracy': next(metrics), 'val_loss': 1.0})
+    short_run(tmp_path / 'run', 0, 3)
+    saved = read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])[1]
+    assert [record['accuracy'] for record in saved.history] == [0.5, 0.7, 0.7] and saved.best['epoch'] == 2
+
+
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -512,3 +536,67 @@ def test_the_old_names_of_a_task_still_work(old, new):
     learnt = Classification(3)
     with pytest.warns(DeprecationWarning, match=f'{old} is now called {new}'):
         assert getattr(learnt, old) == getattr(learnt, new)
+
+
+def drawn_curves(monkeypatch, history, **options):
+    """What plot_curves draws: (the text of the figure's title, the panels)."""
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **_: figures.append(figure) or Path(path).touch())
+    with TemporaryDirectory() as folder:
+        plot_curves(history, os.path.join(folder, 'curves.png'), **options)
+    figures[0].draw_without_rendering()
+    return figures[0].texts[0].get_text(), figures[0].axes
+
+
+@pytest.mark.parametrize(
+    'epochs, lr', [(1, [0.1]), (3, [0.1, 0.01, 0.001]), (200, [0.1 - 0.0002 * i for i in range(200)])]
+)
+def test_curves_are_in_plain_words_and_mark_the_best_epoch(monkeypatch, epochs, lr):
+    best = (epochs + 1) // 2
+    history = [
+        {
+            'epoch': epoch,
+            'lr': lr[epoch - 1],
+            'loss': 1 / epoch,
+            'train_accuracy': 0.5,
+            'accuracy': 0.9125 if epoch >= best else 0.8,
+            'val_loss': 2.0,
+            'time': 1.0,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    title, panels = drawn_curves(monkeypatch, history, title='a_net on digits', main_metric='accuracy')
+    assert title == f'a_net on digits\nbest epoch {best}: 91.25% accuracy on held-out images'
+    assert [panel.get_title() for panel in panels] == ['Loss', 'Accuracy', 'Learning rate']
+    assert [text.get_text() for panel in panels[:2] for text in panel.get_legend().get_texts()] == [
+        'loss on training images',
+        'loss on held-out images',
+        'accuracy on training images',
+        'accuracy on held-out images',
+    ]
+    for panel in panels:
+        left, right = panel.get_xlim()
+        ticks = [label.get_text() for label in panel.get_xticklabels()]
+        assert [text.get_text() for text in panel.texts] == [f'best: epoch {best}'] and all(map(str.isdigit, ticks))
+        assert left < 1 and epochs < right
+    ring = panels[1].lines[-1]
+    assert ring.get_xydata().tolist() == [[best, 0.9125]]
+    assert panels[2].get_yscale() == ('log' if epochs == 3 else 'linear')
+    rates = [label.get_text() for label in panels[2].get_yticklabels()]
+    assert '0.1' in rates and not any('e' in rate or '$' in rate for rate in rates)
+
+
+def test_curves_of_segmentation_and_of_unknown_metrics_have_words_too(monkeypatch):
+    names = ('loss', 'train_pixel_accuracy', 'miou', 'pixel_accuracy', 'val_loss')
+    history = [{'epoch': 1, 'lr': 0.0, **dict.fromkeys(names, 0.5)}]
+    title, panels = drawn_curves(monkeypatch, history, main_metric='miou')
+    assert title == 'best epoch 1: 50.00% mean IoU on held-out images' and panels[1].get_title() == 'Scores'
+    assert [text.get_text() for text in panels[1].get_legend().get_texts()] == [
+        'pixel accuracy on training images',
+        'mean IoU on held-out images',
+        'pixel accuracy on held-out images',
+    ]
+    history = [{'epoch': 1, 'lr': 0.1, 'loss': 1.0, 'train_rmse': 0.2, 'edit_distance': 17.25}]
+    title, panels = drawn_curves(monkeypatch, history, title='x' * 500, main_metric='edit_distance')
+    assert title.endswith('...\nbest epoch 1: 17.25 edit distance on held-out images') and len(title) < 200
+    assert [text.get_text() for text in panels[0].get_legend().get_texts()][1] == 'RMSE on training images'

@@ -110,7 +110,7 @@ def augmentation(config: ClassificationConfig, policy: str) -> dict[str, Any]:
 def classification_task(
     config: ClassificationConfig, classes: int, labels: np.ndarray, *, teacher: HybridBlock | None = None
 ) -> Classification:
-    """The task of so many `classes`, with a `teacher` to distil or without, that a `config` asks for.
+    """The task of a `config` for a number of `classes`, with a `teacher` to distil or without.
 
     The `labels` of the training images, (N,) int, are for --class-weights.
 

@@ -1,4 +1,4 @@
-"""Whether a run may go on from a checkpoint: of the same settings, the same data, and so many updates."""
+"""Whether a run may continue from a checkpoint: of the same settings and data, after fewer updates than the run has."""
 
 from __future__ import annotations
 

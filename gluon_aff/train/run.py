@@ -29,7 +29,7 @@ __all__ = ['RunFolder']
 
 LOCK = '.run.lock'
 RESULTS = ('best.params', 'model.json', 'log.jsonl', 'curves.png')
-REPORTS = ('log.txt', 'skipped.txt')
+REPORTS = ('log.txt', 'run.yaml', 'skipped.txt')
 FOLDERS = ('tensorboard', 'overlays')  # the latter is train_stopsign.py's
 
 
@@ -37,8 +37,9 @@ class RunFolder:
     """A run's folder.
 
     ``best.params`` and ``model.json`` (enough to build and use the network), ``checkpoint-<updates>.npz``, ``log.txt``,
-    ``log.jsonl`` (a record for each epoch), ``curves.png`` and, on request, ``tensorboard/``. While a run writes to it,
-    it holds a lock on ``.run.lock``, which the system frees however the process ends.
+    ``log.jsonl`` (a record for each epoch), ``run.yaml`` (the flags, for --config), ``curves.png`` and, on request,
+    ``tensorboard/``. While a run writes to it, it holds a lock on ``.run.lock``, which the system frees however the
+    process ends.
 
     Parameters
     ----------
@@ -150,8 +151,10 @@ class RunFolder:
         """Whether the folder has the parameters of a run's best epoch, and their description."""
         return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
 
-    def begin(self, fresh: bool) -> None:
+    def begin(self, fresh: bool, *, settings: str = '') -> None:
         """Make the folder, and remove the partial files of a killed run; if `fresh`, all files of another run.
+
+        The `settings`, YAML, go to run.yaml.
 
         Raises
         ------
@@ -164,6 +167,8 @@ class RunFolder:
             if fresh:
                 self._clear()
             self._open_log().close()
+            with atomic(self.file('run.yaml')) as path, open(path, 'w', encoding='utf-8') as file:
+                file.write(settings)
             if self.skipped:
                 with atomic(self.file('skipped.txt')) as path, open(
                     path, 'w', encoding='utf-8', errors='backslashreplace'
@@ -219,12 +224,21 @@ class RunFolder:
             os.close(self._lock)
         self._board = self._lock = None
 
-    def save_epoch(self, history: list[dict]) -> None:
-        """Write the log and the curves of the epochs so far, of which each has a record."""
+    def save_epoch(self, history: list[dict], main_metric: str | None = None) -> None:
+        """Write the log and the curves of the epochs so far, of which each has a record.
+
+        Parameters
+        ----------
+        history : list of dict
+        main_metric : str, optional
+            The metric whose maximum the curves mark as the best epoch.
+        """
         with self._writing():
             with atomic(self.file('log.jsonl')) as path, open(path, 'w', encoding='utf-8') as file:
                 file.writelines(json.dumps(record) + '\n' for record in history)
-            plot_curves(history, self.file('curves.png'))
+            model, dataset = (self.description.get(key) or '' for key in ('model', 'dataset'))
+            title = ' on '.join(filter(None, (model, os.path.basename(dataset.rstrip(os.sep)))))
+            plot_curves(history, self.file('curves.png'), title=title, main_metric=main_metric)
             if self._board:
                 for name, value in history[-1].items():
                     if name != 'epoch':

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.text import printable
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--backend',
         metavar='B,B',
         help=f'what computes an exported folder, any of {", ".join(BACKENDS)}; several are compared with the first; '
-        'default: the first that runs',
+        'default: onnxruntime, else mxnet',
     )
     parser.add_argument('--batch-size', type=whole(1), default=64, metavar='N', help='images at once, default: 64')
     parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads that read, default: 4')
@@ -48,15 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from ..evaluation import evaluate, open_data, released_weights, reported_figures
+    from ..evaluate_by_name import evaluate, open_data, released_weights, reported_figures
     from ..loading import open_predictor
 
     backends = args.backend.split(',') if args.backend else [None]
     folders = _folders(args.output, backends)
     ctx = device(args.gpu)
-    predictors = [open_predictor(args.name, args.weights, backend, ctx) for backend in backends]
+    predictors = [open_predictor(args.name, args.weights, backend=backend, ctx=ctx) for backend in backends]
     options = {name: getattr(args, name) for name in ('data_dir', 'ground_truth', 'image_dir', 'category')}
     data = open_data(args.data, predictors[0].spec, workers=args.workers, **options)
     record = released_weights(args.name, args.weights)
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _folders(output, backends):
     """The folder for each backend's files, which may be replaced; none without an output."""
-    from ..pictures.evaluation import check_replaceable
+    from ..pictures.evaluation_files import check_replaceable
 
     if output is None:
         return []
@@ -87,7 +86,7 @@ def _folders(output, backends):
 
 
 def _write(evaluation, folder, data, is_quiet):
-    from ..pictures.evaluation import write_evaluation
+    from ..pictures.evaluation_files import write_evaluation
 
     for path in write_evaluation(evaluation, folder, data):
         if not is_quiet:

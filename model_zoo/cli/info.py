@@ -6,6 +6,7 @@ import argparse
 import os
 
 from ..registry import model_info
+from ..summary import speed_conditions, summaries
 from ..weights import list_weights
 from ._common import add_root, print_table, size
 from ._folder import print_folder
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
         print_folder(args.name)
         return 0
     card = model_info(args.name)
-    spec = card.spec
+    spec, speed = card.spec, summaries([card.name])[0].images_per_second
     print_table(
         [
             ('name', card.name),
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
             ('fusion', card.fusion),
             ('params', f'{card.parameters:,} trainable'),
             ('multiply-adds', f'{card.multiply_adds:,} for one image'),
+            ('images/s', f'{speed:.1f}: {speed_conditions()}' if speed else 'not measured'),
             (
                 'input',
                 f'{size(spec.input_size)}, RGB in 0..1, normalised by mean and std; centre crop {spec.crop_ratio:g}',
@@ -55,11 +57,17 @@ def run(args: argparse.Namespace) -> int:
                 ('from', record.source),
                 ('licence', record.license),
                 ('type', record.dtype),
+                ('size', _size(record, card.parameters)),
                 (record.digest_kind, record.digest),
                 ('file', f'{record.path(args.root)}: {record.state(args.root)}'),
             ]
         )
     return 0
+
+
+def _size(record, parameters):
+    """The size of a released file; of files that were never downloaded here, computed from its parameters."""
+    return f'{record.file_size(parameters) / 1e6:.1f} MB{"" if record.size else ", computed from its parameters"}'
 
 
 def _reported_rows(reported):

@@ -81,6 +81,10 @@ class ReleasedWeights:
             return str(HERE / 'released' / self.file)
         return os.path.join(os.path.expanduser(root or default_root()), self.file)
 
+    def file_size(self, parameters: int) -> int:
+        """Bytes of the file; where they are not known, those that this number of parameters takes."""
+        return self.size or parameters * int(self.dtype[-2:]) // 8
+
     def state(self, root: str | None = None) -> str:
         """'intact', 'damaged' or 'absent'."""
         path = self.path(root)

@@ -44,8 +44,8 @@ def guide_section() -> str:
             *(_summary_table(f'Released weights, {data}', rows) for data, rows in by_data.items()),
             f'<p>Images/s: {escape(speed_conditions())}.</p>',
             '<details><summary>Beside plain residual networks on ImageNet</summary>'
-            '<p>All published, from recipes that differ, at 224x224 unless another size is named. Where a network of '
-            "ours has another library's figure, that library's parameters fit it. "
+            '<p>All published, from recipes that differ, at 224x224 unless another size is named. Our plain '
+            "networks are GluonCV's and read its parameter files. "
             f'Sources: {escape(sources)}.</p>',
             _summary_table('Published results on ImageNet', plain),
             '</details>',
@@ -56,14 +56,14 @@ def guide_section() -> str:
 def _advice(data: str, rows: Sequence[Summary]) -> str:
     """What to take on a data set: the most accurate, and the fastest (or smallest) if that is another one."""
     best, timed = rows[0], all(row.images_per_second for row in rows)
-    text = f'<b>{escape(data)}</b>: {_link(best.name)}, {best.accuracy:.2f} %'
+    text = f'<b>{escape(data)}</b>: {_link(best.name)} ({best.accuracy:.2f} %)'
     if len(rows) == 1:
         return f'{text}.'
     other = max(rows, key=lambda row: row.images_per_second) if timed else min(rows, key=lambda row: row.parameters)
     title = 'fastest' if timed else 'smallest'
     if other is best:
-        return f'{text}, is both the most accurate and the {title}.'
-    return f'{text}, is the most accurate; {_link(other.name)}, {other.accuracy:.2f} %, is the {title}.'
+        return f'{text} is both the most accurate and the {title}.'
+    return f'{text} is the most accurate; {_link(other.name)} ({other.accuracy:.2f} %) is the {title}.'
 
 
 def _link(name):

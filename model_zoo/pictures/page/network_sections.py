@@ -46,7 +46,8 @@ def table_row(model: Model) -> str:
 def _cell(title, content, value=None, kind=''):
     """A cell, with the title that it shows where the table's head does not fit."""
     value = '' if value is None else f' data-value={value}'
-    return f'<td data-title="{title}"{" class=" + kind if kind else ""}{value}>{content}</td>'
+    kind = f'{kind} empty'.strip() if content == '-' else kind
+    return f'<td data-title="{title}"{f" class={kind!r}" if kind else ""}{value}>{content}</td>'
 
 
 def _number(title, value, unit, digits):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from ..program import progress_bar
 from .evaluation_report import ClassificationReport, SegmentationReport
 
 __all__ = ['Evaluation', 'ReportedFigure', 'classify', 'segment']
@@ -139,7 +138,7 @@ def classify(predictor: Any, images: Any, *, batch_size: int = 64, workers: int 
         If no image can be read, or as :meth:`gluon_aff.deploy.Predictor.logits`.
     """
     report, skipped, watch = ClassificationReport(predictor.spec.class_names), dict(images.skipped), _Stopwatch()
-    with tqdm(total=len(images), unit='image', file=sys.stderr, leave=False, disable=None) as progress:
+    with progress_bar(total=len(images), unit='image') as progress:
         for batch in _read(images, predictor.spec.prepare, batch_size, workers):
             crops = {}
             for index, task in batch:
@@ -193,20 +192,20 @@ def segment(predictor: Any, images: Any, source: str) -> Evaluation:
     """
     spec, watch = predictor.spec, _Stopwatch()
     report, skipped = SegmentationReport(spec.class_names), {sentence: sentence for sentence in images.report}
-    for index in tqdm(range(len(images)), unit='image', file=sys.stderr, leave=False, disable=None):
-        path = images.paths[index]
-        try:
-            image, mask = images[index]
-        except ValueError as error:
-            skipped[path] = str(error)
-            continue
-        if spec.dynamic and min(mask.shape) < spec.min_size:
-            skipped[path] = (
-                f'{path} is {mask.shape[1]} x {mask.shape[0]}, smaller than the {spec.min_size} pixels that '
-                f'{spec.name} needs.'
-            )
-            continue
-        report.add(watch.run(predictor.segment, 1, image), mask)
+    with progress_bar(total=len(images), unit='image') as progress:
+        for index, path in enumerate(images.paths):
+            progress.update()
+            try:
+                image, mask = images[index]
+                if spec.dynamic and min(mask.shape) < spec.min_size:
+                    raise ValueError(
+                        f'{path} is {mask.shape[1]} x {mask.shape[0]}, smaller than the {spec.min_size} pixels that '
+                        f'{spec.name} needs.'
+                    )
+            except ValueError as error:
+                skipped[path] = str(error)
+                continue
+            report.add(watch.run(predictor.segment, 1, image), mask)
     if not report.images:
         raise ValueError(f'None of the {len(images)} images of {source} can be used: {next(iter(skipped.values()))}')
     return Evaluation(spec.name, source, predictor.backend, report, skipped, **watch.speeds())

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from gluon_aff.data.preprocessing import evaluation_crop
 from gluon_aff.files import replace_folder, temporary_folder
-from gluon_aff.inspect.evaluate import LISTED, Evaluation
 from gluon_aff.inspect.evaluation_report import ClassificationReport
+from gluon_aff.inspect.model_evaluation import LISTED, Evaluation
 from gluon_aff.style import STYLE
-from gluon_aff.text import printable
+from gluon_aff.text import distinct_names, printable
 
 from .figure import pages, save, wrap
 from .heatmaps import Panel, Row, enlarged
@@ -30,7 +30,12 @@ NAME_WIDTH = 1.6  # inches
 
 
 def check_replaceable(folder: str) -> None:
-    """Raise a ValueError for a folder that holds anything but an earlier evaluation, and for a file of this name."""
+    """Raise a ValueError for a folder that holds anything but an earlier evaluation, or that cannot be made."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+        raise ValueError(f'{folder} cannot be made, as {parent} is not a folder to write to; name another folder.')
     if not os.path.lexists(folder):
         return
     if not os.path.isdir(folder):
@@ -68,22 +73,32 @@ def write_evaluation(evaluation: Evaluation, folder: str, images: Any) -> list[s
     """
     check_replaceable(folder)
     target = os.path.realpath(folder)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with temporary_folder(os.path.dirname(target), '.evaluation-') as top:
-        new = os.path.join(top, 'new')
-        os.mkdir(new)
-        with open(os.path.join(new, REPORT), 'w', encoding='utf-8') as file:
-            json.dump(evaluation.summary(), file, indent=1)
-        if isinstance(evaluation.report, ClassificationReport):
-            with open(os.path.join(new, CONFUSION), 'w', encoding='utf-8', newline='') as file:
-                evaluation.report.write_confusion(file)
-            confusion_figure(evaluation.report).savefig(os.path.join(new, PICTURE), dpi=150)
-            sheet = mistakes_figure(evaluation, images)
-            if sheet:
-                save([sheet], os.path.join(new, MISTAKES))
-        names = sorted(os.listdir(new))
-        replace_folder(new, target)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with temporary_folder(os.path.dirname(target), '.evaluation-') as top:
+            new = os.path.join(top, 'new')
+            os.mkdir(new)
+            _write(evaluation, new, images)
+            names = sorted(os.listdir(new))
+            replace_folder(new, target)
+    except OSError as error:
+        raise OSError(
+            f'{folder} cannot be written ({error.strerror or error}); make room on its disk, or name another folder.'
+        ) from None
     return [os.path.join(folder, name) for name in names]
+
+
+def _write(evaluation, folder, images):
+    with open(os.path.join(folder, REPORT), 'w', encoding='utf-8') as file:
+        json.dump(evaluation.summary(), file, indent=1)
+    if not isinstance(evaluation.report, ClassificationReport):
+        return
+    with open(os.path.join(folder, CONFUSION), 'w', encoding='utf-8', newline='') as file:
+        evaluation.report.write_confusion(file)
+    confusion_figure(evaluation.report).savefig(os.path.join(folder, PICTURE), dpi=150)
+    sheet = mistakes_figure(evaluation, images)
+    if sheet:
+        save([sheet], os.path.join(folder, MISTAKES))
 
 
 @rc_context({**STYLE, 'axes.grid': False})
@@ -93,21 +108,22 @@ def confusion_figure(report: ClassificationReport) -> Figure:
     Parameters
     ----------
     report : ClassificationReport
-        Classes that neither have images nor are predicted are left out.
+        Up to 40 classes have their names and counts in the picture; those that neither have images nor are predicted
+        are left out.
     """
     used = np.flatnonzero(report.confusion.sum(0) + report.confusion.sum(1))
+    is_named = len(used) <= NAMED
+    if not is_named:
+        used = np.arange(len(report.class_names))  # so that the axes have the classes' numbers
     counts = report.confusion[np.ix_(used, used)]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [' '.join(wrap(printable(report.class_names[index]), NAME_WIDTH, lines=1)) for index in used]
-    is_named = len(used) <= NAMED
     side = 2.6 + 0.36 * len(used) if is_named else 8
     figure = Figure(figsize=(max(4.2, side) + 0.6, max(3.6, side)), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # Rare mistakes would be white on a linear scale.
-    image = axes.imshow(
-        shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest' if is_named else 'antialiased'
-    )
+    image = axes.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest' if is_named else None)
     axes.set(title='What the images of each class are taken for', xlabel='predicted', ylabel='class of the image')
     if is_named:
         axes.set_xticks(range(len(used)), names, rotation=90)
@@ -138,14 +154,14 @@ def mistakes_figure(evaluation: Evaluation, images: Any) -> Figure | None:
         None without mistakes.
     """
     report, places = evaluation.report, {name: index for index, name in enumerate(images.names)}
+    worst = report.mistakes(LISTED)
     panels = []
-    for mistake in report.mistakes(LISTED):
+    for mistake, name in zip(worst, distinct_names(mistake.image for mistake in worst)):
         image = images.read(places[mistake.image])
         crop = evaluation_crop(image, (3, min(image.size), min(image.size)), 1.0)
         label, predicted = (printable(report.class_names[index]) for index in (mistake.label, mistake.predicted))
-        caption = (
-            f'{printable(os.path.basename(mistake.image))}\n{label}\ntaken for {predicted}, {mistake.confidence:.0%}'
-        )
+        caption = f'{printable(name)}\n{label}\ntaken for {predicted}, {mistake.confidence:.0%}'
         panels.append(Panel(enlarged(crop), caption))
-    note = f'The most certain of {len(report) - int(np.trace(report.confusion))} mistakes by {evaluation.model}.'
+    mistakes = int(report.confusion.sum() - np.trace(report.confusion))
+    note = f'The {len(panels)} most certain of {mistakes} mistakes by {evaluation.model}.'
     return pages([Row('mistakes', panels)], note=note)[0] if panels else None

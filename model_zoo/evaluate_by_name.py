@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
 
 import mxnet as mx
 
@@ -19,22 +18,24 @@ from gluon_aff.data.labelled_images import (
 )
 from gluon_aff.deploy import Graph, Predictor, is_export, read_export
 from gluon_aff.errors import positive
-from gluon_aff.inspect.evaluate import Evaluation, ReportedFigure, classify, segment
+from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure, classify, segment
 from gluon_aff.spec import ModelSpec
 from gluon_aff.validation import shown
 from gluon_aff.verified_download import digest
 
 from .loading import LoadedModel, load_model, open_predictor
+from .registry import model_info
 from .weights import ReleasedWeights, list_weights
 from .weights.catalog import choose
 
+METRICS = {'accuracy': 'top1', 'top1_error': 'top1', 'top5_error': 'top5'}  # by the catalogue's names
 COCO, DATASET, RECORD, FOLDER = 'a COCO instances file', 'the name of a data set', 'a RecordIO file', 'a folder'
 
 __all__ = ['evaluate', 'open_data', 'released_weights', 'reported_figures']
 
 
 def evaluate(
-    model: str | LoadedModel | Predictor,
+    model: str | os.PathLike | LoadedModel | Predictor,
     data: str | os.PathLike | LabelledImages | CocoSegmentation,
     *,
     weights: str | None = None,
@@ -42,7 +43,10 @@ def evaluate(
     ctx: mx.Context | None = None,
     batch_size: int = 64,
     workers: int = 4,
-    **options: Any,
+    data_dir: str | None = None,
+    ground_truth: str | None = None,
+    image_dir: str | None = None,
+    category: str | None = None,
 ) -> Evaluation:
     """Evaluate a model on labelled images.
 
@@ -63,8 +67,8 @@ def evaluate(
         Images that are classified at once; images are segmented one by one.
     workers : int, default 4
         Threads that read images.
-    **options
-        See :func:`open_data`: data_dir, ground_truth, image_dir and category.
+    data_dir, ground_truth, image_dir, category : str, optional
+        See :func:`open_data`.
 
     Returns
     -------
@@ -82,13 +86,14 @@ def evaluate(
     if isinstance(model, LoadedModel):
         predictor = Predictor(model, backend, ctx)
     elif not isinstance(model, Predictor):
-        predictor = open_predictor(model, weights, backend, ctx)
+        predictor = open_predictor(model, weights, backend=backend, ctx=ctx)
     if not isinstance(data, (LabelledImages, CocoSegmentation)):
+        options = {'data_dir': data_dir, 'ground_truth': ground_truth, 'image_dir': image_dir, 'category': category}
         data = open_data(data, predictor.spec, workers=workers, **options)
     if isinstance(data, CocoSegmentation):
         return segment(predictor, data, f'{data.class_names[1]} of COCO')
     evaluation = classify(predictor, data, batch_size=batch_size, workers=workers)
-    record = released_weights(model, weights) if isinstance(model, str) else None
+    record = released_weights(os.fspath(model), weights) if isinstance(model, (str, os.PathLike)) else None
     return replace(evaluation, reported=reported_figures(evaluation, record))
 
 
@@ -187,11 +192,12 @@ def released_weights(name: str, weights: str | None = None) -> ReleasedWeights |
         return _exported_weights(read_export(name))
     if os.path.isdir(name):
         return None
+    name = model_info(name).name
     path = os.path.expanduser(weights or '')
     if os.path.isfile(path):
-        records = list_weights(name.lower())
+        records = list_weights(name)
         return next((record for record in records if digest(path, record.digest_kind) == record.digest), None)
-    return choose(name.lower(), weights or True)
+    return choose(name, weights or True)
 
 
 def _exported_weights(description):
@@ -223,7 +229,7 @@ def reported_figures(evaluation: Evaluation, record: ReleasedWeights | None) -> 
     """
     measured, figures = evaluation.report.summary(), []
     for name, value in (record.metrics if record else {}).items():
-        metric = {'accuracy': 'top1', 'top1_error': 'top1', 'top5_error': 'top5'}.get(name)
+        metric = METRICS.get(name, '')
         if metric in measured:
             value = round(1 - value, 6) if name.endswith('error') else value
             interval = tuple(measured[f'{metric}_interval_95'])
