@@ -71,6 +71,8 @@ def _embed(
                     crops.append(model.spec.prepare(open_image(path)))
                     names.append(path)
                 except ValueError as error:
+                    if len(images) == 1:
+                        raise
                     say(error)
             if crops:
                 batch = mx.nd.array(model.spec.feed(np.stack(crops)), ctx=context)
