@@ -123,7 +123,12 @@ def test_wheel_holds_the_packages_and_their_data(wheel):
         and path.suffix not in ('.cc', '.so')
         and 'third_party' not in path.parts
     }
-    assert {name for name in files(wheel) if not name.endswith('.so')} == {*expected, *SCRIPTS, 'gluon_aff_compat.pth'}
+    assert {name for name in files(wheel) if not name.endswith('.so')} == {
+        *expected,
+        *SCRIPTS,
+        'gluon_aff_compat.pth',
+        'gluon_aff_start.py',
+    }
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason='nor could this installation build it')

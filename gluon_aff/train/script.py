@@ -58,7 +58,9 @@ def make_parser(
     summary, settings = inspect.getdoc(config).splitlines()[0], settings or {}
     parser = Parser(program or os.path.basename(inspect.getfile(config)), description=summary)
     parser.set_defaults(typed={})
-    parser.add_argument('--config', metavar='FILE', help='YAML file of flags, such as the run.yaml of a run; flags win')
+    parser.add_argument(
+        '--config', metavar='FILE', help='YAML file of flags, such as the run.yaml of a run; flags win (default: none)'
+    )
     group = parser
     for name, declared in flags(config).items():
         if declared.metadata['group']:
@@ -110,7 +112,9 @@ def parse(
 
 def _add(group, name, default, flag, *, is_set):
     shown = ','.join(map(str, default)) if isinstance(default, tuple) else default
-    note = '' if shown is None or shown is False else f'(default: {shown})'
+    is_off = shown is None or shown is False
+    says_default = flag['options']['nargs'] == 0 or flag['options'].get('required') or 'default' in (flag['help'] or '')
+    note = f'(default: {"none" if is_off else shown})' if not (is_off and says_default) else ''
     options = {**flag['options'], 'dest': name, 'default': default, 'action': _Store}
     if is_set:
         options.pop('required', None)

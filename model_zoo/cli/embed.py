@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from gluon_aff.files import atomic
+    from gluon_aff.train.npz_file import write_npz
 
     from ..hosts.features import Embedder
     from ..loading import load_model
@@ -49,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         names, embeddings = _embed(model, net, images, args.batch_size, context)
         if not names:
             raise ValueError(f'None of the {len(images)} images could be read; {args.output} was not written.')
-        with open(partial, 'wb') as file:
-            np.savez(file, names=np.array(names), embeddings=embeddings)
+        write_npz(partial, {'names': np.array(names), 'embeddings': embeddings})
     print(f'{printable(args.output)}: {len(names)} embeddings of {embeddings.shape[1]} numbers')
     unreadable = len(images) - len(names)
     if unreadable:
@@ -71,6 +71,8 @@ def _embed(
                     crops.append(model.spec.prepare(open_image(path)))
                     names.append(path)
                 except ValueError as error:
+                    if len(images) == 1:
+                        raise
                     say(error)
             if crops:
                 batch = mx.nd.array(model.spec.feed(np.stack(crops)), ctx=context)

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             image = open_image(path)
             crops[number] = [model.spec.prepare(image) for model in models]
         except ValueError as error:
+            if len(paths) == 1:
+                raise
             say(error)
     if not crops:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
