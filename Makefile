@@ -2,6 +2,7 @@
 # make test      run the tests
 # make test-fast run tests of every area, under three minutes
 # make test-slow run the slow tier as well: every network at every size, half an hour
+# make test-torch  compare with PyTorch, timm and torchvision, in an environment of its own
 # make test-all  run the tests on every installed Python from 3.8 to 3.13, each in a new clone
 # make coverage  run the tests and report the lines that they do not reach
 # make lint      run ruff (rules, docstrings, format) and mypy
@@ -10,10 +11,12 @@
 # make sanitize  test the compiled operators under AddressSanitizer and UBSan (needs GCC's libraries)
 # make clean     remove the environments and build outputs
 #
-# PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras in pyproject.toml).
+# PYTHON=python3.9 chooses the interpreter, MXNET=cu117 another build of MXNet (the extras in pyproject.toml),
+# TORCH=torch==2.6.0 another build of PyTorch for test-torch.
 
 VENV := .venv
 MXNET := cpu
+TORCH := torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu
 PY := $(VENV)/bin/python
 
 # These print the version of a Python in range; the second only if it can make an environment.
@@ -49,7 +52,7 @@ MXNET_ALONE := $(if $(filter 3.13 3.14,$(VERSION)),mxnet$(if $(filter cpu,$(MXNE
 # Named after its settings, so that another PYTHON or MXNET makes a new one.
 INSTALLED := $(VENV)/.installed-$(VERSION)-$(MXNET)
 
-.PHONY: help demo venv test test-fast test-slow test-all coverage lint docs wheel sanitize clean
+.PHONY: help demo venv test test-fast test-slow test-torch test-all coverage lint docs wheel sanitize clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -67,6 +70,14 @@ test-fast: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) --dist load -m 'slow or not slow'
+
+# torchvision asks for a PyTorch of its own, so it and timm are installed without what they require.
+test-torch:
+	$(MAKE) venv VENV=.venv-torch
+	.venv-torch/bin/python -m pip install -q $(TORCH)
+	.venv-torch/bin/python -m pip install -q --no-deps timm torchvision
+	.venv-torch/bin/python -m pip install -q huggingface_hub pyyaml
+	OMP_NUM_THREADS=1 .venv-torch/bin/python -m pytest $$(grep -l torch_witness tests/test_*.py)
 
 coverage: $(INSTALLED)
 	$(PYTEST) --dist loadfile --cov --cov-report term
@@ -133,5 +144,5 @@ wheel: $(INSTALLED)
 	rm dist/*-linux_x86_64.whl
 
 clean:
-	rm -rf .venv .venv-3.* .uv build dist site .coverage *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis gluon_aff/layers/*.so
+	rm -rf .venv .venv-3.* .venv-torch .uv build dist site .coverage *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis gluon_aff/layers/*.so
 	find gluon_aff model_zoo tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,11 +1,11 @@
 """Weights of timm, torchvision and the authors' PyTorch code in our networks, and ours in theirs."""
 
 import json
-import logging
 import os
 import pickle
 import resource
 import struct
+import sys
 import zipfile
 
 import mxnet as mx
@@ -14,9 +14,12 @@ import pytest
 from mxnet import autograd
 from torch_witness import timm, torch
 
+import train_cifar
 from gluon_aff._mxnet import structural_parameters
+from gluon_aff.train.script import parse
 from model_zoo import get_model, load_parameters, save_parameters
 from model_zoo.cli import main
+from model_zoo.from_flags import start_network
 from model_zoo.hosts.resnet import ResNet
 from model_zoo.weights.torch_files import MAX_HEADER, read_state_dict
 from model_zoo.weights.torch_names import rename_state_dict, torch_names
@@ -33,7 +36,7 @@ PAIRS = {
     'resnext50_32x4d': ('add_resnext50_32x4d', PLAIN),
 }
 SLOW = {'resnet101': ('resnet101', {}), 'resnet152d': ('add_resnet152', {})}
-IMAGES = np.random.RandomState(1).randn(4, 3, 64, 64).astype('float32')
+IMAGES = np.random.RandomState(1).randn(2, 3, 64, 64).astype('float32')
 
 
 def error(found, expected):
@@ -42,12 +45,10 @@ def error(found, expected):
 
 
 def randomise(module, seed=0):
-    """Give a PyTorch module parameters and running statistics of all values."""
+    """Give the normalisations and biases of a PyTorch module any values."""
     generator = torch().Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
-        if tensor.ndim > 1:
-            torch().nn.init.kaiming_normal_(tensor, generator=generator)
-        elif tensor.is_floating_point():
+        if tensor.ndim == 1:  # timm has drawn the weights
             low = 0.5 if name.endswith(('running_var', 'weight')) else -0.2
             tensor.uniform_(low, low + 0.5, generator=generator)
     return module.eval()
@@ -140,7 +141,7 @@ def test_torchvisions_names_are_timms(theirs):
 
 @pytest.fixture
 def files(tmp_path):
-    """Paths of one network's state dict, in all formats and wrappers that need no torch or all that do."""
+    """A folder of one network's state dict in three .safetensors files, the network, and the state dict."""
     net = small()
     names = torch_names(structural_parameters(net))
     state = {names[name]: value for name, value in values(net).items()}
@@ -231,6 +232,15 @@ def test_names_of_other_networks_are_ours():
         assert list(torch_names(names).values()) == expected
 
 
+@pytest.mark.parametrize('options', [{}, PLAIN])
+def test_stages_of_a_resnext_alone_have_the_names_that_they_have_in_it(options):
+    names = torch_names(structural_parameters(get_model('add_resnext50_32x4d', **options)))
+    first = 4 if options else 10
+    for count in (1, 2, 3):
+        some = [name for name in names if name.split('.')[1] in {str(first + stage) for stage in range(count)}]
+        assert torch_names(some) == {name: names[name] for name in some}
+
+
 # Hostile files
 
 
@@ -300,15 +310,25 @@ def test_a_hostile_file_of_pytorchs_is_refused_and_nothing_is_executed(tmp_path,
     one, many = torch().ones(1), 400_000
     torch().save([one[:] for _ in range(10)], str(path), _use_new_zipfile_serialization=zipped)
     assert 'no state dict' in refused(path)
-    # A tensor made again and again of one set of arguments: three bytes each.
-    pickled = pickle.dumps(complex(1, 2), protocol=2)
-    body = pickled[:-1] + b'0' + b'c__builtin__\ncomplex\nq\x01)q\x02' + many * b'h\x01h\x02R' + b'.'
-    if zipped:
-        with zipfile.ZipFile(path, 'w') as archive:
-            archive.writestr('x/data.pkl', body)
-    else:
-        path.write_bytes(body)
-    assert 'more than 100,000 tensors' in refused(path)
+    # An object made again and again of one set of arguments, in five bytes each; and one of 2 GiB.
+    for body, says in (
+        (b'c__builtin__\ncomplex\nq\x01)q\x02' + many * b'h\x01h\x02R' + b'.', 'more than 100,000 tensors'),
+        (b'c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R.', 'bytearray'),
+    ):
+        if zipped:
+            with zipfile.ZipFile(path, 'w') as archive:
+                archive.writestr('x/data.pkl', b'\x80\x02' + body)
+        else:
+            path.write_bytes(b'\x80\x02' + body)
+        assert says in refused(path)
+
+
+@pytest.mark.parametrize('suffix', ['safetensors', 'pth'])
+def test_a_file_larger_than_any_network_is_not_opened(tmp_path, suffix):
+    path = tmp_path / f'x.{suffix}'
+    with path.open('wb') as file:
+        file.truncate(5 << 30)  # of holes
+    assert 'more than 4 GiB' in refused(path)
 
 
 def test_a_compressed_or_cut_file_of_pytorchs_is_refused(tmp_path):
@@ -325,7 +345,7 @@ def test_a_compressed_or_cut_file_of_pytorchs_is_refused(tmp_path):
 
 
 def test_without_pytorch_one_sentence_names_the_way(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'torch', None)
+    monkeypatch.setitem(sys.modules, 'torch', None)
     path = tmp_path / 'x.pth'
     path.write_bytes(b'PK')
     with pytest.raises(ImportError, match=r'x\.pth needs PyTorch 2\.6 .* not installed; install torch, or use a .saf'):
@@ -335,7 +355,7 @@ def test_without_pytorch_one_sentence_names_the_way(tmp_path, monkeypatch):
 # The command line
 
 
-def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
+def test_convert_goes_to_pytorch_and_back(tmp_path, capsys):
     name = 'fashion_mnist_aff_resnet8'
     net = get_model(name, pretrained=True)
     out, back = str(tmp_path / 'x.safetensors'), str(tmp_path / 'x.params')
@@ -344,6 +364,9 @@ def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
     same(values(get_model(name, pretrained=back)), values(net))
     assert main(['verify', out, '--model', name]) == 0
     assert f'it fits {name}' in capsys.readouterr().out
+    config = parse(train_cifar.Config, ['--model', name, '--dataset', 'fashion_mnist', '--pretrained', out])
+    started, _ = start_network(config, net.class_names, ctx=[mx.cpu()])
+    same(values(started), values(net))
     for arguments, says in (
         ([out, '-o', back], '--model'),
         ([name, '-o', 'x.onnx'], '.safetensors'),
@@ -352,4 +375,25 @@ def test_convert_goes_to_pytorch_and_back(tmp_path, caplog, capsys):
         assert main(['convert', *arguments]) == 2
         message = capsys.readouterr().err
         assert says in message and message.count('\n') == 1
-    assert not caplog.records or max(record.levelno for record in caplog.records) <= logging.WARNING
+
+
+def test_convert_takes_a_run(tmp_path):
+    net = get_model('cifar_add_resnet8', classes=3, width=1)
+    net.initialize(mx.init.Xavier())
+    net.save_parameters(str(tmp_path / 'best.params'))
+    description = {
+        'model': 'cifar_add_resnet8',
+        'options': {'classes': 3, 'width': 1},
+        'class_names': ['a', 'b', 'c'],
+        'input_size': [3, 32, 32],
+        'mean': [0.5, 0.5, 0.5],
+        'std': [0.2, 0.2, 0.2],
+        'crop_ratio': 1.0,
+        'parameters': 'best.params',
+    }
+    (tmp_path / 'model.json').write_text(json.dumps(description))
+    for number, source in enumerate((tmp_path, tmp_path / 'best.params')):
+        path = tmp_path / 'out' / f'{number}.safetensors'
+        assert main(['convert', str(source), '-o', str(path)]) == 0
+        again = get_model('cifar_add_resnet8', pretrained=str(path), width=1)
+        same(values(again), values(net))

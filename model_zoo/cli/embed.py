@@ -12,7 +12,7 @@ from mxnet.gluon.block import HybridBlock
 from gluon_aff.program import progress_bar
 from gluon_aff.text import printable
 
-from ._common import IMAGES, device, list_images, open_image, report_skipped, say, whole
+from ._common import IMAGES, add_gpu, add_weights, device, list_images, open_image, report_skipped, say, whole
 
 if TYPE_CHECKING:
     from ..loading import LoadedModel
@@ -28,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='.npz file to write: names (N,), the paths, and embeddings (N, D), float32',
     )
-    parser.add_argument(
-        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
-    )
+    add_weights(parser)
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N', help='images at once, default: 8')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU; default: the CPU')
+    add_gpu(parser)
 
 
 def run(args: argparse.Namespace) -> int:

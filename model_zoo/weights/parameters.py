@@ -236,7 +236,8 @@ def load_arrays(
 def _another(path, arrays, differences):
     more = f' and {len(differences) - 3} more' if len(differences) > 3 else ''
     # Names without a dot are the parameters' own, which GluonCV chooses differently.
-    hint = '' if all('.' in name for name in arrays) else '; for a GluonCV network give a file from its save_parameters'
+    own = not is_torch_file(path) and any('.' not in name for name in arrays)
+    hint = '; for a GluonCV network give a file from its save_parameters' if own else ''
     return ValueError(f'{path} holds the parameters of another network: {"; ".join(differences[:3])}{more}{hint}.')
 
 

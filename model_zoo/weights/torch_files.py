@@ -170,7 +170,9 @@ def _check_pickles(path):
 def _check_objects(file, pickles):
     objects = 0
     for _ in range(pickles):
-        for operation, _, _ in pickletools.genops(file):
+        for operation, argument, _ in pickletools.genops(file):
+            if operation.name == 'GLOBAL' and argument.endswith(' bytearray'):  # of any size, which torch would fill
+                raise _RefusedError('it holds more than tensors and plain values (bytearray)')
             objects += operation.name in ('REDUCE', 'NEWOBJ', 'NEWOBJ_EX', 'INST', 'OBJ')
             if objects > 3 * MAX_TENSORS:  # a parameter takes up to three
                 raise _RefusedError(f'it holds more than {MAX_TENSORS:,} tensors')

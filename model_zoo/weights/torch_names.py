@@ -31,8 +31,9 @@ def torch_names(names: Collection[str]) -> dict[str, str]:
     dict of str to str
     """
     stages = sorted({int(match[1]) for match in (re.match(r'features\.(\d+)\.\d+\.body\.', n) for n in names) if match})
-    resnext = len(stages) == 4  # CIFAR's have three
-    pooled = resnext and f'features.{stages[1]}.0.downsample.2.gamma' in names
+    resnext = stages[:1] in ([4], [10])  # after a shallow or a deep stem; CIFAR's begin at 3
+    pools = [name for name in names if re.fullmatch(r'features\.\d+\.0\.downsample\.2\.gamma', name)]
+    pooled = bool(pools) or stages == [10]  # the first stage alone has no pool
     squeeze = {} if any('.gate.gather.' in name for name in names) else SE
     renamed = {}
     for name in names:
@@ -49,7 +50,7 @@ def _torch_norm(name):
 
 
 def _resnext_name(name, stages, pooled):
-    """Timm's name of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
+    """The name in timm of an ImageNet ResNeXt's parameter; `pooled`: its shortcuts pool before their convolution."""
     module, *path = name.split('.')
     if module != 'features':
         return name.replace('output.', 'fc.', 1)
