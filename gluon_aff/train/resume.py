@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._deprecated import deprecated_names
 from ..validation import shown
 from .checkpoint import SUMS, Progress
 from .config import TrainConfig
@@ -136,3 +137,6 @@ def check_checkpoint(
             f'{path} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
             'give the --save-dir of that run, or copy its best.params and model.json.'
         )
+
+
+__getattr__ = deprecated_names(__name__)
