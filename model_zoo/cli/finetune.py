@@ -136,9 +136,9 @@ def _evaluate(config: Any, held_out: Any) -> None:
     from gluon_aff.data.labelled_images import LabelledImages
     from gluon_aff.program import command_line
 
-    from ..evaluation import evaluate
+    from ..evaluate_by_name import evaluate
     from ..loading import load_model
-    from ..pictures.evaluation import write_evaluation
+    from ..pictures.evaluation_files import write_evaluation
 
     def read(index):
         with held_out.open(index) as image:
