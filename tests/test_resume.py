@@ -97,11 +97,11 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(kills, tmp
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, whole):
-    program = start(*RUN, tmp_path, '--slow', 0.1)
+    program = start(*RUN, tmp_path, '--slow', 0.5)
     until = time.monotonic() + 90
     while program.poll() is None and not (tmp_path / 'model.json').exists() and time.monotonic() < until:
         time.sleep(0.01)  # the first epoch ends
-    time.sleep(0.25)
+    time.sleep(0.7)
     program.send_signal(number)
     status, _, err = finish(program)
     assert status == 128 + number
