@@ -38,7 +38,7 @@ def pip(*arguments, **options):
 def copy_source(tmp_path_factory):
     # A build leaves files behind, and one in the checkout would find those of earlier builds.
     source = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', *SCRIPTS):
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'gluon_aff_start.py', *SCRIPTS):
         copy(ROOT / name, source)
     for name in PACKAGES:
         copytree(ROOT / name, source / name, ignore=ignore_patterns('__pycache__', '*.so'))
