@@ -185,6 +185,7 @@ def test_the_choices_follow_from_the_images(tmp_path, monkeypatch):
     assert {name: value for name, (value, _) in choices(small).items()} == {
         'val_fraction': 0.2,
         'model': 'fashion_mnist_aff_resnet8',
+        'input_size': 32,
         'batch_size': 8,
         'num_epochs': 30,
         'lr': 0.02,
@@ -199,7 +200,14 @@ def test_the_choices_follow_from_the_images(tmp_path, monkeypatch):
     many = {'a': ['x.png'] * 3000, 'b': ['x.png'] * 2500}
     monkeypatch.setattr('gluon_aff.data.class_folders.class_tree', lambda root, skipped: many)
     chosen = {name: value for name, (value, _) in choices(small, '--model', 'aff_resnet50').items()}
-    assert chosen == {'val_fraction': 0.1, 'batch_size': 32, 'num_epochs': 8, 'lr': 0.01, 'backbone_lr': 0.1}
+    assert chosen == {
+        'val_fraction': 0.1,
+        'input_size': 224,
+        'batch_size': 32,
+        'num_epochs': 8,
+        'lr': 0.01,
+        'backbone_lr': 0.1,
+    }
 
 
 def test_photographs_get_imagenets_network_if_its_weights_can_be_had(tmp_path, monkeypatch):

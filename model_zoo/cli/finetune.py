@@ -60,6 +60,8 @@ def _choose(given):
     """Values of fields for the images of a config, and the reasons: {name: (value, reason)}."""
     from gluon_aff.data.class_folders import class_tree
 
+    from ..registry import model_info
+
     parts = [os.path.join(given.data_dir, part) for part in ('train', 'val')]
     is_split = all(map(os.path.isdir, parts))
     counts = {name: len(paths) for name, paths in class_tree(parts[0] if is_split else given.data_dir, {}).items()}
@@ -71,7 +73,9 @@ def _choose(given):
     if not model:
         model, reason = _choose_network(given.data_dir)
         choices['model'] = model, reason
-    is_small = model.startswith(('cifar_', 'fashion_mnist_'))
+    side = model_info(model).spec.input_size[1]
+    choices['input_size'] = side, 'pixels, what the network was trained on'
+    is_small = side < SMALL_SIDE
     choices['batch_size'] = (
         (8, 'for several updates an epoch') if images < 500 else (32, 'as memory allows on most devices')
     )
