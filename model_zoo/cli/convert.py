@@ -18,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', required=True, metavar='FILE', help='file to write: .safetensors, .pth or .params'
     )
-    parser.add_argument('--model', metavar='NAME', help="the parameter file's network; not needed in a run's folder")
-    parser.add_argument('--weights', metavar='FILE', help="a named network's tag or parameter file")
+    parser.add_argument('--model', metavar='NAME', help="the parameter file's network, default: its run's")
+    parser.add_argument(
+        '--weights', metavar='FILE', help="a named network's tag or parameter file, default: the released ones"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
