@@ -18,7 +18,7 @@ from PIL import Image
 from model_zoo.pictures.page import write_report
 
 # Name, width of the window, number of columns, scale of the picture.
-WINDOWS = (('desktop', 1280, 3, 0.5), ('phone', 375, 6, 0.78))
+WINDOWS = (('desktop', 1280, 3, 0.5), ('phone', 390, 6, 0.75))
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
 

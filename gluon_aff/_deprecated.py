@@ -97,6 +97,12 @@ NAMES: dict[str, dict[str, str]] = {
         'line': 'affine_form',
         'usable': 'supports',
     },
+    'gluon_aff.train.recipe': {'run_script': 'gluon_aff.train.script:run_script'},
+    'gluon_aff.train.resume': {
+        'launched': 'gluon_aff.train.script:launched',
+        'resuming': 'gluon_aff.train.script:resuming',
+        'starting': 'gluon_aff.train.script:starting',
+    },
     'model_zoo': {
         'Checkpoint': 'ReleasedWeights',
         'Dataset': 'gluon_aff._deprecated:dataset',

@@ -62,9 +62,11 @@ def atomic(path: str) -> Iterator[str]:
         with open(partial, 'rb') as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.remove(partial)
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, partial):
+            error.filename = path  # so that its sentence names the file
         raise
     finally:
         os.close(descriptor)

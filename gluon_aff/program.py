@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import re
 import shutil
@@ -20,6 +21,10 @@ from .errors import in_words
 from .text import any_character, printable
 
 __all__ = ['Parser', 'command_line', 'interruptible', 'progress_bar', 'python', 'run_program']
+
+
+# Errors of print(); files are written by gluon_aff.files, whose errors name them.
+UNWRITABLE = (errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,6 +124,8 @@ def _failure(error):
     """The sentence and the exit status for an error that a user can mend; another one is raised again."""
     if _was_interrupted(error):
         return 'Stopped at once; what was saved is whole.', 128 + signal.SIGINT
+    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:
+        return f'Standard output cannot be written to: {error.strerror}.', 2
     if isinstance(error, (ValueError, OSError, ImportError)):
         return in_words(error), 2
     if isinstance(error, FloatingPointError):

@@ -76,16 +76,16 @@ def build_network(config: TrainConfig, classes: int, **options: Any) -> tuple[Hy
     fusion = config.fusion or model_info(config.model).fusion
     if 'start_stage' in asked and fusion == 'add':
         raise ValueError(
-            f'{config.typed["start_layer"]} is of no use with fusion by addition; leave it out, or name '
-            'another --fusion or --model.'
+            f'{config.typed.get("start_layer", "--start-layer")} is of no use with fusion by addition; leave it out, '
+            'or name another --fusion or --model.'
         )
     net = get_model(config.model, **options, **asked)
     if 'reduction' in asked and _shapes(net) == _shapes(
         get_model(config.model, **{**asked, 'reduction': 1 if config.reduction > 1 else 2})
     ):
         raise ValueError(
-            f'{config.typed["reduction"]} is of no use with the fusion {fusion}; leave it out, or name '
-            'another --fusion or --model.'
+            f'{config.typed.get("reduction", "--reduction")} is of no use with the fusion {fusion}; leave it out, or '
+            'name another --fusion or --model.'
         )
     return net, asked
 
@@ -124,7 +124,7 @@ def start_network(
 
 
 def open_teacher(config: ClassificationConfig, classes: int, *, ctx: Sequence[mx.Context]) -> HybridBlock | None:
-    """The network of so many `classes` that the --teacher of a `config` names, on `ctx`; None without one.
+    """The --teacher of a `config`, a network of `classes` outputs, on `ctx`; None without one.
 
     Raises
     ------

@@ -37,6 +37,7 @@ def main(argv):
     parser.add_argument('--save-seconds', type=float, default=600.0)
     parser.add_argument('--kvstore', default='device')
     parser.add_argument('--frozen', action='store_true', help='normalise by the running statistics; nothing random')
+    parser.add_argument('--recipe', action='store_true', help='with average, clipping, erasing and a balanced sampler')
     args = parser.parse_args(argv)
 
     workers = get_workers(args.kvstore)
@@ -50,6 +51,8 @@ def main(argv):
         data.std,
         train=True,
         augment=AutoAugment('cifar10'),
+        erasing=0.5 * args.recipe,
+        balanced=args.recipe,
         seed=1,
         shard=workers.shard,
     )
@@ -63,7 +66,13 @@ def main(argv):
         net,
         Slow(train, args.slow),
         test,
-        TrainConfig(num_epochs=args.epochs, lr=0.05, resume='auto'),
+        TrainConfig(
+            num_epochs=args.epochs,
+            lr=0.05,
+            resume='auto',
+            ema=0.8 * args.recipe,
+            clip_gradient=0.7 if args.recipe else None,
+        ),
         RunFolder(args.folder, {}),
         task=Classification(10, 0.1, mixup_alpha=0 if args.frozen else 1.0, mixup_epochs=args.epochs - 1),
         workers=workers,

@@ -324,7 +324,7 @@ def test_a_command_is_a_module_with_help_flags_and_a_run(capsys):
     with pytest.raises(SystemExit) as ended:
         main(['--help'])
     out = capsys.readouterr().out
-    assert ended.value.code == 0 and len(names) == 15 and all(f'\n    {name}' in out for name in names)
+    assert ended.value.code == 0 and len(names) == 17 and all(f'\n    {name}' in out for name in names)
     for name in names:
         parser = argparse.ArgumentParser()
         import_module(f'model_zoo.cli.{name}').add_arguments(parser)

@@ -128,6 +128,13 @@ def test_an_epoch_is_decided_by_seed_and_number():
     assert not np.array_equal(epoch(1, 2), epoch(2, 2))
 
 
+def test_an_epoch_is_in_the_order_that_the_released_runs_had():
+    images, target = numbered(12)
+    order = np.random.RandomState(7 * 100003 + 2).permutation(12)
+    epoch = Batches(images, target, 4, *HALF, train=True, seed=7).epoch(2)
+    assert [int(label) for _, labels in epoch for label in labels] == target[order].tolist()
+
+
 def test_augmentation_is_of_each_image_whatever_the_batch_size_and_of_training_only():
     images, target = numbered(12, channels=1)
 

@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import cv2
 import mxnet as mx
@@ -32,7 +33,7 @@ from gluon_aff.train import evaluate as evaluate_task
 from model_zoo import get_model, list_weights, load_model, model_info
 from model_zoo.cli import main
 from model_zoo.evaluate_by_name import open_data, released_weights, reported_figures
-from model_zoo.pictures.evaluation_files import confusion_figure, write_evaluation
+from model_zoo.pictures.evaluation_files import confusion_figure, mistakes_figure, write_evaluation
 
 SHIPPED = 'fashion_mnist_aff_resnet8'
 NAMES = class_names.FASHION_MNIST
@@ -497,3 +498,14 @@ def test_a_mistake_is_one_sentence_and_status_2(capsys, tmp_path, fpn, sentence)
     with refused(sentence):
         raise ValueError(err.rstrip('\n'))
     assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_the_sheet_of_mistakes_tells_equal_file_names_apart():
+    report = ClassificationReport(('cat', 'dog'))
+    names = ['x/a/1.png', 'x/b/1.png', 'x/b/2.png']
+    report.add(np.array([[0, 3], [0, 2], [0, 1]], np.float32), np.zeros(3, int), names)
+    images = SimpleNamespace(names=names, read=lambda index: Image.new('RGB', (9, 8)))
+    figure = mistakes_figure(SimpleNamespace(report=report, model='net'), images)
+    written = [text.get_text() for text in figure.texts]
+    assert [text for text in written if text.endswith('.png')] == ['a/1.png', 'b/1.png', '2.png']
+    assert 'The 3 most certain of 3 mistakes by net.' in written

@@ -125,7 +125,7 @@ def test_a_gluoncv_in_range_is_accepted(version, monkeypatch):
 
 
 def test_the_range_is_that_of_the_requirement():
-    assert f'gluoncv{_environment.GLUONCV}' in (TOP / 'setup.py').read_text(encoding='utf-8')
+    assert f'gluoncv{_environment.GLUONCV}' in (TOP / 'pyproject.toml').read_text(encoding='utf-8')
     assert metadata.version('gluoncv').startswith('0.10.5')
 
 

@@ -152,15 +152,21 @@ def test_a_bar_shows_the_colours_of_a_row_their_range_and_meaning():
     assert np.abs(column.astype(int) - expected).max() < 30
 
 
-def test_equal_file_names_are_told_apart(pictures, monkeypatch):
+def test_equal_names_of_files_and_run_folders_are_told_apart(pictures, monkeypatch):
     drawn = []
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda figures, path: drawn.extend(figures) or [path])
+    spec = model_info(SHIPPED[0]).spec
+    net = get_model(SHIPPED[0], pretrained=True)
     for name in 'ab':
-        (pictures / name).mkdir()
-        (pictures / 'trouser.png').rename(pictures / name / '1.png')
-        shutil.copy(pictures / name / '1.png', pictures / 'trouser.png')
-    main(['gradcam', *(str(pictures / name) for name in 'ab'), '--models', SHIPPED[0], '-o', 'f.png'])
-    assert {text for text, _ in texts(drawn[0])} >= {'a/1.png', 'b/1.png'}
+        (pictures / name / 'run').mkdir(parents=True)
+        shutil.copy(pictures / 'trouser.png', pictures / name / '1.png')
+        net.save_parameters(str(pictures / name / 'run' / 'best.params'))
+        description = {**spec.to_json(), 'model': SHIPPED[0], 'options': {}, 'parameters': 'best.params'}
+        (pictures / name / 'run' / 'model.json').write_text(json.dumps(description))
+    files, runs = ([str(pictures / name / inner) for name in 'ab'] for inner in ('1.png', 'run'))
+    assert main(['gradcam', *files, '--models', *runs, '-o', 'f.png']) == 0
+    written = ''.join(text for text, _ in texts(drawn[0]))
+    assert all(name in written for name in ('a/1.png', 'b/1.png', '(a/run)', '(b/run)'))
 
 
 def test_the_figure_has_all_readable_images_and_a_sentence_for_the_other(pictures, capsys):

@@ -422,6 +422,16 @@ def test_an_epoch_does_not_depend_on_threads_or_batch_size_but_on_seed_and_numbe
         assert not np.array_equal(other[0], reference[0]) and not np.array_equal(other[1], reference[1])
 
 
+def test_seed_epoch_and_image_decide_a_crop(files):
+    data, _ = next(Images(files, 8, 4, *STATISTICS, train=True, seed=3).epoch(2))
+    expected = np.empty((4, 3, 8, 8), np.float32)
+    for out, index in zip(expected, np.random.RandomState([3, 2]).permutation(len(files))):
+        random = np.random.RandomState([3, 2, index])
+        with files.open(index) as image:
+            write_training(out, random_resized_crop(image, 8, random), *STATISTICS, random, None)
+    np.testing.assert_array_equal(data, expected)
+
+
 @given(size=st.integers(1, 3), batch_size=st.integers(2, 5), number=st.integers(0, 3), train=st.booleans())
 @settings(max_examples=12)
 def test_the_shards_together_are_what_one_worker_sees(files, size, batch_size, number, train):
@@ -680,6 +690,8 @@ JPEG_HEAD = encoded(photo(0), 'JPEG')[:400]
         (lambda whole: whole + b'\0' * 8, None, 'is damaged at byte'),
         (lambda whole: whole[:4] + b'\xff\xff\xff\x1f' + whole[8:], None, 'is cut short: image 0'),
         (lambda whole: whole[:4] + b'\x10\0\0\x20' + whole[8:], None, 'damaged at byte 0|not a RecordIO'),
+        (lambda whole: whole[:7] + b'\x20' + whole[8:], None, 'is damaged at byte'),
+        (lambda whole: whole[:7] + b'\x40' + whole[8:], None, 'is damaged at byte|not a RecordIO'),
         (lambda whole: whole, b'0\t0\n', 'does not belong to .*: it has 1 records, the file has 4'),
         (lambda whole: whole, b'0\t0\n1\t4\n2\t8\n3\t12\n', 'does not belong'),
         (lambda whole: whole, b'\xff\xfe', 'is not an index'),

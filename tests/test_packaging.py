@@ -21,6 +21,7 @@ from gluon_aff.layers.kernels import LIBRARY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('gluon_aff', 'model_zoo')
+SCRIPTS = ('train_cifar.py', 'train_imagenet.py', 'train_stopsign.py')
 CUDA = ('cu101', 'cu102', 'cu110', 'cu112', 'cu115', 'cu117')
 
 
@@ -37,7 +38,7 @@ def pip(*arguments, **options):
 def copy_source(tmp_path_factory):
     # A build leaves files behind, and one in the checkout would find those of earlier builds.
     source = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'):
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', *SCRIPTS):
         copy(ROOT / name, source)
     for name in PACKAGES:
         copytree(ROOT / name, source / name, ignore=ignore_patterns('__pycache__', '*.so'))
@@ -122,7 +123,12 @@ def test_wheel_holds_the_packages_and_their_data(wheel):
         and path.suffix not in ('.cc', '.so')
         and 'third_party' not in path.parts
     }
-    assert {name for name in files(wheel) if not name.endswith('.so')} == {*expected, 'gluon_aff_compat.pth'}
+    assert {name for name in files(wheel) if not name.endswith('.so')} == {
+        *expected,
+        *SCRIPTS,
+        'gluon_aff_compat.pth',
+        'gluon_aff_start.py',
+    }
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason='nor could this installation build it')

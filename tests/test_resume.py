@@ -97,11 +97,11 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(kills, tmp
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, whole):
-    program = start(*RUN, tmp_path, '--slow', 0.1)
+    program = start(*RUN, tmp_path, '--slow', 0.5)
     until = time.monotonic() + 90
     while program.poll() is None and not (tmp_path / 'model.json').exists() and time.monotonic() < until:
         time.sleep(0.01)  # the first epoch ends
-    time.sleep(0.25)
+    time.sleep(0.7)
     program.send_signal(number)
     status, _, err = finish(program)
     assert status == 128 + number
@@ -232,6 +232,18 @@ def test_resuming_with_other_arguments_is_refused_with_the_difference(digits_run
     with pytest.raises(ValueError, match=f'other arguments \\({says}\\)') as caught:
         train_cifar.main([*digits_run, '--resume', *change])
     assert '\n' not in str(caught.value)
+
+
+def test_checkpoints_are_listed_from_the_latest(tmp_path):
+    for name in (
+        'checkpoint-00000009.npz',
+        'checkpoint-00000012.npz',
+        'checkpoint-12.npz',
+        '.checkpoint-00000013.npz.part',
+    ):
+        (tmp_path / name).touch()
+    (tmp_path / 'checkpoint-00000014.npz').mkdir()
+    assert checkpoints(str(tmp_path)) == [str(tmp_path / f'checkpoint-{number:08}.npz') for number in (12, 9)]
 
 
 def test_a_finished_run_is_not_run_again(digits_run, capsys):

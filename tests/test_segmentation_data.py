@@ -372,17 +372,17 @@ def test_a_file_with_a_byte_order_mark_is_read(folder):
     ids=['one number', 'zeros', 'large numbers', 'points'],
 )
 def test_a_large_wrong_segmentation_is_refused_quickly(folder, change):
-    start = time.perf_counter()
+    start = time.process_time()
     data = read(folder, changed(change))
     assert data.ids == [4] and 'annotation 31 has' in data.report[0] and len(data.report[0]) < 300
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_many_objects_of_one_image_are_read_in_time_that_grows_with_their_number(folder):
     Image.new('RGB', (1000, 1000)).save(folder / '3.png')
     dots = np.zeros((1000, 1000), bool)
     dots[::2] = True
-    start = time.perf_counter()
+    start = time.process_time()
     data = read(
         folder,
         changed(
@@ -393,7 +393,7 @@ def test_many_objects_of_one_image_are_read_in_time_that_grows_with_their_number
             )
         ),
     )
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert data[0][1].sum() == 500_000 + 15
 
 

@@ -39,3 +39,11 @@ def test_segmentation_sees_the_whole_image_and_nhwc_its_bytes(photo):
 def test_a_loaded_model_takes_what_its_transform_gives(photo):
     model = load_model('fashion_mnist_aff_resnet8')
     assert model.net(mx.nd.array(model.spec.transform()(photo)[None])).shape == (1, len(model.spec.class_names))
+
+
+def test_statistics_are_one_for_each_channel_and_equal_ones_hold_for_all():
+    for mean in ((0.5,), (0.5,) * 3):
+        assert replace(CIFAR100, input_size=(4, 32, 32), mean=mean, std=(0.2,)).mean == (0.5,) * 4
+    for mean in ((0.4, 0.5, 0.6), (0.5, 0.5)):
+        with refused('mean must be numbers from -1000 to 1000, one for each of the 4 channels, got'):
+            replace(CIFAR100, input_size=(4, 32, 32), mean=mean, std=(0.2,))

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -36,6 +38,7 @@ from gluon_aff.train import (
 )
 from gluon_aff.train.curves import plot_curves
 from gluon_aff.train.optimizer import Nesterov
+from gluon_aff.train.schedule import make_schedule
 from model_zoo import get_model
 from model_zoo.loading import load_model
 
@@ -89,6 +92,15 @@ def test_a_warmup_outside_the_run_is_refused(warmup):
 def test_a_schedule_of_a_single_batch_is_refused(epochs, warmup):
     with pytest.raises(ValueError, match='two batches'):
         learning_rate('cosine', 0.1, epochs=epochs, batches=1, warmup_epochs=warmup)
+
+
+@pytest.mark.parametrize('mode', SCHEDULES)
+def test_scaled_rates_are_those_of_one_worker_times_their_number(mode):
+    config = TrainConfig(num_epochs=4, lr_mode=mode, lr=0.1, warmup_lr=0.02, warmup_epochs=2, lr_decay_epoch=(3,))
+    workers = SimpleNamespace(rank=0, size=3)
+    one, scaled = (make_schedule(replace(config, scale_lr=scale), 5, workers) for scale in (False, True))
+    assert (one(0), one(10)) == pytest.approx((0.02, 0.1))
+    assert [scaled(update) for update in range(20)] == pytest.approx([3 * one(update) for update in range(20)])
 
 
 def test_an_unknown_schedule_is_refused():
@@ -466,6 +478,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(tmp_pa
     arrays, _ = read_checkpoint(saved[0])
     for name, value in values(net).items():
         np.testing.assert_array_equal(value, arrays[f'parameters/{name}'])
+
+
+def test_where_two_epochs_tie_the_first_is_the_best(tmp_path, monkeypatch):
+    metrics = iter([0.5, 0.7, 0.7])
+    monkeypatch.setattr('gluon_aff.train.loop.evaluate', lambda *_, **__: {'accuracy': next(metrics), 'val_loss': 1.0})
+    short_run(tmp_path / 'run', 0, 3)
+    saved = read_checkpoint(checkpoints(str(tmp_path / 'run'))[0])[1]
+    assert [record['accuracy'] for record in saved.history] == [0.5, 0.7, 0.7] and saved.best['epoch'] == 2
 
 
 def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path, monkeypatch):

@@ -331,8 +331,8 @@ def test_wrong_values_of_fit_are_refused_before_a_run_begins(tmp_path, values, s
 @pytest.mark.parametrize(
     'values, says',
     [
-        ({'optimizer': 'nestrov'}, "optimizer must be one of nesterov, adagrad, got 'nestrov'"),
-        ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be one of nesterov, adagrad, got <'),
+        ({'optimizer': 'nestrov'}, "optimizer must be one of nesterov, adagrad, adamw, got 'nestrov'"),
+        ({'optimizer': mx.optimizer.SGD()}, 'optimizer must be one of nesterov, adagrad, adamw, got <'),
         ({'dtype': 'float64'}, 'dtype must be one of'),
         ({'seed': 2**32}, 'seed must be 0 or more and at most'),
         ({'num_epochs': '2'}, "num_epochs must be a whole number, 1 or more, got '2'"),

@@ -101,7 +101,7 @@ def _fold_into_previous(graph):
     users = graph.users()
     for norm in users:
         conv = norm.inputs[0][0] if norm.inputs else None
-        if _can_fold(graph, norm, conv, users) and users[conv] == [(norm, 0)]:
+        if _can_fold(norm, conv, users) and users[conv] == [(norm, 0)]:
             scale, shift = _scale_and_shift(graph, norm)
             weight, bias = _weight_and_bias(graph, conv)
             _set_weight_and_bias(
@@ -115,7 +115,7 @@ def _fold_into_next(graph):
     for norm in users:
         conv = users[norm][0][0] if len(users[norm]) == 1 else None
         # Padding would be of zeros after the normalisation, which are not zeros before it.
-        if _can_fold(graph, norm, conv, users) and not any(ast.literal_eval(conv.attrs.get('pad', '()'))):
+        if _can_fold(norm, conv, users) and not any(ast.literal_eval(conv.attrs.get('pad', '()'))):
             weight, bias = _weight_and_bias(graph, conv)
             # Each filter sees the channels of its group only.
             groups = int(conv.attrs.get('num_group', '1'))
@@ -129,7 +129,7 @@ def _fold_into_next(graph):
             graph.replace(norm, norm.inputs[0][0])
 
 
-def _can_fold(graph, norm, conv, users):
+def _can_fold(norm, conv, users):
     """Whether `norm` is a BatchNorm over the channels, and `conv` a convolution whose weight nothing else uses."""
     return (
         norm.op == 'BatchNorm'

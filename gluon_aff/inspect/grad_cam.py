@@ -46,26 +46,26 @@ def grad_cam(
 ) -> ClassMaps:
     """Show which parts of an image are evidence for a class.
 
-    What runs, in prediction mode and block by block, is a copy of the network that shares its parameters. So nothing of
-    the network changes, other threads may use it at the same time, and its hooks are not called.
+    A copy of the network that shares its parameters runs, in prediction mode and block by block. So the network does
+    not change, other threads may use it at the same time, and its hooks are not called.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialised; from (N, C, H, W) to scores (N, classes) or, in segmentation, (N, classes, H', W'). Of several
-        outputs, as GluonCV's segmentation networks have, the first is explained.
+        Initialised; from (N, C, H, W) to scores (N, classes) or, in segmentation, (N, classes, H', W'). If it has
+        several outputs, as GluonCV's segmentation networks do, the first is explained.
     x : NDArray, (N, C, H, W)
         The maps of a batch are those of each image alone.
     classes : int, or sequence or array of N ints, optional
-        Default the class with the highest score; in segmentation the one of the most pixels, other than the
-        background, 0, or else 1.
+        Default the class with the highest score; in segmentation the one with the most pixels apart from the
+        background, 0, or class 1 if there is none.
     layer : str or Block, optional
-        The layer whose output (N, K, h, w) is weighed: a block of the network, or its path by attributes and indices,
+        The layer whose K output maps (N, K, h, w) are added up: a block, or its path by attributes and indices,
         such as 'layer4.2.bn3' or 'features.4'. Default the last stage: of `net.stages()`, or of the attributes
         `layer1`, `layer2`, ..., which GluonCV's ResNets and segmentation networks have.
     method : {'grad_cam', 'grad_cam++', 'guided'}, default 'grad_cam'
-        'grad_cam' weighs the K maps by the means of their gradients, and keeps the positive part of the sum;
-        'grad_cam++' weighs them by their positive gradients, which have a weight at each position; 'guided' multiplies
+        'grad_cam' weights the K maps by the means of their gradients, and keeps the positive part of the sum;
+        'grad_cam++' weights them by their positive gradients, which have a weight at each position; 'guided' multiplies
         Grad-CAM by the input's gradient under guided backpropagation (the largest magnitude of the channels).
     region : array or NDArray, (H', W') or (N, H', W'), optional
         In segmentation, the pixels whose scores are added up; default those predicted as the class.
@@ -201,10 +201,7 @@ def _find_layer(net, layer):
     if layer is None:
         stages = _stages(net)
         if not stages:
-            raise ValueError(
-                f'{type(net).__name__} has no stages(); give the layer whose maps are to be weighed, '
-                'such as its last convolution.'
-            )
+            raise ValueError(f'{type(net).__name__} has no stages(); name a layer, such as its last convolution.')
         return stages[-1][1][-1]
     if isinstance(layer, str):
         if not layer or layer not in blocks:

@@ -243,6 +243,10 @@ class MultiScale(ChannelBlock):
                 first, second = make_contexts(channels, scales, **self._settings)
                 setattr(self, 'local_att' + suffix, first)
                 setattr(self, 'global_att' + suffix, second)
+            self._add_layers(channels, scales)
+
+    def _add_layers(self, channels, scales):
+        """Make a subclass's own layers."""
 
     @property
     def _pooled(self):

@@ -14,7 +14,7 @@ from mxnet.gluon import ParameterDict, nn
 from .._deprecated import renamed
 from ..errors import unknown
 from . import kernels
-from .context import SCALES, ChannelBlock, ChannelContext, MultiScale, PointwiseConv
+from .context import ChannelBlock, ChannelContext, MultiScale, PointwiseConv
 from .layout import broadcast_spatial, default_layout, sigmoid
 
 __all__ = [
@@ -268,21 +268,10 @@ class ConcatAFF(AFF):
     channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
     """
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        scales: tuple[str, str] = SCALES,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-    ):
-        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
+    def _add_layers(self, channels, scales):
         # The convolution's two halves, so that the global context is convolved at 1x1 instead of all over the map.
-        with self.name_scope():
-            self.local_conv = PointwiseConv(channels, channels, use_bias=False)
-            self.global_conv = PointwiseConv(channels, channels, use_bias=False)
+        self.local_conv = PointwiseConv(channels, channels, use_bias=False)
+        self.global_conv = PointwiseConv(channels, channels, use_bias=False)
 
     def _set_widths(self, channels):
         self.local_conv.set_widths(channels, channels)
@@ -307,19 +296,8 @@ class RecursiveAFF(AFF):
         apply to both levels, so that it has twice the parameters.
     """
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        scales: tuple[str, str] = SCALES,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-    ):
-        super().__init__(channels, reduction, scales, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        with self.name_scope():
-            self.fuse = AFF(channels, scales=scales, **self._settings)
+    def _add_layers(self, channels, scales):
+        self.fuse = AFF(channels, scales=scales, **self._settings)
 
     def mix(self, F, first, second, like):
         return self.fuse(*self.align(F, first, second, like))

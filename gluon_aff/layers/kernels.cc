@@ -99,7 +99,7 @@ inline Vec sigmoid(Vec x) { return all(1.f) / (all(1.f) + exponential(-x)); }
 // --------------------------------------------------------------------------------------------------- matrix products
 
 constexpr Index ROWS = 6;         // with two vectors a row they fill the 16 registers of AVX2
-constexpr Index DEPTH = 256;      // two vectors of so many rows fit into the first-level cache
+constexpr Index DEPTH = 256;      // two vectors of this many rows fit into the first-level cache
 
 inline Index padded(Index n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -203,20 +203,20 @@ struct Tile {
 };
 
 struct Tiles {
-  Index threads, images, plane, width, row, each;      // each: tiles of an image
+  Index threads, images, plane, width, row, per_image;      // per_image: tiles of an image
   template <typename Float>
   explicit Tiles(const View<Float>& map) : threads(omp_get_max_threads()), images(map.images), plane(map.plane) {
     const Index most = std::max(PIXELS, std::min(4 * PIXELS, VALUES / map.channels));
-    const Index wanted = std::max((plane + most - 1) / most, (threads + images - 1) / images);
-    width = padded((plane + wanted - 1) / wanted);
+    const Index least = std::max((plane + most - 1) / most, (threads + images - 1) / images);
+    width = padded((plane + least - 1) / least);
     row = width + 2 * LANES;        // at a power of two the channels would share few lines of the cache
-    each = (plane + width - 1) / width;
+    per_image = (plane + width - 1) / width;
   }
-  Index count() const { return images * each; }
+  Index count() const { return images * per_image; }
   double pixels() const { return double(images) * double(plane); }
   Tile operator[](Index index) const {
-    const Index first = index % each * width, pixels = std::min(width, plane - first);
-    return {index / each, first, pixels, padded(pixels), row};
+    const Index first = index % per_image * width, pixels = std::min(width, plane - first);
+    return {index / per_image, first, pixels, padded(pixels), row};
   }
 };
 
@@ -270,7 +270,8 @@ void by_image(const Tiles& tiles, Index channels, const Floats& values, double f
   for (Index n = 0; n < tiles.images; ++n)
     for (Index c = 0; c < channels; ++c) {
       double total = 0;
-      for (Index i = 0; i < tiles.each; ++i) total += double(values[size_t((n * tiles.each + i) * channels + c)]);
+      for (Index i = 0; i < tiles.per_image; ++i)
+        total += double(values[size_t((n * tiles.per_image + i) * channels + c)]);
       out[n * channels + c] = float(factor * total);
     }
 }
@@ -417,7 +418,7 @@ void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& o
 // ----------------------------------------------------------------------------------------------------------- moments
 // h, s, t, W (C, K, 1, 1), b (C) -> mean (1, C, 1, 1), deviation (1, C, 1, 1), and of the activations mean (K) and
 // covariance (K, K), which are for the backward pass only. The mean of W a + b is W mean(a) + b, and its covariance is
-// W cov(a) W', of which the diagonal is wanted.
+// W cov(a) W', whose diagonal is needed.
 
 void moments(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
   const In h = input(inputs, 0), s = input(inputs, 1), t = input(inputs, 2), w = input(inputs, 3), b = input(inputs, 4);
@@ -705,12 +706,12 @@ MXReturnValue infer(const Attributes&, Shapes* in, Shapes* out) {
     const Shape &first = in->at(FIRST), &second = in->at(SECOND);
     if (!known(first) || !known(second)) return;
     if (first.size() != 4 || second.size() != 4) throw std::invalid_argument("it takes arrays of four axes");
-    const Shaped wanted = shapes(first, second);
-    for (size_t i = 0; i < wanted.in.size(); ++i)
-      if (known(in->at(i)) && in->at(i) != wanted.in[i])
+    const Shaped inferred = shapes(first, second);
+    for (size_t i = 0; i < inferred.in.size(); ++i)
+      if (known(in->at(i)) && in->at(i) != inferred.in[i])
         throw std::invalid_argument("input " + std::to_string(i) + " has not the shape that the others ask for");
-    *in = wanted.in;
-    *out = wanted.out;
+    *in = inferred.in;
+    *out = inferred.out;
   });
 }
 

@@ -21,7 +21,7 @@ from .._mxnet import has_values, mean_value, structural_parameters, trainer_para
 from ..files import atomic
 from ..validation import shown
 from .ema import WeightAverage
-from .npz_file import Archive
+from .npz_file import Archive, write_npz
 
 __all__ = [
     'Progress',
@@ -159,8 +159,7 @@ def write_checkpoint(
         arrays[f'average/{name}'] = array.asnumpy()
     arrays['progress'] = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with atomic(path) as partial:
-        with open(partial, 'wb') as file:
-            np.savez(file, **arrays)
+        write_npz(partial, arrays)
         read_checkpoint(partial)[0].close()
 
 

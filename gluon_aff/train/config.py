@@ -182,7 +182,7 @@ class TrainConfig:
     lr_mode: str = flag('cosine', SCHEDULES)
     lr_decay: float = flag(0.1, number(0, 1, ends='(]'), 'factor of --lr-mode step')
     lr_decay_epoch: Sequence[int] = flag((300, 350), epochs(), 'epochs where --lr-mode step decays')
-    lr_decay_period: int = flag(0, whole(0), None)  # GluonCV's: decay every so many epochs instead
+    lr_decay_period: int = flag(0, whole(0), None)  # GluonCV's: decay every N epochs instead
     warmup_lr: float = flag(0.0, number(0))
     warmup_epochs: int = flag(1, whole(0), 'shortened where the run has no more epochs')
     momentum: float = flag(0.9, number(0, 1, ends='[)'), 'of nesterov')
@@ -200,7 +200,7 @@ class TrainConfig:
         'evaluate and keep an average of the weights, of this decay, such as 0.999',
         metavar='DECAY',
     )
-    early_stopping: int = flag(0, whole(0), 'stop after so many epochs without a better one', metavar='EPOCHS')
+    early_stopping: int = flag(0, whole(0), 'stop after this many epochs without a better one', metavar='EPOCHS')
     init: str = flag('xavier', ('xavier', 'kaiming'), 'of the weights')
     seed: int = flag(0, whole(0))
 

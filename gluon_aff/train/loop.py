@@ -34,6 +34,7 @@ from .optimizer import clip_factor, make_optimizer, no_weight_decay
 from .resume import check_checkpoint, run_arguments
 from .run import RunFolder
 from .schedule import make_schedule
+from .settings_file import settings_text
 from .stop import Stopped, StopSignals, Watchdog
 from .task import Task
 from .workers import Workers
@@ -139,7 +140,7 @@ def fit(
                 restore_average(average, arrays)
             arrays.close()
         if workers.rank == 0:
-            run.begin(fresh=not path)
+            run.begin(fresh=not path, settings=settings_text(config))
             if path:
                 run.log(f'Resuming from {path}.')
         loop = _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds, average)

@@ -11,9 +11,23 @@ from typing import Iterator, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-__all__ = ['Archive', 'Header']
+__all__ = ['Archive', 'Header', 'write_npz']
 
 PIECE = 1 << 20
+
+
+def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as numpy.savez does, but close the file on a full disk, too, so that Python does not complain later.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with zipfile.ZipFile(path, 'w') as file:
+        for name, array in arrays.items():
+            with file.open(f'{name}.npy', 'w', force_zip64=True) as entry:
+                npy.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
 class Header(NamedTuple):

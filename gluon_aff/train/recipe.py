@@ -12,6 +12,7 @@ import numpy as np
 from gluoncv.utils.block import freeze_bn
 from mxnet.gluon import HybridBlock
 
+from .._deprecated import deprecated_names
 from ..data.autoaugment import AutoAugment
 from ..data.rand_augment import RandAugment
 from ..program import command_line
@@ -110,7 +111,7 @@ def augmentation(config: ClassificationConfig, policy: str) -> dict[str, Any]:
 def classification_task(
     config: ClassificationConfig, classes: int, labels: np.ndarray, *, teacher: HybridBlock | None = None
 ) -> Classification:
-    """The task of so many `classes`, with a `teacher` to distil or without, that a `config` asks for.
+    """The task of a `config` for a number of `classes`, with a `teacher` to distil or without.
 
     The `labels` of the training images, (N,) int, are for --class-weights.
 
@@ -267,3 +268,6 @@ def _predict_command(run, test):
     overlays = ['-o', run.file('predicted')] if run.description['task'] == 'segmentation' else []
     words = ['predict', run.path, *paths[:1], *overlays] if paths else ['predict', run.path]
     return printable(shlex.join(command_line(words)) + ('' if paths else ' IMAGE'))
+
+
+__getattr__ = deprecated_names(__name__)

@@ -1,9 +1,10 @@
-"""Whether a run may go on from a checkpoint: of the same settings, the same data, and so many updates."""
+"""Whether a run may continue from a checkpoint: of the same settings and data, after fewer updates than the run has."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .._deprecated import deprecated_names
 from ..validation import shown
 from .checkpoint import SUMS, Progress
 from .config import TrainConfig
@@ -136,3 +137,6 @@ def check_checkpoint(
             f'{path} is of a run whose best epoch, {progress.best["epoch"]}, is not in {run.path}; '
             'give the --save-dir of that run, or copy its best.params and model.json.'
         )
+
+
+__getattr__ = deprecated_names(__name__)

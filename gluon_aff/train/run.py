@@ -29,7 +29,7 @@ __all__ = ['RunFolder']
 
 LOCK = '.run.lock'
 RESULTS = ('best.params', 'model.json', 'log.jsonl', 'curves.png')
-REPORTS = ('log.txt', 'skipped.txt')
+REPORTS = ('log.txt', 'run.yaml', 'skipped.txt')
 FOLDERS = ('tensorboard', 'overlays')  # the latter is train_stopsign.py's
 
 
@@ -37,8 +37,9 @@ class RunFolder:
     """A run's folder.
 
     ``best.params`` and ``model.json`` (enough to build and use the network), ``checkpoint-<updates>.npz``, ``log.txt``,
-    ``log.jsonl`` (a record for each epoch), ``curves.png`` and, on request, ``tensorboard/``. While a run writes to it,
-    it holds a lock on ``.run.lock``, which the system frees however the process ends.
+    ``log.jsonl`` (a record for each epoch), ``run.yaml`` (the flags, for --config), ``curves.png`` and, on request,
+    ``tensorboard/``. While a run writes to it, it holds a lock on ``.run.lock``, which the system frees however the
+    process ends.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class RunFolder:
     Attributes
     ----------
     summary : sequence of str
-        Lines on what the run is about to do, which :meth:`begin` logs.
+        Lines on what the run is about to do, which :meth:`begin` prints.
 
     Raises
     ------
@@ -150,8 +151,10 @@ class RunFolder:
         """Whether the folder has the parameters of a run's best epoch, and their description."""
         return all(os.path.isfile(self.file(name)) for name in ('best.params', 'model.json'))
 
-    def begin(self, fresh: bool) -> None:
+    def begin(self, fresh: bool, *, settings: str = '') -> None:
         """Make the folder, and remove the partial files of a killed run; if `fresh`, all files of another run.
+
+        The `settings`, YAML, go to run.yaml.
 
         Raises
         ------
@@ -164,6 +167,8 @@ class RunFolder:
             if fresh:
                 self._clear()
             self._open_log().close()
+            with atomic(self.file('run.yaml')) as path, open(path, 'w', encoding='utf-8') as file:
+                file.write(settings)
             if self.skipped:
                 with atomic(self.file('skipped.txt')) as path, open(
                     path, 'w', encoding='utf-8', errors='backslashreplace'
@@ -175,7 +180,7 @@ class RunFolder:
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
         for line in self.summary:
-            self.log(line)
+            print(printable(line), flush=True)
         self._board = self._make_board()
 
     def _clear(self):

@@ -9,11 +9,12 @@ import os
 import re
 import shlex
 import sys
-from typing import Any, Callable, Sequence, TypeVar
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from ..program import Parser, python, run_program
 from ..text import printable
 from .config import TrainConfig, flags
+from .settings_file import read_settings
 from .stop import Stopped
 
 __all__ = ['launched', 'make_parser', 'parse', 'resuming', 'run_script', 'script', 'starting']
@@ -40,48 +41,83 @@ class _Store(argparse.Action):
         namespace.typed = {**namespace.typed, self.dest: option_string}
 
 
-def make_parser(config: type[TrainConfig]) -> argparse.ArgumentParser:
+def make_parser(
+    config: type[TrainConfig], *, program: str | None = None, settings: Mapping[str, Any] | None = None
+) -> argparse.ArgumentParser:
     """The parser of a script's flags, which are the fields of its `config`.
 
     The first line of the config's docstring describes the script in --help.
+
+    Parameters
+    ----------
+    config : subclass of TrainConfig
+    program : str, default the script's name
+    settings : dict, optional
+        Values of fields in place of their defaults.
     """
-    file, summary = inspect.getfile(config), inspect.getdoc(config).splitlines()[0]
-    parser = Parser(os.path.basename(file), description=summary)
+    summary, settings = inspect.getdoc(config).splitlines()[0], settings or {}
+    parser = Parser(program or os.path.basename(inspect.getfile(config)), description=summary)
     parser.set_defaults(typed={})
+    parser.add_argument(
+        '--config', metavar='FILE', help='YAML file of flags, such as the run.yaml of a run; flags win (default: none)'
+    )
     group = parser
     for name, declared in flags(config).items():
         if declared.metadata['group']:
             group = parser.add_argument_group(declared.metadata['group'])
-        _add(group, name, config.__dataclass_fields__[name].default, declared.metadata)
+        default = settings.get(name, config.__dataclass_fields__[name].default)
+        _add(group, name, default, declared.metadata, is_set=name in settings)
     return parser
 
 
-def parse(config: type[Config], argv: Sequence[str]) -> Config:
+def parse(
+    config: type[Config],
+    argv: Sequence[str],
+    *,
+    command: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Config:
     """The settings that a command line gives.
 
     Parameters
     ----------
     config : subclass of TrainConfig
     argv : sequence of str
+        Its flags win over those in its --config file.
+    command : sequence of str, default that of the script
+        The words in front of `argv`.
+    settings : dict, optional
+        Values of fields in place of their defaults; those of the --config file win over them.
 
     Raises
     ------
     ValueError
-        For an unknown flag, a value out of its range, or a flag that has no effect beside the others.
+        For an unknown flag, a value out of its range, a flag that has no effect beside the others, or a --config file
+        that cannot be read.
     """
-    parser = make_parser(config)
-    command = [python(), os.path.relpath(inspect.getfile(config)), *starting(argv)]
-    settings = config(**vars(parser.parse_args(argv)), command=launched(command))
-    useless = settings.useless_flag()
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument('--config', nargs='?')
+    path = first.parse_known_args(argv)[0].config
+    settings = {**(settings or {}), **(read_settings(path, config) if path else {})}
+    parser = make_parser(config, program=' '.join(command or ()), settings=settings)
+    words = [*(command or [python(), os.path.relpath(inspect.getfile(config))]), *starting(argv)]
+    values = vars(parser.parse_args(argv))
+    del values['config']
+    parsed = config(**values, command=launched(words))
+    useless = parsed.useless_flag()
     if useless:
         parser.error(f'{useless[0]} is of no use {useless[1]}')
-    return settings
+    return parsed
 
 
-def _add(group, name, default, flag):
+def _add(group, name, default, flag, *, is_set):
     shown = ','.join(map(str, default)) if isinstance(default, tuple) else default
-    note = '' if shown is None or shown is False else f'(default: {shown})'
+    is_off = shown is None or shown is False
+    says_default = flag['options']['nargs'] == 0 or flag['options'].get('required') or 'default' in (flag['help'] or '')
+    note = f'(default: {"none" if is_off else shown})' if not (is_off and says_default) else ''
     options = {**flag['options'], 'dest': name, 'default': default, 'action': _Store}
+    if is_set:
+        options.pop('required', None)
     text = argparse.SUPPRESS if flag['help'] is None else f'{flag["help"]} {note}'.strip()
     group.add_argument(*flag['names'] or [f'--{name.replace("_", "-")}'], help=text, **options)
     if flag['hidden']:
@@ -89,7 +125,7 @@ def _add(group, name, default, flag):
 
 
 def script(config: type[TrainConfig]) -> Callable:
-    """Make a script's ``main(config)`` one that takes the command line, ``main(argv)``.
+    """Make a script's ``main(config)`` one that takes the command line, ``main(argv)``, and what :func:`parse` takes.
 
     Errors of the library then name the flags in place of its own arguments.
 
@@ -98,11 +134,11 @@ def script(config: type[TrainConfig]) -> Callable:
     config : subclass of TrainConfig
     """
 
-    def decorate(main: Callable[[Any], Any]) -> Callable[[Sequence[str]], Any]:
+    def decorate(main: Callable[[Any], Any]) -> Callable[..., Any]:
         @functools.wraps(main)
-        def wrapped(argv: Sequence[str]) -> Any:
+        def wrapped(argv: Sequence[str], **options: Any) -> Any:
             try:
-                return main(parse(config, argv))
+                return main(parse(config, argv, **options))
             except (ValueError, FileNotFoundError) as error:
                 names = rf'(?<![\w/.-])(?:{"|".join(FLAGS)})(?![\w/.-])'
                 text = re.sub(names, lambda match: FLAGS[match[0]], str(error))
@@ -145,7 +181,13 @@ def launched(command: Sequence[str]) -> str:
     return shlex.join([*launcher, *command])
 
 
-def run_script(name: str, main: Callable[[Sequence[str]], Any]) -> None:
+def run_script(
+    name: str,
+    main: Callable[[Sequence[str]], Any],
+    *,
+    argv: Sequence[str] | None = None,
+    command: Sequence[str] | None = None,
+) -> None:
     """Run a script's ``main(argv)`` and exit; an error that a user can mend is one sentence on standard error.
 
     The exit status is that of :func:`gluon_aff.program.run_program`, or 128 + its number after a signal.
@@ -155,14 +197,18 @@ def run_script(name: str, main: Callable[[Sequence[str]], Any]) -> None:
     name : str
         Of the script.
     main : callable
+    argv : sequence of str, default sys.argv[1:]
+    command : sequence of str, default that of the script
+        The words in front of `argv`.
     """
+    argv = sys.argv[1:] if argv is None else argv
 
     def work():
         try:
-            main(sys.argv[1:])
+            main(argv)
         except Stopped as stopped:
-            command = launched([python(), sys.argv[0], *resuming(sys.argv[1:])])
-            print(f'{name}: {printable(stopped)}\nTo go on: {printable(command)}', file=sys.stderr)
+            again = launched([*(command or [python(), sys.argv[0]]), *resuming(argv)])
+            print(f'{name}: {printable(stopped)}\nTo go on: {printable(again)}', file=sys.stderr)
             return 128 + stopped.number
         return 0
 

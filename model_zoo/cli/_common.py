@@ -20,7 +20,9 @@ from gluon_aff.text import printable
 
 __all__ = [
     'IMAGES',
+    'add_gpu',
     'add_root',
+    'add_weights',
     'device',
     'list_images',
     'open_image',
@@ -49,6 +51,18 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def add_root(parser: argparse.ArgumentParser) -> None:
     """Add --root, the cache folder of the released parameters."""
     parser.add_argument('--root', metavar='DIR', help='cache folder, default: $MXNET_HOME/models or ~/.mxnet/models')
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights, a parameter file or a tag."""
+    parser.add_argument(
+        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first released one'
+    )
+
+
+def add_gpu(parser: argparse.ArgumentParser) -> None:
+    """Add --gpu, for :func:`device`."""
+    parser.add_argument('--gpu', type=int, metavar='N', help='number of the GPU to run on, by MXNet; default: the CPU')
 
 
 def device(gpu: int | None) -> mx.Context:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from gluon_aff.deploy import is_export
 from gluon_aff.deploy.export_folder import read_export
+from gluon_aff.spec import ModelSpec
 from gluon_aff.train.checkpoint import checkpoints
 
 from ..loading import _read_description
@@ -55,13 +56,12 @@ def _of_epochs(folder):
 
 def _export_rows(folder):
     values = read_export(folder)
-    layout = 'uint8 images (N, H, W, 3)' if values.get('layout') == 'NHWC' else 'normalised float32 (N, 3, H, W)'
-    int8 = values.get('int8') or {}
+    spec, int8 = ModelSpec.from_json(values), values.get('int8') or {}
     return [
         ('export', folder),
         ('network', values['name']),
         *_spec_rows(values),
-        ('takes', f'{layout}, {"of any size" if values.get("dynamic") else "of this size only"}'),
+        ('takes', f'{spec.dtype} ({", ".join(map(str, spec.shape))}){"" if spec.layout == "NHWC" else ", normalised"}'),
         *((kind, _file(folder, record['file'])) for kind, record in values['files'].items()),
         ('INT8', ', '.join(_number(name, value) for name, value in int8.items() if isinstance(value, (int, float)))),
         ('written by', ', '.join(f'{name} {version}' for name, version in values.get('versions', {}).items())),

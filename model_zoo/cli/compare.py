@@ -8,7 +8,7 @@ import sys
 
 from gluon_aff.files import atomic
 
-from ._common import device, say, whole
+from ._common import add_gpu, device, say, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--batch', type=whole(1), metavar='N', help='batch size for the speed, default: 1')
     parser.add_argument('--no-speed', action='store_true', help='do not measure the speed')
-    parser.add_argument('--gpu', type=int, metavar='N', help='measure on this GPU, default: the CPU')
+    add_gpu(parser)
     parser.add_argument('--format', choices=('markdown', 'csv'), default='markdown', help='default: markdown')
     parser.add_argument(
         '--plot',

@@ -18,10 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', required=True, metavar='FILE', help='file to write: .safetensors, .pth or .params'
     )
-    parser.add_argument('--model', metavar='NAME', help="the parameter file's network, default: its run's")
-    parser.add_argument(
-        '--weights', metavar='FILE', help="a named network's tag or parameter file, default: the released ones"
-    )
+    parser.add_argument('--model', metavar='NAME', help="the parameter file's network; default: that of its model.json")
+    parser.add_argument('--weights', metavar='FILE', help="a named network's tag or parameter file; default: the first")
 
 
 def run(args: argparse.Namespace) -> int:

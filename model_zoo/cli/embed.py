@@ -12,7 +12,7 @@ from mxnet.gluon.block import HybridBlock
 from gluon_aff.program import progress_bar
 from gluon_aff.text import printable
 
-from ._common import IMAGES, device, list_images, open_image, report_skipped, say, whole
+from ._common import IMAGES, add_gpu, add_weights, device, list_images, open_image, report_skipped, say, whole
 
 if TYPE_CHECKING:
     from ..loading import LoadedModel
@@ -28,15 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='.npz file to write: names (N,), the paths, and embeddings (N, D), float32',
     )
-    parser.add_argument(
-        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
-    )
+    add_weights(parser)
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N', help='images at once, default: 8')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU; default: the CPU')
+    add_gpu(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from gluon_aff.files import atomic
+    from gluon_aff.train.npz_file import write_npz
 
     from ..hosts.features import Embedder
     from ..loading import load_model
@@ -51,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         names, embeddings = _embed(model, net, images, args.batch_size, context)
         if not names:
             raise ValueError(f'None of the {len(images)} images could be read; {args.output} was not written.')
-        with open(partial, 'wb') as file:
-            np.savez(file, names=np.array(names), embeddings=embeddings)
+        write_npz(partial, {'names': np.array(names), 'embeddings': embeddings})
     print(f'{printable(args.output)}: {len(names)} embeddings of {embeddings.shape[1]} numbers')
     unreadable = len(images) - len(names)
     if unreadable:
@@ -73,6 +71,8 @@ def _embed(
                     crops.append(model.spec.prepare(open_image(path)))
                     names.append(path)
                 except ValueError as error:
+                    if len(images) == 1:
+                        raise
                     say(error)
             if crops:
                 batch = mx.nd.array(model.spec.feed(np.stack(crops)), ctx=context)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.text import printable
 
-from ._common import device, print_table, report_skipped, whole
+from ._common import add_gpu, add_weights, device, print_table, report_skipped, whole
 
 LISTED = 20  # classes, all of them or the worst
 TITLES = {'top1': 'top-1', 'top5': 'top-5'}
@@ -27,14 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'cifar100, digits or fashion_mnist; for segmentation a COCO instances file with --image-dir',
     )
     parser.add_argument(
-        '--ground-truth', metavar='FILE', help="labels of a folder of images, or the ImageNet devkit's; default: none"
+        '--ground-truth', metavar='FILE', help="the labels of a folder of images, or ImageNet's devkit's; default: none"
     )
     parser.add_argument('--data-dir', metavar='DIR', help="the data set's files, default: MXNet's folder")
-    parser.add_argument('--image-dir', metavar='DIR', help='the images of a COCO instances file, default: none')
+    parser.add_argument('--image-dir', metavar='DIR', help='the images of a COCO instances file; default: none')
     parser.add_argument('--category', metavar='NAME', help="of the instances file, default: the network's own")
-    parser.add_argument(
-        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
-    )
+    add_weights(parser)
     parser.add_argument(
         '--backend',
         metavar='B,B',
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--batch-size', type=whole(1), default=64, metavar='N', help='images at once, default: 64')
     parser.add_argument('--workers', type=whole(1), default=4, metavar='N', help='threads that read, default: 4')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, by MXNet; default: the CPU')
+    add_gpu(parser)
     parser.add_argument('--json', action='store_true', help='print a line of JSON for each backend')
     parser.add_argument(
         '-o', '--output', metavar='DIR', help='folder for the report, the confusion and the mistakes; default: none'

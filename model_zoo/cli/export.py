@@ -7,15 +7,13 @@ import os
 
 from gluon_aff.text import printable
 
-from ._common import report_skipped, say, whole
+from ._common import add_weights, report_skipped, say, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', metavar='NAME', help="a network's name, or a training run's folder")
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
-    parser.add_argument(
-        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
-    )
+    add_weights(parser)
     parser.add_argument(
         '--format', default='symbol', metavar='F,F', help='any of symbol, onnx and int8; default: symbol'
     )

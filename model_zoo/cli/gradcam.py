@@ -8,7 +8,7 @@ import os
 from gluon_aff.inspect.grad_cam import METHODS
 from gluon_aff.text import distinct_names, printable
 
-from ._common import IMAGES, device, list_images, open_image, report_skipped, say
+from ._common import IMAGES, add_gpu, device, list_images, open_image, report_skipped, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--method', choices=METHODS, default='grad_cam', help='default: grad_cam')
     parser.add_argument('--fusion-weights', action='store_true', help='add rows that show M, where there are any')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, default: the CPU')
+    add_gpu(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             image = open_image(path)
             crops[number] = [model.spec.prepare(image) for model in models]
         except ValueError as error:
+            if len(paths) == 1:
+                raise
             say(error)
     if not crops:
         raise ValueError(f'None of the {len(paths)} images could be read; there is nothing to draw.')
@@ -61,10 +63,15 @@ def run(args: argparse.Namespace) -> int:
     rows = [image_row(crops_of_models[0], captions)]
     folders = [name for name in args.models if os.path.isdir(name)]
     short = dict(zip(folders, distinct_names(map(os.path.normpath, folders))))
-    for (name, model, _), own in zip(opened, crops_of_models):
+    for (name, model, _), model_crops in zip(opened, crops_of_models):
         title = f'{model.spec.name} ({short[name]})' if name in short else name
         rows += network_rows(
-            model, own, title=printable(title), truths=truths, method=args.method, with_fusion=args.fusion_weights
+            model,
+            model_crops,
+            title=printable(title),
+            truths=truths,
+            method=args.method,
+            with_fusion=args.fusion_weights,
         )
     banner = _banner([name for name, _, is_random in opened if is_random])
     if banner:
@@ -78,18 +85,22 @@ def _banner(names):
     if not names:
         return ''
     return (
-        f'Random weights: {", ".join(names)}. No parameters are released and none are given (NAME=FILE), so '
-        'these rows show nothing that was learned.'
+        f'Random weights: {", ".join(names)}. None are released and no NAME=FILE gives any, so these rows show '
+        'nothing that was learned.'
     )
 
 
 def _note(truths, fusion_weights):
-    note = 'Grad-CAM of the class that the network predicts, with its softmax score below.'
+    note = (
+        'Grad-CAM of the class that the network predicts; below it the softmax score of the class, or in segmentation '
+        'its share of the pixels.'
+    )
     if truths:
         note += ' A star: it is not the class asked for.'
     if fusion_weights:
         note += (
-            ' Fusion is M x + (1 - M) y: orange where the first input x counts more (in residual blocks the learned '
-            'branch), blue where y does (the shortcut), white where both count alike; each row has its own scale.'
+            ' Fusion is M x + (1 - M) y: orange where the first input, x, counts more (the learned branch of a '
+            'residual block, the low-level map in a decoder), blue where y does, white where both count alike; each '
+            'row has its own scale.'
         )
     return note

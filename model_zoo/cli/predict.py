@@ -14,7 +14,18 @@ from gluon_aff.deploy.predictor import BACKENDS
 from gluon_aff.program import progress_bar
 from gluon_aff.text import printable
 
-from ._common import IMAGES, device, list_images, open_image, print_table, report_skipped, say, whole
+from ._common import (
+    IMAGES,
+    add_gpu,
+    add_weights,
+    device,
+    list_images,
+    open_image,
+    print_table,
+    report_skipped,
+    say,
+    whole,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'name', metavar='NAME', help="a network's name, or a folder: a training run's, or an exported one"
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help=IMAGES)
-    parser.add_argument(
-        '--weights', metavar='FILE', help='parameter file, or tag of a released one; default: the first'
-    )
+    add_weights(parser)
     parser.add_argument('--top-k', type=whole(1), metavar='K', help='how many classes of each image, default: 5')
     parser.add_argument('--format', choices=('table', 'jsonl', 'csv'), help='default: table')
     parser.add_argument('--batch-size', type=whole(1), metavar='N', help='images computed at once, default: 8')
-    parser.add_argument('--gpu', type=int, metavar='N', help='run on this GPU, by MXNet; default: the CPU')
+    add_gpu(parser)
     parser.add_argument(
         '--backend', choices=BACKENDS, help='what computes an exported folder, default: onnxruntime, else mxnet'
     )

@@ -17,7 +17,7 @@ from gluon_aff.files import replace_folder, temporary_folder
 from gluon_aff.inspect.evaluation_report import ClassificationReport
 from gluon_aff.inspect.model_evaluation import LISTED, Evaluation
 from gluon_aff.style import STYLE
-from gluon_aff.text import printable
+from gluon_aff.text import distinct_names, printable
 
 from .figure import pages, save, wrap
 from .heatmaps import Panel, Row, enlarged
@@ -154,14 +154,13 @@ def mistakes_figure(evaluation: Evaluation, images: Any) -> Figure | None:
         None without mistakes.
     """
     report, places = evaluation.report, {name: index for index, name in enumerate(images.names)}
+    worst = report.mistakes(LISTED)
     panels = []
-    for mistake in report.mistakes(LISTED):
+    for mistake, name in zip(worst, distinct_names(mistake.image for mistake in worst)):
         image = images.read(places[mistake.image])
         crop = evaluation_crop(image, (3, min(image.size), min(image.size)), 1.0)
         label, predicted = (printable(report.class_names[index]) for index in (mistake.label, mistake.predicted))
-        caption = (
-            f'{printable(os.path.basename(mistake.image))}\n{label}\ntaken for {predicted}, {mistake.confidence:.0%}'
-        )
+        caption = f'{printable(name)}\n{label}\ntaken for {predicted}, {mistake.confidence:.0%}'
         panels.append(Panel(enlarged(crop), caption))
     mistakes = int(report.confusion.sum() - np.trace(report.confusion))
     note = f'The {len(panels)} most certain of {mistakes} mistakes by {evaluation.model}.'

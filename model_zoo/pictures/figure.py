@@ -39,15 +39,15 @@ CAPTION_LINES = 3  # of a name; its score or class stands below
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Also breaks a path or a network's name, behind its separators."""
+    """Also breaks paths and networks' names, after a separator."""
 
     wordsep_re = re.compile(r'(\s+|[^\s_/.-]*[_/.-]+)')
 
 
 def wrap(text: str, width: float, *, size: float = SMALL, lines: int | None = None) -> list[str]:
-    """Break a text into lines that are no wider than `width` inches, in letters of `size` points.
+    """Break a text into lines at most `width` inches wide, set in `size` points.
 
-    Its own line breaks stay. Of a paragraph with more than `lines` lines the rest is replaced by three dots.
+    Its own line breaks stay. A paragraph of more than `lines` lines is cut, and ends in three dots.
     """
     return [line for paragraph in text.split('\n') for line in _wrap(paragraph, width, size, lines)]
 
@@ -64,7 +64,7 @@ def _wrap(text, width, size, lines):
 
 @lru_cache(maxsize=None)
 def _width(text, size):
-    """Of a line, in inches."""
+    """The width of a line, in inches."""
     font = get_font(findfont(STYLE['font.family']))
     font.set_size(size, 72)
     font.set_text(text)
@@ -73,12 +73,12 @@ def _width(text, size):
 
 @rc_context(STYLE)
 def pages(rows: Sequence[Row], *, note: str = '', banner: str = '') -> list[Figure]:
-    """Lay rows of panels out on pages, at most eight columns wide; more images go below, the rows repeated.
+    """Lay out rows of panels on pages of at most eight columns; further images follow below, in rows of their own.
 
     Parameters
     ----------
     rows : sequence of Row
-        All with as many panels.
+        All with the same number of panels.
     note, banner : str
         Text below each page, and in a coloured bar above it.
     """
@@ -126,11 +126,11 @@ class _Sheet:
         FigureCanvasAgg(self.figure)
 
     def box(self, x, y, width, height):
-        """(left, bottom, width, height) in parts of the figure."""
+        """(left, bottom, width, height) as fractions of the figure."""
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
 
     def write(self, x, y, lines, **options):
-        """Write lines, the first of which has its upper left corner at (x, y)."""
+        """Write lines below each other, from the upper left corner (x, y)."""
         options = {'fontsize': SMALL, 'va': 'top', 'ha': 'left', **options}
         for number, line in enumerate(lines):
             self.figure.text(x / self.width, 1 - (y + number * LINE) / self.height, line, **options)
@@ -142,7 +142,7 @@ class _Sheet:
         self.write(MARGIN + 0.1, MARGIN + 0.08, lines, color='white')
 
     def upright(self, x, y, text):
-        """Write a text from the bottom up, in at most two lines, along the row whose upper edge is at y."""
+        """Write a text that reads upwards, in at most two lines, beside the row whose upper edge is at y."""
         for number, line in enumerate(wrap(text, SIDE, lines=2)):
             middle = {'rotation': 90, 'ha': 'center', 'va': 'center', 'color': '#333333'}
             self.write(x + number * LINE, y + SIDE / 2, [line], **middle)
@@ -181,7 +181,7 @@ class _Sheet:
 
 
 def save(figures: Sequence[Figure], path: str) -> list[str]:
-    """Write the pages, `figures`, into one PDF, or into PNGs, the second of which is NAME-2.png; returns the files.
+    """Write pages as one PDF, or as PNGs, of which the second is NAME-2.png; returns the files.
 
     Raises
     ------

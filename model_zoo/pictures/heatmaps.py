@@ -37,7 +37,7 @@ HALF_RANGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, uint8 (H, W, 3), with its caption; `starred` for a prediction of another class than asked for."""
+    """A picture, uint8 (H, W, 3), with its caption; `starred` if the predicted class is not the one asked for."""
 
     picture: np.ndarray
     caption: str
@@ -87,7 +87,7 @@ def open_model(name: str, ctx: mx.Context | None = None) -> tuple[LoadedModel, b
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """An image, (H, W, 3) of uint8, its pixels repeated where its longer side is less than PANEL."""
+    """An image, uint8 (H, W, 3), its pixels repeated if its longer side is below PANEL."""
     scale = max(1, PANEL / max(pixels.shape))
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
@@ -111,8 +111,7 @@ def network_rows(
     Parameters
     ----------
     model : LoadedModel
-        A segmentation network sees the same crop, and explains the class that
-        :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
+        For a segmentation network the class is the one that :func:`gluon_aff.inspect.grad_cam.grad_cam` chooses.
     crops : sequence of numpy.ndarray, uint8 (H, W, 3)
         From `model.spec.prepare`.
     title : str
@@ -138,7 +137,7 @@ def network_rows(
             zip(*grad_cam(model.net, data, method=method)), start
         ):
             name, score, is_right = _prediction(spec, output, class_number, truths[number] if truths else None)
-            heat = _blend(pictures[number], evidence, EVIDENCE, 0.5)
+            heat = _overlay(pictures[number], evidence, EVIDENCE, 0.65)
             explained.append(Panel(heat, f'{printable(name)}\n{score}', not is_right))
         for stage, weights in (fusion_weights(model.net, data) if with_fusion else {}).items():
             fused.setdefault(stage, []).extend(weights)
@@ -147,19 +146,16 @@ def network_rows(
 
 
 def _fusion_row(title, pictures, weights):
-    """The row of a stage: M (H, W) of each image, over the image in faint grey."""
+    """The row of a stage, from M (H, W) of each image."""
     reach = max(np.abs(m - 0.5).max() for m in weights)
     half = next(half for half in HALF_RANGES if half >= reach - 1e-6)
     scale = Scale(BLUE_TO_ORANGE, 0.5 - half, 0.5 + half, 'M, the weight of\nthe first input')
-    panels = []
-    for picture, m in zip(pictures, weights):
-        grey = np.uint8(picture.mean(2, keepdims=True).repeat(3, 2) / 2 + 64)
-        panels.append(Panel(_blend(grey, m, scale, 0.75), f'mean {m.mean():.2f}'))
+    panels = [Panel(_overlay(picture, m, scale, 0.75), f'mean {m.mean():.2f}') for picture, m in zip(pictures, weights)]
     return Row(title, panels, scale)
 
 
 def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> None:
-    """Raise a ValueError for one of the `truths` that is no class of any of the `models`."""
+    """Raise a ValueError if one of the `truths` is not a class of any of the `models`."""
     known = {synonym for model in models for name in model.spec.class_names for synonym in _synonyms(name)}
     for truth in truths:
         if truth.lower() not in known:
@@ -167,7 +163,7 @@ def check_class_names(truths: Sequence[str], models: Sequence[LoadedModel]) -> N
 
 
 def _synonyms(name):
-    """A class's name, and the synonyms that ImageNet's have, separated by commas; lower case."""
+    """A class's name and, as in ImageNet's, its synonyms between commas; lower case."""
     return {name.lower(), *(synonym.strip() for synonym in name.lower().split(','))}
 
 
@@ -182,11 +178,12 @@ def _prediction(spec, output, number, truth):
     return name, f'{odds[number] / odds.sum():.2f}', is_right
 
 
-def _blend(picture, values, scale, alpha):
-    """A picture with a map (H, W) laid over it in the colours of its scale."""
+def _overlay(picture, values, scale, alpha):
+    """A map (H, W) in the colours of its scale, over the picture in faint grey, which hardly changes them."""
+    grey = np.uint8(picture.mean(2, keepdims=True).repeat(3, 2) / 2 + 64)
     large = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = scale.colormap((large - scale.low) / (scale.high - scale.low), bytes=True)[..., :3]
-    return cv2.addWeighted(picture, 1 - alpha, np.ascontiguousarray(colours), alpha, 0)
+    return cv2.addWeighted(grey, 1 - alpha, np.ascontiguousarray(colours), alpha, 0)
 
 
 __getattr__ = deprecated_names(__name__)
