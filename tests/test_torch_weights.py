@@ -173,6 +173,7 @@ def test_pytorchs_files_load_in_all_formats_and_wrappers(files):
             (module, '.bin', True),
             ({'epoch': 3, 'optimizer': {'state': {}}, 'state_dict': module}, '.pth.tar', True),
             ({'model': old, 'model_ema': tensors, 'arch': 'resnet'}, '.pth', False),
+            ({'model_state_dict': {f'model.{name}': tensor for name, tensor in tensors.items()}}, '.pth', True),
             ({name: torch().nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}, '.pth', True),
         ]
     ):
@@ -181,6 +182,10 @@ def test_pytorchs_files_load_in_all_formats_and_wrappers(files):
         again = small()
         again.load_parameters(path)
         same(values(again), values(net))
+    path = str(folder / 'ours.pth')
+    save_parameters(net, path)
+    same({name: tensor.numpy() for name, tensor in torch().load(path).items()}, state)
+    assert main(['verify', path]) == 0
 
 
 def test_the_first_differences_are_named_as_for_params(files):
