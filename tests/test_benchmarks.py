@@ -87,7 +87,7 @@ def test_spatial_broadcast_refuses_more_than_one_value_per_channel():
     'command, expected',
     [
         (
-            ['fusion.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'],
+            ['fusion_blocks.py', '--batch-size', '2', '--channels', '8', '--side', '3', '--rounds', '1', '--no-memory'],
             '| aff | ',
         ),
         (
