@@ -36,8 +36,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _finetune(flags, *, folder, command):
-    import train_imagenet
+    from importlib import import_module
+
     from gluon_aff.train import parse
+
+    # By name, as a shell finds it: the scripts are above the packages.
+    train_imagenet = import_module('train_imagenet')
 
     settings = {
         'data_dir': folder,
