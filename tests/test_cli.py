@@ -150,7 +150,7 @@ def test_images_of_one_name_have_an_overlay_each(files, pyramid, capsys, tmp_pat
     (tmp_path / 'o' / '.left-overlay.png.0.part').touch()
     status, out, _ = run(capsys, 'predict', 'fpn_add_resnet8', tmp_path, '--weights', pyramid, '-o', tmp_path / 'o')
     assert len(list((tmp_path / 'o').iterdir())) == 4, 'what a killed process left is gone'
-    names = ['x-p.png', 'y-P.jpg', 'y-p.png', 'q']
+    names = ['x-p.png', 'P.jpg', 'y-p.png', 'q']
     assert status == 0 and out.split() == [str(tmp_path / 'o' / f'{name}-overlay.png') for name in names]
     assert [Image.open(path).width for path in out.split()] == [4, 6, 5, 7]
 

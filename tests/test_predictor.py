@@ -154,10 +154,8 @@ def test_predict_computes_batches_and_names_every_image_in_order(exported, capsy
     for number in range(5):
         Image.fromarray(np.roll(pixels(33, 40), number)).save(tmp_path / f'{number}.png')
     (tmp_path / '2.png').write_bytes(b'no image')
-    sizes, classify = [], Predictor.classify
-    monkeypatch.setattr(
-        Predictor, 'classify', lambda self, crops, top_k: sizes.append(len(crops)) or classify(self, crops, top_k)
-    )
+    sizes, logits = [], Predictor.logits
+    monkeypatch.setattr(Predictor, 'logits', lambda self, batch: sizes.append(len(batch)) or logits(self, batch))
     results = [
         called(capsys, 'predict', exported, tmp_path, '--format', 'csv', '--batch-size', size) for size in (1, 2, 9)
     ]

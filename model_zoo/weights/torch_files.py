@@ -213,6 +213,8 @@ def write_state_dict(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> 
             whole = written.keys() == arrays.keys() and all(
                 np.array_equal(written[name], array, equal_nan=True) for name, array in arrays.items()
             )
+        except ImportError:
+            raise
         except Exception:  # the libraries have errors of their own for a full disk
             whole = False
         if not whole:
