@@ -75,7 +75,7 @@ test-slow: $(INSTALLED)
 test-torch:
 	$(MAKE) venv VENV=.venv-torch
 	.venv-torch/bin/python -m pip install -q $(TORCH)
-	.venv-torch/bin/python -m pip install -q --no-deps timm torchvision
+	.venv-torch/bin/python -m pip install -q --no-deps timm torchvision==0.28.0
 	.venv-torch/bin/python -m pip install -q huggingface_hub pyyaml
 	OMP_NUM_THREADS=1 .venv-torch/bin/python -m pytest $$(grep -l torch_witness tests/test_*.py)
 
