@@ -187,7 +187,7 @@ def renamed_arguments(**names: str) -> Callable[[T], T]:
     """A decorator by which keyword arguments of a function, or of a class, have old names: old='new'."""
 
     def decorate(target: Any) -> Any:
-        function = target.__init__ if isinstance(target, type) else target
+        function: Any = getattr(target, '__init__') if isinstance(target, type) else target  # noqa: B009
 
         @functools.wraps(function)
         def wrapper(*args, **kwargs):

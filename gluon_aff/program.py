@@ -112,9 +112,9 @@ def run_program(name: str, work: Callable[[], int]) -> int:
         status = 0
     except (Exception, KeyboardInterrupt) as error:
         sentence, status = _failure(error)
-    error = _flush()
-    if error and not isinstance(error, BrokenPipeError):
-        sentence, status = f'Standard output cannot be written to: {error.strerror}.', 2
+    unwritten = _flush()
+    if unwritten and not isinstance(unwritten, BrokenPipeError):
+        sentence, status = f'Standard output cannot be written to: {unwritten.strerror}.', 2
     if sentence:
         print(f'{name}: {printable(sentence)}', file=sys.stderr, flush=True)
     return status

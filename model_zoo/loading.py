@@ -156,6 +156,7 @@ def open_predictor(
     ValueError, FileNotFoundError, DownloadError, ImportError
         As :func:`load_model` and the Predictor do; or if weights are given with an exported folder.
     """
+    name = os.fspath(name)
     if not is_export(name):
         return Predictor(load_model(name, weights, ctx=ctx), backend, ctx)
     if weights:

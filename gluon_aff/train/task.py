@@ -96,7 +96,7 @@ class Classification(Task):
         *,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | np.ndarray | None = None,
         mixup_epochs: int | None = None,
         teacher: HybridBlock | None = None,
         temperature: float = 20.0,

@@ -199,7 +199,8 @@ def write_state_dict(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> 
         If it cannot be written whole; `path` is then as it was.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    torch = None if os.fspath(path).lower().endswith(SAFETENSORS) else import_torch(path)
+    path = os.fspath(path)
+    torch = None if path.lower().endswith(SAFETENSORS) else import_torch(path)
     with atomic(path) as partial:
         try:
             if torch:

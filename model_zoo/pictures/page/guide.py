@@ -59,7 +59,9 @@ def _advice(data: str, rows: Sequence[Summary]) -> str:
     text = f'<b>{escape(data)}</b>: {_link(best.name)} ({best.accuracy:.2f} %)'
     if len(rows) == 1:
         return f'{text}.'
-    other = max(rows, key=lambda row: row.images_per_second) if timed else min(rows, key=lambda row: row.parameters)
+    other = (
+        max(rows, key=lambda row: row.images_per_second or 0) if timed else min(rows, key=lambda row: row.parameters)
+    )
     title = 'fastest' if timed else 'smallest'
     if other is best:
         return f'{text} is both the most accurate and the {title}.'
