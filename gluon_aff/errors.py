@@ -13,12 +13,17 @@ from .text import printable
 
 def unknown(kind: str, name: object, known) -> ValueError:
     """The ValueError for a name that is not in `known`; it suggests the nearest ones, or lists them all if few."""
+    return ValueError(f'Unknown {kind} {name!r}; {suggestion(name, known)}')
+
+
+def suggestion(name: object, known) -> str:
+    """The end of a sentence on a name that is not in `known`: the nearest ones, or all of them if they are few."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
     hint = f'did you mean {printable(" or ".join(near))}?' if near else ''
     if len(known) <= 20:
         hint = f'{hint} Known: {printable(", ".join(known))}.'.strip()
-    return ValueError(f'Unknown {kind} {name!r}; {hint or f"{len(known)} are known."}')
+    return hint or f'{len(known)} are known.'
 
 
 def in_words(error: BaseException) -> str:

@@ -266,7 +266,7 @@ def test_embed_writes_names_and_embeddings(pictures, tmp_path, capsys):
 @pytest.mark.parametrize(
     'args, says',
     [
-        ([SHIPPED, 'none.png', '-o', 'e.npz'], 'None of the 1 images could be read; e.npz was not written'),
+        ([SHIPPED, 'none.png', '-o', 'e.npz'], 'There is no file none.png.'),
         (['nothing', 'a.png', '-o', 'e.npz'], 'Unknown model'),
         (['unet_aff_resnet8', 'a.png', '-o', 'e.npz'], 'No parameters are released'),
         ([SHIPPED, 'a.png'], '-o/--output'),

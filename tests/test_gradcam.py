@@ -349,7 +349,7 @@ def test_a_network_without_stages_asks_for_a_layer_and_takes_a_block():
     net = gluon.model_zoo.vision.squeezenet1_1(classes=3)
     net.initialize(mx.init.Xavier())
     x = images(1, (224, 224))
-    with pytest.raises(ValueError, match='give the layer'):
+    with pytest.raises(ValueError, match='name a layer'):
         grad_cam(net, x)
     np.testing.assert_array_equal(
         grad_cam(net, x, 0, layer=net.features).maps, grad_cam(net, x, 0, layer='features').maps

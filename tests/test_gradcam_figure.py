@@ -211,7 +211,7 @@ def test_any_file_name_is_written_as_it_is_and_of_the_pictures_crops_alone_are_k
 
 def test_without_a_readable_image_nothing_is_drawn(pictures, capsys):
     status, printed, err = run(capsys, pictures / 'broken.png', '--models', SHIPPED[0], '-o', pictures / 'f.png')
-    assert status == 2 and printed == '' and 'None of the 1 images could be read' in err
+    assert status == 2 and printed == '' and 'broken.png is not an image that can be read' in err
     assert not (pictures / 'f.png').exists()
 
 

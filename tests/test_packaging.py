@@ -226,7 +226,9 @@ def test_metadata_requires_no_particular_mxnet(metadata):
         'matplotlib',
         'opencv-python',
         'portalocker',
+        'PyYAML',
         'requests',
+        'safetensors',
         'tqdm',
     }
 

@@ -465,7 +465,7 @@ def test_overwriting_leaves_nothing_of_the_old_run_once_the_new_begins(run, tmp_
     (folder / 'skipped.txt').write_text('old')
     (folder / 'notes.md').write_text('mine')
     RunFolder(folder, {}).begin(fresh=True)
-    assert sorted(os.listdir(folder)) == ['.run.lock', 'log.txt', 'notes.md']
+    assert sorted(os.listdir(folder)) == ['.run.lock', 'log.txt', 'notes.md', 'run.yaml']
     assert not (folder / 'log.txt').read_text()
 
 
@@ -730,10 +730,10 @@ def test_what_ends_at_any_write_of_the_first_epoch_goes_on(run, tmp_path, monkey
     """As if killed: the error is none that a run handles."""
     flags, write = [*run[:-1], str(tmp_path / 'run')], getattr(RunFolder, method)
 
-    def killed(self, *arguments):
+    def killed(self, *arguments, **options):
         if method != 'save_checkpoint' or arguments[-1].epoch > 1:
             raise SystemExit
-        write(self, *arguments)
+        write(self, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(RunFolder, method, killed)

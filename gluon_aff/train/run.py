@@ -162,6 +162,8 @@ class RunFolder:
             If another run is writing to the folder, or it cannot be made or written to.
         """
         self.claim()
+        for line in self.summary:
+            print(printable(line), flush=True)
         with self._writing():
             remove_abandoned(self.path)
             if fresh:
@@ -179,8 +181,6 @@ class RunFolder:
                 )
             elif os.path.exists(self.file('skipped.txt')):
                 os.remove(self.file('skipped.txt'))
-        for line in self.summary:
-            print(printable(line), flush=True)
         self._board = self._make_board()
 
     def _clear(self):

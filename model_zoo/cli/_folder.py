@@ -9,7 +9,6 @@ from contextlib import suppress
 from gluon_aff.deploy import is_export
 from gluon_aff.deploy.export_folder import read_export
 from gluon_aff.spec import ModelSpec
-from gluon_aff.train.checkpoint import checkpoints
 
 from ..loading import _read_description
 from ._common import print_table, size
@@ -25,6 +24,8 @@ def print_folder(folder: str) -> None:
 
 
 def _run_rows(folder):
+    from gluon_aff.train.checkpoint import checkpoints  # which needs GluonCV
+
     values = _read_description(folder)
     record = {
         name: value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import BY_NAME
+from gluon_aff.errors import suggestion
 from gluon_aff.validation import shown
 from gluon_aff.verified_download import digest, fetch
 
@@ -149,8 +150,8 @@ def choose(name, tag):
     for weights in released:
         if tag in (weights.tag, weights.digest[:8]):
             return weights
-    tags = ', '.join(weights.tag for weights in released)
-    raise ValueError(f'{shown(tag)} is neither a parameter file nor a tag of released parameters of {name}: {tags}.')
+    hint = suggestion(tag, [weights.tag for weights in released])
+    raise ValueError(f'{shown(tag)} is neither a parameter file nor a tag of released parameters of {name}; {hint}')
 
 
 def find(name, pretrained, root):
