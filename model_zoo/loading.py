@@ -105,12 +105,12 @@ def load_model(
             'folder or the name that it was exported from.'
         )
     if os.path.isdir(name):
-        description = _read_description(name)
+        description = read_description(name)
         return _load_run(description, name, weights or _parameters(description, name), ctx)
     card = model_info(name)
     folder = os.path.dirname(os.path.abspath(weights or ''))
     if weights and os.path.isfile(weights) and os.path.isfile(os.path.join(folder, 'model.json')):
-        description = _read_description(folder)
+        description = read_description(folder)
         if description['model'] == card.name:
             return _load_run(description, folder, weights, ctx)
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
@@ -211,7 +211,7 @@ def find_spec(name: str | os.PathLike) -> ModelSpec:
     if is_export(name):
         return ModelSpec.from_json(read_export(name))
     if os.path.isdir(name):
-        return _run_spec(_read_description(name), name)
+        return _run_spec(read_description(name), name)
     return model_info(name).spec
 
 
@@ -228,7 +228,7 @@ def _damaged(folder, reason):
     return ValueError(f'{os.path.join(folder, "model.json")} is damaged: {reason}')
 
 
-def _read_description(folder):
+def read_description(folder):
     try:
         values = read_json(folder, 'model.json')
     except FileNotFoundError:

@@ -235,10 +235,10 @@ def test_early_stopping_is_said_and_a_stopped_run_stays_so(tmp_path, capsys):
 
     settings = {'early_stopping': 2, 'num_epochs': 5, 'task': Worse(10)}
     _, best = fitted(tmp_path, **settings)
-    said = 'Stopped early after epoch 4: accuracy has not been better for 2 epochs.'
-    assert best['epoch'] == 2 and capsys.readouterr().out.splitlines()[-1] == said
+    sentence = 'Stopped early after epoch 4: accuracy has not been better for 2 epochs.'
+    assert best['epoch'] == 2 and capsys.readouterr().out.splitlines()[-1] == sentence
     fitted(tmp_path, **settings, resume='auto')
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert capsys.readouterr().out.splitlines()[-1] == sentence
     assert len((tmp_path / 'log.jsonl').read_text().splitlines()) == 4
 
 

@@ -10,7 +10,7 @@ from gluon_aff.deploy import is_export
 from gluon_aff.deploy.export_folder import read_export
 from gluon_aff.spec import ModelSpec
 
-from ..loading import _read_description
+from ..loading import read_description
 from ._common import print_table, size
 
 # Of an epoch's record, what is no metric.
@@ -26,7 +26,7 @@ def print_folder(folder: str) -> None:
 def _run_rows(folder):
     from gluon_aff.train.checkpoint import checkpoints  # which needs GluonCV
 
-    values = _read_description(folder)
+    values = read_description(folder)
     record = {
         name: value
         for name, value in list(values.items())[list(values).index('parameters') + 1 :]
