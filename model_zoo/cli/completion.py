@@ -37,6 +37,7 @@ def _preamble():
 
     names = ' '.join(list_models())
     return {
-        'bash': f'_gluon_aff_names() {{\n  compgen -W "{names}" -- $1\n  compgen -d -- $1\n}}',
+        # Some versions of shtab call it with another IFS, at which compgen splits the names.
+        'bash': f'_gluon_aff_names() {{\n  local IFS=" "\n  compgen -W "{names}" -- $1\n  compgen -d -- $1\n}}',
         'zsh': f'_gluon_aff_names() {{\n  compadd -- {names}\n  _files -/\n}}',
     }
