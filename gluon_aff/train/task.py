@@ -79,7 +79,7 @@ class Classification(Task):
         How many of the first epochs are mixed; default all.
     class_weights : sequence of float, default all 1
         What the loss of each class is multiplied by in training, as the weight of PyTorch's CrossEntropyLoss; see
-        :func:`balanced_weights`.
+        :func:`gluon_aff.train.soft_labels.balanced_weights`.
     teacher : HybridBlock, optional
         (N, 3, H, W) -> (N, classes), whose outputs are learnt as well (Hinton et al., "Distilling the Knowledge in a
         Neural Network", 2015), by GluonCV's DistillationSoftmaxCrossEntropyLoss.
