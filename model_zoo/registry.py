@@ -27,7 +27,7 @@ from .hosts.timm_options import translate
 from .networks import TABLE
 from .reported_results import REPORTED, Reported
 from .weights import catalog
-from .weights.parameters import load_parameters, read_for
+from .weights.parameters import fill, read_for
 
 __all__ = [
     'ModelCard',
@@ -272,11 +272,11 @@ def get_model(
         return net
 
     path, record = catalog.find(name, pretrained or pretrained_base, root)
-    load = partial(load_parameters, net, path, ctx, allow_missing=allow_missing, adapt_input='in_channels' in options)
+    arrays, adapt_input = read_for(net, path), 'in_channels' in options
     if not isinstance(net, Network):
-        load(ignore_extra=True)  # such as the head
+        fill(net, arrays, path, ctx, allow_missing, True, (), adapt_input)  # extra ones are of the head
         return net
-    in_file = read_for(net, path).get(f'{net.head_name}.weight')
+    in_file = arrays.get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
     outputs = net.classes if in_file is None or in_file.ndim != len(head.weight.shape) else len(in_file)
     fresh = ()
@@ -285,7 +285,7 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    load(ignore_extra=ignore_extra, fresh=fresh)
+    fill(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, adapt_input)
     if not fresh:
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None

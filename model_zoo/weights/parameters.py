@@ -114,7 +114,12 @@ def load_parameters(
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
-    arrays, parameters = read_for(net, path), structural_parameters(net)
+    fill(net, read_for(net, path), path, ctx, allow_missing, ignore_extra, fresh, adapt_input)
+
+
+def fill(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, adapt_input):
+    """Load the `arrays` that :func:`read_for` read from `path`, as :func:`load_parameters` does."""
+    parameters = structural_parameters(net)
     if adapt_input:
         arrays = _adapt_input(arrays, parameters, path)
     if allow_missing and not any(name in parameters and name not in fresh for name in arrays):
