@@ -29,13 +29,32 @@ save_safetensors = pytest.importorskip('safetensors.numpy').save_file
 PLAIN = {'deep_stem': False, 'avg_down': False}
 # Our name and options, and timm's name.
 PAIRS = {
+    'resnet18d': ('add_resnet18', {}),
+    'resnet34': ('resnet34', {}),
+    'seresnet18': ('se_resnet18', {}),
+    'skresnet18': ('sk_resnet18', {}),
     'resnet50d': ('add_resnet50', {}),
     'resnet50': ('resnet50', {}),
     'seresnet50': ('se_resnet50', {}),
-    'resnext50d_32x4d': ('add_resnext50_32x4d', {'stem_width': 32}),
-    'resnext50_32x4d': ('add_resnext50_32x4d', PLAIN),
+    'resnext50d_32x4d': ('resnext50d_32x4d', {}),
+    'resnext50_32x4d': ('resnext50_32x4d', {}),
+    'skresnext50_32x4d': ('sk_resnet50', {}),
+    'wide_resnet50_2': ('wide_resnet50_2', {}),
 }
-SLOW = {'resnet101': ('resnet101', {}), 'resnet152d': ('add_resnet152', {})}
+SLOW = {
+    'resnet18': ('resnet18', {}),
+    'resnet34d': ('add_resnet34', {}),
+    'seresnet34': ('se_resnet34', {}),
+    'skresnet34': ('sk_resnet34', {}),
+    'resnet101': ('resnet101', {}),
+    'seresnet101': ('se_resnet101', {}),
+    'resnet101d': ('add_resnet101', {}),
+    'resnet152d': ('add_resnet152', {}),
+    'wide_resnet101_2': ('wide_resnet101_2', {}),
+    'resnext101_32x4d': ('resnext101_32x4d', {}),
+    'resnext101_32x8d': ('resnext101_32x8d', {}),
+    'resnext101_64x4d': ('resnext101_64x4d', {}),
+}
 IMAGES = np.random.RandomState(1).randn(2, 3, 64, 64).astype('float32')
 
 
