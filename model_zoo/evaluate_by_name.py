@@ -21,7 +21,6 @@ from gluon_aff.errors import positive
 from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure, classify, segment
 from gluon_aff.spec import ModelSpec
 from gluon_aff.validation import shown
-from gluon_aff.verified_download import digest
 
 from .loading import LoadedModel, load_model, open_predictor
 from .registry import model_info
@@ -196,7 +195,7 @@ def released_weights(name: str, weights: str | None = None) -> ReleasedWeights |
     path = os.path.expanduser(weights or '')
     if os.path.isfile(path):
         records = list_weights(name)
-        return next((record for record in records if digest(path, record.digest_kind) == record.digest), None)
+        return next((record for record in records if record.has_digest(path)), None)
     return choose(name, weights or True)
 
 
