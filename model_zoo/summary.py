@@ -106,15 +106,15 @@ def summaries(names: Sequence[str] | None = None, *, baselines: bool = False) ->
 
 
 def _of_network(card):
-    """A summary for each of the authors' and our files, or one for the default of other libraries' files.
+    """A summary for each of the authors' and our files; without any, one for its first result with default options.
 
-    Without any, one for its first result with default options.
+    Without a result, too, one for the default of other libraries' files.
     """
     released = list_weights(card.name)
-    if released:
-        released = [weights for weights in released if not weights.preprocessing] or released[:1]
-        return [_summary(card, *_of_weights(card, weights), weights) for weights in released]
     results = [result for result in card.reported.results if not result.options] if card.reported else []
+    released = [weights for weights in released if not weights.preprocessing] or ([] if results else released[:1])
+    if released:
+        return [_summary(card, *_of_weights(card, weights), weights) for weights in released]
     # First a library's: its weights can be had.
     results.sort(key=lambda result: result.source not in _LIBRARIES)
     first = next((result for result in results if result.metric != 'top-5 error'), None)
