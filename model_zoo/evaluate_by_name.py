@@ -201,7 +201,7 @@ def released_weights(name: str, weights: str | None = None) -> ReleasedWeights |
 
 def _exported_weights(description):
     for record in list_weights(description['name']):
-        if record.state() != 'intact':
+        if record.state() not in ('intact', 'whole'):
             continue
         graph = Graph(load_model(record.model, record.tag).net)
         graph.fold()
