@@ -25,7 +25,7 @@ from gluon_aff.validation import shown
 from .loading import LoadedModel, load_model, open_predictor
 from .registry import model_info
 from .weights import ReleasedWeights, list_weights
-from .weights.catalog import choose
+from .weights.catalog import choose, identify
 
 METRICS = {'accuracy': 'top1', 'top1_error': 'top1', 'top5_error': 'top5'}  # by the catalogue's names
 COCO, DATASET, RECORD, FOLDER = 'a COCO instances file', 'the name of a data set', 'a RecordIO file', 'a folder'
@@ -194,8 +194,7 @@ def released_weights(name: str, weights: str | None = None) -> ReleasedWeights |
     name = model_info(name).name
     path = os.path.expanduser(weights or '')
     if os.path.isfile(path):
-        records = list_weights(name)
-        return next((record for record in records if record.has_digest(path)), None)
+        return next(iter(identify(path, name)), None)
     return choose(name, weights or True)
 
 

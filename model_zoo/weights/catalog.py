@@ -104,18 +104,15 @@ class ReleasedWeights:
         """Fields of the card's :class:`gluon_aff.spec.ModelSpec` that are different with these parameters."""
         if not self.preprocessing:
             return {}
-        size, crop, interpolation, mean, std = (
-            self.preprocessing[key] for key in ('size', 'crop', 'interpolation', 'mean', 'std')
-        )
-        # timm and torchvision round the resized side down, a ModelSpec rounds it up.
-        ratio = size / int(round(size / crop, 2))
-        sides = (3, size, size)
+        values = self.preprocessing
+        size = values['size']
+        resized = int(round(size / values['crop'], 2))  # timm and torchvision round down, a ModelSpec rounds up
         return {
-            'input_size': sides,
-            'crop_ratio': ratio,
-            'interpolation': interpolation,
-            'mean': tuple(mean),
-            'std': tuple(std),
+            'input_size': (3, size, size),
+            'crop_ratio': size / resized,
+            'interpolation': values['interpolation'],
+            'mean': tuple(values['mean']),
+            'std': tuple(values['std']),
         }
 
     def _downloads(self):
@@ -140,17 +137,13 @@ class ReleasedWeights:
         """Bytes of the file; where they are not known, those that this number of parameters takes."""
         return self.size or parameters * int(self.dtype[-2:]) // 8
 
-    def has_digest(self, path: str) -> bool:
-        """Whether a file has the digest, as far as it is known."""
-        return bool(self.digest) and digest(path, self.digest_kind).startswith(self.digest)
-
     def state(self, root: str | None = None) -> str:
         """'intact', 'damaged', 'absent', or 'whole' for a file of no known digest."""
         path = self.path(root)
         if not os.path.isfile(path):
             return 'absent'
         if self.digest and os.path.basename(path) == self.file:
-            return 'intact' if self.has_digest(path) else 'damaged'
+            return 'intact' if digest(path, self.digest_kind).startswith(self.digest) else 'damaged'
         return 'whole' if is_whole(path) else 'damaged'
 
     def get(self, root: str | None = None) -> str:
@@ -209,6 +202,20 @@ def list_weights(name: str | None = None) -> tuple[ReleasedWeights, ...]:
         A network's; default all.
     """
     return tuple(weights for weights in _catalog() if name in (None, weights.model))
+
+
+def identify(path: str, name: str | None = None) -> tuple[ReleasedWeights, ...]:
+    """The released weights that a file is, by its digest.
+
+    Parameters
+    ----------
+    path : str
+    name : str, optional
+        Of a network; default any.
+    """
+    known = [weights for weights in list_weights(name) if weights.digest]
+    digests = {kind: digest(path, kind) for kind in {weights.digest_kind for weights in known}}
+    return tuple(weights for weights in known if digests[weights.digest_kind].startswith(weights.digest))
 
 
 def choose(name, tag):
