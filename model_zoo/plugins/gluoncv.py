@@ -40,8 +40,8 @@ def _build(name, **options):
 def _backbone(theirs, name, **options):
     if callable(name):
         return name(**options)
-    # GluonCV has backbones of two of our names: its resnet50_v1s and resnet101_v1s.
-    if name.lower() in list_models(exclude=('resnet50', 'resnet101')):
+    # GluonCV has backbones of four of our names: its resnet18_v1b, resnet34_v1b, resnet50_v1s and resnet101_v1s.
+    if name.lower() in list_models(exclude=('resnet18', 'resnet34', 'resnet50', 'resnet101')):
         return _as_resnet(get_model(name, **options))
     return theirs(name, **options)
 
