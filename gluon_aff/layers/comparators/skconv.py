@@ -62,7 +62,7 @@ class SKConv(ChannelBlock):
         params: ParameterDict | None = None,
     ):
         super().__init__(
-            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=2
         )
         if channels % positive('groups', groups):
             raise ValueError(f'groups must divide the {channels} channels, got {groups}.')
