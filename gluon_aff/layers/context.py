@@ -172,7 +172,7 @@ class ChannelBlock(HybridBlock):
         if self.spatial_dims in (0, 2):
             images = [default_layout(F, x) for x in maps] if self.takes_default_layout else maps
             return self.formula(F, *images, **params)
-        image = self.formula(F, *(as_image(F, x) for x in maps), **params)
+        image = self.formula(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
         return self._from_image(F, image, maps[0])
 
     def formula(self, F, *maps):

@@ -7,12 +7,16 @@ from mxnet.gluon.block import HybridBlock
 __all__ = ['GlobalAvgPool', 'as_image', 'broadcast_spatial', 'default_layout', 'from_image', 'sigmoid']
 
 
-def as_image(F, x):
+def as_image(F, x, spatial_dims):
     """Flatten the spatial axes of (N, C, T) or (N, C, D, H, W) to (N, C, 1, L), which the operators on images take.
 
-    To 1x1 convolutions, norms and means over the map the positions are a set, so this changes no result. It replaces
-    default_layout: in a graph MXNet cannot reshape the volume that a convolution leaves twice.
+    To 1x1 convolutions, norms and means over the map the positions are a set, so this changes no result. The map is in
+    the default layout, too.
     """
+    if spatial_dims == 3:
+        # The whole, for a slice converts from oneDNN's blocked layouts. In a graph a reshape of a volume does not: it
+        # runs in place, and the next operator fails ("could not create a primitive descriptor").
+        x = F.slice_axis(x, axis=1, begin=0, end=None)
     return F.reshape(x, shape=(0, 0, 1, -1))
 
 
