@@ -216,13 +216,24 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
     return RunFolder(config.save_dir, description, keep=config.keep, tensorboard=config.tensorboard, skipped=skipped)
 
 
-def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
+def train_network(
+    net: HybridBlock,
+    train: Any,
+    test: Any,
+    config: TrainConfig,
+    run: RunFolder,
+    *,
+    print_predict: bool = True,
+    **options: Any,
+) -> dict:
     """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------
     net, train, test, config, run, **options
         See :func:`fit`; with --mode hybrid the network is hybridized.
+    print_predict : bool, default True
+        Print the command that predicts with the run's network, too.
 
     Returns
     -------
@@ -235,11 +246,11 @@ def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, 
     best = fit(net, train, test, config, run, **options)
     if options['workers'].rank == 0:
         metric = options['task'].main_metric
+        predict = f'To predict: {_predict_command(run, test)}\n' if print_predict else ''
         print(
             f'Best {metric} {best[metric]:.4f}, in epoch {best["epoch"]} of {config.num_epochs}; '
             f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
-            f'To predict: {_predict_command(run, test)}\n'
-            f'To run it again in its place: {printable(config.command)} --overwrite'
+            f'{predict}To run it again in its place: {printable(config.command)} --overwrite'
         )
     return best
 
