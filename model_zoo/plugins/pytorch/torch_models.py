@@ -103,6 +103,7 @@ def _plain_module(name, state, options):
     net = module(layers, **{**row, **options})
     if state:
         own = net.state_dict()
-        fresh = [key for key in own if outputs != options['classes'] and key.startswith(f'{module.head_name}.')]
+        other_head = outputs != options.get('classes', outputs)
+        fresh = [key for key in own if other_head and key.startswith(f'{module.head_name}.')]
         net.load_state_dict({**state, **{key: own[key] for key in fresh}})
     return net
