@@ -41,6 +41,7 @@ ON_MAPS = {
 # Operators whose maps are in the default layout, whatever their inputs' is; others than convolutions keep it.
 IN_DEFAULT_LAYOUT = ('Reshape', 'amp_cast', 'gluon_aff_copies', 'gluon_aff_gate')
 BLOCK = 16  # channels in a block of oneDNN's layout
+IMAGE_CHANNELS = 4  # at most
 
 Entry = Tuple[int, int]  # (number of a node, number of its output)
 
@@ -178,23 +179,18 @@ class _Rewriting:
 
     def widened(self, op: str, attrs: dict, inputs: list[Entry]) -> list[Entry]:
         """The inputs of a layer; a convolution on images gets channels of zeros, for oneDNN's fast one takes blocks."""
-        if op != 'Convolution' or attrs.get('num_group', '1') != '1':
-            return inputs
         data, weight, *bias = inputs
-        outputs, channels, *_ = self.shape(weight) or (1, 1)
-        if channels >= BLOCK or outputs % BLOCK:
+        outputs, channels, *sides = self.shape(weight)
+        if len(sides) != 2 or channels > IMAGE_CHANNELS or outputs % BLOCK or attrs.get('num_group', '1') != '1':
             return inputs
-        return [self.with_zeros(data, channels), self.with_zeros(weight, channels), *bias]
-
-    def with_zeros(self, entry: Entry, channels: int) -> Entry:
-        """An array of few channels, with zeros up to a block."""
-        first, _, *sides = self.shape(entry)
-        copies, rest = divmod(BLOCK - channels, channels)
-        zeros = self.make('zeros_like', [entry], {})
-        arrays = [entry, *copies * [zeros]]
-        if rest:
-            arrays.append(self.make('slice_axis', [zeros], {'axis': 1, 'begin': 0, 'end': rest}))
-        return self.make('Concat', arrays, {'num_args': len(arrays), 'dim': 1}, (first, BLOCK, *sides))
+        # The data by a convolution: the backward pass of MXNet's Concat ends the process on a gradient in blocks.
+        side = BLOCK, channels, 1, 1
+        eye = self.make('_eye', [], {'N': BLOCK, 'M': channels, 'dtype': 'float32'}, side[:2])
+        eye = self.cast(self.make('Reshape', [eye], {'shape': side}, side), 'bfloat16')
+        data = self.make('Convolution', [data, eye], {'kernel': (1, 1), 'num_filter': BLOCK, 'no_bias': True})
+        zeros = self.make('_zeros', [], {'shape': (outputs, BLOCK - channels, *sides), 'dtype': 'float32'}, side)
+        weight = self.make('Concat', [weight, self.cast(zeros, 'bfloat16')], {'num_args': 2, 'dim': 1})
+        return [data, weight, *bias]
 
     def laid_out(self, op: str, maps: list[Entry], is_shared: bool) -> list[Entry]:
         """Maps of bfloat16 in the layout that suits an operator: MXNet is slow where it has no blocks, or not always.
