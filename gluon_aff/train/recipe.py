@@ -20,6 +20,7 @@ from ..spec import ModelSpec
 from ..text import printable
 from .config import ClassificationConfig, TrainConfig
 from .loop import fit
+from .mixed_precision import check_bfloat16
 from .run import RunFolder
 from .soft_labels import balanced_weights
 from .task import Classification
@@ -44,7 +45,7 @@ def start(config: TrainConfig) -> tuple[Workers, list[mx.Context]]:
     Raises
     ------
     ValueError
-        If a GPU is asked for and missing, or float16 on a CPU.
+        If a GPU is asked for and missing, float16 on a CPU, or bfloat16 on a GPU or a CPU without it.
     """
     workers = get_workers(config.kvstore)
     gpus = mx.context.num_gpus()
@@ -55,6 +56,8 @@ def start(config: TrainConfig) -> tuple[Workers, list[mx.Context]]:
         )
     if config.dtype == 'float16' and not config.num_gpus:
         raise ValueError('--dtype float16 needs --num-gpus: MXNet has no float16 convolution on a CPU.')
+    if config.dtype == 'bfloat16':
+        check_bfloat16([mx.gpu()] if config.num_gpus else [mx.cpu()])
     mx.random.seed(config.seed)
     if config.num_gpus and workers.local_rank is not None:
         return workers, [mx.gpu(workers.local_rank)]
