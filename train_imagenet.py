@@ -122,6 +122,8 @@ def main(config):
         skipped=skipped,
         options=options,
         dataset=config.data_dir or config.rec_train,
+        train_images=len(train_images),
+        test_images=len(val_images),
     )
     return train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)
 
