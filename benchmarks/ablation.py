@@ -165,8 +165,14 @@ def equal_width(host, blocks, fusion, width):
     """The width at which `fusion`, add or concat, has the number of parameters that is nearest to AFF's at `width`."""
     model = model_name(host, blocks)
     budget = count_parameters(model, width=width, reduction=EQUAL_REDUCTION['aff'])
-    widths = [width * (1 + step / STEPS) for step in range(STEPS)]
-    return min(widths, key=lambda width: abs(count_parameters(model, width=width, fusion=fusion) - budget))
+    low, high = (
+        (step, count_parameters(model, width=width * (1 + step / STEPS), fusion=fusion)) for step in (0, STEPS)
+    )
+    while high[0] - low[0] > 1:
+        step = (low[0] + high[0]) // 2
+        count = count_parameters(model, width=width * (1 + step / STEPS), fusion=fusion)
+        low, high = ((step, count), high) if count <= budget else (low, (step, count))
+    return width * (1 + min(low, high, key=lambda pair: abs(pair[1] - budget))[0] / STEPS)
 
 
 def cell_flags(host, fusion, blocks, seed, *, equal_parameters=False, widen=False, shared=()):
@@ -262,11 +268,12 @@ def tables(rows):
     seeds = sorted({row['seed'] for row in rows})
     hosts = sorted({(host, b) for host, b, _ in ours})
     columns = [published_column(host) for host, _ in hosts]
+    sources = dict.fromkeys(f'{column.data}, {column.conditions}' for column in columns)
     lines = [
         f'Ours: {first["dataset"]}, {first["classes"]} classes, {first["train_images"]:,} training images, '
         f'{first["test_images"]:,} held-out images, epochs: {first["epochs"]}, seeds: {", ".join(map(str, seeds))}; '
         f'{columns[0].metric} in per cent after the last epoch, mean ± standard deviation over the seeds.',
-        f'Published: {"; ".join(dict.fromkeys(f"{column.data}, {column.conditions}" for column in columns))} ({PAPER}).',
+        f'Published: {"; ".join(sources)} ({PAPER}).',
     ]
     for table in TABLES:
         if sum(any((host, b, fusion) in ours for host, b in hosts) for fusion in table.rows) < 2:

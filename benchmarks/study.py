@@ -21,7 +21,7 @@ import tempfile
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import mxnet as mx
 
@@ -150,9 +150,9 @@ def digest(checkpoint: str) -> str:
     return total.hexdigest()[:16]
 
 
-def train(cell: Cell, folder: Path, shared: list[str]) -> dict:
-    """Train a cell in `folder`, or go on with it; its row."""
-    flags = ablation.cell_flags(
+def flags(cell: Cell, shared: Sequence[str] = ()) -> list[str]:
+    """The flags of a cell for train_cifar.py; the `shared` ones replace the recipe's."""
+    return ablation.cell_flags(
         cell.host,
         cell.fusion,
         cell.b,
@@ -161,8 +161,12 @@ def train(cell: Cell, folder: Path, shared: list[str]) -> dict:
         widen=cell.budget == 'equal',
         shared=[*RECIPE, *RECIPES[cell.recipe], *shared],
     )
+
+
+def train(cell: Cell, folder: Path, shared: Sequence[str]) -> dict:
+    """Train a cell in `folder`, or go on with it; its row."""
     started = time.process_time()
-    progress = ablation.cell(cell.host, folder, flags)
+    progress = ablation.cell(cell.host, folder, flags(cell, shared))
     row = {
         **ablation.result(folder, progress, cell.host, cell.fusion, cell.b, cell.seed),
         **cell._asdict(),
@@ -178,12 +182,12 @@ def train(cell: Cell, folder: Path, shared: list[str]) -> dict:
 
 def run(args: argparse.Namespace, shared: list[str]) -> None:
     """Train the cells that the CSV lacks, as far as no other process does and --stop-file is absent."""
+    args.save_dir.mkdir(parents=True, exist_ok=True)
     busy = 0
     for cell in cells():
         if args.stop_file and args.stop_file.exists():
             print(f'{args.stop_file} is there; stopped before {cell}.', file=sys.stderr)
             return
-        args.save_dir.mkdir(parents=True, exist_ok=True)
         with locked(str(args.save_dir / f'{cell}.lock')) as mine:
             if cell in map(key, read(args.csv)):
                 continue
@@ -219,15 +223,16 @@ def main(argv):
     parser.add_argument('--csv', type=Path, default=DOCS / 'study.csv', help='a row for each cell that is done')
     parser.add_argument('--save-dir', type=Path, default=Path('runs/study'), help="folder of the cells' runs")
     parser.add_argument('--stop-file', type=Path, help='train no further cell once this file is there')
+    parser.add_argument('--docs', type=Path, default=DOCS, help='folder of evidence.md and of the pictures')
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument('--report', action='store_true', help='make docs/study.png and the tables of docs/evidence.md')
+    actions.add_argument('--report', action='store_true', help='make the picture and the tables of evidence.md')
     actions.add_argument('--again', type=whole(1), metavar='ROW', help='train the cell of this row anew, and compare')
     args, shared = parser.parse_known_args(argv)
     try:
         if args.report:
             from benchmarks.study_report import write_report
 
-            write_report(read(args.csv), DOCS)
+            write_report(read(args.csv), args.docs)
         elif args.again:
             sys.exit(not repeat(args, shared))
         else:

@@ -1,0 +1,135 @@
+"""The study: its statistics against scipy's, its cells in pairs, and its page against its CSV."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference import trainable
+
+from benchmarks import ablation, paired, study
+from gluon_aff._mxnet import structural_parameters
+from gluon_aff.files import locked
+from gluon_aff.train import parse
+from model_zoo.from_flags import start_network
+
+DOCS = Path(__file__).parents[1] / 'docs'
+DIFFERENCES = ([0.3, 0.1, 0.4, -0.1, 0.5], [1.0, -2.0], [0.2] * 3 + [0.3], [3.0, 4.0, 5.5, 1.0, 2.0, 2.5])
+
+
+@pytest.mark.parametrize('differences', DIFFERENCES)
+def test_intervals_and_p_values_are_those_of_scipy(differences):
+    stats = pytest.importorskip('scipy.stats')
+    test = stats.ttest_1samp(differences, 0)
+    assert paired.p_value(differences) == pytest.approx(test.pvalue, rel=1e-9)
+    expected = stats.t.interval(0.95, len(differences) - 1, np.mean(differences), stats.sem(differences))
+    assert paired.interval(differences)[1:] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize('effect, n, level', [(0.5, 5, 0.05), (2.0, 5, 0.0025), (0.0, 3, 0.05), (1.0, 20, 0.05)])
+def test_power_is_that_of_the_noncentral_t(effect, n, level):
+    stats = pytest.importorskip('scipy.stats')
+    critical = stats.t.ppf(1 - level / 2, n - 1)
+    expected = stats.nct.sf(critical, n - 1, effect * math.sqrt(n)) + stats.nct.cdf(
+        -critical, n - 1, effect * math.sqrt(n)
+    )
+    assert paired.power(effect, 1.0, n, level) == pytest.approx(expected, abs=1e-6)
+    assert paired.power(paired.detectable(0.3, 5), 0.3, 5) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_holm_rejects_what_the_stepwise_procedure_rejects():
+    """Holm, 1979: from the smallest p on, reject while p < level / number of those left."""
+    random = np.random.RandomState(0)
+    for _ in range(50):
+        p_values = (random.rand(7) ** 4).tolist()
+        adjusted = paired.holm(p_values)
+        for level in (0.01, 0.05, 0.2):
+            rejected = set()
+            for left, index in zip(range(7, 0, -1), np.argsort(p_values)):
+                if p_values[index] > level / left:
+                    break
+                rejected.add(index)
+            assert rejected == {index for index, value in enumerate(adjusted) if value <= level}
+    assert paired.holm([0.01, 0.04], tests=10) == pytest.approx([0.1, 0.36])
+
+
+def test_any_prefix_of_the_cells_is_whole_seeds_of_one_host_after_the_other():
+    cells = study.cells()
+    assert len(cells) == len(set(cells)) == 2 * 5 * (8 + 8 + 4)
+    groups = [(cell.recipe, cell.host, cell.b, cell.seed) for cell in cells]
+    assert [group for group, after in zip(groups, [*groups[1:], None]) if group != after] == list(dict.fromkeys(groups))
+    assert groups[:40] == [('basic', 'resnet', 1, seed) for seed in range(5) for _ in range(8)]
+
+
+def network(fusion, budget='equal', host='resnet', seed=0):
+    cell = study.Cell('basic', host, 1, seed, fusion, budget)
+    config = parse(ablation.HOSTS[host].script.Config, study.flags(cell))
+    return start_network(config, [str(label) for label in range(10)], ctx=[study.mx.cpu()])[0]
+
+
+@pytest.mark.parametrize('host', ['resnet', 'inception'])
+def test_all_fusions_of_a_seed_start_alike(host):
+    """Every array that two networks share, and the common part of a wider network's filters, up to the fan-in."""
+    plain = structural_parameters(network('add', 'plain', host))
+    weights = [name for name in plain if name.endswith('weight')]
+    for fusion in ('concat', 'iaff'):
+        other = structural_parameters(network(fusion, host=host))
+        assert set(plain) < set(other)
+        assert all(np.array_equal(plain[name].data().asnumpy(), other[name].data().asnumpy()) for name in plain)
+    wide = structural_parameters(network('add', 'equal', host))
+    for name in weights:
+        narrow, part = plain[name].data().asnumpy(), wide[name].data().asnumpy()
+        part = part[: narrow.shape[0], : narrow.shape[1]] * math.sqrt(wide[name].shape[1] / narrow.shape[1])
+        assert np.allclose(part, narrow, rtol=1e-5), name
+    others = structural_parameters(network('add', 'plain', host, seed=1))
+    assert all(abs(plain[name].data() - others[name].data()).max().asscalar() > 0 for name in weights)
+    assert trainable(network('add', host=host)) == pytest.approx(trainable(network('aff', host=host)), rel=0.012)
+
+
+SMALL = ['--dataset', 'digits', '--train-images', '64', '--test-images', '40', '--num-epochs', '2']
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The study of two cells, and a function that runs it."""
+    monkeypatch.setattr(study, 'GRID', (('resnet', 1, ('aff',)),))
+    monkeypatch.setattr(study, 'SEEDS', range(2))
+    monkeypatch.setattr(study, 'RECIPES', {'basic': []})
+    csv = tmp_path / 'study.csv'
+    return csv, lambda *flags: study.main([*SMALL, '--csv', str(csv), '--save-dir', str(tmp_path / 'runs'), *flags])
+
+
+def test_cells_are_shared_recorded_and_repeated_to_the_last_bit(small, capsys, tmp_path):
+    csv, run = small
+    stop = tmp_path / 'stop'
+    stop.touch()
+    run('--stop-file', str(stop))
+    assert not csv.exists() and 'stopped before basic-resnet-b1-seed0-aff-equal' in capsys.readouterr().err
+    with locked(os.path.join(tmp_path, 'runs', f'{study.cells()[0]}.lock')) as mine:
+        run()
+        assert mine and [row['seed'] for row in study.read(csv)] == [1], 'another process has the first'
+    run()
+    rows = study.read(csv)
+    assert [row['seed'] for row in rows] == [1, 0] and [row['updates'] for row in rows] == [4, 4]
+    assert [(row['width'], row['reduction'], row['parameters']) for row in rows] == [('1', '2', 89610)] * 2
+    text = csv.read_text()
+    with pytest.raises(SystemExit) as ended:
+        run('--again', '1')
+    assert not ended.value.code and 'equal to the last bit' in capsys.readouterr().out and csv.read_text() == text
+    csv.write_text(text.replace(rows[0]['digest'], '0' * 16))
+    with pytest.raises(SystemExit) as ended:
+        run('--again', '1')
+    assert ended.value.code and f'digest was {"0" * 16} and is {rows[0]["digest"]}' in capsys.readouterr().out
+    csv.write_text(text)
+    with pytest.raises(ValueError, match='has runs with epochs 2, and this one has 1'):
+        study.append({**rows[0], 'epochs': 1}, csv)
+
+
+def test_the_page_is_made_from_the_csv(tmp_path):
+    """Every figure of docs/evidence.md's tables and sentences; the picture's content is that of the tables."""
+    shutil.copy(DOCS / 'evidence.md', tmp_path)
+    study.main(['--report', '--docs', str(tmp_path)])
+    assert (tmp_path / 'evidence.md').read_text() == (DOCS / 'evidence.md').read_text()
+    assert (tmp_path / 'study.png').read_bytes()[:4] == b'\x89PNG'
