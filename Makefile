@@ -69,7 +69,7 @@ test-fast: $(INSTALLED)
 	$(PYTEST) --dist loadfile --fast
 
 test-slow: $(INSTALLED)
-	$(PYTEST) --dist load -m 'slow or not slow'
+	$(PYTEST) --dist load -m 'slow or not slow' --timeout 7200
 
 # torchvision asks for a PyTorch of its own, so it and timm are installed without what they require.
 test-torch:

@@ -1,5 +1,6 @@
 import os
 import random
+import signal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,11 @@ hypothesis.settings.load_profile('tests')
 
 # The slow tier runs if -m names it (make test-slow), or if one of these is set.
 ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS')
+
+
+# Programs that the tests start inherit it where it is ignored, as in a job in the background, and could not be
+# interrupted. Not by preexec_fn, which forks this process and its threads.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -39,10 +39,10 @@ def test_gluoncv_knows_the_weights_of_its_baselines():
 
 
 def test_figures_of_torchvision_are_those_of_its_weights():
-    found = importlib.util.find_spec('torchvision')
-    if not found:
+    spec = importlib.util.find_spec('torchvision')
+    if not spec:
         pytest.skip('torchvision is not installed')
-    path = f'{found.submodule_search_locations[0]}/models/resnet.py'
+    path = f'{spec.submodule_search_locations[0]}/models/resnet.py'
     with open(path, encoding='utf-8') as file:
         classes = {node.name: node for node in ast.parse(file.read()).body if isinstance(node, ast.ClassDef)}
     for baseline in BASELINES:

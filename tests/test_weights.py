@@ -374,9 +374,9 @@ def test_names_in_common_are_needed_even_where_all_may_be_missing(tmp_path):
 def test_a_parameter_that_does_not_fit_leaves_the_network_as_it_was(tmp_path, change, says):
     path = write(tmp_path / 'x.params', {**values(network(seed=1)), **change})
     net = network()
-    for given in (lambda: get_model(NAME, pretrained=path), lambda: load_parameters(net, path)):
+    for load in (lambda: get_model(NAME, pretrained=path), lambda: load_parameters(net, path)):
         with pytest.raises(ValueError, match='another network') as caught:
-            given()
+            load()
         assert '\n' not in str(caught.value)
     with pytest.raises(ValueError, match=says):
         get_model(NAME, pretrained=path)
@@ -397,12 +397,12 @@ def test_what_gluon_saves_loads_and_what_is_loaded_gluon_reads(tmp_path, semanti
 
 
 def test_a_dense_layer_without_its_inputs_takes_them_from_the_file(tmp_path):
-    given, net = nn.Dense(3, in_units=5), nn.Dense(3)
-    given.initialize()
-    given.save_parameters(str(tmp_path / 'x.params'))
+    saved, net = nn.Dense(3, in_units=5), nn.Dense(3)
+    saved.initialize()
+    saved.save_parameters(str(tmp_path / 'x.params'))
     net.initialize()
     load_parameters(net, str(tmp_path / 'x.params'))
-    same(values(net), values(given))
+    same(values(net), values(saved))
 
 
 # Files by the parameters' own names
@@ -551,12 +551,12 @@ def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
             self.add(nn.Dense(3, in_units=3))
             self.add(nn.Dense(3, in_units=3, params=self[0].params))
 
-    given, net = Shared(), Shared()
-    given.initialize()
+    saved, net = Shared(), Shared()
+    saved.initialize()
     path = str(tmp_path / 'x.params')
-    given.save_parameters(path, deduplicate=True)
+    saved.save_parameters(path, deduplicate=True)
     load_parameters(net, path)
-    same(values(net), values(given))
+    same(values(net), values(saved))
 
 
 # GluonCV's files

@@ -134,15 +134,15 @@ def compare(names: Sequence[str] = TABLE, *, batch: int | None = None, ctx: mx.C
         net = _build(name)
         parameters, multiply_adds = complexity(net, (1, *_input_size(name)))
         head = getattr(net, net.head_name).collect_params().values()
-        plain, summary = '+' not in name, summaries([name.partition('+')[0]])[0]
+        registered, summary = '+' not in name, summaries([name.partition('+')[0]])[0]
         rows.append(
             Row(
                 name,
-                REPORTED.get(name.lower()) if plain else None,
+                REPORTED.get(name.lower()) if registered else None,
                 parameters,
                 parameters - sum(math.prod(parameter.shape) for parameter in head),
                 multiply_adds,
-                summary=summary if plain else None,
+                summary=summary if registered else None,
                 data=summary.data,
             )
         )

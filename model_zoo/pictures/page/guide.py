@@ -33,7 +33,7 @@ def guide_section() -> str:
     for row in sort_summaries(released, 'accuracy'):
         by_data.setdefault(row.data, []).append(row)
     everything = sort_summaries(summaries(baselines=True), 'accuracy')
-    plain = [row for row in everything if row.data == IMAGENET.name and row.accuracy is not None]
+    on_imagenet = [row for row in everything if row.data == IMAGENET.name and row.accuracy is not None]
     sources = '; '.join(f'{library}, {source}' for library, source in SOURCES.items())
     return '\n'.join(
         [
@@ -47,7 +47,7 @@ def guide_section() -> str:
             '<p>All published, from recipes that differ, at 224x224 unless another size is named. Our plain '
             "networks are GluonCV's and read its parameter files. "
             f'Sources: {escape(sources)}.</p>',
-            _summary_table('Published results on ImageNet', plain),
+            _summary_table('Published results on ImageNet', on_imagenet),
             '</details>',
         ]
     )
