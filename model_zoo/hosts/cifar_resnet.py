@@ -7,11 +7,11 @@ Fusion", WACV 2021 (ResNet-20-b: b blocks a stage, depth 6b + 2).
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
 
-from gluon_aff.errors import positive
 from gluon_aff.layers.layout import GlobalAvgPool
 
 from .network import FeatureNetwork, ResidualBlock, check_start_stage, make_downsample, make_fusion, make_norm
@@ -76,10 +76,8 @@ class PreActBlock(ResidualBlock):
 
 def stage_channels(width, stages):
     """16, 32, 64, ... x width channels, rounded where the width is no whole number."""
-    if not isinstance(width, float):
-        width = positive('width', width)
-    elif not 1 <= width < math.inf:
-        raise ValueError(f'width must be 1 or more, got {width!r}.')
+    if isinstance(width, bool) or not isinstance(width, Real) or not 1 <= width < math.inf:
+        raise ValueError(f'width must be a number, 1 or more, got {width!r}.')
     return [round(16 * width * 2**stage) for stage in range(stages)]
 
 
