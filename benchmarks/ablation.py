@@ -279,7 +279,7 @@ def tables(rows):
         if sum(any((host, b, fusion) in ours for host, b in hosts) for fusion in table.rows) < 2:
             continue
         heads = [
-            f'{published_column(host).title}, b={b}: {head}'
+            f'{published_column(host).title}{f", b={b}" if host != "imagenet" else ""}: {head}'
             for host, b in hosts
             for head in ('ours', 'parameters', 'published')
         ]

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import signal
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -232,6 +234,26 @@ def test_every_published_figure_has_a_cell_of_the_command():
         assert (config.model, config.fusion) == (column.name.format(fusion='aff', depth=6 * b + 2), fusion)
         if b == 1:
             build_network(config, 10)
+
+
+def test_the_host_on_imagenet_reads_class_folders(tmp_path, monkeypatch, capsys):
+    """With a small network in place of ResNet-50."""
+    for path in ('train/a/0', 'train/a/1', 'train/b/0', 'train/b/1', 'val/a/0', 'val/b/0'):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.linear_gradient('L').resize((40, 36)).save(tmp_path / f'{path}.png')
+    small = replace(ablation.HOSTS['imagenet'], model='cifar_aff_resnet8')
+    monkeypatch.setitem(ablation.HOSTS, 'imagenet', small)
+    flags = '--input-size 32 --batch-size 2 --num-epochs 1 -j 1 --seeds 0 --fusions global_aff aff --equal-parameters'
+    argv = ['--hosts', 'imagenet', '--data-dir', str(tmp_path), '--save-dir', str(tmp_path / 'runs'), *flags.split()]
+    rows = ablation.main(argv)
+    assert [(row['fusion'], row['reduction'], row['train_images'], row['test_images']) for row in rows] == [
+        ('global_aff', 16, 4, 2),
+        ('aff', 16, 4, 2),
+    ]
+    printed = capsys.readouterr().out
+    assert '| fusion | ResNet-50: ours | ResNet-50: parameters | ResNet-50: published |' in printed
+    assert 'Published: ImageNet-1k, 160 epochs' in printed
+    assert re.search(r'\| global \+ global \| [\d.]+ \| [\d,]+ \| 77.7 \|', printed)
 
 
 @pytest.mark.parametrize(
