@@ -28,6 +28,12 @@ NAMES = {
     'aff': 'AFF',
     'iaff': 'iAFF',
 }
+EQUAL = {'equal': 'parameters', 'plain': 'width'}  # of addition
+
+
+def title(host: str, b: int) -> str:
+    """The name of a host on the page."""
+    return f'{published_column(host).title.replace("-20-b", "")}, b = {b}'
 
 
 class Claim(NamedTuple):
@@ -38,10 +44,13 @@ class Claim(NamedTuple):
     budget: str  # of `worse`
     table: dict
 
+    @property
+    def other(self) -> str:
+        """What the better one is compared with."""
+        return NAMES[self.worse] + ('' if self.worse != 'add' else f' of equal {EQUAL[self.budget]}')
+
     def __str__(self):
-        plain = ' of the same width' if self.budget == 'plain' else ''
-        equal = ' of equal parameters' if (self.worse, self.budget) == ('add', 'equal') else ''
-        return f'{NAMES[self.better]} is better than {NAMES[self.worse]}{equal}{plain}'
+        return f'{NAMES[self.better]} is better than {self.other}'
 
     def published(self, host: str, b: int) -> float | None:
         """The paper's difference in points."""
@@ -74,7 +83,7 @@ class Comparison(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f'{published_column(self.host).title}, b = {self.b}'
+        return title(self.host, self.b)
 
     @property
     def whole(self) -> bool:
@@ -112,36 +121,35 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def verdict(one: Comparison, p: float) -> str:
     """Whether a claim holds in a host, in words."""
-    if not one.differences:
-        return 'not run'
     if not one.whole:
-        return f'open: {len(one.differences)} of {len(study.SEEDS)} seeds'
+        return 'open'
+    mean, _, high = paired.interval(one.differences)
+    published = one.claim.published(one.host, one.b)
+    less = ', by less than published' if published is not None and high < published else ''
     if p > LEVEL:
-        return 'cannot be told'
-    return 'holds' if statistics.mean(one.differences) > 0 else 'does not hold: it is worse'
+        return f'cannot be told{less.replace("by", "but it is")}'
+    return f'holds{less}' if mean > 0 else 'does not hold, it is worse'
 
 
 def difference_rows(planned: list[Comparison]) -> list[list[str]]:
     """A row for each comparison of which there are at least two pairs."""
-    rows = []
+    rows, level = [], LEVEL / len(planned)
     for one, p in zip(planned, corrected(planned)):
         if len(one.differences) < 2:
             continue
-        mean, low, high = paired.interval(one.differences)
-        published = one.claim.published(one.host, one.b)
-        deviation, level = statistics.stdev(one.differences), LEVEL / len(planned)
-        chance = None if published is None else paired.power(published, deviation, len(study.SEEDS), level)
+        published, design = one.claim.published(one.host, one.b), ['-', '-', '-']
+        if one.whole:
+            deviation, n = statistics.stdev(one.differences), len(study.SEEDS)
+            chance = '-' if published is None else f'{paired.power(published, deviation, n, level):.0%}'
+            design = [f'{p:.3f}', f'{paired.detectable(deviation, n, level):.2f}', chance]
         rows.append(
             [
                 one.title,
-                str(one.claim),
+                f'{NAMES[one.claim.better]} - {one.claim.other}',
                 str(len(one.differences)),
-                f'{mean:+.2f} ({low:+.2f} to {high:+.2f})',
-                f'{p:.3f}' if one.whole else '-',
-                f'{paired.detectable(deviation, len(study.SEEDS), level):.2f}',
+                '{:+.2f} ({:+.2f} to {:+.2f})'.format(*paired.interval(one.differences)),
                 '-' if published is None else f'{published:+.1f}',
-                '-' if chance is None else f'{chance:.0%}',
-                verdict(one, p),
+                *design,
             ]
         )
     return rows
@@ -164,7 +172,7 @@ def mean_rows(rows: list[dict], recipe: str) -> list[list[str]]:
                     wide = f', width {float(group[0]["width"]):.3g}' if float(group[0]['width']) != 1 else ''
                     lines.append(
                         [
-                            f'{published_column(host).title}, b = {b}',
+                            title(host, b),
                             NAMES[fusion] + wide,
                             f'{group[0]["parameters"]:,}',
                             str(len(group)),
@@ -176,16 +184,16 @@ def mean_rows(rows: list[dict], recipe: str) -> list[list[str]]:
 
 
 def sentences(rows: list[dict]) -> list[str]:
-    """For each claim of the paper what the study says of it, host by host."""
-    lines = []
+    """For each claim of the paper what the study says of it, with the hosts that say so."""
+    lines, planned = [], {recipe: comparisons(rows, recipe) for recipe in study.RECIPES}
     for claim in CLAIMS:
-        places = []
-        for recipe in study.RECIPES:
-            planned = comparisons(rows, recipe)
-            for one, p in zip(planned, corrected(planned)):
+        hosts: dict = {}
+        for recipe, ours in planned.items():
+            for one, p in zip(ours, corrected(ours)):
                 if one.claim == claim and one.differences:
-                    places.append(f'{one.title}, {recipe} recipe: {verdict(one, p)}')
-        lines.append(f'- {claim}: {"; ".join(places) or "not run yet"}.')
+                    hosts.setdefault(verdict(one, p), []).append(f'{one.title}, {recipe} recipe')
+        said = [f'{words} ({"; ".join(named)})' for words, named in hosts.items()]
+        lines.append(f'- {claim}: {"; ".join(said) or "not run yet"}.')
     return lines
 
 
@@ -213,15 +221,15 @@ def tables(rows: list[dict]) -> str:
         if differences:
             head = [
                 'host',
-                'claim',
+                'difference',
                 'pairs',
-                'difference, points (95 %)',
+                'points (95 % interval)',
+                'published',
                 'p, Holm',
                 'detectable',
-                'published',
                 'power',
             ]
-            lines += ['', *markdown([*head, 'here'], differences)]
+            lines += ['', *markdown(head, differences)]
     return '\n'.join(lines)
 
 
@@ -253,14 +261,10 @@ def plot(rows: list[dict], path: Path) -> None:
             if published is not None:
                 axes.plot([published], [place], 'D', markerfacecolor='none', color=COLOURS[1])
         axes.set_xlabel('difference in accuracy, points')
-        axes.set_yticks(range(len(CLAIMS)), [_short(claim) for claim in CLAIMS])
+        axes.set_yticks(range(len(CLAIMS)), [f'{NAMES[claim.better]} - {claim.other}' for claim in CLAIMS])
         axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
     with atomic(path) as partial:
         figure.savefig(partial, format='png', dpi=100)
-
-
-def _short(claim):
-    return f'{NAMES[claim.better]} - {NAMES[claim.worse]}{" (same width)" if claim.budget == "plain" else ""}'
 
 
 def write_report(rows: list[dict], docs: Path) -> None:

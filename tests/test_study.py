@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference import trainable
 
-from benchmarks import ablation, paired, study
+from benchmarks import ablation, paired, study, study_report
 from gluon_aff._mxnet import structural_parameters
 from gluon_aff.files import locked
 from gluon_aff.train import parse
@@ -134,3 +134,46 @@ def test_the_page_is_made_from_the_csv(tmp_path):
     study.main(['--report', '--docs', str(tmp_path)])
     assert (tmp_path / 'evidence.md').read_text() == (DOCS / 'evidence.md').read_text()
     assert (tmp_path / 'study.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def study_of(differences):
+    """Rows of a CSV in which AFF in ResNet at b = 1 is ahead of addition by these differences."""
+    blank = {**dict.fromkeys(study.COLUMNS, 1), 'recipe': 'basic', 'host': 'resnet', 'budget': 'equal', 'processor': ''}
+    gains = {'add': [0.0] * len(differences), 'aff': differences}
+    return [
+        {**blank, 'seed': seed, 'fusion': fusion, 'accuracy': 0.8 + 0.01 * seed + gain / 100}
+        for fusion in gains
+        for seed, gain in enumerate(gains[fusion])
+    ]
+
+
+@pytest.mark.parametrize(
+    'differences, expected',
+    [
+        ([2.2, 2.3, 2.4, 2.35, 2.25], 'holds'),
+        ([0.9, 1.0, 1.1, 1.05, 0.95], 'holds, by less than published'),
+        ([-0.9, -1.0, -1.1, -1.05, -0.95], 'does not hold, it is worse'),
+        ([-5.0, 8.0, 3.0, -1.0, 4.0], 'cannot be told'),
+        ([-0.1, 0.2, 0.1, -0.1, 0.0], 'cannot be told, but it is less than published'),
+        ([2.2, 2.3, 2.4, 2.35], 'open'),
+    ],
+)
+def test_a_claim_holds_where_the_corrected_test_of_all_pairs_says_so(differences, expected):
+    """The paper's AFF is 2.3 points ahead of addition; 20 comparisons are planned, and 1 has run."""
+    rows = study_of(differences)
+    planned = study_report.comparisons(rows, 'basic')
+    first, p = planned[0], study_report.corrected(planned)[0]
+    assert len(planned) == 20 and first.claim.published('resnet', 1) == pytest.approx(2.3)
+    assert first.differences == pytest.approx(differences) and study_report.verdict(first, p) == expected
+    assert p == (1 if expected == 'open' else pytest.approx(min(1, 20 * paired.p_value(differences))))
+    text = study_report.tables(rows)
+    assert f'- AFF is better than addition of equal parameters: {expected} (ResNet, b = 1, basic recipe).' in text
+    assert f'To run: {40 - len(rows)} of 40 cells of resnet, b = 1, basic recipe' in text
+    mean, low, high = paired.interval(differences)
+    cells = f'{len(differences)} | {mean:+.2f} ({low:+.2f} to {high:+.2f}) | +2.3 |'
+    assert f'| ResNet, b = 1 | AFF - addition of equal parameters | {cells}' in text
+
+
+def test_a_seed_that_one_fusion_lacks_makes_no_pair():
+    rows = [row for row in study_of([1.0, 1.2, 1.1, 1.0, 1.3]) if (row['fusion'], row['seed']) != ('add', 2)]
+    assert study_report.comparisons(rows, 'basic')[0].differences == pytest.approx([1.0, 1.2, 1.0, 1.3])
