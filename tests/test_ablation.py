@@ -162,6 +162,16 @@ def test_a_figure_that_was_not_published_is_left_out():
     assert '| iAFF | 50.00 | 4,936 | - |' in ablation.tables([row('add', 0.5, b=4), row('iaff', 0.5, b=4)])
 
 
+def test_segmentation_has_its_own_metric_and_source():
+    rows = [
+        {**row(fusion, 0, host='fpn', b=b), 'miou': 0.6 + b / 100} for fusion in ('aff', 'local_aff') for b in (1, 4)
+    ]
+    ours, published, *lines = ablation.tables(rows).splitlines()
+    assert 'mIoU in per cent' in ours and published.startswith('Published: StopSign, COCO images with a stop sign, 300')
+    assert lines[3].startswith('| fusion | ResNet-20-b + FPN, b=1: ours |')
+    assert '| local + local | 61.00 | 1,234 | 89.5 | 64.00 | 4,936 | 92.4 |' in lines
+
+
 def test_published_tables_agree_where_they_say_the_same():
     """Table 3's global + local is table 4's AFF; table 6 is another run of AFF, and iAFF as in table 4."""
     scale, strategy, mix = (table.rows for table in TABLES)
