@@ -125,6 +125,12 @@ def parse_args(argv):
     )
     parser.add_argument('--save-dir', type=Path, default=Path('runs/ablation'))
     args, shared = parser.parse_known_args(argv)
+    check_args(args, shared)
+    return args, shared
+
+
+def check_args(args, shared):
+    """Raise a ValueError for flags that do not fit the hosts, or that the cells set themselves."""
     for flag in shared:
         if flag.split('=')[0] in ('--model', '--fusion', '--seed'):
             raise ValueError(f'{flag} is what the runs differ in; give --hosts, --blocks, --fusions and --seeds.')
@@ -136,7 +142,6 @@ def parse_args(argv):
         )
     if 'imagenet' in args.hosts and (args.blocks != [1] or args.widen):
         raise ValueError('--hosts imagenet is ResNet-50 at one width; leave --blocks and --widen out.')
-    return args, shared
 
 
 def model_name(host, blocks):

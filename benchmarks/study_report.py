@@ -192,8 +192,8 @@ def sentences(rows: list[dict]) -> list[str]:
             for one, p in zip(ours, corrected(ours)):
                 if one.claim == claim and one.differences:
                     hosts.setdefault(verdict(one, p), []).append(f'{one.title}, {recipe} recipe')
-        said = [f'{words} ({"; ".join(named)})' for words, named in hosts.items()]
-        lines.append(f'- {claim}: {"; ".join(said) or "not run yet"}.')
+        verdicts = [f'{words} ({"; ".join(named)})' for words, named in hosts.items()]
+        lines.append(f'- {claim}: {"; ".join(verdicts) or "not run yet"}.')
     return lines
 
 
@@ -252,14 +252,14 @@ def plot(rows: list[dict], path: Path) -> None:
         axes.set_title(f'{title}, {recipe}')
         axes.axvline(0, color='#888888', linewidth=1)
         for one in shown:
-            place = CLAIMS.index(one.claim)
-            axes.plot(one.differences, [place + 0.25] * len(one.differences), '.', color=COLOURS[4], zorder=2)
+            y = CLAIMS.index(one.claim)
+            axes.plot(one.differences, [y + 0.25] * len(one.differences), '.', color=COLOURS[4], zorder=2)
             if len(one.differences) > 1:
                 mean, low, high = paired.interval(one.differences)
-                axes.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt='o', capsize=3, color=COLOURS[0])
+                axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], fmt='o', capsize=3, color=COLOURS[0])
             published = one.claim.published(one.host, one.b)
             if published is not None:
-                axes.plot([published], [place], 'D', markerfacecolor='none', color=COLOURS[1])
+                axes.plot([published], [y], 'D', markerfacecolor='none', color=COLOURS[1])
         axes.set_xlabel('difference in accuracy, points')
         axes.set_yticks(range(len(CLAIMS)), [f'{NAMES[claim.better]} - {claim.other}' for claim in CLAIMS])
         axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
