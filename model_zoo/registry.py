@@ -275,7 +275,8 @@ def get_model(
     path, record = catalog.find(name, pretrained or pretrained_base, root)
     arrays, adapt_input = read_for(net, path), 'in_channels' in options
     if not isinstance(net, Network):
-        fill(net, arrays, path, ctx, allow_missing, True, (), adapt_input)  # extra ones are of the head
+        # Extra ones are of the head.
+        fill(net, arrays, path, ctx, allow_missing=allow_missing, ignore_extra=True, adapt_input=adapt_input)
         return net
     in_file = arrays.get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
@@ -286,7 +287,16 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    fill(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, adapt_input)
+    fill(
+        net,
+        arrays,
+        path,
+        ctx,
+        allow_missing=allow_missing,
+        ignore_extra=ignore_extra,
+        fresh=fresh,
+        adapt_input=adapt_input,
+    )
     if not fresh:
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None

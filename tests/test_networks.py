@@ -656,10 +656,7 @@ def test_a_start_stage_that_is_none_is_refused(host):
     [
         ('ResNet', ['stem_width']),
         ('ResNeXt', ['stem_width', 'cardinality', 'bottleneck_width']),
-        ('CIFAR ResNet', ['width']),
         ('CIFAR ResNeXt', ['width', 'cardinality', 'bottleneck_width']),
-        ('Inception-ResNet', ['width']),
-        ('FPN', ['width']),
     ],
 )
 def test_an_option_that_is_no_positive_whole_number_is_refused(host, options):
@@ -667,6 +664,20 @@ def test_an_option_that_is_no_positive_whole_number_is_refused(host, options):
         for value in (0, -4, 'a', 1.5, True):
             with refused(f'{option} must be a positive whole number'):
                 SMALL[host](**{option: value})
+
+
+@pytest.mark.parametrize('host', ['CIFAR ResNet', 'Inception-ResNet', 'FPN'])
+def test_a_width_may_be_a_fraction_above_1(host):
+    for value in (0, -4, 'a', 0.5, np.nan, np.inf, True):
+        with refused('width must be a number, 1 or more'):
+            SMALL[host](width=value)
+    shapes = [
+        [parameter.shape for parameter in SMALL[host](**options).collect_params().values()]
+        for options in ({'width': 2}, {'width': 2.0}, {'width': 1.045, 'fusion': 'add'})
+    ]
+    assert shapes[0] == shapes[1]
+    # 16.72, 33.44 and 66.88 channels, rounded.
+    assert {17, 33, 67} <= {shape[0] for shape in shapes[2]} and 16 not in {shape[0] for shape in shapes[2]}
 
 
 @every_constructor

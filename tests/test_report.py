@@ -241,6 +241,13 @@ def checkout(monkeypatch, tmp_path):
     return tmp_path
 
 
+def test_runs_of_a_segmentation_network_are_averaged(checkout):
+    rows = 'network,seed,mIoU,conditions\nfpn_aff_resnet8,0,0.5,4 epochs\nfpn_aff_resnet8,1,0.7,4 epochs\n'
+    (checkout / 'docs' / 'segmentation.csv').write_text(rows)
+    (own,) = next(model for model in facts.models() if model.card.name == 'fpn_aff_resnet8').own
+    assert (own.percent, own.source) == (60, 'ours: mean of 2 seeds, 4 epochs, docs/segmentation.csv')
+
+
 HEAD = ','.join(facts.ABLATION)
 
 

@@ -91,9 +91,10 @@ def rename_state_dict(arrays: dict[str, np.ndarray], names: Collection[str]) -> 
     """The arrays of a PyTorch state dict under a network's structural names; unknown names stay.
 
     The state dict may have the names of :func:`torch_names`, the structural ones, with gamma and beta or weight and
-    bias, or those of the authors' PyTorch code, where a block's fusion is `fuse_mode`. That code's iAFF has a second
-    global context that it never uses; where it was never used, as its running means show, the first one's parameters
-    take its place, which gives that code's outputs.
+    bias, or those of the authors' PyTorch code, where a block's fusion is `fuse_mode`. That code's iAFF, like those
+    derived from it, has a second global context that it never uses. It is left out where the network has none
+    (:class:`gluon_aff.IAFF` with ``shared_global=True``). Elsewhere, where it was never used, as its running means
+    show, the first one's parameters take its place, which gives that code's outputs in inference.
 
     Parameters
     ----------
@@ -101,10 +102,7 @@ def rename_state_dict(arrays: dict[str, np.ndarray], names: Collection[str]) -> 
     names : collection of str
         All structural names of the network.
     """
-    second = [name for name in arrays if '.fuse_mode.global_att2.' in name]
-    if not any(arrays[name].any() for name in second if name.endswith('.running_mean')):
-        first = {name: arrays.get(name.replace('.global_att2.', '.global_att.')) for name in second}
-        arrays = {**arrays, **{name: array for name, array in first.items() if array is not None}}
+    arrays = _without_unused_contexts(arrays, names)
     ours = {}
     for name, theirs in torch_names(names).items():
         for alias in (name, _torch_norm(name), theirs, theirs.replace('.attention.', '.fuse_mode.')):
@@ -114,3 +112,23 @@ def rename_state_dict(arrays: dict[str, np.ndarray], names: Collection[str]) -> 
         known = ours.get(name, name)
         renamed[name if known in renamed else known] = array
     return renamed
+
+
+def _without_unused_contexts(arrays, names):
+    """The arrays of a state dict without the second global contexts that a PyTorch iAFF never used."""
+    second = {name: name.replace('global_att2.', 'global_att.') for name in arrays if _is_second(name)}
+    if not any(map(_is_second, names)):
+        return {name: array for name, array in arrays.items() if name not in second}
+
+    def used(contexts):
+        return any(arrays[name].any() for name in contexts if name.endswith('.running_mean') and name in arrays)
+
+    # A network that was not trained shows nothing, except by the names of the authors' code.
+    theirs = any('.fuse_mode.' in name for name in second)
+    if used(second) or not (theirs or used(second.values())):
+        return arrays
+    return {**arrays, **{name: arrays[first] for name, first in second.items() if first in arrays}}
+
+
+def _is_second(name):
+    return 'global_att2' in name.split('.')

@@ -69,7 +69,13 @@ class SKConv(ChannelBlock):
     ):
         in_channels = positive('channels', channels) if in_channels is None else in_channels
         super().__init__(
-            positive('in_channels', in_channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+            positive('in_channels', in_channels),
+            reduction,
+            norm_layer,
+            norm_kwargs,
+            prefix=prefix,
+            params=params,
+            spatial_dims=2,
         )
         check_booleans(split=split)
         if split and in_channels % 2:
