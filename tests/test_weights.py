@@ -755,6 +755,13 @@ def test_download_goes_on_after_a_file_that_cannot_be_had(server, capsys, files)
     assert code == 1 and out.splitlines() == [server.records[1].path()] and err.count('\n') == 1 and '404' in err
 
 
+def test_download_takes_the_default_of_other_libraries_files_or_the_one_that_is_named(torch_server, capsys):
+    other = replace(torch_server.record, tag='a1', aliases=('theirs.a1',), mirror=torch_server.server.address + '/no')
+    torch_server.records.append(other)
+    assert run(capsys, 'download', 'fashion*')[0] == 0 and torch_server.server.paths == ['/original.pth']
+    assert run(capsys, 'download', 'theirs.a1')[1].splitlines() == [torch_server.record.path()]
+
+
 def test_download_of_nothing_says_what_there_is(server, capsys):
     code, out, err = run(capsys, 'download', 'aff_resnet50')
     assert code == 2 and out == '' and f'there are: {NAME}' in err and err.count('\n') == 1
