@@ -666,7 +666,7 @@ def torch_server(server, tmp_path, monkeypatch):
     )
     records = [record]
     monkeypatch.setattr(weights, '_catalog', lambda: tuple(records))
-    monkeypatch.setattr(weights, 'find_spec', lambda name: True)
+    monkeypatch.setattr(weights, 'has_torch', lambda: True)
     return SimpleNamespace(server=server, files=files, record=record, records=records, net=net, monkeypatch=monkeypatch)
 
 
@@ -698,14 +698,14 @@ def test_with_a_wrong_prefix_the_mirror_is_next(torch_server):
 
 
 def test_without_pytorch_the_mirror_is_all_there_is(torch_server):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     for name in ('theirs.tv2', 'V2', 'tv2', True):
         same(values(get_model(NAME, pretrained=name)), values(torch_server.net))
     assert torch_server.server.paths == ['/model.safetensors']
 
 
 def test_another_networks_weights_start_a_fused_one(torch_server, caplog):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     torch_server.records[0] = replace(torch_server.record, model='fashion_mnist_add_resnet8')
     added = network('fashion_mnist_add_resnet8', classes=4)
     path = Path(torch_server.record.path())
@@ -720,7 +720,7 @@ def test_another_networks_weights_start_a_fused_one(torch_server, caplog):
 
 
 def test_a_loaded_model_is_described_with_the_preprocessing_of_its_weights(torch_server):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     spec = load_model(NAME, 'tv2').spec
     assert (spec.input_size, spec.mean, spec.interpolation) == ((3, 36, 36), (0.5,) * 3, 'bicubic')
     image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (60, 50, 3), np.uint8))
