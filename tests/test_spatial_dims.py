@@ -1,5 +1,7 @@
 """Fusion blocks on sequences (N, C, T) and volumes (N, C, D, H, W): the functions that they are on images."""
 
+from functools import partial
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from mxnet.gluon import nn
 from reference import error, filled, in_every_form, parameters, refused, tensor
 from test_fusion import FORMULAS, arrays, weights
 
-from gluon_aff import AFF, FUSIONS, IAFF, MSCAM, ChannelContext, MultiInputAFF
+from gluon_aff import AFF, FUSIONS, IAFF, MSCAM, AlignedFusion, ChannelContext, MultiInputAFF
 from gluon_aff.deploy import export_onnx
 from gluon_aff.layers import kernels
 
@@ -132,24 +134,28 @@ class Network(nn.HybridBlock):
 
     def __init__(self, dims, fuse):
         super().__init__()
-        convolution = {1: nn.Conv1D, 3: nn.Conv3D}[dims]
+        convolution = {1: nn.Conv1D, 2: nn.Conv2D, 3: nn.Conv3D}[dims]
         with self.name_scope():
             self.first, self.second = (convolution(8, 3, padding=1, in_channels=2) for _ in range(2))
             self.fuse = fuse
 
     def hybrid_forward(self, F, x):
         maps = self.first(x), self.second(x)
+        if isinstance(self.fuse, AlignedFusion):
+            return self.fuse(maps[0], F.concat(maps[1], maps[1], dim=2))
         return self.fuse(*maps[: 1 if isinstance(self.fuse, MSCAM) else 2])
 
 
-@pytest.mark.parametrize('name', [*FUSIONS, 'ms_cam'])
-@by_dims
+@pytest.mark.parametrize(
+    'name, dims', [*((name, dims) for name in (*BLOCKS, 'aligned') for dims in (1, 3)), ('multi_input', 2)]
+)
 def test_onnx_files_compute_it_at_every_size(name, dims, tmp_path):
     runtime = pytest.importorskip('onnxruntime')
-    net, path = filled(Network(dims, BLOCKS[name](8, spatial_dims=dims))), str(tmp_path / 'net.onnx')
+    make = {**BLOCKS, 'aligned': partial(AlignedFusion, in_channels=8)}[name]
+    net, path = filled(Network(dims, make(8, spatial_dims=dims))), str(tmp_path / 'net.onnx')
     export_onnx(net, path, (2, *SIDES[dims]))
     session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    assert session.get_inputs()[0].shape == ['N', 2, *{1: 'T', 3: 'DHW'}[dims]]
+    assert session.get_inputs()[0].shape == ['N', 2, *{1: 'T', 2: 'HW', 3: 'DHW'}[dims]]
     for shape in ((3, 2, *SIDES[dims]), (1, 2, *(side + 3 for side in SIDES[dims]))):
         x = tensor(shape)
         assert error(session.run(None, {'data': x.asnumpy()})[0], net(x)) <= 1e-5

@@ -63,6 +63,13 @@ def context_map(F, context, scale, like):
     return broadcast_spatial(F, context, like) if scale == 'global' else default_layout(F, context)
 
 
+def check_spatial_dims(value):
+    """The value itself, or a ValueError if it is no number of spatial axes."""
+    if value not in (0, *MAPS):
+        raise ValueError(f'spatial_dims must be 1, 2 or 3, or 0 for that of the first input, got {value!r}.')
+    return value
+
+
 def check_size(block, x, size, stride=1):
     """Raise a ValueError if x is an array that this stride does not reduce to maps of the block's size."""
     if isinstance(x, NDArray) and (x.ndim != 4 or tuple(-(-side // stride) for side in x.shape[2:]) != size):
@@ -112,9 +119,7 @@ class ChannelBlock(HybridBlock):
         spatial_dims: int = 0,
     ):
         super().__init__(prefix=prefix, params=params)
-        if spatial_dims not in (0, *MAPS):
-            raise ValueError(f'spatial_dims must be 1, 2 or 3, or 0 for that of the first input, got {spatial_dims!r}.')
-        self.spatial_dims = spatial_dims
+        self.spatial_dims = check_spatial_dims(spatial_dims)
         self.channels = positive('channels', channels, or_zero=True)
         self.reduction = positive('reduction', reduction)
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
