@@ -122,6 +122,8 @@ def train(config, **options):
         skipped=skipped,
         options=net_options,
         dataset=config.data_dir or config.rec_train,
+        train_images=len(train_images),
+        test_images=len(val_images),
     )
     best = train_network(net, train_set, test_set, config, run, task=task, ctx=ctx, workers=workers, **options)
     return best, val_images

@@ -216,11 +216,12 @@ def get_model(
     name : str
         As `list_models` gives it, in any case; hyphens count as underscores.
     pretrained : bool or str, default False
-        True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
-        eight digits of their digest, or the path of a parameter file: Gluon's, or a PyTorch state dict (.safetensors,
-        .pth) by timm's, torchvision's or the authors' names. The number of classes is the file's; where
-        `classes` says another one, the head is fresh (Xavier) and a log line says so. Where `in_channels` is not the
-        file's three, the stem's kernels are summed (for one channel) or repeated, as in timm.
+        True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'tv2_in1k'), the
+        first eight digits of their digest, timm's name of those of any network ('resnet50d.gluon_in1k'), or the path of
+        a parameter file: Gluon's, or a PyTorch state dict (.safetensors, .pth) by timm's, torchvision's or the authors'
+        names. :func:`model_zoo.list_weights` tells the preprocessing that they expect. The number of classes is the
+        file's; where `classes` says another one, the head is fresh (Xavier) and a log line says so. Where `in_channels`
+        is not the file's three, the stem's kernels are summed (for one channel) or repeated, as in timm.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
         Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)

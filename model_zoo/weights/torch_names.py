@@ -13,13 +13,23 @@ NORM = {'gamma': 'weight', 'beta': 'bias'}
 SE = {'.gate.excite.0.': '.se.fc1.', '.gate.excite.2.': '.se.fc2.'}
 # The layers of a ResNeXt block's body.
 BODY = {'0': 'conv1', '1': 'bn1', '3': 'conv2', '4': 'bn2', '6': 'conv3', '7': 'bn3'}
+# The layers of a selective kernel convolution.
+SK = {
+    'small.0': 'paths.0.conv',
+    'small.1': 'paths.0.bn',
+    'large.0': 'paths.1.conv',
+    'large.1': 'paths.1.bn',
+    'select.1': 'attn.fc_reduce',
+    'select.2': 'attn.bn',
+    'select.4': 'attn.fc_select',
+}
 
 
 def torch_names(names: Collection[str]) -> dict[str, str]:
     """The names that a network's parameters have in a PyTorch state dict.
 
-    For ImageNet ResNets, SE-ResNets and ResNeXts they are timm's (and torchvision's), with those of the fusions in
-    `attention` of each block. For other networks only a normalisation's gamma and beta change, into weight and bias.
+    For ImageNet ResNets, SE-ResNets, SKNets and ResNeXts they are timm's (and torchvision's), with those of the fusions
+    in `attention` of each block. For other networks only a normalisation's gamma and beta change, into weight and bias.
 
     Parameters
     ----------
@@ -34,10 +44,11 @@ def torch_names(names: Collection[str]) -> dict[str, str]:
     resnext = stages[:1] in ([4], [10])  # after a shallow or a deep stem; CIFAR's begin at 3
     pools = [name for name in names if re.fullmatch(r'features\.\d+\.0\.downsample\.2\.gamma', name)]
     pooled = bool(pools) or stages == [10]  # the first stage alone has no pool
+    selective = any('.small.' in name for name in names)
     squeeze = {} if any('.gate.gather.' in name for name in names) else SE
     renamed = {}
     for name in names:
-        theirs = _resnext_name(name, stages, pooled) if resnext else name
+        theirs = _resnext_name(name, stages, pooled) if resnext else _sknet_name(name) if selective else name
         for ours, timm in squeeze.items():
             theirs = theirs.replace(ours, timm)
         renamed[name] = _torch_norm(theirs)
@@ -65,6 +76,15 @@ def _resnext_name(name, stages, pooled):
     elif part == 'downsample' and pooled and layer == stages[0]:  # timm has an identity in place of the pool
         path = [str(int(path[0]) + 1), *path[1:]]
     return '.'.join([f'layer{stages.index(layer) + 1}', block, part, *path])
+
+
+def _sknet_name(name):
+    """The name in timm of an SKNet's parameter; its blocks name each convolution and normalisation as a pair."""
+    match = re.fullmatch(r'(layer\d\.\d+\.)(conv|bn)(\d)\.(?:(\w+\.\d)\.)?(\w+)', name)
+    if not match:
+        return name
+    block, kind, number, layer, parameter = match.groups()
+    return f'{block}conv{number}.{SK[layer] if layer else kind}.{parameter}'
 
 
 def rename_state_dict(arrays: dict[str, np.ndarray], names: Collection[str]) -> dict[str, np.ndarray]:
