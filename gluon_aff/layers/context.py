@@ -125,6 +125,11 @@ class ChannelBlock(HybridBlock):
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
         if self.channels:
             self._check_reduction(self.channels)
+        with self.name_scope():
+            self._make_layers()
+
+    def _make_layers(self):
+        """Make the layers of a block that has no further options."""
 
     def __repr__(self):
         return super().__repr__() if children(self) else f'{type(self).__name__}({self.channels or None})'

@@ -117,21 +117,9 @@ class Concat(Fusion):
 
     squeezes = takes_default_layout = False
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-        *,
-        spatial_dims: int = 0,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
-        with self.name_scope():
-            self.bn = self._make_norm(2 * channels)
-            self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
+    def _make_layers(self):
+        self.bn = self._make_norm(2 * self.channels)
+        self.conv = PointwiseConv(self.channels, 2 * self.channels, use_bias=False)
 
     def _set_widths(self, channels):
         self.conv.set_widths(channels, 2 * channels)
@@ -407,20 +395,8 @@ class SK(Fusion):
     channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-        *,
-        spatial_dims: int = 0,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
-        with self.name_scope():
-            self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
+    def _make_layers(self):
+        self.global_att = ChannelContext(self.channels, scale='global', outputs=2, **self._settings)
 
     def weights(self, F, u):
         """a(u) of a map u (N, C, H, W) in the default layout, in the same shape."""
