@@ -4,7 +4,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
 from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
@@ -158,6 +158,7 @@ def linear(y, axis, size):
     return np.apply_along_axis(lambda row: np.interp(at, np.arange(len(row)), row), axis, y)
 
 
+@settings(max_examples=12)
 @given(to=st.lists(st.integers(2, 6), min_size=1, max_size=3), start=st.lists(sides, min_size=3, max_size=3))
 def test_sequences_and_volumes_are_resized_along_each_axis(to, start):
     block, x = filled(AlignedFusion(6, 4, fusion='aff', reduction=2)), tensor((2, 4, *to))
