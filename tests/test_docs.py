@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -240,6 +241,7 @@ PUBLIC_MODULES = [
     for name in sorted(MODULES)
     if not any(part.startswith('_') for part in name.split('.'))
     and name != 'gluon_aff.compat'
+    and (importlib.util.find_spec('torch') or not name.startswith('model_zoo.plugins.pytorch'))
     and re.search('(?m)^__all__ = ', MODULES[name].read_text(encoding='utf-8'))
 ]
 PUBLIC = {
