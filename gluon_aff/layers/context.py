@@ -83,7 +83,7 @@ def check_size(block, x, size, stride=1):
 class ChannelBlock(HybridBlock):
     """Base of the blocks on feature maps of one shape: (N, C, T), (N, C, H, W) or (N, C, D, H, W).
 
-    A subclass defines `formula` on maps (N, C, H, W), or else `hybrid_forward` on maps as they are.
+    A subclass defines `combine` on maps (N, C, H, W), or else `hybrid_forward` on maps as they are.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class ChannelBlock(HybridBlock):
     """
 
     squeezes = True  # False if the block ignores reduction
-    takes_default_layout = True  # False if `formula` begins with operators that know oneDNN's layouts
+    takes_default_layout = True  # False if `combine` begins with operators that know oneDNN's layouts
 
     def __init__(
         self,
@@ -181,11 +181,11 @@ class ChannelBlock(HybridBlock):
     def hybrid_forward(self, F, *maps, **params):
         if self.spatial_dims in (0, 2):
             images = [default_layout(F, x) for x in maps] if self.takes_default_layout else maps
-            return self.formula(F, *images, **params)
-        image = self.formula(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
+            return self.combine(F, *images, **params)
+        image = self.combine(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
         return self._from_image(F, image, maps[0])
 
-    def formula(self, F, *maps):
+    def combine(self, F, *maps):
         """The block's output for maps (N, C, H, W) in the default layout."""
         raise NotImplementedError
 
@@ -257,7 +257,7 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         squeeze.set_widths(hidden, channels)
         expand.set_widths(out, hidden)
 
-    def formula(self, F, x):
+    def combine(self, F, x):
         return nn.HybridSequential.hybrid_forward(self, F, x)
 
     def _from_image(self, F, image, like):
@@ -341,5 +341,5 @@ class MSCAM(MultiScale):
         As :class:`gluon_aff.AFF` does.
     """
 
-    def formula(self, F, x):
+    def combine(self, F, x):
         return x * self.weights(F, x)

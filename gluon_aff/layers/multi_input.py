@@ -82,7 +82,7 @@ class MultiInputAFF(ChannelBlock):
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))
         return F.softmax(F.concat(logits, last, dim=1), axis=1)
 
-    def formula(self, F, *maps):
+    def combine(self, F, *maps):
         weights = self.weights(F, F.add_n(*maps))
         return self.inputs * F.sum(F.broadcast_mul(F.stack(*maps, axis=1), weights), axis=1)
 
