@@ -427,7 +427,9 @@ def test_completion_is_a_script_that_bash_reads(capsys):
     script = capsys.readouterr().out
     ask = 'COMP_WORDS=(gluon-aff predict iaff_resnet1); COMP_CWORD=2; _shtab_gluon_aff; echo ${COMPREPLY[@]}'
     done = subprocess.run(['bash', '-c', f'{script}\n{ask}'], capture_output=True, text=True)
-    assert done.stdout.split() == ['iaff_resnet101', 'iaff_resnet152'], done.stderr
+    assert done.stdout.split() == ['iaff_resnet18', 'iaff_resnet18_v1b', 'iaff_resnet101', 'iaff_resnet152'], (
+        done.stderr
+    )
 
 
 def test_the_lines_at_the_end_of_a_run_work_when_pasted(top, tmp_path, capsys, monkeypatch):

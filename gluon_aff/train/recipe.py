@@ -22,6 +22,7 @@ from ..spec import ModelSpec
 from ..text import printable
 from .config import ClassificationConfig, TrainConfig
 from .loop import fit
+from .mixed_precision import check_bfloat16
 from .run import RunFolder
 from .soft_labels import balanced_weights
 from .task import Classification
@@ -46,7 +47,7 @@ def start(config: TrainConfig) -> tuple[Workers, list[mx.Context]]:
     Raises
     ------
     ValueError
-        If a GPU is asked for and missing, or float16 on a CPU.
+        If a GPU is asked for and missing, float16 on a CPU, or bfloat16 on a GPU or a CPU without it.
     """
     workers = get_workers(config.kvstore)
     gpus = mx.context.num_gpus()
@@ -57,6 +58,8 @@ def start(config: TrainConfig) -> tuple[Workers, list[mx.Context]]:
         )
     if config.dtype == 'float16' and not config.num_gpus:
         raise ValueError('--dtype float16 needs --num-gpus: MXNet has no float16 convolution on a CPU.')
+    if config.dtype == 'bfloat16':
+        check_bfloat16([mx.gpu()] if config.num_gpus else [mx.cpu()])
     mx.random.seed(config.seed)
     if config.num_gpus and workers.local_rank is not None:
         return workers, [mx.gpu(workers.local_rank)]
@@ -243,13 +246,24 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
     return RunFolder(config.save_dir, description, keep=config.keep, tensorboard=config.tensorboard, skipped=skipped)
 
 
-def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
+def train_network(
+    net: HybridBlock,
+    train: Any,
+    test: Any,
+    config: TrainConfig,
+    run: RunFolder,
+    *,
+    print_predict: bool = True,
+    **options: Any,
+) -> dict:
     """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------
     net, train, test, config, run, **options
         See :func:`fit`; with --mode hybrid the network is hybridized.
+    print_predict : bool, default True
+        Print the command that predicts with the run's network, too.
 
     Returns
     -------
@@ -262,11 +276,11 @@ def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, 
     best = fit(net, train, test, config, run, **options)
     if options['workers'].rank == 0:
         metric = options['task'].main_metric
+        predict = f'To predict: {_predict_command(run, test)}\n' if print_predict else ''
         print(
             f'Best {metric} {best[metric]:.4f}, in epoch {best["epoch"]} of {config.num_epochs}; '
             f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
-            f'To predict: {_predict_command(run, test)}\n'
-            f'To run it again in its place: {printable(config.command)} --overwrite'
+            f'{predict}To run it again in its place: {printable(config.command)} --overwrite'
         )
     return best
 
