@@ -9,6 +9,7 @@ from ...hosts.resnext import ResNeXt
 from ...networks import TABLE
 from ...registry import model_info
 from ...weights import list_weights
+from .fusion_modules import FUSIONS
 from .torch_state import read_torch_state
 
 __all__ = ['register_with_timm']
@@ -18,6 +19,7 @@ TIMM_HOSTS: dict[type, dict[str, Any]] = {
     ResNet: {},
     ResNeXt: {'stem_width': 64, 'cardinality': 32, 'bottleneck_width': 4},
 }
+OWN_OPTIONS = ('fusion', 'reduction', 'start_stage')  # that timm's ResNet lacks
 default_cfgs: dict[str, Any] = {}  # where timm looks for the configurations of what this module registers
 
 
@@ -25,9 +27,9 @@ def register_with_timm() -> list[str]:
     """Make our ResNets and ResNeXts for ImageNet known to timm under their names.
 
     Then ``timm.create_model('iaff_resnet50')`` builds timm's own ResNet with a fusion, `attention`, in each block, and
-    takes timm's keywords. ``pretrained=True`` and the tags of :func:`model_zoo.list_weights` load released weights,
-    downloaded and verified as :func:`model_zoo.get_model` does. Names that timm has keep their meaning, and another
-    call adds nothing.
+    takes timm's keywords, and `fusion`, `reduction` and `start_stage` as :class:`model_zoo.hosts.resnet.ResNet` does.
+    ``pretrained=True`` and the tags of :func:`model_zoo.list_weights` load released weights, downloaded and verified as
+    :func:`model_zoo.get_model` does. Names that timm has keep their meaning, and another call adds nothing.
 
     Returns
     -------
@@ -40,9 +42,11 @@ def register_with_timm() -> list[str]:
         If timm is not installed.
     """
     try:
-        from timm.models import is_model, register_model
+        from timm.models import is_model, register_model, register_notrace_module
     except ImportError as error:
         raise ImportError(f"timm is missing ({error}); install it by pip install 'gluon_aff[timm]'.") from None
+    for fusion in FUSIONS.values():  # which look at shapes, and so are leaves to torch.fx
+        register_notrace_module(fusion)
     added = []
     for group in TABLE:
         for name, layers, options, *_ in group.rows:
@@ -62,13 +66,14 @@ def _entry(name: str, row: tuple) -> Callable:
 
         from .timm_resnet import timm_arguments
 
+        layers, ours = row
+        ours = {**ours, **{key: options.pop(key) for key in OWN_OPTIONS if key in options}}
         cfg = resolve_pretrained_cfg(name, pretrained_cfg, pretrained_cfg_overlay)
         if pretrained and cfg.url and not (cfg.state_dict or cfg.file):
             for record in list_weights(name):
                 if record.url == cfg.url:
                     state = read_torch_state(record.get(options.get('cache_dir')))
                     pretrained_cfg_overlay = {**(pretrained_cfg_overlay or {}), 'state_dict': state}
-        layers, ours = row
         model = build_model_with_cfg(
             ResNet,
             name,
