@@ -24,6 +24,7 @@ from gluon_aff.train import (
     batch_size,
     classification_task,
     flag,
+    number,
     open_run,
     run_script,
     script,
@@ -46,7 +47,7 @@ class Config(ClassificationConfig):
     train_images: int | None = flag(None, whole(1), 'train on N images, a share of each class', metavar='N')
     test_images: int | None = flag(None, whole(1), 'evaluate on N images, a share of each class', metavar='N')
     model: str = flag('cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
-    width: int | None = flag(None, whole(1), "channels of the first stage are 16 x width, default the model's")
+    width: float | None = flag(None, number(1), "channels of the first stage are 16 x width, default the model's")
     save_dir: str = 'runs/cifar'
 
     USELESS = (

@@ -77,6 +77,10 @@ def model_name(layout):
     return f'cifar_{fusion}_{host}'
 
 
+# Names of networks that repeat the blocks of others, in other numbers or widths; the slow tier runs them, too.
+REPEATED = ['*resnet34*', 'resnext*', 'wide_*', 'i*_v1b', 'eca_resnet[1-9]?', 'sk_resnet18']
+
+
 def tiered(values, quick):
     """Parameters of a test: those in `quick` run always, the others in the slow tier only."""
     return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]

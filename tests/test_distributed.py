@@ -101,8 +101,9 @@ def role(process):
 def test_a_killed_worker_ends_the_job_with_a_message_and_a_checkpoint_to_go_on_from(tmp_path):
     job = start(*LAUNCH, tmp_path, '--kvstore', 'dist_sync', '--batch-size', 8, '--slow', 0.2, '--epochs', 30)
     until = time.monotonic() + 240
-    while not checkpoints(str(tmp_path)) and time.monotonic() < until:
+    while not checkpoints(str(tmp_path)) and job.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
+    assert job.poll() is None, finish(job)
     workers = [process for process in workers_of(job) if role(process) == 'worker']
     assert len(workers) == 2
     os.kill(workers[-1], signal.SIGKILL)

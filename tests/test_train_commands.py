@@ -157,6 +157,8 @@ def choices(folder, *flags):
 
 
 def test_finetune_trains_evaluates_and_says_what_to_type_next(tmp_path, monkeypatch, capsys):
+    reads, read_data = [], train_imagenet.read_data
+    monkeypatch.setattr(train_imagenet, 'read_data', lambda config: reads.append(config) or read_data(config))
     monkeypatch.chdir(tmp_path)
     photographs(tmp_path / 'my photos', plain=12, noise=5)
     status, out, err = ended(['finetune', 'my photos', '--num-epochs', '2', '--width', '1'], capsys)
@@ -169,6 +171,7 @@ def test_finetune_trains_evaluates_and_says_what_to_type_next(tmp_path, monkeypa
     assert '--num-epochs' not in out.split('[Epoch 1]')[0] and '--lr ' not in out.split('[Epoch 1]')[0]
     again = shlex.join(command_line(['finetune', 'my photos', '--num-epochs', '2', '--lr', '0.03', '--overwrite']))
     assert f'To run it again in its place: {again}' in out
+    assert len(reads) == 1 and out.count('To predict: ') == 1
     predict = shlex.split(out.splitlines()[-1])
     assert predict[:2] == ['To', 'predict:'] and predict[-3:-1] == ['predict', 'runs/my photos']
     assert os.path.isfile(predict[-1])

@@ -152,8 +152,8 @@ def resize(mx2onnx, row, context):
     ]
 
 
-def convolution(mx2onnx, row, context):
-    """mx2onnx's translation, which refuses one-dimensional convolutions by their layout only."""
+def of_any_rank(mx2onnx, row, context):
+    """mx2onnx's translation of convolutions and pools, which refuses those of sequences by their layout only."""
     return mx2onnx(
         {**row, 'attrs': {key: value for key, value in row['attrs'].items() if (key, value) != ('layout', 'NCW')}}
     )
@@ -187,7 +187,9 @@ def group_norm(mx2onnx, row, context):
 # (mx2onnx, row of MXNet's JSON, context) -> what mx2onnx's translations return; mx2onnx(row) is the original.
 TRANSLATIONS = {
     '_contrib_BilinearResize2D': resize,
-    'Convolution': convolution,
+    'Convolution': of_any_rank,
+    'Deconvolution': of_any_rank,
+    'Pooling': of_any_rank,
     'broadcast_to': broadcast_to,
     'GroupNorm': group_norm,
 }

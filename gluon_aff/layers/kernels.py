@@ -26,7 +26,7 @@ __all__ = ['CompiledBlock', 'available', 'compiled']
 
 # True or False inside `compiled`; None leaves the choice to each CompiledBlock.
 _enabled: contextvars.ContextVar[bool | None] = contextvars.ContextVar('enabled', default=None)
-OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate')
+OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate', 'gluon_aff_copies')
 # The moments cost K^2 per channel for K hidden channels, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # faster. The paper's networks have 128 at most.
 MAX_HIDDEN_CHANNELS = 128
@@ -73,6 +73,11 @@ def compiled(enabled: bool = True) -> Iterator[None]:
         yield
     finally:
         _enabled.reset(token)
+
+
+def graph_to_run() -> ContextManager:
+    """The context in which a graph that is only run is traced: with the compiled operators, unless told otherwise."""
+    return compiled(_enabled.get() is not False)
 
 
 class CompiledBlock(TwoGraphBlock):

@@ -17,7 +17,6 @@ from mxnet.ndarray import NDArray
 from ..errors import positive
 from .context import SCALES, ChannelBlock, context_map, make_contexts
 from .fusion import get_fusion
-from .layout import default_layout
 
 __all__ = ['AlignedFusion', 'MultiInputAFF']
 
@@ -29,7 +28,8 @@ class MultiInputAFF(ChannelBlock):
     x_1 + ... + x_n. The last logit is 0 because softmax depends on differences only. So for n = 2 w_1 is the sigmoid of
     a_1, and the block is :class:`gluon_aff.AFF`, with the same parameters. The factor n makes w = 1 / n an addition.
 
-    Inputs x_1, ..., x_n and output: (N, C, H, W). A training batch needs at least two images.
+    Inputs x_1, ..., x_n and output: (N, C, H, W), (N, C, T) or (N, C, D, H, W). A training batch needs at least two
+    maps.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class MultiInputAFF(ChannelBlock):
         C of all inputs; 0 takes it from the first input, see :class:`gluon_aff.AFF`.
     inputs : int, default 2
         n, at least 2.
-    reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
+    reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`gluon_aff.AFF`.
 
     Raises
     ------
@@ -55,8 +55,10 @@ class MultiInputAFF(ChannelBlock):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
         if positive('inputs', inputs) < 2:
             raise ValueError('MultiInputAFF fuses two inputs or more, got inputs=1.')
         self.inputs = inputs
@@ -79,8 +81,7 @@ class MultiInputAFF(ChannelBlock):
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))
         return F.softmax(F.concat(logits, last, dim=1), axis=1)
 
-    def hybrid_forward(self, F, *maps):
-        maps = [default_layout(F, x) for x in maps]
+    def formula(self, F, *maps):
         weights = self.weights(F, F.add_n(*maps))
         return self.inputs * F.sum(F.broadcast_mul(F.stack(*maps, axis=1), weights), axis=1)
 

@@ -73,6 +73,18 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _without_prefix(arrays)
 
 
+def is_whole(path: str | os.PathLike) -> bool:
+    """Whether a .safetensors file is undamaged in what its header tells: its ranges fill the file to its end."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_header(path)
+        with safe_open(path, 'numpy') as file:
+            return bool(file.keys())
+    except (SafetensorError, _RefusedError, OSError):
+        return False
+
+
 def _without_prefix(arrays):
     for prefix in 2 * PREFIXES:  # in any order
         if all(name.startswith(prefix) for name in arrays):
@@ -83,10 +95,7 @@ def _without_prefix(arrays):
 def _read_safetensors(path):
     from safetensors import SafetensorError, safe_open
 
-    with open(path, 'rb') as file:
-        start = file.read(8)
-    if len(start) == 8 and struct.unpack('<Q', start)[0] > MAX_HEADER:
-        raise _RefusedError(f'its header has more than {MAX_HEADER >> 20} MiB')
+    _check_header(path)
     name = None
     try:
         with safe_open(path, 'numpy') as file:  # which checks the ranges of all tensors
@@ -99,6 +108,13 @@ def _read_safetensors(path):
         raise _RefusedError(_first_line(error)) from None
     except (TypeError, AttributeError):
         raise _RefusedError(f'{name} is of a type that NumPy lacks, such as bfloat16; save it as float32') from None
+
+
+def _check_header(path):
+    with open(path, 'rb') as file:
+        start = file.read(8)
+    if len(start) == 8 and struct.unpack('<Q', start)[0] > MAX_HEADER:
+        raise _RefusedError(f'its header has more than {MAX_HEADER >> 20} MiB')
 
 
 def import_torch(path: str):

@@ -9,6 +9,7 @@ from ...baselines import SOURCES
 from ...datasets import IMAGENET
 from ...registry import list_models
 from ...summary import Summary, sort_summaries, speed_conditions, summaries
+from ...weights import list_weights
 from .tables import table
 
 __all__ = ['guide_section']
@@ -27,8 +28,9 @@ HEAD = (
 
 
 def guide_section() -> str:
-    """What to take for each data set, the table of released weights, and that of other libraries' networks."""
-    released = [row for row in summaries(list_models(pretrained=True)) if row.accuracy is not None]
+    """What to take for each data set, the table of the authors' and our weights, and that of other libraries' networks."""
+    names = {weights.model: None for weights in list_weights() if not weights.preprocessing}
+    released = [row for row in summaries(list(names)) if row.accuracy is not None]
     by_data = {}
     for row in sort_summaries(released, 'accuracy'):
         by_data.setdefault(row.data, []).append(row)
