@@ -264,7 +264,7 @@ class MultiScale(ChannelBlock):
     def mix(self, F, first, second, like):
         """The logits of M from the two contexts; a global one is (N, C, 1, 1)."""
         first, second = self.align(F, first, second, like)
-        return first + second
+        return F.broadcast_add(first, second)
 
     def weights(self, F, x, suffix=''):
         """M(x) of a map x (N, C, H, W) in the default layout, in the same shape."""
@@ -290,4 +290,4 @@ class MSCAM(MultiScale):
 
     def hybrid_forward(self, F, x):
         x = default_layout(F, x)
-        return x * self.weights(F, x)
+        return F.broadcast_mul(x, self.weights(F, x))

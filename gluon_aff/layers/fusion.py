@@ -73,7 +73,7 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
         layers = {context.scale: context.layers for context in contexts}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
             return kernels.modulate(F, u, x, y, layers['local'], layers['global'], scale, difference)
-        z = (x - y if difference else x) * self.weights(F, u, suffix) + y
+        z = F.broadcast_add(y, F.broadcast_mul(x - y if difference else x, self.weights(F, u, suffix)))
         return z if scale == 1 else scale * z
 
     def select(self, F, u, x, y, suffix='', scale=1):
@@ -98,6 +98,13 @@ class Add(Fusion):
         # Not x + y: oneDNN's subgraphs (Module, optimize_for) fuse elemwise_add into the convolution before it, and
         # lose the norm after that convolution in a pre-activation network.
         return F.add_n(x, y)
+
+
+class AddAfterNorm(Add):
+    """Add where both maps end in a norm or a ReLU: oneDNN's subgraphs compute it as part of the convolution before."""
+
+    def hybrid_forward(self, F, x, y):
+        return x + y
 
 
 class Concat(Fusion):
@@ -170,7 +177,7 @@ class AFF(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = default_layout(F, x), default_layout(F, y)
-        return self.select(F, x + y, x, y, scale=2)
+        return self.select(F, F.broadcast_add(x, y), x, y, scale=2)
 
 
 class IAFF(AFF):
@@ -195,7 +202,7 @@ class IAFF(AFF):
 
     def hybrid_forward(self, F, x, y):
         x, y = default_layout(F, x), default_layout(F, y)
-        u = self.select(F, x + y, x, y)
+        u = self.select(F, F.broadcast_add(x, y), x, y)
         return self.select(F, u, x, y, '2')
 
 
@@ -345,7 +352,7 @@ class MSSA(AttentionalFusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = default_layout(F, x), default_layout(F, y)
-        return self.modulate(F, x + y, x, y)
+        return self.modulate(F, F.broadcast_add(x, y), x, y)
 
 
 class Highway(AttentionalFusion):
@@ -394,7 +401,8 @@ class SK(Fusion):
 
     def hybrid_forward(self, F, x, y):
         x, y = default_layout(F, x), default_layout(F, y)
-        return 2 * ((x - y) * self.weights(F, x + y) + y)
+        weights = self.weights(F, F.broadcast_add(x, y))
+        return 2 * F.broadcast_add(y, F.broadcast_mul(x - y, weights))
 
 
 FUSIONS: dict[str, type[Fusion]] = {

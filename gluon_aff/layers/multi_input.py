@@ -151,4 +151,5 @@ class AlignedFusion(HybridBlock):
 
     def hybrid_forward(self, F, x, y):
         y = F.contrib.BilinearResize2D(y, x, mode='like', align_corners=False)
-        return self.fuse(self.expand(x), y)
+        # The resized y is in that layout; in bfloat16 it is of float32, which MXNet then makes of x, too.
+        return self.fuse(default_layout(F, self.expand(x)), y)

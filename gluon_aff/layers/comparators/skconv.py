@@ -94,4 +94,5 @@ class SKConv(ChannelBlock):
     def hybrid_forward(self, F, x):
         small, large = default_layout(F, self.small(x)), default_layout(F, self.large(x))
         difference = small - large
-        return difference * soft_weights(F, self.select(small + large), difference) + large
+        weights = soft_weights(F, self.select(F.broadcast_add(small, large)), difference)
+        return F.broadcast_add(large, F.broadcast_mul(difference, weights))
