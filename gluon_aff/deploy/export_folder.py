@@ -48,7 +48,7 @@ def export(
     dynamic: bool = True,
     float_nodes: int = 0,
     *,
-    ranges: str = 'percentile',
+    ranges: str | None = None,
 ) -> dict:
     """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
 
@@ -75,9 +75,10 @@ def export(
         Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
     float_nodes : int, default 0
         How many nodes stay in float32: those that INT8 changes most, by measurement.
-    ranges : {'percentile', 'naive', 'entropy'}, default 'percentile'
+    ranges : {'percentile', 'naive', 'entropy'}, optional
         For 'symbol-int8': where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
-        largest value, or where the distribution changes least.
+        largest value, or where the distribution changes least. By default the first or the second, whichever changes
+        the output less on these images.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def _check_options(formats, calibration, float_nodes, ranges):
             raise unknown('format', kind, FORMATS)
     if not formats:
         raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
-    if ranges not in CALIBRATIONS:
+    if ranges is not None and ranges not in CALIBRATIONS:
         raise unknown('ranges', ranges, CALIBRATIONS)
     if set(formats) & INT8 and calibration is None:
         raise ValueError('INT8 needs images to calibrate on; give a folder of about a hundred typical ones.')
@@ -218,11 +219,15 @@ def _write_symbol_int8(graph, path, spec, calibration, float_nodes, ranges):
     """Write the symbol in INT8; returns its comparison with the one in float32."""
     shape = graph.input_shapes(spec.input_size)[1]
     batches = make_batches(spec.name, calibration, shape=shape, dtype=graph.dtype, find_spec=lambda: spec)
-    worst = sensitive_operators(graph, batches[:1], ranges=ranges)[:float_nodes] if float_nodes else []
-    names = [name for name, _ in worst]
-    quantized = quantize_symbol(graph, batches, ranges=ranges, exclude=names)
+    worst = sensitive_operators(graph, batches[:1])[:float_nodes] if float_nodes else []
+    names, forms = [name for name, _ in worst], []
+    for kind in [ranges] if ranges else ['percentile', 'naive']:
+        quantized = quantize_symbol(graph, batches, ranges=kind, exclude=names)
+        report = {**compare_symbols(graph, quantized, batches), 'ranges': kind, 'float_nodes': names}
+        forms.append((report, quantized))
+    report, quantized = min(forms, key=lambda form: form[0]['mean_absolute_difference'])
     write_symbol_files(*quantized, path)
-    return {**compare_symbols(graph, quantized, batches), 'ranges': ranges, 'float_nodes': names}
+    return report
 
 
 def _file_names(name):

@@ -12,9 +12,10 @@ from mxnet.gluon import SymbolBlock
 from ..params_file import BFLOAT16, read_parameters
 from ..spec import ModelSpec
 from ..validation import shown
+from .export_folder import read_export, read_file
 from .graph import quiet, set_parameters
 
-__all__ = ['open_symbol']
+__all__ = ['open_exported', 'open_symbol']
 
 # MXNet's graph reader trusts indices, and some operators whose names begin with an underscore read files or use an
 # attribute as a pointer.
@@ -120,6 +121,19 @@ def _checked_graph(graph, operators=None):
         'arg_nodes': [index for index, node in enumerate(nodes) if node['op'] == 'null'],
         'heads': [[*heads[0][:2], 0]],
     }
+
+
+def open_exported(folder: str, form: str, ctx: mx.Context) -> SymbolBlock:
+    """The network of an exported folder's symbol in a form ('', '-bf16' or '-int8').
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As :func:`gluon_aff.deploy.read_export` and :func:`open_symbol` do.
+    """
+    description = read_export(folder)
+    symbol, params = (read_file(folder, description, kind + form) for kind in ('symbol', 'params'))
+    return open_symbol(symbol, params, folder, ModelSpec.from_json(description), ctx)
 
 
 def open_symbol(symbol: bytes, params: bytes, name: str, spec: ModelSpec, ctx: mx.Context) -> SymbolBlock:

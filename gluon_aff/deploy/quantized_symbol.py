@@ -9,7 +9,6 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib import amp, quantization
 
-from ..params_file import BFLOAT16
 from .calibration import PercentileCollector
 from .graph import Graph
 from .int8 import compare
@@ -19,7 +18,6 @@ __all__ = ['CALIBRATIONS', 'bfloat16_symbol', 'compare_symbols', 'quantize_symbo
 CALIBRATIONS = ('percentile', 'naive', 'entropy')
 # INT8 of these is slower than float32 (the product, which MXNet does not vectorise) or loses most (a norm on its own).
 FLOAT_OPERATORS = ['elemwise_mul', 'BatchNorm']
-BFLOAT16_NUMBER = '12'  # in symbol files
 # How much of the range the results of a signed sum leave unused, see `_widen_signed_sums`.
 UINT8_BY_INT8 = 255 / 127
 
@@ -80,12 +78,7 @@ def bfloat16_symbol(graph: Graph) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArra
         Folded, of float32; it is not changed.
     """
     symbol, arguments, states = amp.convert_model(*_parts(graph), target_dtype='bfloat16', cast_optional_params=True)
-    # The graph says that its parameters are of float32.
-    rows = json.loads(symbol.tojson())
-    for row in rows['nodes']:
-        if row['op'] == 'null' and row['name'] in arguments and arguments[row['name']].dtype == BFLOAT16:
-            row['attrs']['__dtype__'] = BFLOAT16_NUMBER
-    return mx.sym.load_json(json.dumps(rows)), {**arguments, **states}
+    return symbol, {**arguments, **states}
 
 
 def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'percentile') -> list[tuple[str, float]]:

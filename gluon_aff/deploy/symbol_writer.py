@@ -52,4 +52,4 @@ def write_symbol_files(symbol: mx.sym.Symbol, values: dict[str, mx.nd.NDArray], 
     path, states = os.fspath(path), set(symbol.list_auxiliary_states())
     values = {f'{"aux" if name in states else "arg"}:{name}': value for name, value in values.items()}
     write_parameters(f'{path}-0000.params', values)
-    write_whole(f'{path}-symbol.json', symbol.tojson().encode())
+    write_whole(f'{path}-symbol.json', symbol.tojson(remove_amp_cast=False).encode())
