@@ -60,7 +60,8 @@ help:
 demo: $(INSTALLED)
 	$(PY) examples/digits.py
 
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+# A new process in place of one that crashed would wait for ever (pytest-xdist 3.6).
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --max-worker-restart 0
 
 test: $(INSTALLED)
 	$(PYTEST) --dist loadfile

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator
 import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, OpHandle, c_str, check_call, data_dir
-from mxnet.gluon import Parameter, Trainer
+from mxnet.gluon import Parameter, ParameterDict, Trainer
 from mxnet.gluon.block import Block, HybridBlock
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 from mxnet.ndarray.register import _make_ndarray_function
@@ -133,6 +133,41 @@ class TwoGraphBlock(HybridBlock):
             with LOCK:
                 return super().forward(x, *args)
         return super().forward(x, *args)
+
+
+class RewrittenBlock(HybridBlock):
+    """A block that runs another block's graph, rewritten, on its parameters; Gluon has no public way to edit a graph.
+
+    Parameters
+    ----------
+    block : HybridBlock
+        It is traced at the first call, and not changed.
+    rewrite : callable
+        From its symbol, and the shapes of its inputs by name, to the symbol to run.
+    context : callable
+        Makes the context in which it is traced.
+    """
+
+    def __init__(
+        self, block: HybridBlock, rewrite: Callable[..., mx.sym.Symbol], context: Callable[[], ContextManager]
+    ):
+        super().__init__(prefix='')
+        self._rewrite, self._context = rewrite, context
+        self._block = (block,)  # not a child, which would be hybridized anew
+
+    def collect_params(self, select: str | None = None) -> ParameterDict:
+        return self._block[0].collect_params(select)
+
+    def _get_graph(self, *args):
+        if not self._cached_graph:
+            with LOCK, self._context(), forget_symbols(self.collect_params().values()):
+                inputs, symbol = super()._get_graph(*args)
+                shapes = {variable.name: array.shape for variable, array in zip(inputs, args)}
+                self._cached_graph = inputs, self._rewrite(symbol, **shapes)
+        return self._cached_graph
+
+    def hybrid_forward(self, F, *args):
+        return self._block[0](*args)
 
 
 # Operators and types

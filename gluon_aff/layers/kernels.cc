@@ -1,11 +1,13 @@
-// Three MXNet operators that compute a fusion on MS-CAM with a local and a global context in fewer passes over the maps.
+// MXNet operators that compute a fusion on MS-CAM with a local and a global context in fewer passes over the maps.
 // kernels.py combines them.
 //
 //   squeeze   h = W u + b, the mean and deviation of each channel of h, and the mean of u over the plane
 //   moments   the mean and deviation of each channel of W relu(s h + t) + b, without that map
 //   gate      z = scale * (m (x - y) + y), or scale * (m x + y), with m = sigmoid(W relu(s h + t) + g)
+//   copies    a map several times: the gradient is summed in one pass
 //
-// u, x, y, z are (N, C, H, W), h is (N, K, H, W), g is (N, C, 1, 1), s and t are (1, K, 1, 1); all are float32 and contiguous.
+// u, x, y, z are (N, C, H, W), h is (N, K, H, W), g is (N, C, 1, 1), s and t are (1, K, 1, 1); all are contiguous. u, x, y
+// and z, the maps, are float32 or bfloat16; everything else, and all that is computed, is float32.
 // Maps are worked on in tiles of some pixels of one image, all of whose channels stay in the processor's cache, and what
 // is cheap to compute again (the activations, m) is not kept for the backward pass.
 #include <omp.h>
@@ -21,6 +23,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -48,6 +51,8 @@ typedef int64_t Index;
 constexpr Index LANES = 8;
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t BitVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t Bfloat16;        // the upper half of a float
+typedef Bfloat16 HalfVec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 inline Vec all(float x) { return Vec{x, x, x, x, x, x, x, x}; }
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
@@ -67,6 +72,25 @@ inline void store(float* p, Vec v, Index n) {
   else
     std::memcpy(p, &v, size_t(n) * sizeof(float));
 }
+
+inline Vec widened(HalfVec half) { return reinterpret_cast<Vec>(__builtin_convertvector(half, BitVec) << 16); }
+// To the nearest, and to the even one of two; a NaN's bits could be rounded to those of infinity.
+inline HalfVec rounded(Vec v) {
+  const BitVec bits = reinterpret_cast<BitVec>(v), nearest = bits + 0x7FFFu + ((bits >> 16) & 1u);
+  return __builtin_convertvector((v == v ? nearest : bits | 0x400000u) >> 16, HalfVec);
+}
+inline Vec load(const Bfloat16* p) { return widened(*reinterpret_cast<const HalfVec*>(p)); }
+inline Vec load(const Bfloat16* p, Index n) {
+  if (n >= LANES) return load(p);
+  HalfVec half{};
+  std::memcpy(&half, p, size_t(n) * sizeof(Bfloat16));
+  return widened(half);
+}
+inline void store(Bfloat16* p, Vec v, Index n) {
+  const HalfVec half = rounded(v);
+  std::memcpy(p, &half, size_t(std::min(n, LANES)) * sizeof(Bfloat16));
+}
+
 inline Vec only(Vec v, Index n) {
   for (Index i = n; i < LANES; ++i) v[i] = 0;
   return v;
@@ -163,25 +187,27 @@ Floats transposed(Index rows, Index columns, const float* a) {
 // ------------------------------------------------------------------------------------------------------------- tiles
 
 // An input or output of an operator, (images, channels, plane): a vector is (1, channels, 1).
-template <typename Float>
+template <typename Number>
 struct View {
-  Float* data;
+  Number* data;
   Index images, channels, plane;
-  Float* operator()(Index image, Index channel, Index pixel = 0) const {
+  Number* operator()(Index image, Index channel, Index pixel = 0) const {
     return data + (image * channels + channel) * plane + pixel;
   }
 };
 typedef View<const float> In;
 typedef View<float> Out;
 
-template <typename Float>
-View<Float> view(const Tensors& tensors, size_t index) {
+template <typename Number>
+View<Number> view(const Tensors& tensors, size_t index) {
   const MXTensor& tensor = tensors.at(index);
   const std::vector<int64_t>& shape = tensor.shape;
-  if (tensor.dtype != mxnet::ext::kFloat32 || tensor.stype != mxnet::ext::kDefaultStorage || !tensor.data_ptr)
-    throw std::invalid_argument("got an array that is not dense float32");
+  const bool is_float = std::is_same<typename std::remove_const<Number>::type, float>::value;
+  if (tensor.dtype != (is_float ? mxnet::ext::kFloat32 : mxnet::ext::kBfloat16) ||
+      tensor.stype != mxnet::ext::kDefaultStorage || !tensor.data_ptr)
+    throw std::invalid_argument("got an array that is not dense, or not of the type of the others");
   if (*std::min_element(shape.begin(), shape.end()) < 1) throw std::invalid_argument("got an empty array");
-  Float* data = static_cast<Float*>(tensor.data_ptr);
+  Number* data = static_cast<Number*>(tensor.data_ptr);
   switch (shape.size()) {
     case 1: return {data, 1, shape[0], 1};
     case 2: return {data, shape[0], shape[1], 1};
@@ -204,8 +230,8 @@ struct Tile {
 
 struct Tiles {
   Index threads, images, plane, width, row, per_image;      // per_image: tiles of an image
-  template <typename Float>
-  explicit Tiles(const View<Float>& map) : threads(omp_get_max_threads()), images(map.images), plane(map.plane) {
+  template <typename Number>
+  explicit Tiles(const View<Number>& map) : threads(omp_get_max_threads()), images(map.images), plane(map.plane) {
     const Index most = std::max(PIXELS, std::min(4 * PIXELS, VALUES / map.channels));
     const Index least = std::max((plane + most - 1) / most, (threads + images - 1) / images);
     width = padded((plane + least - 1) / least);
@@ -276,6 +302,20 @@ void by_image(const Tiles& tiles, Index channels, const Floats& values, double f
     }
 }
 
+// A tile of a map as a matrix of floats, (C, pixels): where it lies, or copied.
+struct Rows {
+  const float* data;
+  Index row;
+};
+Rows in_floats(const In& map, const Tile& tile, float*) { return {map(tile.image, 0, tile.first), map.plane}; }
+Rows in_floats(const View<const Bfloat16>& map, const Tile& tile, float* copy) {
+  for (Index c = 0; c < map.channels; ++c) {
+    const Bfloat16* from = map(tile.image, c, tile.first);
+    for (Index i = 0; i < tile.pixels; i += LANES) store(copy + c * tile.row + i, load(from + i, tile.pixels - i));
+  }
+  return {copy, tile.row};
+}
+
 // relu(s h + t) of a tile, (K, width), zero behind the last pixel.
 void activations(const Tile& tile, const In& h, const In& s, const In& t, float* a) {
   for (Index k = 0; k < h.channels; ++k) {
@@ -308,8 +348,10 @@ void activations_backward(const Tile& tile, const In& h, const In& s, const floa
 // ----------------------------------------------------------------------------------------------------------- squeeze
 // u, W (K, C, 1, 1), b (K) -> h, mean (1, K, 1, 1), deviation (1, K, 1, 1), pooled (N, C, 1, 1)
 
+template <typename Number>
 void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
-  const In u = input(inputs, 0), w = input(inputs, 1), b = input(inputs, 2);
+  const auto u = view<const Number>(inputs, 0);
+  const In w = input(inputs, 1), b = input(inputs, 2);
   const Out h = output(outputs, 0), mean = output(outputs, 1), deviation = output(outputs, 2),
             pooled = output(outputs, 3);
   const Index C = u.channels, K = w.images;
@@ -323,7 +365,7 @@ void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
     float *map = maps.mine(), *hidden = hiddens.mine();
     const Tile tile = tiles[index];
     for (Index c = 0; c < C; ++c) {
-      const float* from = u(tile.image, c, tile.first);
+      const Number* from = u(tile.image, c, tile.first);
       Vec total{};
       for (Index i = 0; i < tile.pixels; i += LANES) {
         const Vec v = load(from + i, tile.pixels - i);
@@ -364,11 +406,13 @@ void squeeze(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
   by_image(tiles, C, sums, 1. / double(tiles.plane), pooled.data);
 }
 
+template <typename Number>
 void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
   const In dh = input(inputs, 0), dmean = input(inputs, 1), ddeviation = input(inputs, 2), dpooled = input(inputs, 3),
-           u = input(inputs, 4), w = input(inputs, 5), h = input(inputs, 7), mean = input(inputs, 8),
-           deviation = input(inputs, 9);
-  const Out du = output(outputs, 0), dw = output(outputs, 1), db = output(outputs, 2);
+           w = input(inputs, 5), h = input(inputs, 7), mean = input(inputs, 8), deviation = input(inputs, 9);
+  const auto u = view<const Number>(inputs, 4);
+  const auto du = view<Number>(outputs, 0);
+  const Out dw = output(outputs, 1), db = output(outputs, 2);
   const Index C = u.channels, K = w.images, KP = padded(K);
   const Tiles tiles(u);
   const Floats wt = transposed(K, C, w.data);
@@ -399,11 +443,12 @@ void squeeze_backward(const Attributes&, const Tensors& inputs, const Tensors& o
       dbias[k] += sum(total);
     }
     transpose(K, tile.pixels, hidden, tile.row, turned, KP);
-    product(C, KP, tile.pixels, u(tile.image, 0, tile.first), tiles.plane, turned, KP, weight.mine(), KP, true);
+    const Rows rows = in_floats(u, tile, map);
+    product(C, KP, tile.pixels, rows.data, rows.row, turned, KP, weight.mine(), KP, true);
     product(C, tile.width, K, wt.data(), K, hidden, tile.row, map, tile.row);
     for (Index c = 0; c < C; ++c) {
       const Vec even_pool = all(*dpooled(tile.image, c) / float(tiles.plane));
-      float* to = du(tile.image, c, tile.first);
+      Number* to = du(tile.image, c, tile.first);
       for (Index i = 0; i < tile.pixels; i += LANES)
         store(to + i, load(map + c * tile.row + i) + even_pool, tile.pixels - i);
     }
@@ -550,10 +595,11 @@ struct GateSettings {
   }
 };
 
+template <typename Number>
 void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& outputs) {
-  const In x = input(inputs, 0), y = input(inputs, 1), h = input(inputs, 2), s = input(inputs, 3), t = input(inputs, 4),
-           w = input(inputs, 5), g = input(inputs, 6);
-  const Out z = output(outputs, 0);
+  const auto x = view<const Number>(inputs, 0), y = view<const Number>(inputs, 1);
+  const In h = input(inputs, 2), s = input(inputs, 3), t = input(inputs, 4), w = input(inputs, 5), g = input(inputs, 6);
+  const auto z = view<Number>(outputs, 0);
   const GateSettings settings(attributes);
   const Vec scale = all(settings.scale), other = all(settings.other);
   const Index C = x.channels, K = h.channels;
@@ -569,9 +615,9 @@ void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& ou
       product(band, tile.width, K, w(first, 0), K, a, tile.row, logits, tile.row);
       for (Index j = 0; j < band; ++j) {
         const Index c = first + j;
-        const float *row = logits + j * tile.row, *from_x = x(tile.image, c, tile.first),
-                    *from_y = y(tile.image, c, tile.first);
-        float* to = z(tile.image, c, tile.first);
+        const float* row = logits + j * tile.row;
+        const Number *from_x = x(tile.image, c, tile.first), *from_y = y(tile.image, c, tile.first);
+        Number* to = z(tile.image, c, tile.first);
         const Vec shift = all(*g(tile.image, c));
         for (Index i = 0; i < tile.pixels; i += LANES) {
           const Index left = tile.pixels - i;
@@ -583,11 +629,13 @@ void gate(const Attributes& attributes, const Tensors& inputs, const Tensors& ou
   }
 }
 
+template <typename Number>
 void gate_backward(const Attributes& attributes, const Tensors& inputs, const Tensors& outputs) {
-  const In dz = input(inputs, 0), x = input(inputs, 1), y = input(inputs, 2), h = input(inputs, 3),
-           s = input(inputs, 4), t = input(inputs, 5), w = input(inputs, 6), g = input(inputs, 7);
-  const Out dx = output(outputs, 0), dy = output(outputs, 1), dh = output(outputs, 2), ds = output(outputs, 3),
-            dt = output(outputs, 4), dw = output(outputs, 5), dg = output(outputs, 6);
+  const auto dz = view<const Number>(inputs, 0), x = view<const Number>(inputs, 1), y = view<const Number>(inputs, 2);
+  const In h = input(inputs, 3), s = input(inputs, 4), t = input(inputs, 5), w = input(inputs, 6), g = input(inputs, 7);
+  const auto dx = view<Number>(outputs, 0), dy = view<Number>(outputs, 1);
+  const Out dh = output(outputs, 2), ds = output(outputs, 3), dt = output(outputs, 4), dw = output(outputs, 5),
+            dg = output(outputs, 6);
   const GateSettings settings(attributes);
   const Vec scale = all(settings.scale), other = all(settings.other);
   const Index C = x.channels, K = h.channels, KP = padded(K);
@@ -608,9 +656,9 @@ void gate_backward(const Attributes& attributes, const Tensors& inputs, const Te
       product(band, tile.width, K, w(first, 0), K, a, tile.row, logits, tile.row);
       for (Index j = 0; j < band; ++j) {
         const Index c = first + j;
-        const float *from_z = dz(tile.image, c, tile.first), *from_x = x(tile.image, c, tile.first),
-                    *from_y = y(tile.image, c, tile.first);
-        float *to_x = dx(tile.image, c, tile.first), *to_y = dy(tile.image, c, tile.first);
+        const Number *from_z = dz(tile.image, c, tile.first), *from_x = x(tile.image, c, tile.first),
+                     *from_y = y(tile.image, c, tile.first);
+        Number *to_x = dx(tile.image, c, tile.first), *to_y = dy(tile.image, c, tile.first);
         float* row = logits + j * tile.row;      // of the logits; then of their gradients
         const Vec shift = all(*g(tile.image, c));
         Vec total{};
@@ -641,6 +689,45 @@ void gate_backward(const Attributes& attributes, const Tensors& inputs, const Te
   by_image(tiles, C, sums, 1, dg.data);
 }
 
+// ------------------------------------------------------------------------------------------------------------ copies
+// x -> x, ..., x. MXNet adds up gradients of bfloat16 in the default layout one number at a time.
+
+Index copies_number(const Attributes& attributes) {
+  expect_attributes(attributes, {"number"});
+  const std::string& text = attributes.at("number");
+  if (text.size() != 1 || text[0] < '2' || text[0] > '9')
+    throw std::invalid_argument("takes 2 to 9 as number, got " + text);
+  return text[0] - '0';
+}
+
+constexpr Index PIECE = 4096;       // what a thread works on at a time
+
+template <typename Number>
+void copies(const Attributes&, const Tensors& inputs, const Tensors& outputs) {
+  const Number* from = view<const Number>(inputs, 0).data;
+  std::vector<Number*> to;
+  for (size_t i = 0; i < outputs.size(); ++i) to.push_back(view<Number>(outputs, i).data);
+  const Index size = inputs[0].size();
+#pragma omp parallel for schedule(static)
+  for (Index first = 0; first < size; first += PIECE)
+    for (Number* copy : to) std::copy_n(from + first, std::min(PIECE, size - first), copy + first);
+}
+
+template <typename Number>
+void copies_backward(const Attributes& attributes, const Tensors& inputs, const Tensors& outputs) {
+  std::vector<const Number*> from;
+  for (Index i = 0; i < copies_number(attributes); ++i) from.push_back(view<const Number>(inputs, size_t(i)).data);
+  Number* to = view<Number>(outputs, 0).data;
+  const Index size = outputs[0].size();
+#pragma omp parallel for schedule(static)
+  for (Index first = 0; first < size; first += PIECE)
+    for (Index i = first; i < std::min(size, first + PIECE); i += LANES) {
+      Vec total{};
+      for (const Number* gradient : from) total += load(gradient + i, size - i);
+      store(to + i, total, size - i);
+    }
+}
+
 // ----------------------------------------------------------------------------- what MXNet calls: nothing may be thrown
 
 template <typename Body>
@@ -663,9 +750,14 @@ MXReturnValue guarded(Body body) {
   return MX_FAIL;
 }
 
-template <void (*compute)(const Attributes&, const Tensors&, const Tensors&)>
+typedef void Compute(const Attributes&, const Tensors&, const Tensors&);
+
+// Computes on maps of bfloat16 or float32, whichever input MAP has.
+template <Compute* of_floats, Compute* of_bfloat16, size_t MAP>
 MXReturnValue run(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  return guarded([&] { compute(attributes, *in, *out); });
+  return guarded([&] {
+    (in->at(MAP).dtype == mxnet::ext::kBfloat16 ? of_bfloat16 : of_floats)(attributes, *in, *out);
+  });
 }
 
 void no_settings(const Attributes& attributes) { expect_attributes(attributes, {}); }
@@ -678,14 +770,35 @@ MXReturnValue parse(const Attributes& attributes, int* inputs, int* outputs) {
   return guarded([&] { check(attributes); });
 }
 
-MXReturnValue floats(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+MXReturnValue parse_copies(const Attributes& attributes, int* inputs, int* outputs) {
+  *inputs = 1;
+  return guarded([&] { *outputs = int(copies_number(attributes)); });
+}
+
+// The first inputs and outputs are maps, of float32 or bfloat16; all others are float32.
+template <size_t INPUTS, size_t OUTPUTS>
+MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
   return guarded([&] {
-    for (auto* types : {in, out})
-      for (int& type : *types) {
-        if (type != -1 && type != mxnet::ext::kFloat32) throw std::invalid_argument("it takes float32 only");
-        type = mxnet::ext::kFloat32;
+    const auto is_bfloat16 = [](int type) { return type == mxnet::ext::kBfloat16; };
+    const int of_maps = std::any_of(in->begin(), in->begin() + INPUTS, is_bfloat16) ? mxnet::ext::kBfloat16
+                                                                                    : mxnet::ext::kFloat32;
+    const auto set = [&](std::vector<int>* list, size_t maps) {
+      for (size_t i = 0; i < list->size(); ++i) {
+        const int expected = i < maps ? of_maps : mxnet::ext::kFloat32;
+        if (list->at(i) != -1 && list->at(i) != expected)
+          throw std::invalid_argument("it takes float32 only, and maps of bfloat16");
+        list->at(i) = expected;
       }
+    };
+    set(in, INPUTS);
+    set(out, OUTPUTS);
   });
+}
+
+MXReturnValue copies_types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+  const MXReturnValue done = types<1, 1>({}, in, in);
+  std::fill(out->begin(), out->end(), in->at(0));
+  return done;
 }
 
 typedef std::vector<unsigned> Shape;
@@ -715,6 +828,11 @@ MXReturnValue infer(const Attributes&, Shapes* in, Shapes* out) {
   });
 }
 
+MXReturnValue copies_shapes(const Attributes&, Shapes* in, Shapes* out) {
+  std::fill(out->begin(), out->end(), in->at(0));
+  return MX_SUCCESS;
+}
+
 Shaped squeeze_shapes(const Shape& u, const Shape& w) {
   const unsigned K = w[0];
   return {{u, {K, u[1], 1, 1}, {K}}, {{u[0], K, u[2], u[3]}, {1, K, 1, 1}, {1, K, 1, 1}, {u[0], u[1], 1, 1}}};
@@ -733,24 +851,31 @@ Shaped gate_shapes(const Shape& x, const Shape& h) {
 }  // namespace
 
 REGISTER_OP(gluon_aff_squeeze)
-    .setForward(run<squeeze>, "cpu")
-    .setBackward(run<squeeze_backward>, "cpu")
+    .setForward(run<squeeze<float>, squeeze<Bfloat16>, 0>, "cpu")
+    .setBackward(run<squeeze_backward<float>, squeeze_backward<Bfloat16>, 4>, "cpu")
     .setParseAttrs(parse<3, 4, no_settings>)
-    .setInferType(floats)
+    .setInferType(types<1, 0>)
     .setInferShape(infer<squeeze_shapes, 0, 1>);
 
 REGISTER_OP(gluon_aff_moments)
-    .setForward(run<moments>, "cpu")
-    .setBackward(run<moments_backward>, "cpu")
+    .setForward(run<moments, moments, 0>, "cpu")
+    .setBackward(run<moments_backward, moments_backward, 0>, "cpu")
     .setParseAttrs(parse<5, 4, no_settings>)
-    .setInferType(floats)
+    .setInferType(types<0, 0>)
     .setInferShape(infer<moments_shapes, 0, 3>);
 
 REGISTER_OP(gluon_aff_gate)
-    .setForward(run<gate>, "cpu")
-    .setBackward(run<gate_backward>, "cpu")
+    .setForward(run<gate<float>, gate<Bfloat16>, 0>, "cpu")
+    .setBackward(run<gate_backward<float>, gate_backward<Bfloat16>, 0>, "cpu")
     .setParseAttrs(parse<7, 1, gate_settings>)
-    .setInferType(floats)
+    .setInferType(types<2, 1>)
     .setInferShape(infer<gate_shapes, 0, 2>);
+
+REGISTER_OP(gluon_aff_copies)
+    .setForward(run<copies<float>, copies<Bfloat16>, 0>, "cpu")
+    .setBackward(run<copies_backward<float>, copies_backward<Bfloat16>, 0>, "cpu")
+    .setParseAttrs(parse_copies)
+    .setInferType(copies_types)
+    .setInferShape(copies_shapes);
 
 MXReturnValue initialize(int version) { return version / 100 == 109 ? MX_SUCCESS : MX_FAIL; }

@@ -26,11 +26,17 @@ __all__ = ['CompiledBlock', 'available', 'compiled']
 
 # True or False inside `compiled`; None leaves the choice to each CompiledBlock.
 _enabled: contextvars.ContextVar[bool | None] = contextvars.ContextVar('enabled', default=None)
-OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate')
+OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate', 'gluon_aff_copies')
 # The moments cost K^2 per channel for K hidden channels, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # faster. The paper's networks have 128 at most.
 MAX_HIDDEN_CHANNELS = 128
 LIBRARY = Path(__file__).with_name('libgluon_aff.so')  # made by the installation
+
+
+def cpu_flags() -> set[str]:
+    """The words in the kernel's description of the processor, its instruction sets among them; none outside Linux."""
+    path = Path('/proc/cpuinfo')
+    return set(re.findall(r'\w+', path.read_text(encoding='utf-8'))) if path.exists() else set()
 
 
 @functools.lru_cache(maxsize=None)
@@ -38,7 +44,7 @@ def available() -> bool:
     """Whether the operators work here; the first call loads them."""
     if not LIBRARY.exists() or mx.runtime.Features().is_enabled('CUDA'):
         return False  # a graph traced in a GPU build may run on a GPU
-    if not {'avx2', 'fma'} <= set(re.findall(r'\w+', Path('/proc/cpuinfo').read_text(encoding='utf-8'))):
+    if not {'avx2', 'fma'} <= cpu_flags():
         return False
     try:
         load_operators(LIBRARY, OPERATORS)
@@ -73,6 +79,11 @@ def compiled(enabled: bool = True) -> Iterator[None]:
         yield
     finally:
         _enabled.reset(token)
+
+
+def graph_to_run() -> ContextManager:
+    """The context in which a graph that is only run is traced: with the compiled operators, unless told otherwise."""
+    return compiled(_enabled.get() is not False)
 
 
 class CompiledBlock(TwoGraphBlock):

@@ -202,11 +202,17 @@ class TrainConfig:
     )
     early_stopping: int = flag(0, whole(0), 'stop after this many epochs without a better one', metavar='EPOCHS')
     init: str = flag('xavier', ('xavier', 'kaiming'), 'of the weights')
+    init_by_name: bool = flag(
+        False, help='draw each weight from the seed and its name, so that networks that share layers start alike'
+    )
     seed: int = flag(0, whole(0))
 
     num_gpus: int = flag(0, whole(0), group='devices')
     dtype: str = flag(
-        'float32', ('float32', 'float16'), 'float16 needs a GPU; its forward pass has never been run, for want of one'
+        'float32',
+        ('float32', 'bfloat16', 'float16'),
+        'bfloat16 needs a processor with AVX512-BF16 or AMX; float16 a GPU, and its forward pass has never been run, '
+        'for want of one',
     )
     mode: str = flag('hybrid', ('hybrid', 'imperative'))
     kvstore: str = flag('device', KVSTORES, 'dist_* and horovod for several processes')
@@ -255,6 +261,11 @@ class TrainConfig:
             lambda config: config.kvstore == 'horovod' and config.num_gpus > 1,
         ),
         ('overwrite', 'with --resume', lambda config: config.resume),
+        (
+            'mode',
+            'with --dtype bfloat16, which needs a hybrid network',
+            lambda config: config.dtype == 'bfloat16' and config.mode == 'imperative',
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -276,6 +287,11 @@ class TrainConfig:
                     if name in self.typed and is_useless(self):
                         return self.typed[name], when
         return None
+
+    @property
+    def storage_dtype(self) -> str:
+        """The type of the network's input and parameters; with bfloat16 that is float32."""
+        return 'float16' if self.dtype == 'float16' else 'float32'
 
     def arguments(self) -> dict[str, Any]:
         """The values that the results depend on, and a resumed run must share, as JSON has them."""
@@ -340,7 +356,7 @@ class ClassificationConfig(TrainConfig):
 
     USELESS = (
         ('backbone_lr', 'without --pretrained', lambda config: not config.pretrained),
-        ('init last_gamma', 'with --pretrained, which has the values', lambda config: config.pretrained),
+        ('init init_by_name last_gamma', 'with --pretrained, which has the values', lambda config: config.pretrained),
         ('auto_aug', 'with --rand-augment', lambda config: config.rand_augment is not None),
         ('freeze', 'with --backbone-lr 0', lambda config: not config.backbone_lr),
         ('mixup_alpha', 'without --mixup', lambda config: not config.mixup),

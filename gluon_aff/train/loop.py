@@ -30,6 +30,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .ema import WeightAverage
 from .evaluation import evaluate, split
+from .mixed_precision import bfloat16_network, check_bfloat16
 from .optimizer import clip_factor, make_optimizer, no_weight_decay
 from .resume import check_checkpoint, run_arguments
 from .run import RunFolder
@@ -56,8 +57,10 @@ def fit(
 ) -> dict[str, Any]:
     """Train a network; keep the epoch that is best on `test`, and checkpoints to go on from.
 
-    The network itself is trained, hybridized or not as it comes; float16 casts it, `no_wd` sets wd_mult of its
-    parameters, and `accumulate` above 1 their grad_req to 'add'. MXNet's random generators are seeded for each batch.
+    The network itself is trained, hybridized or not as it comes; float16 casts it, and bfloat16 trains its float32
+    parameters through :func:`gluon_aff.train.mixed_precision.bfloat16_network`, and evaluates it in float32. `no_wd`
+    sets wd_mult of its parameters, and `accumulate` above 1 their grad_req to 'add'. MXNet's random generators are
+    seeded for each batch.
 
     A progress bar goes to standard error, a line for each epoch to standard output and the run's log. Where the loaders
     keep to it, everything random in an epoch is a function of the seed, the epoch and the image or batch, so a resumed
@@ -89,8 +92,8 @@ def fit(
     FileNotFoundError
         If the checkpoint to resume from is missing.
     ValueError
-        If another run is in the way, a checkpoint does not belong to this run, an epoch has no update, or a value is
-        out of its range.
+        If another run is in the way, a checkpoint does not belong to this run, an epoch has no update, a value is out
+        of its range, or bfloat16 is asked for where it does not work.
     FloatingPointError
         If the loss or a parameter is no longer finite; the last checkpoint is from before.
     Stopped
@@ -100,6 +103,9 @@ def fit(
     workers = workers or Workers()
     _check_types(train, test, config, run, task, save_seconds)
     _check_devices(net, ctx)
+    if config.dtype == 'bfloat16':
+        check_bfloat16(ctx)
+    trained = bfloat16_network(net) if config.dtype == 'bfloat16' else net
     batches = len(train) // config.accumulate * config.accumulate
     if not batches:
         raise ValueError(
@@ -143,7 +149,7 @@ def fit(
             run.begin(fresh=not path, settings=settings_text(config))
             if path:
                 run.log(f'Resuming from {path}.')
-        loop = _Loop(net, trainer, task, run, progress, config, ctx, workers, batches, save_seconds, average)
+        loop = _Loop(net, trained, trainer, task, run, progress, config, ctx, workers, batches, save_seconds, average)
         return loop.run_epochs(train, test)
 
 
@@ -214,6 +220,7 @@ class _Loop:
     """The epochs of a run."""
 
     net: gluon.Block
+    trained: gluon.Block  # on the parameters of net, which is evaluated and saved
     trainer: gluon.Trainer
     task: Task
     run: RunFolder
@@ -294,12 +301,13 @@ class _Loop:
         seed = [self.config.seed, epoch, batch]
         mx.random.seed(int(np.random.RandomState([*seed, self.workers.rank]).randint(2**31)))
         # A generator for each device, so that all mix by the same share.
+        dtype = self.config.storage_dtype
         shares = [
-            self.task.mix(images.astype(self.config.dtype, copy=False), target, epoch, np.random.RandomState(seed))
+            self.task.mix(images.astype(dtype, copy=False), target, epoch, np.random.RandomState(seed))
             for images, target in zip(split(data, self.ctx), split(self.task.encode(labels), self.ctx))
         ]
         with autograd.record():
-            outputs = [self.net(images) for images, _ in shares]
+            outputs = [self.trained(images) for images, _ in shares]
             losses = [self.task.loss(output, target, images) for output, (images, target) in zip(outputs, shares)]
         autograd.backward(losses)
         if (batch + 1) % self.config.accumulate == 0:
@@ -330,7 +338,7 @@ class _Loop:
                 task=task,
                 ctx=self.ctx,
                 workers=self.workers,
-                dtype=self.config.dtype,
+                dtype=self.config.storage_dtype,
                 heartbeat=self.heartbeat,
             )
         record = {

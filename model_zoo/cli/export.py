@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
     add_weights(parser)
     parser.add_argument(
-        '--format', default='symbol', metavar='F,F', help='any of symbol, symbol-bf16, symbol-int8, onnx and int8; default: symbol'
+        '--format',
+        default='symbol',
+        metavar='F,F',
+        help='any of symbol, symbol-bf16, symbol-int8, onnx and int8; default: symbol',
     )
     parser.add_argument(
         '--calibrate', metavar='FOLDER', help='folder of representative images, for INT8; default: none'

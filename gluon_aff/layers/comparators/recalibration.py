@@ -59,7 +59,7 @@ class SE(ChannelBlock):
     def __init__(
         self, channels: int, reduction: int = 16, prefix: str | None = None, params: ParameterDict | None = None
     ):
-        super().__init__(positive('channels', channels), reduction, prefix=prefix, params=params)
+        super().__init__(positive('channels', channels), reduction, prefix=prefix, params=params, spatial_dims=2)
         with self.name_scope():
             self.gather = GlobalAvgPool()
             self.excite = Excite(channels, reduction)
@@ -105,7 +105,7 @@ class GatherExcite(ChannelBlock):
         params: ParameterDict | None = None,
     ):
         super().__init__(
-            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=2
         )
         self.size = pair('size', size)
         with self.name_scope():
@@ -129,16 +129,16 @@ class GatherExcite(ChannelBlock):
 
 
 class RowConv(nn.Conv1D):
-    """Conv1D computed as a convolution of two dimensions, of which MXNet has an INT8 form; without bias."""
+    """Conv1D of one channel, padded, without bias, as a convolution of two dimensions: MXNet has only that in INT8."""
 
     def hybrid_forward(self, F, x, weight, bias=None):
-        options = self._kwargs
+        length = self.weight.shape[2]
         y = F.Convolution(
             F.expand_dims(x, axis=2),
             F.expand_dims(weight, axis=2),
-            kernel=(1, *options['kernel']),
-            pad=(0, *options['pad']),
-            num_filter=options['num_filter'],
+            kernel=(1, length),
+            pad=(0, length // 2),
+            num_filter=1,
             no_bias=True,
         )
         return F.reshape(y, shape=(0, 0, -1))
@@ -175,7 +175,7 @@ class ECA(ChannelBlock):
         prefix: str | None = None,
         params: ParameterDict | None = None,
     ):
-        super().__init__(positive('channels', channels), prefix=prefix, params=params)
+        super().__init__(positive('channels', channels), prefix=prefix, params=params, spatial_dims=2)
         if kernel_size is None:
             kernel_size = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
         if positive('kernel_size', kernel_size) % 2 == 0:

@@ -152,6 +152,10 @@ void mxnet::ext::MXTensor::setDLTensor() {
     dltensor.dtype.code = kDLFloat;
     dltensor.dtype.bits = 16;
     break;
+  case kBfloat16:
+    dltensor.dtype.code = 4;  // kDLBfloat in later versions of DLPack
+    dltensor.dtype.bits = 16;
+    break;
   case kUint8:
     dltensor.dtype.code = kDLUInt;
     dltensor.dtype.bits = 8;

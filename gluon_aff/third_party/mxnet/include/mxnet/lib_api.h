@@ -254,6 +254,7 @@ enum MXDType {
   kInt32 = 4,
   kInt8  = 5,
   kInt64 = 6,
+  kBfloat16 = 12,
   kUNSET = 100,
 };
 
