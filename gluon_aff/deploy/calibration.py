@@ -144,9 +144,12 @@ class PercentileCollector:
         self._counts: dict = {}  # by name: magnitudes in each bin, the last bin's end, the least and largest value
 
     def collect(self, name: str | bytes, array: Any) -> None:
-        """Count the values of one map: a callback of MXNet's executors."""
+        """Count the values of one map, whose handle it frees: the callback of MXNet's executors."""
         name = name.decode() if isinstance(name, bytes) else name
-        values = mx.nd.NDArray(ctypes.cast(array, NDArrayHandle), writable=False).asnumpy()
+        self.add(name, mx.nd.NDArray(ctypes.cast(array, NDArrayHandle), writable=False).asnumpy())
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        """Count the values of one map."""
         low, high = float(values.min()), float(values.max())
         largest = max(-low, high, 1e-30)
         counts, end, least, most = self._counts.get(name, (np.zeros(self.bins, np.int64), largest, low, high))

@@ -96,7 +96,8 @@ def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'perce
     """
     attributes = json.loads(graph.symbol().tojson())['nodes']
     names = [row['name'] for row in attributes if row['op'] in ('Convolution', 'FullyConnected')]
-    expected, differences = outputs(*_float_parts(graph), batches), []
+    original, values = _float_parts(graph)
+    expected, differences = outputs(original, values, batches), []
     for name in names:
         others = [other for other in names if other != name]
         symbol, values = quantize_symbol(graph, batches, ranges=ranges, exclude=others)
@@ -106,8 +107,9 @@ def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'perce
 
 def compare_symbols(graph: Graph, quantized: tuple, batches: Sequence) -> dict:
     """What :func:`gluon_aff.deploy.compare_onnx` reports, of a graph and its (symbol, parameters) in fewer bits."""
+    forms = [_float_parts(graph), quantized]
     return compare(
-        ((data, labels, outputs(*_float_parts(graph), [(data, None)]), outputs(*quantized, [(data, None)])))
+        (data, labels, *(outputs(symbol, values, [(data, None)]) for symbol, values in forms))
         for data, labels in batches
     )
 
@@ -141,7 +143,7 @@ def _float_parts(graph):
 
 
 def _global_pools(graph):
-    """Names of the means over whole maps: in INT8 they would have the range of the maps, and lose most of their bits."""
+    """Names of the means over whole maps, which in INT8 would have the maps' range and lose most of their bits."""
     rows = json.loads(graph.symbol().tojson())['nodes']
     return [row['name'] for row in rows if row['op'] == 'Pooling' and row['attrs'].get('global_pool') in ('True', '1')]
 

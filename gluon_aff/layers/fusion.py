@@ -67,13 +67,17 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
 
     gate = renamed('modulate')
+    adds_to_shortcut = False  # whether the y of `modulate` is, in a residual block, the shortcut
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
         """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
         layers = {context.scale: context.layers for context in self.contexts(suffix)}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
             return kernels.modulate(F, u, x, y, layers['local'], layers['global'], scale, difference)
-        z = F.broadcast_add(y, F.broadcast_mul(x - y if difference else x, self.weights(F, u, suffix)))
+        # Not * and +, which MXNet quantizes: its INT8 product is slower than this one, and knows no uint8. The shortcut
+        # comes first: MXNet's mixed precision would take it for bfloat16 once it has met the learned branch.
+        product = F.broadcast_mul(x - y if difference else x, self.weights(F, u, suffix))
+        z = F.broadcast_add(y, product) if self.adds_to_shortcut else F.broadcast_add(product, y)
         return z if scale == 1 else scale * z
 
     def select(self, F, u, x, y, suffix='', scale=1):
@@ -163,6 +167,8 @@ class AFF(AttentionalFusion):
     ValueError
         If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not such maps of one shape.
     """
+
+    adds_to_shortcut = True
 
     def residual(self, body, identity):
         # In the released networks M multiplies the learned branch.
@@ -358,6 +364,8 @@ class MSSE(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
+    adds_to_shortcut = True
+
     def combine(self, F, x, y):
         return self.modulate(F, y, y, x)
 
@@ -411,7 +419,7 @@ class SK(Fusion):
 
     def combine(self, F, x, y):
         weights = self.weights(F, F.broadcast_add(x, y))
-        return 2 * F.broadcast_add(y, F.broadcast_mul(x - y, weights))
+        return 2 * F.broadcast_add(F.broadcast_mul(x - y, weights), y)
 
 
 FUSIONS: dict[str, type[Fusion]] = {

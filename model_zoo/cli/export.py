@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         report = description[kind]
         say(
             f'on the {report["images"]} images INT8 predicts the same class as float32 for '
-            f'{report["top1_agreement"]:.2%}; the logits differ by {report["mean_absolute_difference"]:.3g} on average, '
-            f'at a mean magnitude of {report["mean_absolute_logit"]:.3g}.'
+            f'{report["top1_agreement"]:.2%}; the logits differ by {report["mean_absolute_difference"]:.3g} '
+            f'on average, at a mean magnitude of {report["mean_absolute_logit"]:.3g}.'
         )
     return report_skipped(skipped)
