@@ -1,6 +1,7 @@
 """Our networks and fusion blocks in PyTorch: against Gluon's, in timm, and with state dicts of others' blocks."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -109,6 +110,8 @@ SHAPES = [(4, 16, 15), (4, 16, 5, 3), (4, 16, 2, 4, 3)]
 def test_every_fusion_has_a_module():
     assert list(pytorch.FUSIONS) == list(gluon_aff.FUSIONS)
     assert set(pytorch.__all__) >= {fusion.__name__ for fusion in gluon_aff.FUSIONS.values()}
+    source = Path(pytorch.fusion_modules.__file__).read_text(encoding='utf-8')
+    assert set(re.findall(r'(?m)^(?:from|import) (\S+)', source)) == {'__future__', 'typing', 'torch', 'torch.nn'}
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=['1-D', '2-D', '3-D'])
