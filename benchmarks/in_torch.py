@@ -148,29 +148,33 @@ def laid_out(net, channels_last, arrays):
     return net.to(memory_format=layout), [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
 
 
-def training_step(net, data, label, channels_last=False):
-    """As benchmarks/timing.py's, on NumPy arrays."""
+def training_step(net, data, label, channels_last=False, bfloat16=False, compiled=False):
+    """As benchmarks/timing.py's, on NumPy arrays; in bfloat16 by autocast, compiled by torch.compile."""
     label = torch.from_numpy(label).long()
     net, (data,) = laid_out(net, channels_last, [data])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    forward = torch.compile(net) if compiled else net
 
     def step():
         net.train()
         optimizer.zero_grad()
-        functional.cross_entropy(net(data), label).backward()
+        with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
+            loss = functional.cross_entropy(forward(data), label)
+        loss.backward()
         optimizer.step()
 
     return step
 
 
-def inference(net, *data, channels_last=False):
-    """A function that calls the network or block on NumPy arrays."""
+def inference(net, *data, channels_last=False, bfloat16=False, compiled=False):
+    """A function that calls the network or block on NumPy arrays, with the options of :func:`training_step`."""
     net, data = laid_out(net, channels_last, data)
+    forward = torch.compile(net) if compiled else net
 
     def call():
         net.eval()
-        with torch.no_grad():
-            net(*data)
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
+            forward(*data)
 
     return call
 

@@ -1,14 +1,17 @@
 """Images a second and peak memory of networks with addition, AFF and iAFF: ours, in their other forms, and PyTorch's.
 
     python benchmarks/training.py [--networks cifar_resnet8_w4 resnet50] [--rounds 7] [--clock cpu]
+    python benchmarks/training.py --networks cifar_resnet8_w4 --only training --no-memory --rounds 9 \\
+        --fusions add aff iaff 'bfloat16 add' 'bfloat16 aff' 'bfloat16 iaff'
     python benchmarks/training.py --operators
 
 One network with each fusion takes turns in one process: a step of training (forward, backward, update), then one of
-inference, all hybridized (static) and on random images. "uncompiled" are the networks without the compiled operators
-(where those were not built, they are the same), "naive" the formulas in Gluon's layers. Where PyTorch is installed
---fusions knows its networks, too: eager, in float32, in its usual layout ('torch aff') and channels last ('torch
-channels last aff'). Give them a run of their own: the threads of two libraries in one process hinder each
-other. The peak memory is that of three steps in a process of its own, above what it took before the network was made.
+inference, all hybridized (static) and on random images. "bfloat16" are those that `--dtype bfloat16` trains,
+"uncompiled" the networks without the compiled operators (where those were not built, they are the same), "naive" the
+formulas in Gluon's layers. Where PyTorch is installed --fusions knows its networks, too, such as 'torch aff': also
+channels last, in bfloat16 by autocast, and by torch.compile, or several of these ('torch compiled channels last
+bfloat16 aff'). Give them a run of their own: the threads of two libraries in one process hinder each other. The peak
+memory is that of three steps in a process of its own, above what it took before the network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 
@@ -16,6 +19,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from itertools import combinations
 
 import mxnet as mx
 from mxnet import profiler
@@ -25,6 +29,7 @@ from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, memory_of, tim
 import gluon_aff
 import model_zoo
 from gluon_aff.layers.kernels import compiled
+from gluon_aff.train.mixed_precision import bfloat16_network
 
 try:
     import in_torch
@@ -40,16 +45,19 @@ FORMS = {
     'add': 'add',
     'aff': 'aff',
     'iaff': 'iaff',
+    **{f'bfloat16 {name}': name for name in ('add', 'aff', 'iaff')},
     'uncompiled aff': 'aff',
     'uncompiled iaff': 'iaff',
     **{f'naive {name}': make for name, make in NAIVE.items()},
 }
 FUSIONS = {**{name: name for name in gluon_aff.FUSIONS}, **FORMS}
-LAYOUTS = {'torch': False, 'torch channels last': True}
+TORCH_OPTIONS = [
+    options for count in range(4) for options in combinations(('compiled', 'channels_last', 'bfloat16'), count)
+]
 TORCH = (
     {
-        f'{layout} {name}': (fusion, last)
-        for layout, last in LAYOUTS.items()
+        ' '.join(['torch', *options, name]).replace('_', ' '): (fusion, options)
+        for options in TORCH_OPTIONS
         for name, fusion in in_torch.FUSIONS.items()
     }
     if in_torch
@@ -84,7 +92,12 @@ def make(network, fusion, x, **hybridize):
     net = model_zoo.get_model(model, fusion=FUSIONS[fusion], **options)
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True, **hybridize)
-    with compiled(None if fusion in gluon_aff.FUSIONS else False):
+    if fusion.startswith('bfloat16'):
+        net(x)  # takes its widths from x
+        net = bfloat16_network(net)
+        net.hybridize(static_alloc=True, static_shape=True, **hybridize)
+    is_compiled = fusion in gluon_aff.FUSIONS or fusion.startswith('bfloat16')
+    with compiled(None if is_compiled else False):
         net(x)  # traced here
     return net
 
@@ -92,13 +105,14 @@ def make(network, fusion, x, **hybridize):
 def calls(network, fusion, x, label):
     """A step of training and a call in inference, by mode."""
     if fusion in TORCH:
-        block, last = TORCH[fusion]
+        block, options = TORCH[fusion]
+        options = dict.fromkeys(options, True)
         net = (in_torch.cifar_resnet8 if network.startswith('cifar') else in_torch.resnet50)(
             block, **NETWORKS[network][1]
         )
         return {
-            'training': in_torch.training_step(net, x.asnumpy(), label.asnumpy(), last),
-            'inference': in_torch.inference(net, x.asnumpy(), channels_last=last),
+            'training': in_torch.training_step(net, x.asnumpy(), label.asnumpy(), **options),
+            'inference': in_torch.inference(net, x.asnumpy(), **options),
         }
     net = make(network, fusion, x)
     return {'training': training_step(net, x, label), 'inference': lambda: net(x)}
@@ -119,13 +133,18 @@ def memory(network, fusion, mode):
 
 def report(network, mode, seconds, batch):
     columns = [name for name in ('add', 'naive') if any(name in fusion for fusion in seconds)]
+    columns += ['float32'] * any('bfloat16' in fusion for fusion in seconds)
     print(f'\n{network}, {mode}, batch {batch}\n')
     print(f'| fusion | images/s | {"".join(f"times {name} | " for name in columns)}peak MiB |')
     print('|---' * (len(columns) + 3) + '|')
     for fusion, times in seconds.items():
         cells = [f'{batch / statistics.median(times):.1f}']
         for column in columns:
-            than = column if column == 'add' else f'naive {fusion.split()[-1]}'
+            than = {
+                'add': 'add',
+                'naive': f'naive {fusion.split()[-1]}',
+                'float32': fusion.replace('bfloat16 ', '') if 'bfloat16' in fusion else '',
+            }[column]
             cells.append(f'{times_as_fast(seconds, fusion, than):.2f}' if than in seconds else '')
         cells.append('' if args.no_memory else f'{memory(network, fusion, mode):.0f}')
         print(f'| {fusion} | {" | ".join(cells)} |', flush=True)

@@ -59,8 +59,8 @@ def evaluate(
         COCO instances file (.json) with `image_dir`. Or what :func:`open_data` has opened.
     weights : str, optional
         Parameter file, or tag of a released one (default: the first).
-    backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
-        What computes an exported folder, see :class:`gluon_aff.deploy.Predictor`.
+    backend : str, optional
+        What computes an exported folder: any that :class:`gluon_aff.deploy.Predictor` takes.
     ctx : mxnet.Context, default mxnet.cpu()
     batch_size : int, default 64
         Images that are classified at once; images are segmented one by one.

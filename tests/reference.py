@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.deploy.openvino_engine import import_openvino
 from gluon_aff.spec import ModelSpec
 from model_zoo import LoadedModel, model_info
 
@@ -84,6 +85,16 @@ REPEATED = ['*resnet34*', 'resnext*', 'wide_*', 'i*_v1b', 'eca_resnet[1-9]?', 's
 def tiered(values, quick):
     """Parameters of a test: those in `quick` run always, the others in the slow tier only."""
     return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def available(backend):
+    """The backend; the test is skipped where OpenVINO is not installed."""
+    if backend and backend.startswith('openvino'):
+        try:
+            import_openvino()
+        except ImportError:
+            pytest.skip("needs the extra 'openvino'")
+    return backend
 
 
 @contextmanager

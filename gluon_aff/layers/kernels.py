@@ -33,12 +33,18 @@ MAX_HIDDEN_CHANNELS = 128
 LIBRARY = Path(__file__).with_name('libgluon_aff.so')  # made by the installation
 
 
+def cpu_flags() -> set[str]:
+    """The words in the kernel's description of the processor, its instruction sets among them; none outside Linux."""
+    path = Path('/proc/cpuinfo')
+    return set(re.findall(r'\w+', path.read_text(encoding='utf-8'))) if path.exists() else set()
+
+
 @functools.lru_cache(maxsize=None)
 def available() -> bool:
     """Whether the operators work here; the first call loads them."""
     if not LIBRARY.exists() or mx.runtime.Features().is_enabled('CUDA'):
         return False  # a graph traced in a GPU build may run on a GPU
-    if not {'avx2', 'fma'} <= set(re.findall(r'\w+', Path('/proc/cpuinfo').read_text(encoding='utf-8'))):
+    if not {'avx2', 'fma'} <= cpu_flags():
         return False
     try:
         load_operators(LIBRARY, OPERATORS)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
-from pathlib import Path
 from typing import Any, Sequence, Tuple
 
 import mxnet as mx
@@ -18,6 +16,7 @@ from mxnet.gluon import Block, HybridBlock
 
 from .._mxnet import RewrittenBlock
 from ..layers import kernels
+from ..layers.kernels import cpu_flags
 
 __all__ = ['bfloat16_network', 'check_bfloat16']
 
@@ -50,9 +49,7 @@ def check_bfloat16(ctx: Sequence[mx.Context]) -> None:
     """Raise a ValueError if bfloat16 fails on these devices, or is slower than float32."""
     if any(device.device_type != 'cpu' for device in ctx):
         raise ValueError('--dtype bfloat16 trains on a CPU only; take float16 with --num-gpus.')
-    cpu = Path('/proc/cpuinfo')
-    flags = set(re.findall(r'\w+', cpu.read_text(encoding='utf-8'))) if cpu.exists() else set()
-    if not flags & {'avx512_bf16', 'amx_bf16'}:
+    if not cpu_flags() & {'avx512_bf16', 'amx_bf16'}:
         raise ValueError(
             '--dtype bfloat16 needs a processor with AVX512-BF16 or AMX, and would be slower than float32 on this one; '
             'take float32.'
