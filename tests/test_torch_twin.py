@@ -26,9 +26,9 @@ from model_zoo.cli import main
 from model_zoo.weights import catalog
 from model_zoo.weights.torch_names import torch_names
 
-safetensors = pytest.importorskip('safetensors.torch')
 torch = torch()
 timm = timm()
+safetensors = pytest.importorskip('safetensors.torch')
 
 from model_zoo.plugins import pytorch  # noqa: E402  (it needs them)
 from model_zoo.plugins.pytorch.torch_models import ROWS  # noqa: E402
