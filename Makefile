@@ -60,7 +60,8 @@ help:
 demo: $(INSTALLED)
 	$(PY) examples/digits.py
 
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+# A new process in place of one that crashed would wait for ever (pytest-xdist 3.6).
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --max-worker-restart 0
 
 test: $(INSTALLED)
 	$(PYTEST) --dist loadfile
@@ -69,7 +70,7 @@ test-fast: $(INSTALLED)
 	$(PYTEST) --dist loadfile --fast
 
 test-slow: $(INSTALLED)
-	$(PYTEST) --dist load -m 'slow or not slow'
+	$(PYTEST) --dist load -m 'slow or not slow' --timeout 7200
 
 # torchvision asks for a PyTorch of its own, so it and timm are installed without what they require.
 test-torch:

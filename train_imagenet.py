@@ -92,8 +92,8 @@ def read_data(config):
     return train, val, [*train.skipped.values(), *val.skipped.values()]
 
 
-@script(Config)
-def main(config):
+def train(config, **options):
+    """Train by a config and the further options of train_network; the record of the best epoch, the held-out images."""
     spec = check_task(config.model, 'classification').spec
     workers, ctx = start(config)
 
@@ -107,11 +107,11 @@ def main(config):
         'shard': workers.shard,
     }
     changes = augmentation(config, 'imagenet')
-    train = Images(train_images, size, batch, spec.mean, spec.std, train=True, **changes, **common)
-    test = Images(val_images, size, batch, spec.mean, spec.std, **common)
+    train_set = Images(train_images, size, batch, spec.mean, spec.std, train=True, **changes, **common)
+    test_set = Images(val_images, size, batch, spec.mean, spec.std, **common)
 
     names = train_images.class_names
-    net, options = start_network(config, names, ctx=ctx)
+    net, net_options = start_network(config, names, ctx=ctx)
     teacher = open_teacher(config, net.classes, ctx=ctx)
     task = classification_task(config, net.classes, train_images.target, teacher=teacher)
     run = open_run(
@@ -120,10 +120,18 @@ def main(config):
             spec, class_names=names, input_size=(3, size, size), min_size=net.min_size, crop_ratio=config.crop_ratio
         ),
         skipped=skipped,
-        options=options,
+        options=net_options,
         dataset=config.data_dir or config.rec_train,
+        train_images=len(train_images),
+        test_images=len(val_images),
     )
-    return train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)
+    best = train_network(net, train_set, test_set, config, run, task=task, ctx=ctx, workers=workers, **options)
+    return best, val_images
+
+
+@script(Config)
+def main(config):
+    return train(config)[0]
 
 
 if __name__ == '__main__':

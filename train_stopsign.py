@@ -57,7 +57,7 @@ class Config(TrainConfig):
     base_size: int = flag(520, whole(1), "pixels; an image's long side is trained on at 0.5 to 2 times this")
     input_size: int = flag(480, whole(1, 2048), 'side of the crops that are trained on')
     model: str = flag('fpn_aff_resnet20', help='fpn_* or unet_*, see python -m model_zoo list')
-    width: int | None = flag(None, whole(1), "channels of the first stage are 16 x width, default the model's")
+    width: float | None = flag(None, number(1), "channels of the first stage are 16 x width, default the model's")
     fusion: str | None = flag(help="a fusion other than the model's, such as ms_se")
     reduction: int | None = flag(
         None, whole(1), "of the fusion's contexts, default the model's, 4", names=('--reduction', '--r')
@@ -103,13 +103,15 @@ def main(config):
 
     names, size = train_images.class_names, (3, config.input_size, config.input_size)
     net, options = build_network(config, len(names))
-    initialize(net, config.init, ctx)
+    initialize(net, config.init, ctx, seed=config.seed if config.init_by_name else None)
     run = open_run(
         config,
         replace(spec, class_names=names, input_size=size, min_size=net.min_size, crop_ratio=1.0),
         skipped=[*train_images.report, *val_images.report],
         options=options,
         dataset=config.data_dir,
+        train_images=len(train_images),
+        test_images=len(val_images),
     )
     task = Segmentation(len(names))
     best = train_network(net, train, test, config, run, task=task, ctx=ctx, workers=workers)

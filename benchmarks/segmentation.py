@@ -1,35 +1,43 @@
-r"""mIoU by the size of the object, of segmentation networks trained alike on a data set in COCO's format.
+r"""Segmentation of small and large objects: mIoU and Grad-CAM's pointing game by the size of the object.
 
     pip install --no-deps scikit-image==0.21.0 foolbox==3.3.4       # for their photographs
     python examples/stopsign_data.py runs/signs --train 400 --val 60
     python -m benchmarks.segmentation --data-dir runs/signs --train-images train --val-images val \
         --train-annotations instances_train.json --val-annotations instances_val.json \
-        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4 \
+        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 4 --init-by-name --equal-parameters --widen \
         --csv docs/segmentation.csv --picture docs/segmentation.png --show 1 2 11 12
 
-Other flags go to train_stopsign.py. A run that was cut goes on; a finished one is only evaluated.
+The runs are those of `python -m benchmarks.ablation --hosts fpn` and its flags: a run that was cut goes on; a finished
+one is only evaluated, after its last epoch. Differences are between runs of the same seed.
 
 An object's pixels are counted in its box, widened by half its longer side all around, without those of other objects;
-they are added up over the objects of a size, and their mIoU is the mean of background and object.
+they are added up over the objects of a size, and their mIoU is the mean of background and object. In the pointing game
+an image is a hit if the maximum of its Grad-CAM map, for the category's scores at all pixels, lies in the box of an
+object; it counts for the size of its largest one.
 """
 
+from __future__ import annotations
+
 import argparse
-import csv
+import itertools
 import json
 import os
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as run_lengths
 
 import train_stopsign
+from benchmarks import ablation, paired
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.masks import IGNORED, overlay
-from gluon_aff.files import atomic
-from gluon_aff.train import Segmentation, parse, run_script
-from model_zoo import model_info
+from gluon_aff.inspect.grad_cam import grad_cam
+from gluon_aff.train import Segmentation, Stopped, checkpoints, parse, read_checkpoint, run_script
+from gluon_aff.train.checkpoint import restore_parameters
 from model_zoo.loading import load_model
 
 BOUNDS = (16, 32, 64, 128)  # between the sizes: pixels of the longer side of an object's box
@@ -97,54 +105,115 @@ def picture(models, data, shown):
     return drawn.quantize(256)  # a third of the bytes
 
 
-def write_csv(rows, path):
-    """Write the rows of the table, dicts with the same keys, whole or not at all."""
-    with atomic(path) as partial, open(partial, 'w', encoding='utf-8', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+def hits(model, data, annotated):
+    """How many images of each size the pointing game hits, and how many there are: (len(SIZES), 2)."""
+    counts = np.zeros((len(SIZES), 2), int)
+    for number, (image, _) in zip(data.ids, data):
+        boxes = np.array([box for box, _ in annotated[number]])
+        if not len(boxes):
+            continue
+        pixels = mx.nd.array(model.spec.transform()(image)[None])
+        (heat,) = grad_cam(model.net, pixels, 1, region=np.ones(pixels.shape[2:])).maps
+        row, column = np.add(np.unravel_index(heat.argmax(), heat.shape), 0.5)
+        left, top, wide, high = boxes.T
+        inside = (left <= column) & (column < left + wide) & (top <= row) & (row < top + high)
+        # A map of zeros points nowhere.
+        counts[np.digitize(boxes[:, 2:].max(), BOUNDS)] += inside.any() and heat.max() > 0, 1
+    return counts
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument('--models', nargs='+', default=['fpn_add_resnet8', 'fpn_aff_resnet8', 'fpn_iaff_resnet8'])
-    parser.add_argument('--runs', default='runs/segmentation', metavar='DIR', help='folder of the runs')
+def last_epoch(folder):
+    """The model of a run with the parameters of its last epoch, which the held-out images did not choose."""
+    model, path = load_model(str(folder)), checkpoints(folder)[0]
+    arrays, _ = read_checkpoint(path)
+    restore_parameters(model.net, arrays, path)
+    arrays.close()
+    return model
+
+
+def measure(model, data, annotated):
+    """The mIoU over whole images and around the objects of each size, and the share of hits: numbers by title."""
+    whole, sizes = evaluate(model, data, annotated)
+    points = hits(model, data, annotated)
+    numbers = np.bincount(
+        [np.digitize(max(box[2:]), BOUNDS) for boxes in annotated.values() for box, _ in boxes], minlength=len(SIZES)
+    )
+    return {
+        'mIoU': miou(whole),
+        **{f'{size} px ({n})': miou(pixels) for size, n, pixels in zip(SIZES, numbers, sizes) if n},
+        'pointing': points[:, 0].sum() / points[:, 1].sum(),
+        **{f'pointing, {size} px ({n})': hit / n for size, (hit, n) in zip(SIZES, points) if n},
+    }
+
+
+def tables(rows, titles):
+    """In Markdown: each network's mean over the seeds, and its differences from the first with 95 % intervals."""
+    networks = list(dict.fromkeys(row['network'] for row in rows))
+    values = {name: {row['seed']: row for row in rows if row['network'] == name} for name in networks}
+    lines = [f'| network | parameters | seeds | {" | ".join(titles)} |', '|' + '---|' * (3 + len(titles))]
+    for name in networks:
+        own = list(values[name].values())
+        means = [f'{statistics.mean(row[title] for row in own):.3f}' for title in titles]
+        lines.append(f'| {name} | {own[0]["parameters"]:,} | {len(own)} | {" | ".join(means)} |')
+    first, *others = networks
+    for name in others:
+        shared = sorted(values[first].keys() & values[name].keys())
+        if len(shared) < 2:
+            continue
+        cells = []
+        for title in titles:
+            differences = [values[name][seed][title] - values[first][seed][title] for seed in shared]
+            cells.append('{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(differences)))
+        lines.append(f'| {name} - {first} | | {len(shared)} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
+        usage='%(prog)s [-h] [--csv FILE] [--picture FILE.png] [--show ID ...] [flags of benchmarks.ablation, fpn]',
+    )
     parser.add_argument('--csv', metavar='FILE', help='write the table to this file as well')
     parser.add_argument('--picture', metavar='FILE.png', help='draw the masks of some images')
     parser.add_argument('--show', nargs='+', type=int, default=[], metavar='ID', help='those images')
-    args, flags = parser.parse_known_args(argv)
-    config = parse(train_stopsign.Config, flags)
+    own, rest = parser.parse_known_args(argv)
+    defaults = '--hosts fpn --fusions add aff iaff --seeds 0 1 2 --save-dir runs/segmentation'.split()
+    args, shared = ablation.parse_args([*defaults, *rest])
+    config = parse(train_stopsign.Config, shared)
     path = os.path.join(config.data_dir, config.val_annotations)
     data = CocoSegmentation(path, os.path.join(config.data_dir, config.val_image_dir), config.category)
     annotated = objects(path, config.category)
-    sides = [max(box[2:]) for number in data.ids for box, _ in annotated[number]]
-    numbers = np.bincount(np.digitize(sides, BOUNDS), minlength=len(SIZES))
+    annotated = {number: annotated.get(number, []) for number in data.ids}
 
-    models, rows = {}, []
-    for name in args.models:
-        folder = os.path.join(args.runs, name)
-        best = train_stopsign.main([*flags, '--model', name, '--save-dir', folder, '--resume'])
-        models[name] = load_model(folder)
-        whole, sizes = evaluate(models[name], data, annotated)
+    models, rows, titles = {}, [], []
+    for seed, blocks, fusion in itertools.product(args.seeds, args.blocks, args.fusions):
+        folder = args.save_dir / f'fpn-{fusion}-b{blocks}-seed{seed}'
+        flags = ablation.cell_flags(
+            'fpn', fusion, blocks, seed, equal_parameters=args.equal_parameters, widen=args.widen, shared=shared
+        )
+        try:
+            progress = ablation.cell('fpn', folder, flags)
+        except Stopped as stopped:
+            ablation.exit_stopped(stopped)
+        name, model = f'fpn_{fusion}_resnet{6 * blocks + 2}', last_epoch(folder)
+        models.setdefault(name, model)
+        measured = measure(model, data, annotated)
+        titles = list(measured)
         rows.append(
             {
                 'network': name,
-                'parameters': f'{model_info(name).parameters:,}',
-                'best epoch': best['epoch'],
-                'mIoU': f'{miou(whole):.3f}',
-                **{
-                    f'{size} px ({n})': f'{miou(pixels):.3f}' if pixels.any() else '-'
-                    for size, n, pixels in zip(SIZES, numbers, sizes)
-                },
+                'parameters': ablation.result(folder, progress, 'fpn', fusion, blocks, seed)['parameters'],
+                'seed': seed,
+                **{title: round(float(value), 4) for title, value in measured.items()},
+                'conditions': f'{config.num_epochs} epochs at {config.input_size} pixels',
             }
         )
-    cells = [list(rows[0]), ['---'] * len(rows[0]), *(map(str, row.values()) for row in rows)]
-    print('', *(f'| {" | ".join(row)} |' for row in cells), sep='\n')
-    if args.csv:
-        conditions = f'{config.num_epochs} epochs at {config.input_size} pixels, one seed'
-        write_csv([{**row, 'conditions': conditions} for row in rows], args.csv)
-    if args.picture:
-        picture(models, data, args.show).save(args.picture, optimize=True)
+        if own.csv:
+            ablation.write_csv(rows, own.csv)
+    print(tables(rows, titles))
+    if own.picture:
+        picture(models, data, own.show).save(own.picture, optimize=True)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError:  # on Windows
     fcntl = None
 
-__all__ = ['atomic', 'remove_abandoned', 'replace_folder', 'temporary_folder', 'write_whole']
+__all__ = ['atomic', 'locked', 'remove_abandoned', 'replace_folder', 'temporary_folder', 'write_whole']
 
 LOCK = '.lock'  # in a temporary folder
 REPLACED = '.replaced-'  # in a temporary folder: what replace_folder() moved there
@@ -162,6 +162,31 @@ def remove_abandoned(folder: str, prefix: str | None = None) -> None:
                 _remove(entry.path, ignore_errors=True)
             else:
                 os.remove(entry.path)
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(path: str) -> Iterator[bool]:
+    """Whether the block has the lock `path`, a file; not where another process or thread has it.
+
+    The file is made, and removed at the end; that of a killed process is in nobody's way.
+
+    Parameters
+    ----------
+    path : str
+        In a folder that exists.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made.
+    """
+    descriptor = _own(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.remove(path)
             os.close(descriptor)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ._deprecated import renamed, renamed_arguments
 from .data.images import to_image
-from .data.preprocessing import evaluation_crop, normalise, short_side
+from .data.preprocessing import FILTERS, evaluation_crop, normalise, short_side
 from .validation import shown
 
 __all__ = ['ModelSpec']
@@ -46,8 +46,8 @@ class ModelSpec:
         channel sees grey and takes the first of three.
     crop_ratio : float
         Above 0, up to 1: the short side is resized to ceil(H / crop_ratio), 4096 at most, for a centre crop of (H, W).
-    interpolation : str, default 'bilinear'
-        How images are resized: Pillow's antialiased bilinear filter, the only one.
+    interpolation : {'bilinear', 'bicubic'}, default 'bilinear'
+        How images are resized: Pillow's filter, which is antialiased.
     layout : {'NCHW', 'NHWC'}, default 'NCHW'
         NCHW takes normalised float32; NHWC takes uint8 images and normalises them itself.
     dynamic : bool, default True
@@ -102,7 +102,11 @@ class ModelSpec:
             and max(short_side(side, self.crop_ratio) for side in self.input_size[1:]) <= 2 * MAX_SIDE,
             f'a number above 0 and up to 1, by which the sides of input_size give {2 * MAX_SIDE} at most',
         )
-        self._check('interpolation', self.interpolation == 'bilinear', 'bilinear')
+        self._check(
+            'interpolation',
+            isinstance(self.interpolation, str) and self.interpolation in FILTERS,
+            'bilinear or bicubic',
+        )
         self._check('layout', isinstance(self.layout, str) and self.layout in LAYOUTS, 'NCHW or NHWC')
         self._check('dynamic', isinstance(self.dynamic, bool), 'true or false')
 
@@ -159,7 +163,7 @@ class ModelSpec:
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """What a classifier sees of an RGB image: (H, W, 3) of uint8, resized and cropped in the centre."""
-        return evaluation_crop(image, self.input_size, self.crop_ratio)
+        return evaluation_crop(image, self.input_size, self.crop_ratio, self.interpolation)
 
     def feed(self, pixels: np.ndarray) -> np.ndarray:
         """RGB images (N, H, W, 3) of uint8 as the network's input, in its layout and type; grey for one channel.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from typing import Sequence
+from typing import Callable, Sequence
 
 import portalocker
 import requests
@@ -67,6 +67,7 @@ def fetch(
     expected: str,
     *,
     also: Sequence[tuple[str, str]] = (),
+    check: Callable[[str], bool] | None = None,
     lock_timeout: float = 3600,
     limit: int | None = None,
 ) -> None:
@@ -83,9 +84,12 @@ def fetch(
     path : str
         Its folder is made.
     kind, expected : str
-        The digest it must have, see :func:`digest`.
+        The digest it must have, see :func:`digest`, or the first digits of it; '' for a file of no known digest, whose
+        download begins anew after an interruption.
     also : sequence of (kind, expected), default ()
         Digests of other files that are accepted in its place, such as a mirror's own.
+    check : callable, optional
+        Tells of a path whether the file there is right in other respects, such as its size.
     lock_timeout : float, default 3600
         Seconds to wait for another process.
     limit : int, optional
@@ -98,7 +102,11 @@ def fetch(
     """
 
     def right(file):
-        return os.path.isfile(file) and any(digest(file, k) == value for k, value in ((kind, expected), *also))
+        return (
+            os.path.isfile(file)
+            and any(not value or digest(file, k).startswith(value) for k, value in ((kind, expected), *also))
+            and (check is None or check(file))
+        )
 
     if right(path):  # the folder may then be read-only
         return
@@ -109,6 +117,8 @@ def fetch(
                 return
             if os.path.exists(path):
                 os.replace(path, path + '.corrupt')
+            if not expected and os.path.exists(path + '.part'):
+                os.remove(path + '.part')  # nothing would tell that its rest is another file's
             if not right(path + '.part'):
                 _download(urls, path, kind, expected, right, limit or LIMIT)
             os.replace(path + '.part', path)
@@ -139,13 +149,22 @@ def _download(urls, path, kind, expected, right, limit):
             if right(part):
                 return
             actual = digest(part, kind)
+            problem = f'with {kind} {actual}'
+            if actual.startswith(expected):
+                problem = f'of {_size(part)} bytes that is damaged or another'
             os.remove(part)
             if not resumed:
-                reasons.append(f'{url} gave a file with {kind} {actual}')
+                reasons.append(f'{url} gave a file {problem}')
     raise DownloadError(
         f'{os.path.basename(path)} could not be downloaded ({"; ".join(reasons)}). To use it '
-        f'nevertheless, get the file with {kind} {expected} and save it as {path}.'
+        f'nevertheless, get the file{_of_digest(kind, expected)} and save it as {path}.'
     )
+
+
+def _of_digest(kind, expected):
+    if not expected:
+        return ''
+    return f' with {kind} {expected}' + ('...' if len(expected) < 32 else '')
 
 
 def _download_from(url, part, limit):

@@ -21,12 +21,11 @@ from gluon_aff.errors import positive
 from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure, classify, segment
 from gluon_aff.spec import ModelSpec
 from gluon_aff.validation import shown
-from gluon_aff.verified_download import digest
 
 from .loading import LoadedModel, load_model, open_predictor
 from .registry import model_info
 from .weights import ReleasedWeights, list_weights
-from .weights.catalog import choose
+from .weights.catalog import choose, identify
 
 METRICS = {'accuracy': 'top1', 'top1_error': 'top1', 'top5_error': 'top5'}  # by the catalogue's names
 COCO, DATASET, RECORD, FOLDER = 'a COCO instances file', 'the name of a data set', 'a RecordIO file', 'a folder'
@@ -60,8 +59,8 @@ def evaluate(
         COCO instances file (.json) with `image_dir`. Or what :func:`open_data` has opened.
     weights : str, optional
         Parameter file, or tag of a released one (default: the first).
-    backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
-        What computes an exported folder, see :class:`gluon_aff.deploy.Predictor`.
+    backend : str, optional
+        What computes an exported folder: any that :class:`gluon_aff.deploy.Predictor` takes.
     ctx : mxnet.Context, default mxnet.cpu()
     batch_size : int, default 64
         Images that are classified at once; images are segmented one by one.
@@ -195,14 +194,13 @@ def released_weights(name: str, weights: str | None = None) -> ReleasedWeights |
     name = model_info(name).name
     path = os.path.expanduser(weights or '')
     if os.path.isfile(path):
-        records = list_weights(name)
-        return next((record for record in records if digest(path, record.digest_kind) == record.digest), None)
+        return next(iter(identify(path, name)), None)
     return choose(name, weights or True)
 
 
 def _exported_weights(description):
     for record in list_weights(description['name']):
-        if record.state() != 'intact':
+        if record.state() not in ('intact', 'whole'):
             continue
         graph = Graph(load_model(record.model, record.tag).net)
         graph.fold()

@@ -73,6 +73,8 @@ def build_network(config: TrainConfig, classes: int, **options: Any) -> tuple[Hy
     """
     asked = {option: getattr(config, name, None) for name, option in OPTIONS.items()}
     asked = {'classes': classes, **{name: value for name, value in asked.items() if value not in (None, False, 0)}}
+    if asked.get('width', 0.5) % 1 == 0:
+        asked['width'] = int(asked['width'])
     fusion = config.fusion or model_info(config.model).fusion
     if 'start_stage' in asked and fusion == 'add':
         raise ValueError(
@@ -113,7 +115,7 @@ def start_network(
         )
     net, options = build_network(config, len(class_names), pretrained=config.pretrained, ctx=ctx)
     if not config.pretrained:
-        initialize(net, config.init, ctx)
+        initialize(net, config.init, ctx, seed=config.seed if config.init_by_name else None)
     elif net.class_names != class_names:
         net.reset_classifier(len(class_names))
     if config.backbone_lr != 1:

@@ -19,6 +19,7 @@ from gluon_aff.spec import ModelSpec, current
 from gluon_aff.validation import check_plain_name, read_json, shown
 
 from .registry import get_model, model_info
+from .weights.catalog import choose
 from .weights.parameters import load_parameters
 
 # The largest number among the options in a model.json, and in a list of layers or widths.
@@ -114,7 +115,10 @@ def load_model(
         if description['model'] == card.name:
             return _load_run(description, folder, weights, ctx)
     net = get_model(card.name, pretrained=weights or True, ctx=ctx)
-    return LoadedModel(replace(card.spec, class_names=net.class_names or numbered(net.classes)), net)
+    changes = (
+        {} if os.path.isfile(os.path.expanduser(weights or '')) else choose(card.name, weights or True).spec_changes()
+    )
+    return LoadedModel(replace(card.spec, class_names=net.class_names or numbered(net.classes), **changes), net)
 
 
 def load_or_initialize(

@@ -7,12 +7,21 @@ from typing import Callable, NamedTuple
 from gluon_aff.spec import ModelSpec
 
 from .datasets import CIFAR100, FASHION_MNIST, IMAGENET, STOP_SIGN
-from .hosts.attention_resnet import AAResNet, ECAResNet, GEResNet, LIPResNet, SEResNet, SKResNet
+from .hosts.attention_resnet import (
+    AAResNet,
+    ECAResNet,
+    ECAResNet18,
+    ECAResNet50,
+    GEResNet,
+    LIPResNet,
+    SEResNet,
+    SKResNet,
+)
 from .hosts.cifar_resnet import CifarResNet
 from .hosts.cifar_resnext import CifarResNeXt
 from .hosts.fpn import FPN
 from .hosts.inception import InceptionResNet
-from .hosts.resnet import ResNet
+from .hosts.resnet import ResNet, WideResNet
 from .hosts.resnext import ResNeXt
 from .hosts.unet import UNet
 
@@ -42,10 +51,63 @@ class Networks(NamedTuple):
 
 
 V1B = {'fusion': 'add', 'deep_stem': False, 'avg_down': False}
+BASIC = {'bottleneck': False}
+BASIC_V1B = {**V1B, **BASIC}
+# As in the paper's networks of basic blocks and in the authors' PyTorch code: attention in all stages, reduction 4.
+BASIC_FUSED = {**BASIC, 'reduction': 4, 'start_stage': 1}
+BASIC_FUSED_V1B = {**BASIC_V1B, **BASIC_FUSED}
 
 # The counts are recomputed by a test.
 # fmt: off
 TABLE = (
+    Networks(ResNet, 'ResNet', IMAGENET, "the authors' PyTorch code, with the stem and shortcuts of v1d", (
+        ('add_resnet18', (2, 2, 2, 2), {**BASIC, 'fusion': 'add'}, 11_708_744, 2_053_713_920),
+        ('add_resnet34', (3, 4, 6, 3), {**BASIC, 'fusion': 'add'}, 21_816_904, 3_903_401_984),
+        ('aff_resnet18', (2, 2, 2, 2), {**BASIC_FUSED, 'fusion': 'aff'}, 12_419_464, 2_105_442_304),
+        ('aff_resnet34', (3, 4, 6, 3), {**BASIC_FUSED, 'fusion': 'aff'}, 23_102_696, 4_006_791_168),
+        ('iaff_resnet18', (2, 2, 2, 2), {**BASIC_FUSED, 'fusion': 'iaff'}, 13_130_184, 2_157_170_688),
+        ('iaff_resnet34', (3, 4, 6, 3), {**BASIC_FUSED, 'fusion': 'iaff'}, 24_388_488, 4_110_180_352),
+    )),
+    Networks(ResNet, 'ResNet', IMAGENET, "the authors' PyTorch code", (
+        ('aff_resnet18_v1b', (2, 2, 2, 2), {**BASIC_FUSED_V1B, 'fusion': 'aff'}, 12_400_232, 1_865_801_728),
+        ('aff_resnet34_v1b', (3, 4, 6, 3), {**BASIC_FUSED_V1B, 'fusion': 'aff'}, 23_083_464, 3_767_150_592),
+        ('iaff_resnet18_v1b', (2, 2, 2, 2), {**BASIC_FUSED_V1B, 'fusion': 'iaff'}, 13_110_952, 1_917_530_112),
+        ('iaff_resnet34_v1b', (3, 4, 6, 3), {**BASIC_FUSED_V1B, 'fusion': 'iaff'}, 24_369_256, 3_870_539_776),
+    )),
+    Networks(ResNet, 'ResNet', IMAGENET, 'He et al., CVPR 2016; resnet18 and resnet34 of torchvision', (
+        ('resnet18', (2, 2, 2, 2), BASIC_V1B, 11_689_512, 1_814_073_344),
+        ('resnet34', (3, 4, 6, 3), BASIC_V1B, 21_797_672, 3_663_761_408),
+    )),
+    Networks(WideResNet, 'ResNet', IMAGENET, 'Zagoruyko and Komodakis, BMVC 2016; torchvision', (
+        ('wide_resnet50_2', (3, 4, 6, 3), V1B, 68_883_240, 11_398_021_120),
+        ('wide_resnet101_2', (3, 4, 23, 3), V1B, 126_886_696, 22_753_050_624),
+    )),
+    Networks(ResNeXt, 'ResNeXt', IMAGENET, 'Xie et al., CVPR 2017; timm and torchvision', (
+        ('resnext50_32x4d', (3, 4, 6, 3), V1B, 25_028_904, 4_230_479_872),
+        ('resnext101_32x4d', (3, 4, 23, 3), V1B, 44_177_704, 7_969_996_800),
+        ('resnext101_32x8d', (3, 4, 23, 3), {**V1B, 'bottleneck_width': 8}, 88_791_336, 16_414_015_488),
+        ('resnext101_64x4d', (3, 4, 23, 3), {**V1B, 'cardinality': 64}, 83_455_272, 15_460_270_080),
+    )),
+    Networks(ResNeXt, 'ResNeXt', IMAGENET, 'Xie et al., CVPR 2017, with the stem and shortcuts of v1d; timm', (
+        ('resnext50d_32x4d', (3, 4, 6, 3), {'fusion': 'add', 'stem_width': 32}, 25_048_136, 4_470_120_448),
+    )),
+    Networks(SEResNet, 'SE-ResNet', IMAGENET, 'Hu et al., CVPR 2018, with the basic blocks of timm', (
+        ('se_resnet18', (2, 2, 2, 2), BASIC_V1B, 11_779_624, 1_814_161_408),
+        ('se_resnet34', (3, 4, 6, 3), BASIC_V1B, 21_960_416, 3_663_920_128),
+    )),
+    Networks(ECAResNet18, 'ECA-Net', IMAGENET, "Wang et al., CVPR 2020; the authors' eca_resnet18", (
+        ('eca_resnet18', (2, 2, 2, 2), BASIC_V1B, 11_689_556, 1_814_085_760),
+    )),
+    Networks(ECAResNet, 'ECA-Net', IMAGENET, "Wang et al., CVPR 2020; the authors' eca_resnet34", (
+        ('eca_resnet34', (3, 4, 6, 3), BASIC_V1B, 21_797_744, 3_663_781_952),
+    )),
+    Networks(ECAResNet50, 'ECA-Net', IMAGENET, "Wang et al., CVPR 2020; the authors' eca_resnet50", (
+        ('eca_resnet50', (3, 4, 6, 3), V1B, 25_557_112, 4_089_270_528),
+    )),
+    Networks(SKResNet, 'SKNet', IMAGENET, 'Li et al., CVPR 2019, with the basic blocks of timm', (
+        ('sk_resnet18', (2, 2, 2, 2), BASIC_V1B, 11_958_056, 1_814_337_536),
+        ('sk_resnet34', (3, 4, 6, 3), BASIC_V1B, 22_282_376, 3_664_237_568),
+    )),
     Networks(ResNet, 'ResNet', IMAGENET, 'AFF paper, section 4; host: resnet50_v1d of GluonCV', (
         ('add_resnet50', (3, 4, 6, 3), {'fusion': 'add'}, 25_576_264, 4_328_824_832),
         ('aff_resnet50', (3, 4, 6, 3), {'fusion': 'aff'}, 30_373_192, 4_562_395_136),

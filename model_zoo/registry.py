@@ -216,11 +216,12 @@ def get_model(
     name : str
         As `list_models` gives it, in any case; hyphens count as underscores.
     pretrained : bool or str, default False
-        True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'coarse'), the first
-        eight digits of their digest, or the path of a parameter file: Gluon's, or a PyTorch state dict (.safetensors,
-        .pth) by timm's, torchvision's or the authors' names. The number of classes is the file's; where
-        `classes` says another one, the head is fresh (Xavier) and a log line says so. Where `in_channels` is not the
-        file's three, the stem's kernels are summed (for one channel) or repeated, as in timm.
+        True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'tv2_in1k'), the
+        first eight digits of their digest, timm's name of those of any network ('resnet50d.gluon_in1k'), or the path of
+        a parameter file: Gluon's, or a PyTorch state dict (.safetensors, .pth) by timm's, torchvision's or the authors'
+        names. :func:`model_zoo.list_weights` tells the preprocessing that they expect. The number of classes is the
+        file's; where `classes` says another one, the head is fresh (Xavier) and a log line says so. Where `in_channels`
+        is not the file's three, the stem's kernels are summed (for one channel) or repeated, as in timm.
     ctx : mxnet.Context or list of it, default mxnet.cpu()
         Where the parameters go. Only with `pretrained`; else the network is left uninitialised.
     root : str, default '~/.mxnet/models' (or $MXNET_HOME/models)
@@ -274,7 +275,8 @@ def get_model(
     path, record = catalog.find(name, pretrained or pretrained_base, root)
     arrays, adapt_input = read_for(net, path), 'in_channels' in options
     if not isinstance(net, Network):
-        fill(net, arrays, path, ctx, allow_missing, True, (), adapt_input)  # extra ones are of the head
+        # Extra ones are of the head.
+        fill(net, arrays, path, ctx, allow_missing=allow_missing, ignore_extra=True, adapt_input=adapt_input)
         return net
     in_file = arrays.get(f'{net.head_name}.weight')
     head = getattr(net, net.head_name)
@@ -285,7 +287,16 @@ def get_model(
         log.warning('%s has %d outputs; the head of %s is fresh, with %d.', printable(path), outputs, name, net.classes)
     elif outputs != net.classes:
         net.reset_classifier(outputs)
-    fill(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, adapt_input)
+    fill(
+        net,
+        arrays,
+        path,
+        ctx,
+        allow_missing=allow_missing,
+        ignore_extra=ignore_extra,
+        fresh=fresh,
+        adapt_input=adapt_input,
+    )
     if not fresh:
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None

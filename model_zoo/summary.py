@@ -12,7 +12,7 @@ from typing import Iterable, Sequence
 from .baselines import BASELINES
 from .datasets import CIFAR100, STOP_SIGN
 from .registry import list_models, model_info
-from .reported_results import FINE, HOSTS, LOG, TAGS, Result
+from .reported_results import FINE, HOSTS, LOG, METRICS, TAGS, Result
 from .weights import ReleasedWeights, list_weights
 
 __all__ = ['SORT_KEYS', 'Summary', 'sort_summaries', 'speed_conditions', 'summaries']
@@ -106,11 +106,15 @@ def summaries(names: Sequence[str] | None = None, *, baselines: bool = False) ->
 
 
 def _of_network(card):
-    """A summary for each of its released files; without any, one for its first result with default options."""
+    """A summary for each of the authors' and our files; without any, one for its first result with default options.
+
+    Without a result, too, one for the default of other libraries' files.
+    """
     released = list_weights(card.name)
+    results = [result for result in card.reported.results if not result.options] if card.reported else []
+    released = [weights for weights in released if not weights.preprocessing] or ([] if results else released[:1])
     if released:
         return [_summary(card, *_of_weights(card, weights), weights) for weights in released]
-    results = [result for result in card.reported.results if not result.options] if card.reported else []
     # First a library's: its weights can be had.
     results.sort(key=lambda result: result.source not in _LIBRARIES)
     first = next((result for result in results if result.metric != 'top-5 error'), None)
@@ -120,11 +124,16 @@ def _of_network(card):
 
 def _of_weights(card, weights):
     """The results (top-1, top-5) of released weights; None for what is unknown."""
-    data = TAGS.get(weights.tag, weights.dataset)
+    data = TAGS.get(weights.tag) or TAGS.get(weights.classes, weights.dataset)
     results = card.reported.results if card.reported else ()
     logged = {result.metric: result for result in results if result.source == LOG and result.data == data}
     if 'accuracy' in weights.metrics and not logged:
         logged['accuracy'] = Result('accuracy', 100 * weights.metrics['accuracy'], data, weights.metrics_source)
+    if 'top1_error' in weights.metrics and not logged:
+        logged = {
+            METRICS[name]: Result(METRICS[name], round(100 * value, 4), data, weights.metrics_source)
+            for name, value in weights.metrics.items()
+        }
     return logged.get('accuracy') or logged.get('top-1 error'), logged.get('top-5 error')
 
 

@@ -1,5 +1,8 @@
+import ctypes
 import os
 import random
+import signal
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +18,11 @@ hypothesis.settings.load_profile('tests')
 
 # The slow tier runs if -m names it (make test-slow), or if one of these is set.
 ASK_FOR_SLOW = ('GLUON_AFF_SLOW', 'GLUON_AFF_ALL_NETWORKS')
+
+
+# Programs that the tests start inherit it where it is ignored, as in a job in the background, and could not be
+# interrupted. Not by preexec_fn, which forks this process and its threads.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
@@ -45,6 +53,16 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     mx.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def freed_memory():
+    """Two processes of tests would grow to 10 GB each, as glibc keeps what MXNet frees."""
+    yield
+    with suppress(OSError, AttributeError):  # on another system
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        if pages * os.sysconf('SC_PAGE_SIZE') > 1.5e9:
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

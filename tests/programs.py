@@ -1,7 +1,6 @@
 """Starting this project's programs from tests."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ def start(*command, stdout=subprocess.PIPE, **environment):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
         env={**os.environ, 'PYTHONPATH': str(TOP), 'OMP_NUM_THREADS': '1', **environment},
     )
 

@@ -13,13 +13,13 @@ class _Writer:
         self.kept += 1  # cPickle counts from 1
         self.out.append(b'q%c' % self.kept if self.kept < 256 else b'r' + struct.pack('<I', self.kept))
 
-    def many(self, items, each, one, some):
+    def many(self, items, write, one, some):
         """In batches of a thousand, as APPENDS and SETITEMS are."""
         for start in range(0, len(items), 1000):
             batch = items[start : start + 1000]
             self.out.append(b'(' if len(batch) > 1 else b'')
             for item in batch:
-                each(item)
+                write(item)
             self.out.append(some if len(batch) > 1 else one)
 
     def pair(self, item):

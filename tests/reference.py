@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.deploy.openvino_engine import import_openvino
 from gluon_aff.spec import ModelSpec
 from model_zoo import LoadedModel, model_info
 
@@ -77,9 +78,23 @@ def model_name(layout):
     return f'cifar_{fusion}_{host}'
 
 
+# Names of networks that repeat the blocks of others, in other numbers or widths; the slow tier runs them, too.
+REPEATED = ['*resnet34*', 'resnext*', 'wide_*', 'i*_v1b', 'eca_resnet[1-9]?', 'sk_resnet18']
+
+
 def tiered(values, quick):
     """Parameters of a test: those in `quick` run always, the others in the slow tier only."""
     return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def available(backend):
+    """The backend; the test is skipped where OpenVINO is not installed."""
+    if backend and backend.startswith('openvino'):
+        try:
+            import_openvino()
+        except ImportError:
+            pytest.skip("needs the extra 'openvino'")
+    return backend
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def arrays():
     )
 
 
-def plain(strings):
+def picklable(strings):
     leaves = st.one_of(st.none(), st.booleans(), st.integers(-(2**31), 2**31 - 1), strings)
     return st.recursive(
         leaves,
@@ -115,7 +115,7 @@ def test_the_authors_own_files_of_names_are_read_and_agree_with_our_labels(md5, 
 
 @given(
     st.dictionaries(
-        st.binary(min_size=1, max_size=300), st.one_of(plain(st.binary(max_size=300)), arrays()), max_size=5
+        st.binary(min_size=1, max_size=300), st.one_of(picklable(st.binary(max_size=300)), arrays()), max_size=5
     )
 )
 def test_pickles_of_python_2_are_read_as_pickle_reads_them(batch):
@@ -126,8 +126,8 @@ def test_pickles_of_python_2_are_read_as_pickle_reads_them(batch):
 
 @pytest.mark.parametrize('protocol', [2, 3, 4])
 @given(
-    strings=st.dictionaries(st.text(), plain(st.text()), max_size=5),
-    raw=st.dictionaries(st.binary(min_size=1), st.one_of(plain(st.binary(min_size=1)), arrays()), max_size=5),
+    strings=st.dictionaries(st.text(), picklable(st.text()), max_size=5),
+    raw=st.dictionaries(st.binary(min_size=1), st.one_of(picklable(st.binary(min_size=1)), arrays()), max_size=5),
 )
 def test_pickles_of_python_3_are_read_as_pickle_reads_them(protocol, strings, raw):
     for batch in (strings, raw):

@@ -84,7 +84,9 @@ def test_live_statistics_are_averaged_so_that_workers_agree(tmp_path):
 
 def workers_of(launcher):
     """The process ids of the training processes that a launcher has started (the scheduler and the server, too)."""
-    listed = subprocess.run(['ps', '-o', 'pid=,args=', '--sid', str(launcher.pid)], stdout=subprocess.PIPE, text=True)
+    listed = subprocess.run(
+        ['ps', '-ww', '-o', 'pid=,args=', '--sid', str(launcher.pid)], stdout=subprocess.PIPE, text=True
+    )
     return [
         int(line.split()[0])
         for line in listed.stdout.splitlines()
@@ -101,8 +103,9 @@ def role(process):
 def test_a_killed_worker_ends_the_job_with_a_message_and_a_checkpoint_to_go_on_from(tmp_path):
     job = start(*LAUNCH, tmp_path, '--kvstore', 'dist_sync', '--batch-size', 8, '--slow', 0.2, '--epochs', 30)
     until = time.monotonic() + 240
-    while not checkpoints(str(tmp_path)) and time.monotonic() < until:
+    while not checkpoints(str(tmp_path)) and job.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
+    assert job.poll() is None, finish(job)
     workers = [process for process in workers_of(job) if role(process) == 'worker']
     assert len(workers) == 2
     os.kill(workers[-1], signal.SIGKILL)

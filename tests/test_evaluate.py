@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from reference import DATA, filled, loaded, refused, tiered
+from reference import DATA, available, filled, loaded, refused, tiered
 from scipy.io import savemat
 
 import model_zoo
@@ -26,6 +26,7 @@ from gluon_aff.data.labelled_images import record_images
 from gluon_aff.data.masks import SegmentationBatches
 from gluon_aff.data.record_file import write_record
 from gluon_aff.deploy import export
+from gluon_aff.deploy.openvino_engine import import_openvino
 from gluon_aff.inspect.evaluation_report import ClassificationReport
 from gluon_aff.inspect.model_evaluation import Evaluation, ReportedFigure
 from gluon_aff.train import Segmentation
@@ -155,11 +156,15 @@ def compute(backend, folder, batch):
         net = cv2.dnn.readNetFromONNX(f'{prefix}.onnx')
         net.setInput(batch)
         return net.forward()
+    if backend.startswith('openvino'):
+        openvino = import_openvino()
+        path, precision = f'{prefix}{"-int8" * ("int8" in backend)}.onnx', {'INFERENCE_PRECISION_HINT': 'f32'}
+        return openvino.Core().compile_model(path, 'CPU', precision)(batch)[0]
     onnxruntime = pytest.importorskip('onnxruntime')
     return onnxruntime.InferenceSession(f'{prefix}{"-int8" * (backend == "int8")}.onnx').run(None, {'data': batch})[0]
 
 
-BACKENDS = ('mxnet', 'onnxruntime', 'int8', 'opencv')
+BACKENDS = ('mxnet', 'onnxruntime', 'int8', 'opencv', 'openvino', 'openvino-int8')
 PAIRS = [(backend, source) for backend in BACKENDS for source in SOURCES]
 QUICK = [(backend, source) for backend, source in PAIRS if source == 'class folders']
 
@@ -168,6 +173,7 @@ QUICK = [(backend, source) for backend, source in PAIRS if source == 'class fold
 def test_each_backend_gives_an_independent_count(clothes, batch, exported, pair):
     backend, source = pair
     top, _, labels = clothes
+    available(backend)
     if backend != 'mxnet' and not (exported / f'{SHIPPED}.onnx').is_file():
         pytest.skip("needs the extra 'onnx'")
     logits = np.concatenate([compute(backend, exported, part) for part in np.split(batch, 4)])

@@ -41,10 +41,10 @@ def test_the_maps_are_those_of_the_stages_and_as_stated(host, tmp_path):
     assert maps.feature_info.channels() == list(channels)
     for number, module in enumerate(maps.feature_info.module_name()):
         assert module.split('.')[0] in ('features', 'relu', f'layer{number}')
-    for form, (found,) in outputs.items():
+    for form, (computed,) in outputs.items():
         for number in range(1, len(channels)):
-            assert error(found[number], expected[number]) <= 1e-5, form
-        assert error(found[0], outputs['eager'][0][0]) <= 1e-5, form
+            assert error(computed[number], expected[number]) <= 1e-5, form
+        assert error(computed[0], outputs['eager'][0][0]) <= 1e-5, form
     # The head and a decoder are not among the parameters; the others have their names.
     own, all_of_them = parameters(maps), parameters(net)
     assert own.items() <= all_of_them.items()
@@ -65,9 +65,9 @@ def test_maps_are_chosen_by_number_and_in_that_order():
     everything = FeatureMaps(net)(x)
     for numbers in ((1, 2), (2, 0), [-1], (3, -3)):
         maps = FeatureMaps(net, numbers)
-        found = maps(x)
-        check_info(maps, found, x)
-        assert [error(f, everything[number]) for f, number in zip(found, numbers)] == [0] * len(numbers)
+        chosen = maps(x)
+        check_info(maps, chosen, x)
+        assert [error(f, everything[number]) for f, number in zip(chosen, numbers)] == [0] * len(numbers)
     assert 'features.4' not in repr(FeatureMaps(net, (0, 1))) and len(FeatureMaps(net, (0, 1)).features) == 3
     for numbers in (4, (4,), (-5,), (), 'abc', (1.0,), (True,)):
         with refused('out_indices must be numbers of the maps of CifarResNet'):
@@ -93,8 +93,8 @@ def test_every_network_states_its_maps(name):
     check_info(net, eager, x)
     net.hybridize()
     with_symbol = fold_batchnorm(net)
-    for found in (net(x), with_symbol(x)):
-        assert [error(f, e) <= 1e-4 for f, e in zip(found, eager)] == [True] * len(eager)
+    for outputs in (net(x), with_symbol(x)):
+        assert [error(f, e) <= 1e-4 for f, e in zip(outputs, eager)] == [True] * len(eager)
 
 
 def test_features_load_what_the_network_and_they_themselves_save(tmp_path):
@@ -108,8 +108,8 @@ def test_features_load_what_the_network_and_they_themselves_save(tmp_path):
     net.save_parameters(str(tmp_path / 'net.params'))
     for file in ('own.params', 'exported-0000.params', 'net.params'):
         options = {'features_only': True, 'out_indices': (1, 3), 'classes': 7}
-        found = get_model(SHIPPED, pretrained=str(tmp_path / file), **options)(x)
-        assert [error(f, e) for f, e in zip(found, expected)] == [0, 0], file
+        loaded = get_model(SHIPPED, pretrained=str(tmp_path / file), **options)(x)
+        assert [error(f, e) for f, e in zip(loaded, expected)] == [0, 0], file
     other = get_model('cifar_aff_resnet8')
     other.initialize()
     other.save_parameters(str(tmp_path / 'other.params'))
@@ -148,8 +148,8 @@ def test_forward_is_forward_head_of_forward_features(host, tmp_path):
             Embedder(net)
         return
     assert error(pooled, features.mean((2, 3))) <= 1e-5
-    for form, (found,) in in_every_form(Embedder(net), tmp_path, (x,)).items():
-        assert error(found, pooled) <= 1e-5, form
+    for form, (output,) in in_every_form(Embedder(net), tmp_path, (x,)).items():
+        assert error(output, pooled) <= 1e-5, form
     assert error(Embedder(net, pool=False)(x), features) == 0
 
 

@@ -57,6 +57,16 @@ with files.temporary_folder(sys.argv[1], '.export-') as folder:
 )
 
 
+LOCKED = (
+    START
+    + """
+with files.locked(sys.argv[1]) as mine:
+    print('locked' if mine else 'busy', flush=True)
+    time.sleep(60 * mine)
+"""
+)
+
+
 def started(program, *args):
     """A process that has begun to write."""
     process = subprocess.Popen([sys.executable, '-c', program, *map(str, args)], stdout=subprocess.PIPE, text=True)
@@ -219,3 +229,15 @@ def test_leftovers_of_a_killed_export_or_packing_are_removed_by_the_next(tmp_pat
     assert process.returncode == -signal.SIGKILL and list(tmp_path.glob(pattern))
     subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
     assert not list(tmp_path.glob(pattern)) and len(names(tmp_path / 'packed')) >= 3
+
+
+def test_a_lock_has_one_holder_and_is_free_once_that_is_killed(tmp_path):
+    path = str(tmp_path / 'lock')
+    with subprocess.Popen([sys.executable, '-c', LOCKED, path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b'locked\n'
+        with files.locked(path) as mine:
+            assert not mine
+        holder.kill()
+    with files.locked(path) as mine, files.locked(path) as second:
+        assert mine and not second
+    assert not os.path.exists(path)

@@ -76,20 +76,30 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def channelwise(values, x):
+    """Values of channels, with as many axes behind as a map x has."""
+    return values.reshape(-1, *[1] * (x.ndim - 2))
+
+
 def normalise(p, layer, x):
     gamma, beta, mean, var = (
-        p[f'{layer}.{leaf}'][:, None, None] for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
+        channelwise(p[f'{layer}.{leaf}'], x) for leaf in ('gamma', 'beta', 'running_mean', 'running_var')
     )
     return (x - mean) / np.sqrt(var + 1e-5) * gamma + beta
 
 
+def pointwise(p, layer, x):
+    """The 1x1 convolution of a map x (N, C, ...), without its bias."""
+    return np.einsum('oi,ni...->no...', p[f'{layer}.weight'][..., 0, 0], x)
+
+
 def context(p, name, x, pooled):
     if pooled:
-        x = x.mean((2, 3), keepdims=True)
+        x = x.mean(tuple(range(2, x.ndim)), keepdims=True)
     conv1, norm1, _, conv2, norm2 = (f'{name}.{i + pooled}' for i in range(5))
-    x = np.einsum('oi,nihw->nohw', p[f'{conv1}.weight'][..., 0, 0], x) + p[f'{conv1}.bias'][:, None, None]
+    x = pointwise(p, conv1, x) + channelwise(p[f'{conv1}.bias'], x)
     x = np.maximum(normalise(p, norm1, x), 0)
-    x = np.einsum('oi,nihw->nohw', p[f'{conv2}.weight'][..., 0, 0], x) + p[f'{conv2}.bias'][:, None, None]
+    x = pointwise(p, conv2, x) + channelwise(p[f'{conv2}.bias'], x)
     return normalise(p, norm2, x)
 
 
@@ -121,8 +131,8 @@ def half(p, x):
 
 
 def concatenated(p, x):
-    weight = np.concatenate([p['local_conv.weight'], p['global_conv.weight']], 1)[..., 0, 0]
-    return sigmoid(np.einsum('oi,nihw->nohw', weight, np.concatenate(contexts(p, x), 1)))
+    weight = np.concatenate([p['local_conv.weight'], p['global_conv.weight']], 1)
+    return sigmoid(pointwise({'conv.weight': weight}, 'conv', np.concatenate(contexts(p, x), 1)))
 
 
 def recursive(p, x):
@@ -133,9 +143,7 @@ def recursive(p, x):
 
 FORMULAS = {
     'add': lambda p, x, y: x + y,
-    'concat': lambda p, x, y: np.einsum(
-        'oi,nihw->nohw', p['conv.weight'][..., 0, 0], normalise(p, 'bn', np.concatenate([x, y], 1))
-    ),
+    'concat': lambda p, x, y: pointwise(p, 'conv', normalise(p, 'bn', np.concatenate([x, y], 1))),
     'aff': lambda p, x, y: 2 * select(weights(p, x + y), x, y),
     'iaff': lambda p, x, y: select(weights(p, select(weights(p, x + y), x, y), '2'), x, y),
     'ms_gau': lambda p, x, y: weights(p, y) * x + y,
@@ -454,12 +462,12 @@ def test_unknown_scale_of_a_context_is_refused():
 
 @pytest.mark.parametrize('name, hybridize', [('add', False), ('concat', True), ('iaff', True), ('sk', False)])
 @pytest.mark.parametrize('channels', [0, 16])
-def test_inputs_of_unequal_shapes_or_not_in_four_dimensions_are_refused(name, hybridize, channels):
+def test_inputs_of_unequal_shapes_or_without_spatial_axes_are_refused(name, hybridize, channels):
     block = FUSIONS[name](channels=channels)
     block.initialize()
     if hybridize:
         block.hybridize()
-    for x, y in ((X, Y[:, :, :2]), (X, Y[:1]), (X, Y[:, :8]), (X[0], Y[0]), (X, Y.reshape((2, 16, 20)))):
+    for x, y in ((X, Y[:, :, :2]), (X, Y[:1]), (X, Y[:, :8]), (X[:, :, 0, 0], Y[:, :, 0, 0]), (X, Y.flatten())):
         with refused('feature maps'):
             block(x, y)
     assert block(X, Y).shape == SHAPE, 'a refused call leaves the block as it was'
@@ -475,9 +483,9 @@ def test_another_number_of_channels_is_refused(name, hybridize):
 
 
 @pytest.mark.parametrize('make', [MSCAM, ChannelContext])
-def test_attention_refuses_an_input_not_in_four_dimensions_or_of_other_channels(make):
+def test_attention_refuses_an_input_without_spatial_axes_or_of_other_channels(make):
     block = filled(make(16))
     with refused('feature maps'):
-        block(X[0])
+        block(X[:, :, 0, 0])
     with refused('16 channels, but its input'):
         block(X[:, :8])

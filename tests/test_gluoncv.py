@@ -7,7 +7,7 @@ from gluoncv.model_zoo import get_model as gluoncv_model
 from gluoncv.model_zoo.resnext import ResNext
 from gluoncv.utils import export_block
 from mxnet.gluon import nn
-from reference import error, fill, parameters, tensor
+from reference import REPEATED, error, fill, parameters, tensor, tiered
 
 from model_zoo import get_model, list_models, load_parameters
 
@@ -104,7 +104,7 @@ class GlobalStats(nn.BatchNorm):
         super().__init__(use_global_stats=use_global_stats, **kwargs)
 
 
-@pytest.mark.parametrize('name', list_models())
+@pytest.mark.parametrize('name', tiered(list_models(), quick=list_models(exclude=REPEATED)))
 def test_use_global_stats_reaches_every_norm(name):
     GlobalStats.made, statistics = 0, sum(key.endswith('running_mean') for key in parameters(get_model(name)))
     get_model(name, use_global_stats=True, norm_layer=GlobalStats)

@@ -16,7 +16,7 @@ from gluoncv.nn.feature import FeatureExpander, FPNFeatureExpander
 from gluoncv.utils import LRScheduler, LRSequential, TrainingHistory, viz
 from gluoncv.utils.metrics import SegmentationMetric, VOC07MApMetric
 from mxnet.gluon import nn
-from reference import error, filled, parameters, tensor
+from reference import REPEATED, error, filled, parameters, tensor, tiered
 
 from model_zoo import (
     feature_layers,
@@ -124,6 +124,7 @@ def test_segmenter_is_evaluated_at_several_scales():
         ('mask_aff_resnet50', {}, "Unknown segmentation head 'mask'"),
         ('fcn_aff_resnet49', {}, 'did you mean'),
         ('fcn_cifar_aff_resnet8', {}, 'needs a ResNet or ResNeXt for ImageNet'),
+        ('fcn_aff_resnet18', {}, 'with bottlenecks, such as'),
         ('fcn_cifar_aff_resnext38_32x4d', {}, 'needs a ResNet or ResNeXt for ImageNet'),
         ('fcn_aff_resnet50', {'output_stride': 32}, 'output_stride must be 8 or 16'),
         (
@@ -188,7 +189,7 @@ def test_feature_layers_are_the_maps_of_the_stages(name):
         assert error(a, b) <= 1e-5
 
 
-@pytest.mark.parametrize('name', list_models())
+@pytest.mark.parametrize('name', tiered(list_models(), quick=list_models(exclude=REPEATED)))
 def test_feature_layers_are_layers_of_every_network(name):
     net = get_model(name, **({'input_size': 32} if name.startswith(('aa_', 'ge_')) else {}))
     layers = feature_layers(name, **({'input_size': 32} if name.startswith(('aa_', 'ge_')) else {}))

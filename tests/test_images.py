@@ -379,17 +379,18 @@ def test_the_callers_settings_of_pillow_survive_reading_in_threads(monkeypatch):
     height=st.integers(1, 500),
     size=st.sampled_from([(3, 32, 32), (3, 20, 48)]),
     crop_ratio=st.sampled_from([0.875, 1.0, 1.25]),
+    interpolation=st.sampled_from(['bilinear', 'bicubic']),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60)
-def test_the_crop_is_that_of_the_whole_image_resized(width, height, size, crop_ratio, seed):
+@settings(max_examples=80)
+def test_the_crop_is_that_of_the_whole_image_resized(width, height, size, crop_ratio, interpolation, seed):
     image = Image.fromarray(np.random.RandomState(seed).randint(0, 256, (height, width, 3), np.uint8))
     tall, wide = (short_side(side, crop_ratio) for side in size[1:])
     scaled = (width * tall // height, tall) if width * tall >= height * wide else (wide, height * wide // width)
-    whole = image.resize(scaled, Image.BILINEAR)
+    whole = image.resize(scaled, getattr(Image, interpolation.upper()))
     left, top = (scaled[0] - size[2]) // 2, (scaled[1] - size[1]) // 2
     expected = np.asarray(whole.crop((left, top, left + size[2], top + size[1])), int)
-    assert np.abs(evaluation_crop(image, size, crop_ratio) - expected).max() <= 1
+    assert np.abs(evaluation_crop(image, size, crop_ratio, interpolation) - expected).max() <= 1
 
 
 @pytest.mark.parametrize('size', [(20000, 1), (1, 20000), (60000, 3), (2_000_000, 1)])

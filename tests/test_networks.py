@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import mxnet as mx
 import numpy as np
 import pytest
+from gluoncv.model_zoo import resnet18_v1b
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
@@ -29,8 +30,11 @@ SCALES = [('local', 'global'), ('local', 'local'), ('global', 'global')]
 # Random networks must neither blow up nor forget their input on the way: blocks of AFF double, of iAFF halve.
 GAIN = {'add': 1, 'concat': 1, 'aff': 0.7, 'iaff': 1.86}
 
+BASIC = 'ResNet of basic blocks'  # of the family ResNet
+
 SMALL = {
     'ResNet': partial(ResNet, (1, 1, 1, 1), classes=5),
+    BASIC: partial(ResNet, (1, 1, 1, 1), classes=5, bottleneck=False),
     'ResNeXt': partial(ResNeXt, (1, 1, 1, 1), classes=5),
     'SE-ResNet': partial(SEResNet, (1, 1, 1, 1), classes=5),
     'ECA-Net': partial(ECAResNet, (1, 1, 1, 1), classes=5),
@@ -45,7 +49,7 @@ SMALL = {
     'U-Net': partial(UNet, (1, 1, 1), classes=5),
 }
 COMPARATORS = ['SE-ResNet', 'ECA-Net', 'GE-ResNet', 'AA-ResNet', 'LIP-ResNet', 'SKNet']
-IMAGENET = ['ResNet', 'ResNeXt', *COMPARATORS]
+IMAGENET = ['ResNet', BASIC, 'ResNeXt', *COMPARATORS]
 ONE_SIZE = ['GE-ResNet', 'AA-ResNet']  # their parameters depend on the size of the images
 CIFAR = ['CIFAR ResNet', 'CIFAR ResNeXt', 'Inception-ResNet']
 SEGMENTATION = ['FPN', 'U-Net']
@@ -54,6 +58,7 @@ PRE_ACTIVATION = ['CIFAR ResNet', 'Inception-ResNet', *SEGMENTATION]
 # Channels of the stages, the stem first, and the factors that their maps are smaller by.
 STAGES = {
     'ResNet': ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
+    BASIC: ((64, 64, 128, 256, 512), (4, 4, 8, 16, 32)),
     'ResNeXt': ((128, 256, 512, 1024, 2048), (4, 4, 8, 16, 32)),
     **dict.fromkeys(COMPARATORS, ((64, 256, 512, 1024, 2048), (4, 4, 8, 16, 32))),
     'CIFAR ResNet': ((64, 64, 128, 256), (1, 1, 2, 4)),
@@ -78,8 +83,13 @@ def shallowest():
     models = {}
     for name in sorted(list_models(), key=lambda name: model_info(name).parameters):
         card = model_info(name)
-        models.setdefault((card.family, card.fusion, card.dataset), name)
+        if not is_basic(name) or card.family == 'ResNet':
+            models.setdefault((card.family, is_basic(name), card.fusion, card.dataset), name)
     return sorted(models.values())
+
+
+def is_basic(name):
+    return '_resnet18' in f'_{name}' or '_resnet34' in f'_{name}'
 
 
 def size_of(name):
@@ -117,7 +127,7 @@ def gradients(net, x):
 
 
 def test_every_family_has_a_small_representative_here():
-    assert {model_info(name).family for name in list_models()} == SMALL.keys() == STAGES.keys()
+    assert {model_info(name).family for name in list_models()} | {BASIC} == SMALL.keys() == STAGES.keys()
 
 
 # Registered networks; the slow tier runs all of them (test_every_network.py)
@@ -477,6 +487,45 @@ def test_dilated_network_keeps_the_resolution_of_stage_2_with_the_same_parameter
     assert error(net(x), undilated(x)) > 0
 
 
+@pytest.mark.parametrize('dilated', [False, True])
+def test_basic_blocks_compute_what_gluoncvs_do(dilated):
+    theirs = resnet18_v1b(classes=5, dilated=dilated)
+    theirs.initialize(mx.init.Xavier())
+    ours, x = get_model('resnet18', classes=5, dilated=dilated), tensor((2, 3, 65, 96))
+    expected = theirs(x)
+    assert {name: p.shape for name, p in parameters(ours).items()} == {
+        name: p.shape for name, p in parameters(theirs).items()
+    }
+    for name, parameter in parameters(ours).items():
+        parameter.initialize(mx.init.Constant(parameters(theirs)[name].data()))
+    assert error(ours(x), expected) == 0
+
+
+@pytest.mark.parametrize('host', ['ResNet', BASIC, 'ResNeXt', 'LIP-ResNet', 'AA-ResNet'])
+def test_a_stem_for_small_inputs_keeps_the_resolution(host):
+    net, x = filled(sized(host, (9, 14), small_input=True)), tensor((1, 3, 9, 14))
+    assert net.min_size == 5
+    assert [m.shape[2:] for m in net.stage_outputs(x)] == [(9, 14), (9, 14), (5, 7), (3, 4), (2, 2)]
+    net.hybridize()
+    assert net(x).shape == (1, 5)
+    large = {name: p.shape for name, p in parameters(sized(host, 32)).items()}
+    small = {name: p.shape for name, p in parameters(sized(host, 8, small_input=True)).items()}
+    lip = {name for name in large if name.startswith('maxpool')}  # in place of the max-pool
+    assert host in ONE_SIZE or small == {name: shape for name, shape in large.items() if name not in lip}
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'resnext50_32x4d'])
+def test_without_a_deep_stem_it_is_a_convolution_of_three_by_three(name):
+    net = get_model(name, small_input=True, features_only=True)
+    stem = next(p.shape for p in parameters(net).values() if len(p.shape) == 4)
+    assert stem == (64, 3, 3, 3) and net.feature_info.reduction() == [1, 1, 2, 4, 8]
+
+
+def test_lip_networks_have_no_basic_blocks():
+    with refused('bottlenecks only'):
+        get_model('lip_resnet101', bottleneck=False)
+
+
 @with_stem
 def test_without_avg_down_the_shortcut_convolution_is_strided(host):
     net, pooled = (initialised(sized(host, (33, 47), avg_down=avg_down)) for avg_down in (False, True))
@@ -485,7 +534,7 @@ def test_without_avg_down_the_shortcut_convolution_is_strided(host):
     assert [m.shape for m in net.stage_outputs(x)] == [m.shape for m in pooled.stage_outputs(x)]
 
 
-@pytest.mark.parametrize('host', ['ResNet', 'ResNeXt', 'CIFAR ResNeXt'])
+@pytest.mark.parametrize('host', ['ResNet', BASIC, 'ResNeXt', 'CIFAR ResNeXt'])
 def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     def zeros(net):
         net = initialised(net)
@@ -494,7 +543,7 @@ def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
     assert zeros(SMALL[host]()) == []
     actual = zeros(SMALL[host](last_gamma=True))
     assert len(actual) == len(STAGES[host][0]) - 1
-    assert all(key.endswith(('bn3.gamma', 'body.7.gamma')) for key in actual)
+    assert all(key.endswith(('bn2.gamma' if host == BASIC else 'bn3.gamma', 'body.7.gamma')) for key in actual)
 
 
 @pytest.mark.parametrize(
@@ -508,10 +557,10 @@ def test_last_gamma_starts_the_last_norm_of_every_block_at_zero(host):
             'cifar_aff_resnet8',
             'fpn_aff_resnet8',
         )
-        for option in ('last_gamma', 'avg_down', 'deep_stem', 'use_global_stats')
+        for option in ('last_gamma', 'avg_down', 'deep_stem', 'small_input', 'use_global_stats')
         if not (
             name.startswith('cifar')
-            and option in ('avg_down', 'deep_stem')
+            and option in ('avg_down', 'deep_stem', 'small_input')
             or name.endswith('8')
             and option != 'use_global_stats'
         )
@@ -608,10 +657,7 @@ def test_a_start_stage_that_is_none_is_refused(host):
     [
         ('ResNet', ['stem_width']),
         ('ResNeXt', ['stem_width', 'cardinality', 'bottleneck_width']),
-        ('CIFAR ResNet', ['width']),
         ('CIFAR ResNeXt', ['width', 'cardinality', 'bottleneck_width']),
-        ('Inception-ResNet', ['width']),
-        ('FPN', ['width']),
     ],
 )
 def test_an_option_that_is_no_positive_whole_number_is_refused(host, options):
@@ -619,6 +665,20 @@ def test_an_option_that_is_no_positive_whole_number_is_refused(host, options):
         for value in (0, -4, 'a', 1.5, True):
             with refused(f'{option} must be a positive whole number'):
                 SMALL[host](**{option: value})
+
+
+@pytest.mark.parametrize('host', ['CIFAR ResNet', 'Inception-ResNet', 'FPN'])
+def test_a_width_may_be_a_fraction_above_1(host):
+    for value in (0, -4, 'a', 0.5, np.nan, np.inf, True):
+        with refused('width must be a number, 1 or more'):
+            SMALL[host](width=value)
+    shapes = [
+        [parameter.shape for parameter in SMALL[host](**options).collect_params().values()]
+        for options in ({'width': 2}, {'width': 2.0}, {'width': 1.045, 'fusion': 'add'})
+    ]
+    assert shapes[0] == shapes[1]
+    # 16.72, 33.44 and 66.88 channels, rounded.
+    assert {17, 33, 67} <= {shape[0] for shape in shapes[2]} and 16 not in {shape[0] for shape in shapes[2]}
 
 
 @every_constructor

@@ -15,9 +15,9 @@ TOP = Path(__file__).resolve().parent.parent
 def blocks():
     """The commands of the page, the installation excepted."""
     text = (TOP / 'docs' / 'quickstart.md').read_text(encoding='utf-8')
-    found = re.findall(r'(?ms)^```sh\n(.*?)^```$', text)
-    assert found[0].startswith('pip install ')
-    return found[1:]
+    commands = re.findall(r'(?ms)^```sh\n(.*?)^```$', text)
+    assert commands[0].startswith('pip install ')
+    return commands[1:]
 
 
 def test_the_quick_start_runs_as_it_is_written(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import filled, refused
+from reference import available, filled, refused
 
 from gluon_aff.deploy import Predictor, backends, compare_onnx, export, is_export, quantize_onnx
 from gluon_aff.deploy.onnx_files import check_onnx
@@ -353,7 +353,7 @@ def test_external_data_is_refused_before_an_engine_sees_it(exported, tmp_path, m
         check_onnx(holding(where, False), 'x')
     folder = replaced(exported, tmp_path, 'onnx', holding(where, True))
     monkeypatch.setattr(backends, 'session', None)
-    for backend in ('onnxruntime', 'opencv'):
+    for backend in ('onnxruntime', 'opencv', 'openvino'):
         with refused('keeps values in other files'):
             Predictor(folder, backend)
     path = os.path.join(folder, f'{SHIPPED}.onnx')
@@ -395,6 +395,13 @@ def endless():
     return model.SerializeToString()
 
 
+def looping():
+    """A node with a graph of its own that has a cycle."""
+    nodes = [helper.make_node('Add', ['data', 'b'], ['a']), helper.make_node('Add', ['a', 'a'], ['b'])]
+    body = helper.make_graph(nodes, 'body', [], [helper.make_tensor_value_info('a', TensorProto.FLOAT, None)])
+    return helper.make_node('If', ['data'], ['y'], then_branch=body, else_branch=body)
+
+
 BAD_ONNX = {
     'function': (endless(), 'defines functions of its own'),
     'garbage': (b'no model at all', 'is not an ONNX file'),
@@ -428,6 +435,18 @@ def test_a_bad_onnx_file_is_refused_with_a_sentence(exported, tmp_path, capsys, 
     assert capsys.readouterr() == ('', '')
     with refused("should give|not finite|OpenCV's DNN module|is not an ONNX file|defines functions"):
         Predictor(folder, 'opencv').predict(PIXELS)
+
+
+@pytest.mark.parametrize('kind', [*BAD_ONNX, 'loop'])
+def test_a_bad_onnx_file_is_refused_by_openvino_with_a_sentence(exported, tmp_path, capfd, kind):
+    available('openvino')
+    # OpenVINO never returns from a cycle, wherever it is.
+    content = network(looping()) if kind == 'loop' else BAD_ONNX[kind][0]
+    says = {'shape': 'should give', 'function': 'defines functions'}
+    others = f'cannot run .*{SHIPPED}.onnx .*export the network again|is not an ONNX file, or is damaged'
+    with refused(says.get(kind, others)):
+        Predictor(replaced(exported, tmp_path, 'onnx', content), 'openvino').predict(PIXELS)
+    assert capfd.readouterr() == ('', '')
 
 
 def bad_symbol(change):

@@ -358,9 +358,9 @@ def test_small_images_are_erased_by_their_own_generators():
     def augment(image, random):
         return image.point(lambda value: value) if random.rand() < 2 else image
 
-    plain, erased = (next(uneven(augment=augment, erasing=p, seed=4).epoch(2)) for p in (0, 0.7))
+    whole, erased = (next(uneven(augment=augment, erasing=p, seed=4).epoch(2)) for p in (0, 0.7))
     indices = uneven(seed=4)._batches(np.random.RandomState(4 * 100003 + 2))[0][0]
-    for image, expected, index in zip(erased[0], plain[0], indices):
+    for image, expected, index in zip(erased[0], whole[0], indices):
         random = np.random.RandomState([4, 2, index])
         random.rand()
         random_erasing(expected, 0.7, random)
@@ -377,8 +377,8 @@ def test_photographs_are_erased_after_everything_else(tmp_path, monkeypatch):
     def batch(**options):
         return next(Images(files, 32, 6, (0.5,) * 3, (0.2,) * 3, train=True, workers=2, **options).epoch(1))[0]
 
-    plain, erased = batch(), batch(erasing=1.0)
-    for before, after in zip(plain, erased):
+    whole, erased = batch(), batch(erasing=1.0)
+    for before, after in zip(whole, erased):
         changed = (before != after).all(0)
         assert 0.01 < changed.mean() < 0.4
         rows, columns = changed.any(1), changed.any(0)

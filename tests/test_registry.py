@@ -72,6 +72,9 @@ def test_the_networks_of_the_readme_are_registered():
         for host in ('cifar_{}_resnet', 'cifar_{}_inception_resnet', 'fpn_{}_resnet', 'unet_{}_resnet')
     }
     names |= {f'cifar_{fusion}_resnet32' for fusion in (*FUSIONS, 'concat')}
+    names |= {f'{fusion}_resnet{depth}' for fusion in FUSIONS for depth in (18, 34)}
+    names |= {f'{fusion}_resnet{depth}_v1b' for fusion in ('aff', 'iaff') for depth in (18, 34)}
+    names |= TIMM.keys() | {f'eca_resnet{depth}' for depth in (18, 34, 50)}
     names |= {
         'resnet50',
         'resnet101',
@@ -151,6 +154,26 @@ PUBLISHED = {
     'cifar_aff_resnext47_32x4d': 9_605_828,
     'cifar_iaff_resnext47_32x4d': 11_383_268,
 }
+# Of timm's and torchvision's networks; test_torch_weights.py compares the shapes themselves.
+TIMM = {
+    'add_resnet18': 11_708_744,
+    'add_resnet34': 21_816_904,
+    'resnet18': 11_689_512,
+    'resnet34': 21_797_672,
+    'resnet50': 25_557_032,
+    'resnet101': 44_549_160,
+    'resnext50_32x4d': 25_028_904,
+    'resnext50d_32x4d': 25_048_136,
+    'resnext101_32x4d': 44_177_704,
+    'resnext101_32x8d': 88_791_336,
+    'resnext101_64x4d': 83_455_272,
+    'wide_resnet50_2': 68_883_240,
+    'wide_resnet101_2': 126_886_696,
+    'se_resnet18': 11_779_624,
+    'se_resnet34': 21_960_416,
+    'sk_resnet18': 11_958_056,
+    'sk_resnet34': 22_282_376,
+}
 
 
 @pytest.mark.parametrize('name', list_models())
@@ -158,7 +181,7 @@ def test_card_says_what_the_network_is(name):
     card, net = model_info(name.upper()), get_model(name)
     assert card.name == name and card.family and card.source
     assert card.fusion in name.split('_') or card.fusion == 'add' and not set(FUSIONS) & set(name.split('_'))
-    assert card.parameters == trainable(net) == PUBLISHED.get(name, card.parameters)
+    assert card.parameters == trainable(net) == {**PUBLISHED, **TIMM}.get(name, card.parameters)
     assert (card.parameters, card.multiply_adds) == complexity(net, (1, *card.spec.input_size))
     assert card.classes == net.classes == len(card.spec.class_names)
     assert card.spec.min_size == net.min_size and card.spec.dynamic == (not getattr(net, 'input_size', None))

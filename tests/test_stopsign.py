@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from unittest import mock
 
 import mxnet as mx
 import numpy as np
@@ -150,7 +151,7 @@ def signs(tmp_path_factory):
         str(folder),
         *'--train-images train --train-annotations instances_train.json'.split(),
         *'--val-images val --val-annotations instances_val.json'.split(),
-        *'--base-size 96 --input-size 48 --batch-size 2 --num-epochs 2 --model fpn_aff_resnet8'.split(),
+        *'--base-size 96 --input-size 48 --batch-size 2 --num-epochs 2 --model fpn_aff_resnet8 --fusion aff'.split(),
     ]
 
 
@@ -250,7 +251,7 @@ def test_two_workers_share_training_and_evaluation(signs, tmp_path):
         (['--train-annotations', 'gone.json'], 'gone.json'),
         (['--fusion', 'sum'], 'Unknown fusion'),
         (['--num-gpus', '99'], 'MXNet finds'),
-        (['--width', '0'], '--width must be 1'),
+        (['--width', '0'], '--width must be a finite number, 1 or more'),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_sentence_before_a_run_is_begun(signs, tmp_path, flags, says):
@@ -332,27 +333,60 @@ def test_an_object_is_counted_with_half_its_longer_side_around_it():
 
 
 def test_the_benchmark_prints_a_table_of_finished_runs(signs, whole, capsys, tmp_path):
-    folder, best = whole
-    benchmark.main(
-        [
-            *signs,
-            '--runs',
-            str(folder.parent),
-            '--models',
-            folder.name,
-            *'--show 2 99 --picture'.split(),
-            str(tmp_path / 'p.png'),
-            '--csv',
-            str(tmp_path / 'rows.csv'),
-        ]
-    )
+    (tmp_path / 'fpn-aff-b1-seed0').symlink_to(whole[0])
+    flags = [flag for flag in signs if flag not in ('--model', 'fpn_aff_resnet8', '--fusion', 'aff')]
+    own = [*'--fusions aff --seeds 0 --show 2 99 --picture'.split(), str(tmp_path / 'p.png')]
+    benchmark.main([*flags, *own, '--csv', str(tmp_path / 'rows.csv'), '--save-dir', str(tmp_path)])
     head, _, row = (line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-3:])
     table = dict(zip(head, row))
-    assert table['network'] == 'fpn_aff_resnet8' and float(table['mIoU']) == pytest.approx(best['miou'], abs=6e-4)
-    assert sum(int(name.split('(')[1][:-1]) for name in head[4:]) == sum(
-        map(len, benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign').values())
-    )
+    *_, last = (json.loads(line) for line in (whole[0] / 'log.jsonl').read_text().splitlines())
+    assert table['network'] == 'fpn_aff_resnet8' and float(table['mIoU']) == pytest.approx(last['miou'], abs=6e-4)
+    objects = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
+    by_size = {name: int(name.split('(')[1][:-1]) for name in head if '(' in name}
+    assert sum(n for name, n in by_size.items() if 'pointing' not in name) == sum(map(len, objects.values()))
+    assert sum(n for name, n in by_size.items() if 'pointing' in name) == len(objects) == 3
     with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
         (written,) = csv.DictReader(file)
-    assert written.pop('conditions').endswith('one seed') and written == table
+    assert written['seed'] == '0' and all(
+        float(written[name]) == pytest.approx(float(table[name]), abs=6e-4) for name in by_size
+    )
     assert Image.open(tmp_path / 'p.png').size == (2 * benchmark.SIDE, benchmark.LINE + 2 * benchmark.SIDE)
+
+
+def test_a_map_points_at_an_object_where_its_maximum_lies_in_a_box(signs, monkeypatch):
+    data = held_out(signs)
+    annotated = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
+    model = mock.Mock()
+    model.spec.transform.return_value = lambda image: np.zeros((3, *image.shape[:2]), 'float32')
+    shift = 0
+
+    def cam(net, pixels, classes, region):
+        heat = np.zeros((1, *pixels.shape[2:]))
+        left, top, wide, high = next(
+            boxes[0][0]
+            for number, boxes in annotated.items()
+            if data[data.ids.index(number)][0].shape[:2] == heat.shape[1:]
+        )
+        heat[0, int(top + high / 2) if not shift else 0, int(left + wide / 2) if not shift else 0] = 1
+        return mock.Mock(maps=heat)
+
+    monkeypatch.setattr(benchmark, 'grad_cam', cam)
+    small = {number: boxes if number == 99 else [] for number, boxes in annotated.items()}
+    assert benchmark.hits(model, data, small).tolist() == [[0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
+    shift = 1
+    assert benchmark.hits(model, data, small).sum(0).tolist() == [0, 1]
+
+
+def test_differences_are_between_runs_of_a_seed():
+    rows = [
+        {'network': name, 'parameters': 9, 'seed': seed, 'mIoU': 0.5 + 0.1 * seed + gain * (1 + 0.5 * seed)}
+        for name, gain in (('add', 0.0), ('aff', 0.02))
+        for seed in (0, 1)
+    ]
+    lines = benchmark.tables(rows, ['mIoU']).splitlines()
+    # Differences of 0.02 and 0.03: the mean 0.025, and 12.706 times its error of 0.005.
+    assert lines[2:] == [
+        '| add | 9 | 2 | 0.550 |',
+        '| aff | 9 | 2 | 0.575 |',
+        '| aff - add | | 2 | +0.025 (-0.039 to +0.089) |',
+    ]

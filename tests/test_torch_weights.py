@@ -12,15 +12,19 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from PIL import Image
+from reference import tiered
 from torch_witness import timm, torch
 
 import train_cifar
 from gluon_aff._mxnet import structural_parameters
 from gluon_aff.train.script import parse
-from model_zoo import get_model, load_parameters, save_parameters
+from model_zoo import get_model, list_weights, load_parameters, save_parameters
 from model_zoo.cli import main
 from model_zoo.from_flags import start_network
 from model_zoo.hosts.resnet import ResNet
+from model_zoo.loading import load_model, open_predictor
+from model_zoo.weights.parameters import read_for
 from model_zoo.weights.torch_files import MAX_HEADER, read_state_dict
 from model_zoo.weights.torch_names import rename_state_dict, torch_names
 
@@ -29,13 +33,32 @@ save_safetensors = pytest.importorskip('safetensors.numpy').save_file
 PLAIN = {'deep_stem': False, 'avg_down': False}
 # Our name and options, and timm's name.
 PAIRS = {
+    'resnet18d': ('add_resnet18', {}),
+    'resnet34': ('resnet34', {}),
+    'seresnet18': ('se_resnet18', {}),
+    'skresnet18': ('sk_resnet18', {}),
     'resnet50d': ('add_resnet50', {}),
     'resnet50': ('resnet50', {}),
     'seresnet50': ('se_resnet50', {}),
-    'resnext50d_32x4d': ('add_resnext50_32x4d', {'stem_width': 32}),
-    'resnext50_32x4d': ('add_resnext50_32x4d', PLAIN),
+    'resnext50d_32x4d': ('resnext50d_32x4d', {}),
+    'resnext50_32x4d': ('resnext50_32x4d', {}),
+    'skresnext50_32x4d': ('sk_resnet50', {}),
+    'wide_resnet50_2': ('wide_resnet50_2', {}),
 }
-SLOW = {'resnet101': ('resnet101', {}), 'resnet152d': ('add_resnet152', {})}
+SLOW = {
+    'resnet18': ('resnet18', {}),
+    'resnet34d': ('add_resnet34', {}),
+    'seresnet34': ('se_resnet34', {}),
+    'skresnet34': ('sk_resnet34', {}),
+    'resnet101': ('resnet101', {}),
+    'seresnet101': ('se_resnet101', {}),
+    'resnet101d': ('add_resnet101', {}),
+    'resnet152d': ('add_resnet152', {}),
+    'wide_resnet101_2': ('wide_resnet101_2', {}),
+    'resnext101_32x4d': ('resnext101_32x4d', {}),
+    'resnext101_32x8d': ('resnext101_32x8d', {}),
+    'resnext101_64x4d': ('resnext101_64x4d', {}),
+}
 IMAGES = np.random.RandomState(1).randn(2, 3, 64, 64).astype('float32')
 
 
@@ -95,12 +118,27 @@ def gradients_in_torch(module):
     return logits.detach().numpy(), {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
 
 
+def saved(module, folder, net):
+    """A file of a PyTorch module's state dict, once those in the other formats have been read as the same."""
+    from safetensors.torch import save_file
+
+    state, paths = module.state_dict(), [str(folder / name) for name in ('zip.pth', 'legacy.pth', 'a.safetensors')]
+    torch().save(state, paths[0])
+    torch().save(state, paths[1], _use_new_zipfile_serialization=False)
+    save_file(state, paths[2])
+    first = read_for(net, paths[0])
+    for path in paths[1:]:
+        same(read_for(net, path), first)
+        os.remove(path)
+    return paths[0]
+
+
 @pytest.mark.parametrize('theirs', [*PAIRS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_timm_network_gives_the_same_logits_and_gradients_here_and_ours_in_timm(tmp_path, theirs):
     module = randomise(timm().create_model(theirs, num_classes=10))
-    expected, path = logits_of(module), str(tmp_path / 'theirs.pth')
-    torch().save(module.state_dict(), path)
+    expected = logits_of(module)
     name, options = {**PAIRS, **SLOW}[theirs]
+    path = saved(module, tmp_path, get_model(name, **options))
     net = get_model(name, pretrained=path, **options)
     assert error(net(mx.nd.array(IMAGES)).asnumpy(), expected) <= 1e-5
 
@@ -119,21 +157,113 @@ def test_a_timm_network_gives_the_same_logits_and_gradients_here_and_ours_in_tim
     assert max(error(grad, grads[names[name]]) for name, grad in ours.items()) <= 1e-4
 
 
-@pytest.mark.parametrize('theirs', ['resnet50', 'resnext50_32x4d'])
-def test_torchvisions_names_are_timms(theirs):
-    timm()
+TORCHVISION = [
+    'resnet18',
+    'resnet34',
+    'resnet50',
+    'resnet101',
+    'wide_resnet50_2',
+    'wide_resnet101_2',
+    'resnext50_32x4d',
+    'resnext101_32x8d',
+    'resnext101_64x4d',
+]
+
+
+def library(name):
+    """timm's create_model or torchvision's get_model."""
+    models = timm()
+    if name == 'timm':
+        return models.create_model
     import torchvision
 
-    name, options = PAIRS[theirs]
+    return torchvision.models.get_model
+
+
+@pytest.mark.parametrize(
+    'source, theirs', [*(('timm', name) for name in (*PAIRS, *SLOW)), *(('torchvision', name) for name in TORCHVISION)]
+)
+def test_names_and_shapes_are_timms_and_torchvisions(source, theirs):
+    name, options = {**PAIRS, **SLOW}[theirs]
+    make = library(source)
     with torch().device('meta'):
         shapes = {
             name: tuple(tensor.shape)
-            for name, tensor in getattr(torchvision.models, theirs)().state_dict().items()
+            for name, tensor in make(theirs).state_dict().items()
             if not name.endswith('num_batches_tracked')
         }
     parameters = structural_parameters(get_model(name, **options))
     names = torch_names(parameters)
     assert {names[name]: parameter.shape for name, parameter in parameters.items()} == shapes
+
+
+@pytest.mark.parametrize('theirs', tiered(TORCHVISION, quick=['resnet18', 'resnet50', 'resnext50_32x4d']))
+def test_a_torchvision_network_gives_the_same_logits_here_and_ours_in_torchvision(tmp_path, theirs):
+    module = randomise(library('torchvision')(theirs, num_classes=10))
+    net = get_model(theirs, pretrained=saved(module, tmp_path, get_model(theirs)))
+    assert error(net(mx.nd.array(IMAGES)).asnumpy(), logits_of(module)) <= 1e-5
+    save_parameters(net, str(tmp_path / 'ours.pth'))
+    again = library('torchvision')(theirs, num_classes=10)
+    again.load_state_dict(torch().load(str(tmp_path / 'ours.pth'), weights_only=True))
+    assert error(logits_of(again.eval()), logits_of(module)) == 0
+
+
+def test_every_record_has_a_network_that_is_compared_with_theirs():
+    compared = {name: theirs for theirs, (name, options) in {**PAIRS, **SLOW}.items() if not options}
+    for record in list_weights():
+        if record.preprocessing:
+            assert compared[record.model] == record.aliases[0].split('.')[0]
+
+
+def test_the_catalogue_is_that_of_the_installed_timm_and_torchvision():
+    timm()
+    from timm.models import get_pretrained_cfg
+    from torchvision.models import get_model_weights
+
+    licences = {'Apache-2.0': 'apache-2.0', 'BSD-3-Clause': 'bsd-3-clause', 'CC-BY-NC-4.0': 'cc-by-nc-4.0'}
+    for record in (record for record in list_weights() if record.preprocessing):
+        name, values = record.aliases[0], record.preprocessing
+        theirs = get_pretrained_cfg(name)
+        assert (list(theirs.mean), list(theirs.std)) == (values['mean'], values['std'])
+        assert theirs.license == licences[record.license]
+        hub = f'https://huggingface.co/{theirs.hf_hub_id}/resolve/main/model.safetensors'
+        assert (record.url, record.mirror) == ((theirs.url, hub) if theirs.url else (hub, None))
+        if len(record.aliases) > 1:
+            weights = get_model_weights(name.split('.')[0])[record.aliases[1]]
+            accuracy, sizes = weights.meta['_metrics']['ImageNet-1K'], weights.transforms.keywords
+            assert record.url == weights.url and record.mebibytes == weights.meta['_file_size']
+            assert list(record.metrics.values()) == [round(1 - accuracy[f'acc@{k}'] / 100, 5) for k in (1, 5)]
+            resize = sizes.get('resize_size', 256)
+            assert (values['size'], values['crop']) == (sizes['crop_size'], round(sizes['crop_size'] / resize, 4))
+
+
+def test_a_timm_checkpoint_fine_tuned_here_on_a_folder_and_converted_predicts_the_same_in_timm(tmp_path):
+    random, folder = np.random.RandomState(0), tmp_path / 'images'
+    for number, colour in enumerate(('blue', 'green', 'red')):
+        for image in range(8):
+            pixels = random.randint(0, 128, (40, 48, 3), np.uint8)
+            pixels[..., number] += 100
+            (folder / colour).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / colour / f'{image}.png')
+    checkpoint, run, path = (str(tmp_path / name) for name in ('theirs.pth', 'run', 'back.safetensors'))
+    torch().save(randomise(timm().create_model('resnet18d', num_classes=1000)).state_dict(), checkpoint)
+    options = ['--pretrained', checkpoint, '--input-size', '32', '--num-epochs', '2', '--batch-size', '4']
+    flags = [*options, '--lr', '0.01', '--backbone-lr', '1']
+    with pytest.raises(SystemExit, match='0'):
+        main(['finetune', str(folder), '--model', 'add_resnet18', *flags, '--save-dir', run])
+    assert main(['convert', run, '-o', path]) == 0
+
+    from safetensors.torch import load_file
+
+    module = timm().create_model('resnet18d', num_classes=3)
+    module.load_state_dict(load_file(path))
+    model = load_model(run)
+    images = [str(file) for file in sorted(folder.glob('*/*.png'))[::5]]
+    inputs = np.stack([model.spec.transform()(image) for image in images])
+    expected = logits_of(module.eval(), inputs)
+    assert error(model.net(mx.nd.array(inputs)).asnumpy(), expected) <= 1e-5
+    names = [predictions[0][0] for predictions in open_predictor(run).predict(images, 1)]
+    assert names == [model.spec.class_names[index] for index in expected.argmax(1)]
 
 
 # Files

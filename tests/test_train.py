@@ -511,7 +511,7 @@ def test_fine_tuning_starts_from_the_released_backbone_and_a_fresh_head(tmp_path
         (['--dataset', 'fashion_mnist', '--data-dir', 'nowhere'], 'nowhere'),
         (['--model', 'cifar_aff_resnet9'], 'did you mean cifar_aff_resnet8'),
         (['--fusion', 'af'], 'did you mean aff'),
-        (['--width', '0'], '--width must be 1 or more, got 0'),
+        (['--width', '0'], '--width must be a finite number, 1 or more, got 0'),
         (['--batch-size', '1'], '--batch-size must be 2'),
         (['--batch-size', '2000'], '--batch-size must be 2 to 1437'),
         (['--model', 'aff_resnet50', '--width', '1'], 'option'),

@@ -152,8 +152,8 @@ def test_predict_and_predictor_take_names_and_folders(run_folder, tmp_path, pict
     assert load_model('cifar_aff_resnet8', weights).spec == load_model(run_folder).spec
     assert predict('cifar_aff_resnet8', path, weights=weights) == expected
     export(load_model(run_folder), str(tmp_path / 'exported'))
-    (found,) = predict(tmp_path / 'exported', path, backend='mxnet')
-    assert [name for name, _ in found] == [name for name, _ in expected[0]]
+    (predictions,) = predict(tmp_path / 'exported', path, backend='mxnet')
+    assert [name for name, _ in predictions] == [name for name, _ in expected[0]]
 
 
 def test_predictor_finds_a_name_where_nothing_else_has_been_imported():

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlsplit
@@ -15,16 +16,19 @@ import pytest
 from gluoncv.model_zoo import resnet50_v1d
 from loopback import Server, content, status
 from mxnet.gluon import nn
+from PIL import Image
 
 from gluon_aff import verified_download as download
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.class_names import FASHION_MNIST
 from gluon_aff.data.image_sets import fashion_mnist, resize
+from gluon_aff.data.preprocessing import short_side
 from gluon_aff.train import Classification, evaluate
 from gluon_aff.verified_download import DownloadError, digest
 from model_zoo import get_model, get_model_file, list_models, model_info
 from model_zoo.cli import main
-from model_zoo.weights import ReleasedWeights, list_weights, load_parameters
+from model_zoo.loading import load_model
+from model_zoo.weights import ReleasedWeights, list_weights, load_parameters, save_parameters
 from model_zoo.weights import catalog as weights
 
 NAME = 'fashion_mnist_aff_resnet8'
@@ -58,9 +62,10 @@ def test_the_authors_nine_files_are_in_the_catalogue():
 @pytest.mark.parametrize('released', list_weights(), ids=lambda released: f'{released.model}-{released.tag}')
 def test_a_record_is_complete_and_true_to_its_network(released):
     assert released.model in list_models()
-    assert get_model(released.model).classes == released.outputs == len(released.class_names)
-    assert re.fullmatch('[0-9a-f]+', released.digest)
-    assert len(released.digest) == {'git_blob': 40, 'sha256': 64}[released.digest_kind]
+    assert model_info(released.model).classes == released.outputs == len(released.class_names)
+    assert re.fullmatch('[0-9a-f]*', released.digest)
+    lengths = {'git_blob': (40,), 'sha256': (0, 8) if released.preprocessing else (64,)}
+    assert len(released.digest) in lengths[released.digest_kind]
     assert released.dtype in ('float16', 'float32')
     assert released.size is None or released.size > 0
     assert released.metrics and all(0 < figure < 1 for figure in released.metrics.values())
@@ -71,8 +76,41 @@ def test_a_record_is_complete_and_true_to_its_network(released):
     if released.url is None:
         assert released.state() == 'intact'
     else:
-        url = urlsplit(released.url)
-        assert url.scheme == 'https' and url.netloc and quote(unquote(url.path)) == url.path
+        for address in (released.url, released.mirror or released.url):
+            url = urlsplit(address)
+            assert url.scheme == 'https' and url.netloc and quote(unquote(url.path)) == url.path
+
+
+PYTORCH = [released for released in list_weights() if released.preprocessing]
+
+
+def test_a_pytorch_record_names_its_digest_its_mirror_and_its_preprocessing():
+    assert len(PYTORCH) == 86
+    for released in PYTORCH:
+        assert released.file.endswith(('.pth', '.safetensors'))
+        if released.digest:
+            assert released.url.endswith(f'-{released.digest}.pth')
+        hub = released.mirror if released.digest else released.url
+        assert hub == f'https://huggingface.co/timm/{released.aliases[0]}/resolve/main/model.safetensors'
+        assert released.tag == released.aliases[0].split('.')[1]
+        spec = replace(model_info(released.model).spec, **released.spec_changes())
+        values = released.preprocessing
+        resized = int(round(values['size'] / values['crop'], 2))  # as timm and torchvision round
+        assert short_side(values['size'], spec.crop_ratio) == resized
+        assert (spec.interpolation, list(spec.mean)) == (values['interpolation'], values['mean'])
+        # Half precision where the size shows it.
+        parameters = model_info(released.model).parameters
+        assert not released.mebibytes or 1 < released.mebibytes * 2**20 / released.file_size(parameters) < 1.01
+
+
+@pytest.mark.parametrize('name', sorted({released.model for released in PYTORCH}))
+def test_the_default_is_the_most_accurate_at_224_with_a_free_licence(name):
+    free = [
+        released
+        for released in list_weights(name)
+        if released.preprocessing['size'] == 224 and released.license in ('Apache-2.0', 'BSD-3-Clause')
+    ]
+    assert list_weights(name)[0] == min(free, key=lambda released: released.metrics['top1_error'])
 
 
 def test_tags_and_files_tell_the_checkpoints_apart():
@@ -374,9 +412,9 @@ def test_names_in_common_are_needed_even_where_all_may_be_missing(tmp_path):
 def test_a_parameter_that_does_not_fit_leaves_the_network_as_it_was(tmp_path, change, says):
     path = write(tmp_path / 'x.params', {**values(network(seed=1)), **change})
     net = network()
-    for given in (lambda: get_model(NAME, pretrained=path), lambda: load_parameters(net, path)):
+    for load in (lambda: get_model(NAME, pretrained=path), lambda: load_parameters(net, path)):
         with pytest.raises(ValueError, match='another network') as caught:
-            given()
+            load()
         assert '\n' not in str(caught.value)
     with pytest.raises(ValueError, match=says):
         get_model(NAME, pretrained=path)
@@ -397,12 +435,12 @@ def test_what_gluon_saves_loads_and_what_is_loaded_gluon_reads(tmp_path, semanti
 
 
 def test_a_dense_layer_without_its_inputs_takes_them_from_the_file(tmp_path):
-    given, net = nn.Dense(3, in_units=5), nn.Dense(3)
-    given.initialize()
-    given.save_parameters(str(tmp_path / 'x.params'))
+    saved, net = nn.Dense(3, in_units=5), nn.Dense(3)
+    saved.initialize()
+    saved.save_parameters(str(tmp_path / 'x.params'))
     net.initialize()
     load_parameters(net, str(tmp_path / 'x.params'))
-    same(values(net), values(given))
+    same(values(net), values(saved))
 
 
 # Files by the parameters' own names
@@ -551,12 +589,12 @@ def test_one_name_of_a_shared_parameter_is_enough(tmp_path):
             self.add(nn.Dense(3, in_units=3))
             self.add(nn.Dense(3, in_units=3, params=self[0].params))
 
-    given, net = Shared(), Shared()
-    given.initialize()
+    saved, net = Shared(), Shared()
+    saved.initialize()
     path = str(tmp_path / 'x.params')
-    given.save_parameters(path, deduplicate=True)
+    saved.save_parameters(path, deduplicate=True)
     load_parameters(net, path)
-    same(values(net), values(given))
+    same(values(net), values(saved))
 
 
 # GluonCV's files
@@ -603,6 +641,96 @@ def test_gluoncvs_resnet_file_starts_a_fused_network(gluoncv, caplog, name):
     assert np.isfinite(fused(mx.nd.ones((1, 3, 33, 33))).asnumpy()).all()
 
 
+# PyTorch's files
+
+
+@pytest.fixture()
+def torch_server(server, tmp_path, monkeypatch):
+    """Add a record of a .pth file and its mirror, a .safetensors file, both of which the server has."""
+    pytest.importorskip('safetensors')
+    net = network(classes=4)
+    path = tmp_path / 'mirror.safetensors'
+    save_parameters(net, path)
+    original = b'a file that only PyTorch reads'
+    prefix = hashlib.sha256(original).hexdigest()[:8]
+    files = {'/original.pth': original, '/model.safetensors': path.read_bytes()}
+    server.answers = [lambda request: (content(files[request.path]) if request.path in files else status(404))(request)]
+    record = replace(
+        server.records[1],
+        tag='tv2',
+        url=server.address + '/original.pth',
+        digest=prefix,
+        aliases=('theirs.tv2', 'V2'),
+        mirror=server.address + '/model.safetensors',
+        preprocessing={'size': 36, 'crop': 0.95, 'interpolation': 'bicubic', 'mean': [0.5] * 3, 'std': [0.25] * 3},
+    )
+    records = [record]
+    monkeypatch.setattr(weights, '_catalog', lambda: tuple(records))
+    monkeypatch.setattr(weights, 'has_torch', lambda: True)
+    return SimpleNamespace(server=server, files=files, record=record, records=records, net=net, monkeypatch=monkeypatch)
+
+
+def test_a_file_is_verified_by_the_first_digits_of_its_digest_and_its_size(torch_server):
+    path = Path(torch_server.record.get())
+    assert path.name == f'{NAME}-{torch_server.record.digest}.pth' and torch_server.record.state() == 'intact'
+    assert path.read_bytes() == torch_server.files['/original.pth']
+    assert torch_server.server.paths == ['/original.pth']
+    path.unlink()
+    torch_server.records[0] = replace(torch_server.record, mirror=None, mebibytes=0.001)
+    with pytest.raises(DownloadError, match='gave a file of 30 bytes that is damaged or another'):
+        torch_server.records[0].get()
+    assert not path.exists()
+
+
+def test_with_a_wrong_prefix_the_mirror_is_next(torch_server):
+    torch_server.files['/original.pth'] = b'another file'
+    path = Path(torch_server.record.get())
+    assert path.name == 'theirs.tv2.safetensors' and torch_server.record.state() == 'whole'
+    assert torch_server.server.paths == ['/original.pth', '/model.safetensors']
+    same(values(get_model(NAME, pretrained='tv2')), values(torch_server.net))
+    assert len(torch_server.server.paths) == 2, 'the cached mirror is taken'
+    weights.remove(NAME)
+    torch_server.files['/model.safetensors'] = torch_server.files['/model.safetensors'][:-1]
+    with pytest.raises(DownloadError) as caught:
+        torch_server.record.get()
+    assert f'sha256 {torch_server.record.digest}...' in str(caught.value) and ' Or: theirs' in str(caught.value)
+    assert not path.exists()
+
+
+def test_without_pytorch_the_mirror_is_all_there_is(torch_server):
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
+    for name in ('theirs.tv2', 'V2', 'tv2', True):
+        same(values(get_model(NAME, pretrained=name)), values(torch_server.net))
+    assert torch_server.server.paths == ['/model.safetensors']
+
+
+def test_another_networks_weights_start_a_fused_one(torch_server, caplog):
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
+    torch_server.records[0] = replace(torch_server.record, model='fashion_mnist_add_resnet8')
+    added = network('fashion_mnist_add_resnet8', classes=4)
+    path = Path(torch_server.record.path())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_parameters(added, path)
+    net = get_model(NAME, pretrained='theirs.tv2', allow_missing=True)
+    expected = values(added)
+    same({name: values(net)[name] for name in expected}, expected)
+    assert 'lacks' in caplog.messages[0]
+    with pytest.raises(FileNotFoundError):
+        get_model(NAME, pretrained='theirs.tv3')
+
+
+def test_a_loaded_model_is_described_with_the_preprocessing_of_its_weights(torch_server):
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
+    spec = load_model(NAME, 'tv2').spec
+    assert (spec.input_size, spec.mean, spec.interpolation) == ((3, 36, 36), (0.5,) * 3, 'bicubic')
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (60, 50, 3), np.uint8))
+    short = int(36 / 0.95)
+    resized = image.resize((short, 60 * short // 50), Image.Resampling.BICUBIC)
+    top, left = (resized.height - 36) // 2, (resized.width - 36) // 2
+    expected = np.asarray(resized.crop((left, top, left + 36, top + 36)))
+    np.testing.assert_array_equal(spec.prepare(image), expected)
+
+
 # The command line
 
 
@@ -625,6 +753,13 @@ def test_download_goes_on_after_a_file_that_cannot_be_had(server, capsys, files)
     server.answers = [status(404), content(Path(files.four).read_bytes())]
     code, out, err = run(capsys, 'download', 'fashion*')
     assert code == 1 and out.splitlines() == [server.records[1].path()] and err.count('\n') == 1 and '404' in err
+
+
+def test_download_takes_the_default_of_other_libraries_files_or_the_one_that_is_named(torch_server, capsys):
+    other = replace(torch_server.record, tag='a1', aliases=('theirs.a1',), mirror=torch_server.server.address + '/no')
+    torch_server.records.append(other)
+    assert run(capsys, 'download', 'fashion*')[0] == 0 and torch_server.server.paths == ['/original.pth']
+    assert run(capsys, 'download', 'theirs.a1')[1].splitlines() == [torch_server.record.path()]
 
 
 def test_download_of_nothing_says_what_there_is(server, capsys):

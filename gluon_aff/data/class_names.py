@@ -113,13 +113,13 @@ def match_class_names(names: Sequence[str], class_names: Sequence[str], *, sourc
     """
     if tuple(names) == tuple(class_names):
         return np.arange(len(names))
-    exact, plain = defaultdict(set), defaultdict(set)
+    exact, simplified = defaultdict(set), defaultdict(set)
     for index, name in enumerate(class_names):
         exact[name].add(index)
-        plain[_letters_and_digits(name)].add(index)
+        simplified[_letters_and_digits(name)].add(index)
     if tuple(class_names) == IMAGENET:
         exact.update((synset, {index}) for index, synset in enumerate(imagenet_synsets()))
-    matches = [exact.get(name) or plain.get(_letters_and_digits(name), set()) for name in names]
+    matches = [exact.get(name) or simplified.get(_letters_and_digits(name), set()) for name in names]
     unknown = [name for name, indices in zip(names, matches) if not indices]
     if unknown:
         raise ValueError(

@@ -8,6 +8,9 @@ from typing import Sequence
 import numpy as np
 from PIL import Image
 
+FILTERS = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
+SUPPORT = {Image.Resampling.BILINEAR: 1, Image.Resampling.BICUBIC: 2}  # pixels of the larger scale on either side
+
 __all__ = ['evaluation_array', 'evaluation_crop', 'normalise', 'short_side']
 
 
@@ -34,7 +37,9 @@ def short_side(size: int, crop_ratio: float) -> int:
     return math.ceil(round(size / crop_ratio, 6))
 
 
-def evaluation_crop(image: Image.Image, input_size: Sequence[int], crop_ratio: float = 0.875) -> np.ndarray:
+def evaluation_crop(
+    image: Image.Image, input_size: Sequence[int], crop_ratio: float = 0.875, interpolation: str = 'bilinear'
+) -> np.ndarray:
     """The part of an RGB image that a network sees: its short side resized to ceil(H / crop_ratio), its centre cropped.
 
     Parameters
@@ -42,11 +47,14 @@ def evaluation_crop(image: Image.Image, input_size: Sequence[int], crop_ratio: f
     image : PIL.Image
     input_size : (C, H, W)
     crop_ratio : float, default 0.875
+    interpolation : {'bilinear', 'bicubic'}, default 'bilinear'
+        Pillow's filter, which is antialiased.
 
     Returns
     -------
     numpy.ndarray, uint8, (H, W, 3)
     """
+    resample = FILTERS[interpolation]
     _, height, width = input_size
     tall, wide = short_side(height, crop_ratio), short_side(width, crop_ratio)
     if image.width * tall >= image.height * wide:
@@ -60,22 +68,22 @@ def evaluation_crop(image: Image.Image, input_size: Sequence[int], crop_ratio: f
     # The crop alone is rounded slightly differently, so it is computed only if the rest would be most of the work. A
     # crop_ratio above 1 gives a black border.
     if min(left, top) < 0 or size[0] * size[1] <= 8 * width * height:
-        return np.asarray(image.resize(size, Image.Resampling.BILINEAR).crop(box))
-    return np.asarray(_resized(image, size, box))
+        return np.asarray(image.resize(size, resample).crop(box))
+    return np.asarray(_resized(image, size, box, resample))
 
 
-def _resized(image, size, box):
+def _resized(image, size, box, resample):
     """`image.resize(size).crop(box)`, computing nothing but the crop."""
     # Pillow's box has single precision, so it is relative to the small part of the image that crop and filter need.
     starts, ends, within = [], [], []
     for old, new, low, high in zip(image.size, size, box[:2], box[2:]):
-        margin = math.ceil(max(1, old / new)) + 1
+        margin = math.ceil(SUPPORT[resample] * max(1, old / new)) + 1
         starts.append(max(low * old // new - margin, 0))
         ends.append(min(-(-high * old // new) + margin, old))
         within.append((low * old / new - starts[-1], high * old / new - starts[-1]))
     (left, right), (top, bottom) = within
     part = image.crop((*starts, *ends))
-    return part.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, (left, top, right, bottom))
+    return part.resize((box[2] - box[0], box[3] - box[1]), resample, (left, top, right, bottom))
 
 
 def evaluation_array(

@@ -1,4 +1,4 @@
-"""The engines that compute an exported network: MXNet its symbol, ONNX Runtime or OpenCV its ONNX file."""
+"""The engines that compute an exported network: MXNet its symbol, the others its ONNX files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
+from functools import partial
 from typing import Callable
 
 import mxnet as mx
@@ -21,8 +22,9 @@ from ..errors import unknown
 from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_file
-from .onnx_files import check_onnx, import_onnxruntime, session
+from .onnx_files import check_onnx, check_order, import_onnxruntime, session
 from .open_symbol import open_symbol
+from .openvino_engine import compile_onnx
 
 __all__ = ['BACKENDS', 'block', 'default_backend', 'open_backend']
 
@@ -33,7 +35,9 @@ _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
 def _cannot_run(engine, path, error):
     """The ValueError for a file that an engine cannot open or run."""
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # OpenVINO's first lines say where in its source the error was raised.
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(('Exception from', 'Check '))]
+    line = next(iter(lines), type(error).__name__)
     return ValueError(
         f'{engine} cannot run {path} ({shown(line)[1:-1]}); export the network again, or use another backend.'
     )
@@ -84,6 +88,30 @@ def _onnxruntime(content, path, spec, ctx, threads):
             return onnx_session.run(None, {'data': batch})[0]
         except Exception as error:
             raise _cannot_run('ONNX Runtime', path, error) from None
+
+    return run
+
+
+def _openvino(content, path, spec, ctx, threads, bfloat16=False):
+    check_onnx(content, path)
+    check_order(content, path)
+    try:
+        compiled = compile_onnx(content, threads=threads, bfloat16=bfloat16)
+    except RuntimeError as error:
+        raise _cannot_run('OpenVINO', path, error) from None
+    idle = []  # a request computes for one thread at a time
+
+    def run(batch):
+        try:
+            request = idle.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            return request.infer([batch], share_inputs=True)[0]
+        except RuntimeError as error:
+            raise _cannot_run('OpenVINO', path, error) from None
+        finally:
+            idle.append(request)
 
     return run
 
@@ -155,6 +183,9 @@ BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),
     'opencv': (_opencv, ('onnx',)),
+    'openvino': (_openvino, ('onnx',)),
+    'openvino-bf16': (partial(_openvino, bfloat16=True), ('onnx',)),
+    'openvino-int8': (_openvino, ('int8',)),
 }
 
 
@@ -194,7 +225,7 @@ def open_backend(
         raise ValueError(
             f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave the device out."
         )
-    if opener is not _onnxruntime and threads is not None:
-        raise ValueError(f'threads is for ONNX Runtime, not for backend {backend}; leave it out.')
+    if opener in (_mxnet, _opencv) and threads is not None:
+        raise ValueError(f'threads is for ONNX Runtime and OpenVINO, not for backend {backend}; leave it out.')
     contents = [read_file(folder, description, kind) for kind in kinds]
     return opener(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)

@@ -30,9 +30,10 @@ def fold(graph: Graph) -> None:
 
 
 def drop_identity_reshapes(graph: Graph) -> None:
-    """Remove a graph's reshapes to the same shape, by which layers.layout chooses MXNet's memory layout."""
+    """Remove a graph's reshapes to the same shape and slices of a whole, by which layers.layout sets MXNet's layout."""
     for node in graph.nodes():
-        if node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
+        whole = node.op == 'slice_axis' and node.attrs.get('begin') == '0' and node.attrs.get('end') == 'None'
+        if whole or node.op == 'Reshape' and node.attrs.get('shape') == '(0, 0, 0, 0)':
             graph.replace(node, node.inputs[0][0])
 
 

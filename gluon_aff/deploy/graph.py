@@ -225,21 +225,22 @@ class Graph:
         }
 
     def input_shapes(self, input_size: Sequence[int]) -> tuple:
-        """(shape of one image of this size, the same with the names 'N', 'H', 'W' for the sides that may change).
+        """(shape of one input of this size, the same with the names 'N', 'H', 'W' for the sides that may change).
 
         Parameters
         ----------
-        input_size : (C, H, W)
+        input_size : (C, H, W), or (C, T) or (C, D, H, W)
 
         Raises
         ------
         ValueError
             If the network does not take this size.
         """
-        channels, height, width = input_size
+        channels, *sides = input_size
+        names = {1: 'T', 2: 'HW', 3: 'DHW'}[len(sides)]
 
-        def shape(batch, height, width):
-            return (batch, channels, height, width) if self.layout == 'NCHW' else (batch, height, width, channels)
+        def shape(batch, *sides):
+            return (batch, channels, *sides) if self.layout == 'NCHW' else (batch, *sides, channels)
 
         def refusal(*sizes):
             try:
@@ -247,11 +248,12 @@ class Graph:
             except mx.MXNetError as error:
                 return last_line(error)
 
-        reason = refusal(height, width)
+        reason = refusal(*sides)
         if reason:
-            raise ValueError(f'The network does not take images of {channels} x {height} x {width}: {reason}')
-        fixed = refusal(height + 32, width + 64) or refusal(2 * height, 2 * width)
-        return shape(1, height, width), shape('N', height, width) if fixed else shape('N', 'H', 'W')
+            kind = 'images' if len(sides) == 2 else 'inputs'
+            raise ValueError(f'The network does not take {kind} of {" x ".join(map(str, input_size))}: {reason}')
+        fixed = refusal(*(side + 32 * n for n, side in enumerate(sides, 1))) or refusal(*(2 * side for side in sides))
+        return shape(1, *sides), shape('N', *(sides if fixed else names))
 
     def check_float32(self) -> None:
         """Raise a ValueError if a parameter is of another type."""

@@ -36,8 +36,9 @@ def export_onnx(
 
     BatchNorm is folded (:func:`gluon_aff.deploy.fold_batchnorm`). The file is of opset 13 and IR 8; parameters are
     initializers and not inputs; the batch size is dynamic, and so are height and width where the network takes more
-    than one size. It passes onnx.checker and shape inference, and, where onnxruntime is installed, gives the network's
-    output for two random images to 1e-4 of the largest absolute value. The same parameters give the same bytes.
+    than one size, or a sequence's T and a volume's D, H and W. It passes onnx.checker and shape inference, and, where
+    onnxruntime is installed, gives the network's output for two random images to 1e-4 of the largest absolute value.
+    The same parameters give the same bytes.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def export_onnx(
     path : str
         The file; its folder is made.
     input_size : (C, H, W), default (3, 224, 224)
-        A size that the network takes.
+        A size that the network takes; (C, T) for sequences, (C, D, H, W) for volumes.
     preprocess : (mean, std), optional
         Of RGB values in 0..1: then the input is (N, H, W, C) uint8 and the graph normalises it.
     metadata : dict of str to anything that JSON takes, optional

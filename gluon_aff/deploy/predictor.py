@@ -1,4 +1,4 @@
-"""One interface to a network, whether MXNet, ONNX Runtime or OpenCV computes it."""
+"""One interface to a network, whichever engine computes it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Predictor:
     source : str or model_zoo.loading.LoadedModel
         A folder that :func:`gluon_aff.deploy.export` wrote, or a network with its description, which MXNet computes.
         Where model_zoo is installed, also what its load_model takes: a registered name or a run's folder.
-    backend : {'mxnet', 'onnxruntime', 'int8', 'opencv'}, optional
+    backend : {'mxnet', 'onnxruntime', 'int8', 'opencv', 'openvino', 'openvino-bf16', 'openvino-int8'}, optional
         What computes a folder's network: MXNet its symbol, ONNX Runtime its float32 or INT8 file, OpenCV's DNN module
-        its float32 file. By default MXNet on a GPU; on the CPU ONNX Runtime if it is installed and the file is there,
-        else MXNet.
+        its float32 file, OpenVINO its float32 file, in float32 or bfloat16, or its INT8 file. By default MXNet on a
+        GPU; on the CPU ONNX Runtime if it is installed and the file is there, else MXNet.
     ctx : mxnet.Context, default mxnet.cpu()
         MXNet's device; the others compute on the CPU.
     threads : int, optional
-        For ONNX Runtime; default: all cores.
+        For ONNX Runtime and OpenVINO; default: all cores.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class Predictor:
     ------
     ValueError
         If the name is unknown, the path is no exported folder or run, a file in it is not the exported one, or the
-        backend is unknown or cannot run the file.
+        backend is unknown or cannot run the file, or the processor cannot compute in the backend's type.
     FileNotFoundError
         If the folder or a file in it is missing.
     ImportError
-        If the backend's package is missing.
+        If the backend's package is missing or too old.
     """
 
     crop_ratio = renamed('spec.crop_ratio')
@@ -95,7 +95,8 @@ class Predictor:
             raise ValueError(f'MXNet computes a network that is not exported; export it for {backend}.')
         if threads is not None:
             raise ValueError(
-                'threads is for ONNX Runtime, and MXNet computes a network that is not exported; leave it out.'
+                'threads is for ONNX Runtime and OpenVINO, and MXNet computes a network that is not exported; '
+                'leave it out.'
             )
         self.spec, self.backend = source.spec, 'mxnet'
         self._run = block(source.net, context)

@@ -14,12 +14,13 @@ from mxnet.ndarray import NDArray
 
 from .._mxnet import children
 from ..errors import positive
-from .layout import GlobalAvgPool, broadcast_spatial, default_layout, sigmoid
+from .layout import GlobalAvgPool, as_image, broadcast_spatial, default_layout, from_image, sigmoid
 from .norm import build_norm
 
 __all__ = ['ChannelContext', 'MSCAM', 'SCALES']
 
 SCALES = ('local', 'global')
+MAPS = {1: '(N, C, T)', 2: '(N, C, H, W)', 3: '(N, C, D, H, W)'}  # by their number of spatial axes
 
 
 class PointwiseConv(HybridBlock):
@@ -62,6 +63,13 @@ def context_map(F, context, scale, like):
     return broadcast_spatial(F, context, like) if scale == 'global' else default_layout(F, context)
 
 
+def check_spatial_dims(value):
+    """The value itself, or a ValueError if it is no number of spatial axes."""
+    if value not in (0, *MAPS):
+        raise ValueError(f'spatial_dims must be 1, 2 or 3, or 0 for that of the first input, got {value!r}.')
+    return value
+
+
 def check_size(block, x, size, stride=1):
     """Raise a ValueError if x is an array that this stride does not reduce to maps of the block's size."""
     if isinstance(x, NDArray) and (x.ndim != 4 or tuple(-(-side // stride) for side in x.shape[2:]) != size):
@@ -73,7 +81,9 @@ def check_size(block, x, size, stride=1):
 
 
 class ChannelBlock(HybridBlock):
-    """Base of the blocks on feature maps (N, C, H, W) of one shape, with C given or taken from the first input.
+    """Base of the blocks on feature maps of one shape: (N, C, T), (N, C, H, W) or (N, C, D, H, W).
+
+    A subclass defines `combine` on maps (N, C, H, W), or else `hybrid_forward` on maps as they are.
 
     Parameters
     ----------
@@ -84,14 +94,18 @@ class ChannelBlock(HybridBlock):
         r: the contexts squeeze C channels to C / r.
     norm_layer, norm_kwargs
         The normalisation, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+    spatial_dims : {0, 1, 2, 3}, default 0
+        Number of axes behind C; 0 takes it from the first input. A network of other than images that is hybridized
+        before its first forward, or called on symbols, needs it: a symbol has no number of axes, and stands for images.
 
     Raises
     ------
     ValueError
-        If C is smaller than r or not a multiple of it, or the inputs are not (N, C, H, W) of one shape.
+        If C is smaller than r or not a multiple of it, or the inputs are not such maps of one shape.
     """
 
     squeezes = True  # False if the block ignores reduction
+    takes_default_layout = True  # False if `combine` begins with operators that know oneDNN's layouts
 
     def __init__(
         self,
@@ -101,13 +115,21 @@ class ChannelBlock(HybridBlock):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
         super().__init__(prefix=prefix, params=params)
+        self.spatial_dims = check_spatial_dims(spatial_dims)
         self.channels = positive('channels', channels, or_zero=True)
         self.reduction = positive('reduction', reduction)
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
         if self.channels:
             self._check_reduction(self.channels)
+        with self.name_scope():
+            self._make_layers()
+
+    def _make_layers(self):
+        """Make the layers of a block that has no further options."""
 
     def __repr__(self):
         return super().__repr__() if children(self) else f'{type(self).__name__}({self.channels or None})'
@@ -139,10 +161,12 @@ class ChannelBlock(HybridBlock):
             types = {np.dtype(array.dtype).name for array in (x, *args)}
             if len(types) > 1:
                 raise ValueError(f'{type(self).__name__} got inputs of {" and ".join(sorted(types))}; cast one.')
-            if len(set(shapes)) > 1 or len(shapes[0]) != 4 or 0 in shapes[0]:
+            dims = self.spatial_dims or len(shapes[0]) - 2
+            if len(set(shapes)) > 1 or len(shapes[0]) != 2 + dims or dims not in MAPS or 0 in shapes[0]:
+                kinds = MAPS[self.spatial_dims] if self.spatial_dims else f'{MAPS[1]}, {MAPS[2]} or {MAPS[3]}'
                 raise ValueError(
                     f'{type(self).__name__} got {" and ".join(map(str, shapes))}, but takes feature maps '
-                    '(N, C, H, W) of one shape; project the channels and resize first.'
+                    f'{kinds} of one shape; project the channels and resize first.'
                 )
             if self.channels == 0:
                 self._set_channels(shapes[0][1])
@@ -151,17 +175,33 @@ class ChannelBlock(HybridBlock):
                     f'{type(self).__name__} was made for {self.channels} channels, but its input '
                     f'{shapes[0]} has {shapes[0][1]}.'
                 )
+            self.spatial_dims = dims
         return super().forward(x, *args)
+
+    def hybrid_forward(self, F, *maps, **params):
+        if self.spatial_dims in (0, 2):
+            images = [default_layout(F, x) for x in maps] if self.takes_default_layout else maps
+            return self.combine(F, *images, **params)
+        image = self.combine(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
+        return self._from_image(F, image, maps[0])
+
+    def combine(self, F, *maps):
+        """The block's output for maps (N, C, H, W) in the default layout."""
+        raise NotImplementedError
+
+    def _from_image(self, F, image, like):
+        return from_image(F, image, like, self.spatial_dims)
 
 
 class ChannelContext(ChannelBlock, nn.HybridSequential):
     """Channel context of one scale (section 3.1, eq. 1): a bottleneck of two 1x1 convolutions, each with BatchNorm.
 
-    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'.
+    Input (N, C, H, W); output (N, outputs * C, H, W) for 'local', (N, outputs * C, 1, 1) for 'global'. Sequences
+    (N, C, T) and volumes (N, C, D, H, W) likewise.
 
     Parameters
     ----------
-    channels, reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
+    channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`gluon_aff.AFF`.
     scale : {'local', 'global'}, default 'local'
         'global' pools the map to 1x1 first. In training its BatchNorm then sees one value per image, so a batch
         needs at least two images (MXNet returns beta for one, silently).
@@ -174,6 +214,8 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         For an unknown scale, or channels that `reduction` does not divide.
     """
 
+    takes_default_layout = False
+
     def __init__(
         self,
         channels: int = 0,
@@ -184,8 +226,10 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
         if scale not in SCALES:
             raise ValueError(f'scale must be local or global, got {scale!r}.')
         self.scale, self.outputs = scale, outputs
@@ -213,6 +257,14 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         squeeze.set_widths(hidden, channels)
         expand.set_widths(out, hidden)
 
+    def combine(self, F, x):
+        return nn.HybridSequential.hybrid_forward(self, F, x)
+
+    def _from_image(self, F, image, like):
+        if self.scale == 'global':
+            return F.reshape(image, shape=(0, 0, *[1] * (self.spatial_dims - 1), -1))
+        return super()._from_image(F, image, like)
+
 
 def make_contexts(channels, scales, **settings):
     """Two contexts of a pair of scales; a ValueError if it is not such a pair."""
@@ -224,8 +276,6 @@ def make_contexts(channels, scales, **settings):
 class MultiScale(ChannelBlock):
     """Base of the blocks that weight channels by M(X) = sigmoid(local(X) + global(X)) (section 3.1, eq. 2)."""
 
-    rounds = 1  # number of M, each with its own parameters
-
     def __init__(
         self,
         channels: int = 0,
@@ -235,15 +285,18 @@ class MultiScale(ChannelBlock):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        # Released files name them local_att and global_att whatever the scales, and append 2 in the second round.
+        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
+        # Released files name them local_att and global_att whatever the scales, and append 2 in iAFF's second round.
         with self.name_scope():
-            for suffix in ('', '2')[: self.rounds]:
-                first, second = make_contexts(channels, scales, **self._settings)
-                setattr(self, 'local_att' + suffix, first)
-                setattr(self, 'global_att' + suffix, second)
+            self.local_att, self.global_att = make_contexts(channels, scales, **self._settings)
             self._add_layers(channels, scales)
+
+    def contexts(self, suffix=''):
+        """The two contexts that a round adds; `suffix` is that of the second round's names."""
+        return getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
 
     def _add_layers(self, channels, scales):
         """Make a subclass's own layers."""
@@ -268,7 +321,7 @@ class MultiScale(ChannelBlock):
 
     def weights(self, F, x, suffix=''):
         """M(x) of a map x (N, C, H, W) in the default layout, in the same shape."""
-        first, second = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
+        first, second = self.contexts(suffix)
         weights = sigmoid(F, self.mix(F, first(x), second(x), x))
         return broadcast_spatial(F, weights, x) if self._pooled else weights
 
@@ -276,11 +329,11 @@ class MultiScale(ChannelBlock):
 class MSCAM(MultiScale):
     """Multi-scale channel attention module, X' = X * M(X) (section 3.1, figure 1).
 
-    Input and output (N, C, H, W). A training batch needs at least two images.
+    Input and output (N, C, H, W), (N, C, T) or (N, C, D, H, W). A training batch needs at least two maps.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`gluon_aff.AFF`.
 
     Raises
     ------
@@ -288,6 +341,5 @@ class MSCAM(MultiScale):
         As :class:`gluon_aff.AFF` does.
     """
 
-    def hybrid_forward(self, F, x):
-        x = default_layout(F, x)
+    def combine(self, F, x):
         return x * self.weights(F, x)

@@ -14,8 +14,8 @@ from mxnet.gluon import ParameterDict, nn
 from .._deprecated import renamed
 from ..errors import unknown
 from . import kernels
-from .context import ChannelBlock, ChannelContext, MultiScale, PointwiseConv
-from .layout import broadcast_spatial, default_layout, sigmoid
+from .context import SCALES, ChannelBlock, ChannelContext, MultiScale, PointwiseConv, make_contexts
+from .layout import broadcast_spatial, sigmoid
 
 __all__ = [
     'AFF',
@@ -45,9 +45,10 @@ def soft_weights(F, logits, like):
 
 
 class Fusion(ChannelBlock):
-    """Base of the fusions, from which to derive your own: x, y and z are (N, C, H, W).
+    """Base of the fusions, from which to derive your own by a method `combine` of maps x and y (N, C, H, W).
 
-    Takes channels, reduction, norm_layer and norm_kwargs as :class:`AFF` does. In the formulas x is the low-level map
+    Takes channels, reduction, norm_layer, norm_kwargs and spatial_dims as :class:`AFF` does; x, y and z are then maps
+    (N, C, T), (N, C, H, W) or (N, C, D, H, W), which `combine` sees as images. In the formulas x is the low-level map
     or the identity and y the map with the larger receptive field; `residual` orders a residual block's two branches
     accordingly.
 
@@ -69,8 +70,7 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
         """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
-        contexts = getattr(self, 'local_att' + suffix), getattr(self, 'global_att' + suffix)
-        layers = {context.scale: context.layers for context in contexts}
+        layers = {context.scale: context.layers for context in self.contexts(suffix)}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
             return kernels.modulate(F, u, x, y, layers['local'], layers['global'], scale, difference)
         z = (x - y if difference else x) * self.weights(F, u, suffix) + y
@@ -84,12 +84,12 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
 class Add(Fusion):
     """z = x + y: the fusion of ResNet, without parameters.
 
-    Accepts and ignores the reduction and the normalisation of the other fusions. Inputs and output (N, C, H, W).
+    Accepts and ignores the reduction and the normalisation of the other fusions. Shapes as for :class:`AFF`.
 
     Raises
     ------
     ValueError
-        If the inputs are not (N, C, H, W) of one shape.
+        If the inputs are not maps of one shape.
     """
 
     squeezes = False
@@ -103,38 +103,28 @@ class Add(Fusion):
 class Concat(Fusion):
     """z = 1x1 convolution of BatchNorm([x, y]) (table 4): concatenation, brought back to C channels.
 
-    Inputs and output (N, C, H, W).
+    Shapes as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, norm_layer, norm_kwargs : see :class:`AFF`; reduction is accepted and ignored.
+    channels, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`; reduction is accepted and ignored.
 
     Raises
     ------
     ValueError
-        If the inputs are not (N, C, H, W) of one shape.
+        If the inputs are not maps of one shape.
     """
 
-    squeezes = False
+    squeezes = takes_default_layout = False
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        with self.name_scope():
-            self.bn = self._make_norm(2 * channels)
-            self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
+    def _make_layers(self):
+        self.bn = self._make_norm(2 * self.channels)
+        self.conv = PointwiseConv(self.channels, 2 * self.channels, use_bias=False)
 
     def _set_widths(self, channels):
         self.conv.set_widths(channels, 2 * channels)
 
-    def hybrid_forward(self, F, x, y):
+    def combine(self, F, x, y):
         return self.conv(self.bn(F.concat(x, y, dim=1)))
 
 
@@ -143,7 +133,8 @@ class AFF(AttentionalFusion):
 
     The factor 2, which the paper does not print and the released networks have, makes M = 1/2 a plain addition.
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+    Inputs x (the map that M multiplies) and y, and output: images' maps (N, C, H, W), sequences (N, C, T) or volumes
+    (N, C, D, H, W). A training batch needs at least two of them. The parameters' shapes are the same for all three.
 
     Parameters
     ----------
@@ -156,20 +147,21 @@ class AFF(AttentionalFusion):
         The two contexts that M adds (ablated in table 3); all choices have the same number of parameters.
     norm_layer, norm_kwargs : callable and dict, default :class:`mxnet.gluon.nn.BatchNorm`
         The normalisation of the contexts, called as ``norm_layer(in_channels=..., **norm_kwargs)``.
+    spatial_dims : {0, 1, 2, 3}, default 0
+        Number of axes behind C; 0 takes it from the first input. A network of sequences or volumes that is hybridized
+        before its first forward, or called on symbols, needs it: a symbol has no number of axes, and stands for images.
 
     Raises
     ------
     ValueError
-        If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not (N, C, H, W) of one
-        shape.
+        If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not such maps of one shape.
     """
 
     def residual(self, body, identity):
         # In the released networks M multiplies the learned branch.
         return self(body, identity)
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return self.select(F, x + y, x, y, scale=2)
 
 
@@ -179,11 +171,14 @@ class IAFF(AFF):
     u = M1(x + y) * x + (1 - M1(x + y)) * y. M1 and M2 have their own parameters. There is no factor 2, as in the
     released networks.
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). A training batch needs at least two images.
+    Inputs x (the map that M multiplies) and y; shapes as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`; the scales hold for both rounds.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`; the scales hold for both.
+    shared_global : bool, default False
+        M2 uses the global context of M1 and has none of its own, as in the authors' PyTorch code and in LAION-CLAP,
+        where the second one exists and is never used.
 
     Raises
     ------
@@ -191,10 +186,33 @@ class IAFF(AFF):
         As :class:`AFF` does.
     """
 
-    rounds = 2
+    def __init__(
+        self,
+        channels: int = 0,
+        reduction: int = 4,
+        scales: tuple[str, str] = SCALES,
+        norm_layer: Callable = nn.BatchNorm,
+        norm_kwargs: dict | None = None,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
+        shared_global: bool = False,
+    ):
+        super().__init__(
+            channels, reduction, scales, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims
+        )
+        self.shared_global = shared_global
+        with self.name_scope():
+            self.local_att2, global_att2 = make_contexts(channels, scales, **self._settings)
+            if not shared_global:
+                self.global_att2 = global_att2
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def contexts(self, suffix=''):
+        local = getattr(self, 'local_att' + suffix)
+        return local, self.global_att if self.shared_global else getattr(self, 'global_att' + suffix)
+
+    def combine(self, F, x, y):
         u = self.select(F, x + y, x, y)
         return self.select(F, u, x, y, '2')
 
@@ -212,18 +230,23 @@ class FixedScalesAFF(AFF):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
-        super().__init__(channels, reduction, self.scales, norm_layer, norm_kwargs, prefix, params)
+        super().__init__(
+            channels, reduction, self.scales, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims
+        )
 
 
 class GlobalAFF(FixedScalesAFF):
     """AFF with two global contexts: M weights whole channels (table 3, "Global + Global").
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (the map that M multiplies) and y; shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+    channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`, whose factor 2 and number of
+        parameters it has.
     """
 
     scales = ('global', 'global')
@@ -232,11 +255,12 @@ class GlobalAFF(FixedScalesAFF):
 class LocalAFF(FixedScalesAFF):
     """AFF with two local contexts: M sees each position alone (table 3, "Local + Local").
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (the map that M multiplies) and y; shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 and number of parameters it has.
+    channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`, whose factor 2 and number of
+        parameters it has.
     """
 
     scales = ('local', 'local')
@@ -245,11 +269,11 @@ class LocalAFF(FixedScalesAFF):
 class HalfAFF(AFF):
     """AFF with the mean of the two contexts in place of their sum: M = sigmoid(local / 2 + global / 2) (table 6).
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (the map that M multiplies) and y; shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`, whose factor 2 it has, too.
     """
 
     def mix(self, F, first, second, like):
@@ -261,11 +285,11 @@ class ConcatAFF(AFF):
 
     The convolution has no bias, and 2 C^2 parameters more than :class:`AFF`.
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (the map that M multiplies) and y; shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`, whose factor 2 it has, too.
     """
 
     def _add_layers(self, channels, scales):
@@ -288,12 +312,12 @@ class RecursiveAFF(AFF):
     MS-CAM selects between the local and the global context; with M' = 1/2 this is :class:`AFF`. The formula is our
     reading of the table.
 
-    Inputs x (the map that M multiplies) and y, and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (the map that M multiplies) and y; shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`, whose factor 2 it has, too; they
-        apply to both levels, so that it has twice the parameters.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`, whose factor 2 it has, too;
+        they apply to both levels, so that it has twice the parameters.
     """
 
     def _add_layers(self, channels, scales):
@@ -306,60 +330,56 @@ class RecursiveAFF(AFF):
 class MSGAU(AttentionalFusion):
     """z = M(y) * x + y: modulation by a partial context, as in the global attention upsample (table 4).
 
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (low-level or identity) and y (larger receptive field); shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return self.modulate(F, y, x, y)
 
 
 class MSSE(AttentionalFusion):
     """z = x + M(y) * y: refinement by a partial context, as in squeeze-and-excitation (table 4).
 
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (low-level or identity) and y (larger receptive field); shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return self.modulate(F, y, y, x)
 
 
 class MSSA(AttentionalFusion):
     """z = M(x + y) * x + y: modulation by the full context, as in spatial attention (table 4).
 
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (low-level or identity) and y (larger receptive field); shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return self.modulate(F, x + y, x, y)
 
 
 class Highway(AttentionalFusion):
     """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context, as in highway networks (table 4).
 
-    Inputs x (low-level or identity) and y (larger receptive field), and output: (N, C, H, W). Raises as :class:`AFF`.
+    Inputs x (low-level or identity) and y (larger receptive field); shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, scales, norm_layer, norm_kwargs : see :class:`AFF`.
+    channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return self.select(F, x, x, y)
 
 
@@ -368,32 +388,21 @@ class SK(Fusion):
 
     The selective kernel's fusion (Li et al., CVPR 2019); the factor 2 makes a = b = 1/2 a plain addition.
 
-    Inputs and output (N, C, H, W). Raises as :class:`AFF`.
+    Shapes and errors as for :class:`AFF`.
 
     Parameters
     ----------
-    channels, reduction, norm_layer, norm_kwargs : see :class:`AFF`.
+    channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix=prefix, params=params)
-        with self.name_scope():
-            self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
+    def _make_layers(self):
+        self.global_att = ChannelContext(self.channels, scale='global', outputs=2, **self._settings)
 
     def weights(self, F, u):
         """a(u) of a map u (N, C, H, W) in the default layout, in the same shape."""
         return soft_weights(F, self.global_att(u), u)
 
-    def hybrid_forward(self, F, x, y):
-        x, y = default_layout(F, x), default_layout(F, y)
+    def combine(self, F, x, y):
         return 2 * ((x - y) * self.weights(F, x + y) + y)
 
 

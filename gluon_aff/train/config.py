@@ -202,6 +202,9 @@ class TrainConfig:
     )
     early_stopping: int = flag(0, whole(0), 'stop after this many epochs without a better one', metavar='EPOCHS')
     init: str = flag('xavier', ('xavier', 'kaiming'), 'of the weights')
+    init_by_name: bool = flag(
+        False, help='draw each weight from the seed and its name, so that networks that share layers start alike'
+    )
     seed: int = flag(0, whole(0))
 
     num_gpus: int = flag(0, whole(0), group='devices')
@@ -353,7 +356,7 @@ class ClassificationConfig(TrainConfig):
 
     USELESS = (
         ('backbone_lr', 'without --pretrained', lambda config: not config.pretrained),
-        ('init last_gamma', 'with --pretrained, which has the values', lambda config: config.pretrained),
+        ('init init_by_name last_gamma', 'with --pretrained, which has the values', lambda config: config.pretrained),
         ('auto_aug', 'with --rand-augment', lambda config: config.rand_augment is not None),
         ('freeze', 'with --backbone-lr 0', lambda config: not config.backbone_lr),
         ('mixup_alpha', 'without --mixup', lambda config: not config.mixup),

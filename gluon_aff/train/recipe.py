@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from typing import Any, Callable, Sequence
+from zlib import crc32
 
 import mxnet as mx
 import numpy as np
@@ -13,6 +14,7 @@ from gluoncv.utils.block import freeze_bn
 from mxnet.gluon import HybridBlock
 
 from .._deprecated import deprecated_names
+from .._mxnet import structural_parameters
 from ..data.autoaugment import AutoAugment
 from ..data.rand_augment import RandAugment
 from ..program import command_line
@@ -143,9 +145,34 @@ def classification_task(
     )
 
 
-def initialize(net: HybridBlock, kind: str, ctx: Sequence[mx.Context]) -> None:
-    """Initialise `net` on `ctx`: of `kind` 'xavier', or 'kaiming' (He et al., ICCV 2015; fan-in, gain for ReLU)."""
+def initialize(net: HybridBlock, kind: str, ctx: Sequence[mx.Context], *, seed: int | None = None) -> None:
+    """Initialise the parameters of a network.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    kind : {'xavier', 'kaiming'}
+        Of the weights; 'kaiming' is He et al., ICCV 2015, with the fan-in and the gain for ReLU.
+    ctx : list of mxnet.Context
+    seed : int, optional
+        Draw each weight from the seed and its name instead of from MXNet's generator: networks that differ in some
+        layers have the others alike, and a wider network's filters extend those of a narrower one, up to their scale.
+    """
     net.initialize({'xavier': mx.init.Xavier(), 'kaiming': mx.init.MSRAPrelu('in', 0)}[kind], ctx=ctx)
+    if seed is not None:
+        for name, parameter in structural_parameters(net).items():
+            if parameter.init is None and name.endswith('weight'):
+                parameter.set_data(mx.nd.array(_draw(kind, parameter.shape, [seed, crc32(name.encode())])))
+
+
+def _draw(kind, shape, key):
+    """A weight of `shape`; a generator for each filter, so that it does not depend on their number."""
+    fan_in = np.prod(shape[1:])
+    randoms = (np.random.RandomState([*key, number]) for number in range(shape[0]))
+    if kind == 'kaiming':
+        return np.sqrt(2 / fan_in) * np.stack([random.standard_normal(shape[1:]) for random in randoms])
+    fan_out = fan_in * shape[0] / shape[1]
+    return np.sqrt(6 / (fan_in + fan_out)) * np.stack([random.uniform(-1, 1, shape[1:]) for random in randoms])
 
 
 def tune_backbone(net: HybridBlock, head: HybridBlock, lr_mult: float) -> None:
@@ -219,13 +246,24 @@ def open_run(config: TrainConfig, spec: ModelSpec, *, skipped: Sequence[str] = (
     return RunFolder(config.save_dir, description, keep=config.keep, tensorboard=config.tensorboard, skipped=skipped)
 
 
-def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, run: RunFolder, **options: Any) -> dict:
+def train_network(
+    net: HybridBlock,
+    train: Any,
+    test: Any,
+    config: TrainConfig,
+    run: RunFolder,
+    *,
+    print_predict: bool = True,
+    **options: Any,
+) -> dict:
     """Train a script's network as :func:`fit` does; then print where it is and how to run the script again.
 
     Parameters
     ----------
     net, train, test, config, run, **options
         See :func:`fit`; with --mode hybrid the network is hybridized.
+    print_predict : bool, default True
+        Print the command that predicts with the run's network, too.
 
     Returns
     -------
@@ -238,11 +276,11 @@ def train_network(net: HybridBlock, train: Any, test: Any, config: TrainConfig, 
     best = fit(net, train, test, config, run, **options)
     if options['workers'].rank == 0:
         metric = options['task'].main_metric
+        predict = f'To predict: {_predict_command(run, test)}\n' if print_predict else ''
         print(
             f'Best {metric} {best[metric]:.4f}, in epoch {best["epoch"]} of {config.num_epochs}; '
             f'{printable(run.path)} holds its parameters (best.params, model.json), the log and the curves.\n'
-            f'To predict: {_predict_command(run, test)}\n'
-            f'To run it again in its place: {printable(config.command)} --overwrite'
+            f'{predict}To run it again in its place: {printable(config.command)} --overwrite'
         )
     return best
 

@@ -114,7 +114,9 @@ def _print(evaluations):
     if 'top1' in first and len(evaluations) > 1:
         predicted = [evaluation.report.predicted for evaluation in evaluations]
         changed = [int((classes != predicted[0]).sum()) for classes in predicted]
-        rows.append(('other predictions', '', *(f'{number} images' for number in changed[1:])))
+        total = len(predicted[0])
+        cells = [f'{number} images ({1 - number / total:.2%} the same)' for number in changed[1:]]
+        rows.append(('other predictions', '', *cells))
     for key, title in (('images_per_second', 'images a second'), ('network_images_per_second', 'by the network alone')):
         rows.append((title, *(f'{summary[key]:.1f}' for summary in summaries)))
     for number, figure in enumerate(evaluations[0].reported):

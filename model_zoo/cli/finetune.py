@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 def _finetune(flags, *, folder, command):
     from importlib import import_module
 
-    from gluon_aff.train import parse
+    from gluon_aff.train import parse, script
 
     # By name, as a shell finds it: the scripts are above the packages.
     train_imagenet = import_module('train_imagenet')
@@ -51,13 +51,18 @@ def _finetune(flags, *, folder, command):
     given = parse(train_imagenet.Config, flags, command=command, settings={**settings, 'model': None})
     choices = _choose(given)
     settings.update({name: value for name, (value, _) in choices.items()})
-    config = parse(train_imagenet.Config, flags, command=command, settings=settings)
-    for name, (value, reason) in choices.items():
-        if getattr(config, name) == value:
-            print(printable(f'--{name.replace("_", "-")} {value}: {reason}'))
-    train_imagenet.main(flags, command=command, settings=settings)
-    if config.kvstore in ('device', 'local'):
-        _evaluate(config, train_imagenet.read_data(config)[1])
+
+    @script(train_imagenet.Config)
+    def main(config):
+        for name, (value, reason) in choices.items():
+            if getattr(config, name) == value:
+                print(printable(f'--{name.replace("_", "-")} {value}: {reason}'))
+        evaluates = config.kvstore in ('device', 'local')
+        _, held_out = train_imagenet.train(config, print_predict=not evaluates)
+        if evaluates:
+            _evaluate(config, held_out)
+
+    main(flags, command=command, settings=settings)
 
 
 def _choose(given):

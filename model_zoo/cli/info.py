@@ -50,15 +50,17 @@ def run(args: argparse.Namespace) -> int:
         print()
         print_table(
             [
-                ('weights', record.tag),
+                ('weights', ', '.join([record.tag, *record.aliases])),
                 ('data set', f'{record.dataset}, classes {record.classes}, {record.outputs} outputs'),
                 ('metrics', f'{metrics} ({record.metrics_source})'),
+                *_preprocessing_rows(record.preprocessing),
                 ('recipe', record.recipe),
                 ('from', record.source),
                 ('licence', record.license),
                 ('type', record.dtype),
                 ('size', _size(record, card.parameters)),
-                (record.digest_kind, record.digest),
+                (record.digest_kind, record.digest or 'unknown'),
+                *([('mirror', record.mirror)] if record.mirror else []),
                 ('file', f'{record.path(args.root)}: {record.state(args.root)}'),
             ]
         )
@@ -68,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
 def _size(record, parameters):
     """The size of a released file; of files that were never downloaded here, computed from its parameters."""
     return f'{record.file_size(parameters) / 1e6:.1f} MB{"" if record.size else ", computed from its parameters"}'
+
+
+def _preprocessing_rows(preprocessing):
+    """A row with the preprocessing of released weights, where it is not the card's."""
+    if not preprocessing:
+        return []
+    text = '{size}x{size}, centre crop {crop:g}, {interpolation}, mean {mean}, std {std}'
+    return [('input', text.format(**preprocessing))]
 
 
 def _reported_rows(reported):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 from gluon_aff.text import printable
-from gluon_aff.verified_download import digest
 
 from ..registry import get_model, model_info
-from ..weights import list_weights
+from ..weights.catalog import identify
 from ..weights.parameters import read_arrays
 
 
@@ -23,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     arrays = read_arrays(args.file)
     values = sum(array.size for array in arrays.values())
     print(f'{printable(args.file)}: {len(arrays)} arrays, {values:,} values, whole')
-    released = [record for record in list_weights() if digest(args.file, record.digest_kind) == record.digest]
+    released = identify(args.file)
     for record in released:
         print(f'it is the released file of {record.model}, {record.tag}')
     if not released:

@@ -15,29 +15,43 @@ from gluon_aff.layers.comparators import ECA, LIP, SE, AAConv, GatherExcite, Sha
 
 from .resnet import ResNet
 
-__all__ = ['AAResNet', 'ECAResNet', 'GEResNet', 'LIPResNet', 'SEResNet', 'SKResNet']
+__all__ = ['AAResNet', 'ECAResNet', 'ECAResNet18', 'ECAResNet50', 'GEResNet', 'LIPResNet', 'SEResNet', 'SKResNet']
 
 
 class SEResNet(ResNet):
-    """SE-ResNet: squeeze-and-excitation, reduction 16, in every block.
+    """SE-ResNet: squeeze-and-excitation, reduction 16 but to at least 8 channels, in every block.
 
-    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018. The authors' Caffe files have the stride in the first 1x1
-    convolution: as many parameters, 0.23 G multiply-adds less at 101 layers.
+    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018; the basic blocks are timm's. The authors' Caffe files have
+    the stride in the first 1x1 convolution: as many parameters, 0.23 G multiply-adds less at 101 layers.
     """
 
     def make_gate(self, config):
-        return SE(config.channels)
+        return SE(config.channels, min(16, config.channels // 8))
 
 
 class ECAResNet(ResNet):
-    """ECA-Net: efficient channel attention in every block, with the kernel sizes of the released 101-layer network.
+    """ECA-Net: efficient channel attention in every block, with the kernel sizes of the released networks.
 
-    Wang et al., "ECA-Net", CVPR 2020. The released sizes, 3, 3, 5 and 7 by stage, are not those of the paper's equation
-    12, which are 5, 5, 5 and 7.
+    Wang et al., "ECA-Net", CVPR 2020. The released sizes by stage are not those of the paper's equation 12, which are
+    5, 5, 5 and 7 with 101 layers. These are the ones with 34, 101 and 152 layers.
     """
 
+    kernel_sizes = (3, 3, 5, 7)
+
     def make_gate(self, config):
-        return ECA(config.channels, (3, 3, 5, 7)[config.stage - 1])
+        return ECA(config.channels, self.kernel_sizes[config.stage - 1])
+
+
+class ECAResNet18(ECAResNet):
+    """ECA-Net with the kernel sizes of the released 18-layer network."""
+
+    kernel_sizes = (3, 5, 7, 7)
+
+
+class ECAResNet50(ECAResNet):
+    """ECA-Net with the kernel sizes of the released 50-layer network."""
+
+    kernel_sizes = (3, 5, 5, 7)
 
 
 class GEResNet(ResNet):
@@ -74,7 +88,7 @@ class AAResNet(ResNet):
             config.size,
             stride=config.stride,
             dilation=config.dilation,
-            in_channels=config.width,
+            in_channels=self.conv2_channels(config),
         )
 
 
@@ -83,12 +97,15 @@ class LIPResNet(ResNet):
 
     Gao et al., "LIP: Local Importance-based Pooling", ICCV 2019: it replaces the stem's max-pool and the strides of
     both branches in the first block of stages 2, 3 and 4, whose 3x3 convolution becomes a pool and a 1x1 convolution.
+    It has bottlenecks only.
     """
 
     def make_pool(self, channels):
         return LIP(channels)
 
     def make_block_pool(self, config):
+        if not self.bottleneck:
+            raise ValueError('LIP-ResNet has bottlenecks only; leave bottleneck=False out.')
         if config.first and config.stage > 1:
             return SharedLIP(config.width, config.in_channels, stride=config.stride)
 
@@ -99,13 +116,22 @@ class LIPResNet(ResNet):
 
 
 class SKResNet(ResNet):
-    """SKNet: selective kernel convolutions of 32 groups, twice as wide as ResNet's 3x3 ones, in every block.
+    """SKNet: selective kernel convolutions in every block.
 
-    Li et al., "Selective Kernel Networks", CVPR 2019.
+    Li et al., "Selective Kernel Networks", CVPR 2019: of 32 groups, twice as wide as ResNet's 3x3 ones. The basic
+    blocks are timm's, where the convolutions have no groups, and half of the input's channels each.
     """
 
     width = 2
     norm_after_conv2 = False  # SKConv ends in its own
 
     def make_conv2(self, config):
-        return SKConv(config.width, stride=config.stride, dilation=config.dilation, norm_layer=config.norm)
+        basic = {'groups': 1, 'reduction': 8, 'min_width': 16, 'split': True}
+        return SKConv(
+            config.width,
+            stride=config.stride,
+            dilation=config.dilation,
+            norm_layer=config.norm,
+            in_channels=self.conv2_channels(config),
+            **({} if self.bottleneck else basic),
+        )

@@ -6,11 +6,12 @@ Fusion", WACV 2021 (ResNet-20-b: b blocks a stage, depth 6b + 2).
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
 
-from gluon_aff.errors import positive
 from gluon_aff.layers.layout import GlobalAvgPool
 
 from .network import FeatureNetwork, ResidualBlock, check_start_stage, make_downsample, make_fusion, make_norm
@@ -73,10 +74,17 @@ class PreActBlock(ResidualBlock):
         return self.fuse_shortcut(self.resfwd(x), x)
 
 
+def stage_channels(width, stages):
+    """16, 32, 64, ... x width channels, rounded where the width is no whole number."""
+    if isinstance(width, bool) or not isinstance(width, Real) or not 1 <= width < math.inf:
+        raise ValueError(f'width must be a number, 1 or more, got {width!r}.')
+    return [round(16 * width * 2**stage) for stage in range(stages)]
+
+
 def make_trunk(layers, width, norm, fusion, reduction=4, start_stage=1, in_channels=3, block=PreActBlock):
     """Stem and stages of 16, 32, 64, ... x width channels, and the channels of each stage."""
     check_start_stage(start_stage, layers)
-    channels = [16 * positive('width', width) << stage for stage in range(len(layers))]
+    channels = stage_channels(width, len(layers))
     # The input's norm is that of the released networks. MXNet updates running statistics in the backward pass, which
     # never reaches this norm, so in inference it passes the images on: normalise them beforehand.
     trunk = [norm(in_channels=in_channels, scale=False, center=False), conv3x3(channels[0], in_channels)]
@@ -103,8 +111,8 @@ class CifarResNet(FeatureNetwork):
     layers : sequence of int
         Number of blocks in each of the three stages.
     classes : int, default 100
-    width : int, default 4
-        The stages have 16, 32, 64 x width channels, the stem as many as the first stage.
+    width : int or float, default 4
+        The stages have 16, 32, 64 x width channels, rounded, the stem as many as the first stage; 1 or more.
     reduction : int, default 4
     start_stage : int, default 1
         The first stage (1 to 3) whose blocks fuse by `fusion`; those before it add.
@@ -129,7 +137,7 @@ class CifarResNet(FeatureNetwork):
         self,
         layers: Sequence[int],
         classes: int = 100,
-        width: int = 4,
+        width: float = 4,
         fusion: str | Callable = 'aff',
         reduction: int = 4,
         start_stage: int = 1,

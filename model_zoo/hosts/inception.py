@@ -92,7 +92,7 @@ class InceptionResNet(CifarResNet):
         self,
         layers: Sequence[int],
         classes: int = 100,
-        width: int = 4,
+        width: float = 4,
         fusion: str | Callable = 'aff',
         reduction: int = 4,
         start_stage: int = 1,

@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import ParameterDict, nn
 from mxnet.gluon.block import HybridBlock
+from mxnet.gluon.contrib.nn import Identity
 from mxnet.ndarray import NDArray
 
 from gluon_aff._deprecated import renamed
@@ -50,17 +51,18 @@ def check_start_stage(start_stage, layers, stages=None):
         )
 
 
-def make_stem(deep_stem, stem_width, norm, in_channels):
+def make_stem(deep_stem, stem_width, norm, in_channels, small_input):
     """Layers of a stem of stride 2, three 3x3 convolutions (width w, w, 2w) or one 7x7, and its output channels.
 
-    The network adds the last normalisation.
+    With small_input the stride is 1, and the 7x7 convolution a 3x3 one. The network adds the last normalisation.
     """
-    check_booleans(deep_stem=deep_stem)
+    check_booleans(deep_stem=deep_stem, small_input=small_input)
     if not deep_stem:
-        return [nn.Conv2D(64, 7, 2, 3, use_bias=False, in_channels=in_channels)], 64
+        kernel, stride = (3, 1) if small_input else (7, 2)
+        return [nn.Conv2D(64, kernel, stride, kernel // 2, use_bias=False, in_channels=in_channels)], 64
     width = positive('stem_width', stem_width)
     return [
-        nn.Conv2D(width, 3, 2, 1, use_bias=False, in_channels=in_channels),
+        nn.Conv2D(width, 3, 1 if small_input else 2, 1, use_bias=False, in_channels=in_channels),
         norm(in_channels=width),
         nn.Activation('relu'),
         nn.Conv2D(width, 3, 1, 1, use_bias=False, in_channels=width),
@@ -68,6 +70,11 @@ def make_stem(deep_stem, stem_width, norm, in_channels):
         nn.Activation('relu'),
         nn.Conv2D(2 * width, 3, 1, 1, use_bias=False, in_channels=width),
     ], 2 * width
+
+
+def make_stem_pool(small_input):
+    """The max-pool that ends a stem; with small_input nothing, under its name."""
+    return Identity() if small_input else nn.MaxPool2D(3, 2, 1)
 
 
 def stage_plan(dilated):
@@ -104,7 +111,7 @@ def make_downsample(channels, in_channels, stride, norm=None, pool=True):
 
 
 class BlockConfig(NamedTuple):
-    """Position and sizes of a bottleneck."""
+    """Position and sizes of a residual block."""
 
     stage: int  # 1 to 4
     first: bool  # of its stage
@@ -112,15 +119,16 @@ class BlockConfig(NamedTuple):
     width: int  # of its 3x3 convolution
     channels: int  # of its output
     stride: int
-    dilation: int  # of the 3x3 convolution
+    dilation: int  # of the 3x3 convolution, in a basic block of the first one
     size: tuple[int, int] | None  # (H, W) of the output, in a network with a single input size
     norm: Callable  # makes a normalisation from in_channels
+    last_dilation: int  # of a basic block's second convolution
 
 
 def stage_configs(stage, blocks, in_channels, width, channels, plan, norm, size=None):
     """The BlockConfig of each block of a stage, whose plan is one of :func:`stage_plan`."""
     stride, first_dilation, dilation = plan
-    first = BlockConfig(stage, True, in_channels, width, channels, stride, first_dilation, size, norm)
+    first = BlockConfig(stage, True, in_channels, width, channels, stride, first_dilation, size, norm, dilation)
     rest = first._replace(first=False, in_channels=channels, stride=1, dilation=dilation)
     return [first] + (blocks - 1) * [rest]
 

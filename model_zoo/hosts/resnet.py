@@ -26,17 +26,18 @@ from .network import (
     make_norm,
     make_stage,
     make_stem,
+    make_stem_pool,
     stage_configs,
     stage_plan,
 )
 
-__all__ = ['BlockConfig', 'Bottleneck', 'ResNet']
+__all__ = ['BasicBlock', 'BlockConfig', 'Bottleneck', 'ResNet', 'WideResNet']
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3 (with the stride), 1x1 convolutions to 4 x planes channels, fused with the shortcut.
+    """1x1, 3x3 (with the stride) and 1x1 convolutions, fused with the shortcut.
 
-    Input (N, C, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
+    Input (N, C, H, W); output (N, config.channels, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class Bottleneck(ResidualBlock):
             self.bn2 = norm(in_channels=config.width) if network.norm_after_conv2 else None
             self.relu2 = nn.Activation('relu') if network.norm_after_conv2 else None
             self.conv3 = nn.Conv2D(config.channels, 1, use_bias=False, in_channels=config.width)
-            self.bn3 = norm(in_channels=config.channels, **({'gamma_initializer': 'zeros'} if last_gamma else {}))
+            self.bn3 = _last_norm(config, last_gamma)
             self.gate = network.make_gate(config)
             self.downsample = downsample
             self.attention = fuse(config.channels)
@@ -99,12 +100,69 @@ class Bottleneck(ResidualBlock):
         return self.relu3(self.fuse_shortcut(body, x))
 
 
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions, the first with the stride, fused with the shortcut.
+
+    Input (N, C, H, W); output (N, config.channels, ceil(H / stride), ceil(W / stride)).
+
+    Parameters
+    ----------
+    config, network, fuse, downsample, last_gamma
+        See :class:`Bottleneck`; `network.make_conv2` makes the first convolution.
+
+    Raises
+    ------
+    ValueError
+        If the fusion's reduction does not divide its channels.
+    """
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        network: ResNet,
+        fuse: Callable,
+        downsample: HybridBlock | None = None,
+        last_gamma: bool = False,
+        prefix: str | None = None,
+        params: ParameterDict | None = None,
+    ):
+        super().__init__(prefix=prefix, params=params)
+        dilation = config.last_dilation
+        with self.name_scope():
+            self.conv1 = network.make_conv2(config)
+            self.bn1 = config.norm(in_channels=config.width) if network.norm_after_conv2 else None
+            self.relu1 = nn.Activation('relu') if network.norm_after_conv2 else None
+            self.conv2 = nn.Conv2D(
+                config.channels, 3, padding=dilation, dilation=dilation, use_bias=False, in_channels=config.width
+            )
+            self.bn2 = _last_norm(config, last_gamma)
+            self.gate = network.make_gate(config)
+            self.downsample = downsample
+            self.attention = fuse(config.channels)
+            self.relu2 = nn.Activation('relu')
+
+    def hybrid_forward(self, F, x):
+        body = self.conv1(x)
+        if self.bn1:
+            body = self.relu1(self.bn1(body))
+        body = self.bn2(self.conv2(body))
+        if self.gate:
+            body = self.gate(body)
+        return self.relu2(self.fuse_shortcut(body, x))
+
+
+def _last_norm(config, last_gamma):
+    """The last normalisation of a block's body; with last_gamma its gamma starts at zero."""
+    return config.norm(in_channels=config.channels, **({'gamma_initializer': 'zeros'} if last_gamma else {}))
+
+
 class ResNet(Network):
-    """ResNet for ImageNet-like images: a stem, four stages of bottlenecks, average pool, dense layer.
+    """ResNet for ImageNet-like images: a stem, four stages of blocks, average pool, dense layer.
 
-    Input (N, 3, H, W) with H, W >= 17, odd sizes included; output (N, classes), logits.
+    Input (N, 3, H, W) with H, W >= 17 (5 with small_input), odd sizes included; output (N, classes), logits.
 
-    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width` and `norm_after_conv2`.
+    A subclass varies the blocks by the four hooks `make_pool` to `make_gate`, and by `width`, `basic_width` and
+    `norm_after_conv2`.
 
     Parameters
     ----------
@@ -135,6 +193,11 @@ class ResNet(Network):
     input_size : int or (int, int), optional
         The only (H, W) that the network takes; by default it takes any. Networks with parameters for each position of a
         map, see :mod:`model_zoo.hosts.attention_resnet`, need it.
+    bottleneck : bool, default True
+        False: basic blocks, of two 3x3 convolutions and a fourth of the channels, as in ResNet-18 and 34.
+    small_input : bool, default False
+        A stem that keeps the resolution, for small images and fine detail: stride 1, no max-pool, a 3x3 convolution in
+        place of the 7x7 one. The authors' PyTorch code keeps the max-pool: ``net.maxpool = nn.MaxPool2D(3, 2, 1)``.
 
     Attributes
     ----------
@@ -150,7 +213,8 @@ class ResNet(Network):
     min_size = 17
     pool_ends_stem = True
     needs_input_size = False
-    width = 1  # of conv2, in planes
+    width = 1  # of a bottleneck's 3x3 convolution, in planes
+    basic_width = 1  # of a basic block's first one
     norm_after_conv2 = True  # and ReLU
 
     def __init__(
@@ -171,20 +235,25 @@ class ResNet(Network):
         final_drop: float = 0.0,
         in_channels: int = 3,
         input_size: int | tuple[int, int] | None = None,
+        bottleneck: bool = True,
+        small_input: bool = False,
         prefix: str | None = None,
         params: ParameterDict | None = None,
     ):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
         check_start_stage(start_stage, layers, stages=4)
+        check_booleans(last_gamma=last_gamma, avg_down=avg_down, bottleneck=bottleneck)
+        self.bottleneck = bottleneck
+        if small_input:
+            self.min_size = 5
         if input_size is not None or self.needs_input_size:
             self.input_size = pair('input_size', input_size)
             if min(self.input_size) < self.min_size:
                 raise ValueError(f'input_size must be at least {self.min_size}, got {input_size!r}.')
-        size = self.input_size and tuple(-(-side // 4) for side in self.input_size)
-        check_booleans(last_gamma=last_gamma, avg_down=avg_down)
+        size = self.input_size and tuple(-(-side // (1 if small_input else 4)) for side in self.input_size)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
-            stem, channels = make_stem(deep_stem, stem_width, norm, in_channels)
+            stem, channels = make_stem(deep_stem, stem_width, norm, in_channels, small_input)
             if deep_stem:
                 self.conv1 = nn.HybridSequential(prefix='conv1_')
                 self.conv1.add(*stem)
@@ -192,15 +261,17 @@ class ResNet(Network):
                 self.conv1 = stem[0]
             self.bn1 = norm(in_channels=channels)
             self.relu = nn.Activation('relu')
-            self.maxpool = self.make_pool(channels)
+            self.maxpool = make_stem_pool(True) if small_input else self.make_pool(channels)
             for stage, (blocks, plan) in enumerate(zip(layers, stage_plan(dilated)), start=1):
                 planes = 32 << stage
+                out_channels = 4 * planes if bottleneck else planes
+                width = planes * (self.width if bottleneck else self.basic_width)
                 size = size and tuple(-(-side // plan[0]) for side in size)
                 fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
-                configs = stage_configs(stage, blocks, channels, self.width * planes, 4 * planes, plan, norm, size)
+                configs = stage_configs(stage, blocks, channels, width, out_channels, plan, norm, size)
                 make_block = partial(self._make_block, fuse=fuse, avg_down=avg_down, last_gamma=last_gamma)
                 setattr(self, f'layer{stage}', make_stage(f'layer{stage}_', configs, make_block))
-                channels = 4 * planes
+                channels = out_channels
             # Not gluon_aff's GlobalAvgPool, so that outputs are bit-equal to GluonCV's.
             self.avgpool = nn.GlobalAvgPool2D()
             self.flat = nn.Flatten()
@@ -208,12 +279,15 @@ class ResNet(Network):
             self.fc = nn.Dense(self.classes, in_units=channels)
 
     def _make_block(self, config, fuse, avg_down, last_gamma):
+        stride = config.stride
         pool = self.make_block_pool(config)
         if pool:
             config = config._replace(stride=1)
         downsample = None
-        if config.first:
+        if (config.in_channels, 1) != (config.channels, stride):
             downsample = make_downsample(config.channels, config.in_channels, config.stride, config.norm, avg_down)
+        if not self.bottleneck:
+            return BasicBlock(config, self, fuse, downsample, last_gamma)
         return Bottleneck(config, self, fuse, pool, downsample, last_gamma)
 
     # GluonCV's script finetune_minc.py replaces the head of any network as `output`.
@@ -227,13 +301,13 @@ class ResNet(Network):
 
     def make_pool(self, channels):
         """The pool that ends the stem."""
-        return nn.MaxPool2D(3, 2, 1)
+        return make_stem_pool(small_input=False)
 
     def make_block_pool(self, config):
         """A pool (body, x) -> (body, x) that replaces the strides of a block, or None."""
 
     def make_conv2(self, config):
-        """The 3x3 convolution of a block."""
+        """The 3x3 convolution of a bottleneck, the first one of a basic block."""
         return nn.Conv2D(
             config.width,
             3,
@@ -241,8 +315,12 @@ class ResNet(Network):
             padding=config.dilation,
             dilation=config.dilation,
             use_bias=False,
-            in_channels=config.width,
+            in_channels=self.conv2_channels(config),
         )
+
+    def conv2_channels(self, config):
+        """Channels of the input of that convolution."""
+        return config.width if self.bottleneck else config.in_channels
 
     def make_gate(self, config):
         """A channel gate after the last normalisation of a block's body, or None."""
@@ -261,6 +339,15 @@ class ResNet(Network):
 
     def pool_layers(self):
         return [self.avgpool, self.flat, *([self.drop] if self.drop else [])]
+
+
+class WideResNet(ResNet):
+    """Wide ResNet: the 3x3 convolution of each bottleneck has twice the channels.
+
+    Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016; with 50 and 101 layers as in torchvision.
+    """
+
+    width = basic_width = 2
 
 
 __getattr__ = deprecated_names(__name__)

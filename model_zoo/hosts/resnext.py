@@ -23,6 +23,7 @@ from .network import (
     make_norm,
     make_stage,
     make_stem,
+    make_stem_pool,
     stage_configs,
     stage_plan,
 )
@@ -118,7 +119,7 @@ class ResNeXt(FeatureNetwork):
         Groups of the 3x3 convolutions, and channels of each group in the first stage.
     classes, fusion, reduction, start_stage, dilated, norm_layer, norm_kwargs, use_global_stats
         See :class:`model_zoo.hosts.resnet.ResNet`.
-    last_gamma, deep_stem, stem_width, avg_down, final_drop, in_channels
+    last_gamma, deep_stem, stem_width, avg_down, final_drop, in_channels, small_input
         See :class:`model_zoo.hosts.resnet.ResNet`; stem_width is 64 by default, and the first stage's shortcut, which
         is not strided, has no pool.
 
@@ -154,17 +155,20 @@ class ResNeXt(FeatureNetwork):
         avg_down: bool = True,
         final_drop: float = 0.0,
         in_channels: int = 3,
+        small_input: bool = False,
         prefix: str | None = None,
         params: ParameterDict | None = None,
     ):
         super().__init__(classes, in_channels, prefix=prefix, params=params)
+        if small_input:
+            self.min_size = 5
         check_start_stage(start_stage, layers, stages=4)
         check_booleans(last_gamma=last_gamma, avg_down=avg_down)
         norm = make_norm(norm_layer, norm_kwargs, use_global_stats)
         with self.name_scope():
             self.features = nn.HybridSequential(prefix='')
-            stem, channels = make_stem(deep_stem, stem_width, norm, in_channels)
-            self.features.add(*stem, norm(in_channels=channels), nn.Activation('relu'), nn.MaxPool2D(3, 2, 1))
+            stem, channels = make_stem(deep_stem, stem_width, norm, in_channels, small_input)
+            self.features.add(*stem, norm(in_channels=channels), nn.Activation('relu'), make_stem_pool(small_input))
             for stage, (blocks, plan) in enumerate(zip(layers, stage_plan(dilated)), start=1):
                 planes = 32 << stage
                 width = grouped_width(planes, cardinality, bottleneck_width)

@@ -39,7 +39,7 @@ class SegmentationNetwork(FeatureNetwork):
         Number of blocks in each of the three stages.
     classes : int, default 2
         Background and stop sign.
-    width : int, default 1
+    width : int or float, default 1
         The stages have 16, 32, 64 x width channels. The paper's ablations use 1; 4, as in the networks for 32x32
         images, takes sixteen times the work, much of it at the input's size.
     fusion : str or callable, default 'aff'
@@ -63,7 +63,7 @@ class SegmentationNetwork(FeatureNetwork):
         self,
         layers: Sequence[int],
         classes: int = 2,
-        width: int = 1,
+        width: float = 1,
         fusion: str | Callable = 'aff',
         reduction: int = 4,
         norm_layer: Callable = nn.BatchNorm,

@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Sequence, TextIO
 
 import mxnet as mx
@@ -26,6 +26,7 @@ from ..datasets import IMAGENET
 from ..registry import get_model, model_info
 from ..reported_results import REPORTED, Reported
 from ..summary import Summary, summaries
+from ..weights import list_weights
 from .label_layout import label_boxes
 
 __all__ = [
@@ -134,15 +135,18 @@ def compare(names: Sequence[str] = TABLE, *, batch: int | None = None, ctx: mx.C
         net = _build(name)
         parameters, multiply_adds = complexity(net, (1, *_input_size(name)))
         head = getattr(net, net.head_name).collect_params().values()
-        plain, summary = '+' not in name, summaries([name.partition('+')[0]])[0]
+        registered, summary = '+' not in name, summaries([name.partition('+')[0]])[0]
+        if any(weights.metrics_source == summary.source and weights.preprocessing for weights in list_weights()):
+            # Their recipes, with more epochs and augmentation, do not compare with the papers'.
+            summary = replace(summary, accuracy=None, top5=None, source='')
         rows.append(
             Row(
                 name,
-                REPORTED.get(name.lower()) if plain else None,
+                REPORTED.get(name.lower()) if registered else None,
                 parameters,
                 parameters - sum(math.prod(parameter.shape) for parameter in head),
                 multiply_adds,
-                summary=summary if plain else None,
+                summary=summary if registered else None,
                 data=summary.data,
             )
         )

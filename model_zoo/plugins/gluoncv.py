@@ -40,8 +40,8 @@ def _build(name, **options):
 def _backbone(theirs, name, **options):
     if callable(name):
         return name(**options)
-    # GluonCV has backbones of two of our names: its resnet50_v1s and resnet101_v1s.
-    if name.lower() in list_models(exclude=('resnet50', 'resnet101')):
+    # GluonCV has backbones of four of our names: its resnet18_v1b, resnet34_v1b, resnet50_v1s and resnet101_v1s.
+    if name.lower() in list_models(exclude=('resnet18', 'resnet34', 'resnet50', 'resnet101')):
         return _as_resnet(get_model(name, **options))
     return theirs(name, **options)
 
@@ -196,8 +196,11 @@ def segmentation_model(
     if positive('crop_size', crop_size) % output_stride:
         raise ValueError(f'crop_size must be a multiple of the output_stride {output_stride}, got {crop_size}.')
 
-    if not isinstance(get_model(backbone), (ResNet, ResNeXt)):
-        raise ValueError(f'{name} needs a ResNet or ResNeXt for ImageNet, such as iaff_resnet50, not {backbone}.')
+    host = get_model(backbone)
+    if not isinstance(host, (ResNet, ResNeXt)) or not getattr(host, 'bottleneck', True):
+        raise ValueError(
+            f'{name} needs a ResNet or ResNeXt for ImageNet with bottlenecks, such as iaff_resnet50, not {backbone}.'
+        )
 
     # GluonCV asks for `dilated=True`, which is a stride of 8.
     def build(dilated, **settings):

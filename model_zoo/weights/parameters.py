@@ -10,7 +10,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.block import Block
 
-from gluon_aff._mxnet import devices, load_value, structural_parameters
+from gluon_aff._mxnet import children, devices, load_value, structural_parameters
+from gluon_aff.layers.context import PointwiseConv
 from gluon_aff.params_file import read_parameters, write_parameters
 from gluon_aff.text import printable
 
@@ -33,7 +34,7 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
     return read_state_dict(path) if is_torch_file(path) else read_parameters(path)
 
 
-def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
+def read_for(net: Block, path: str, prefix: str = '') -> dict[str, np.ndarray]:
     """The arrays of a parameter file under the names that `net.save_parameters` gives them.
 
     A file of ``net.export`` or ``net.collect_params().save`` has the parameters' own names instead, behind the prefix
@@ -44,6 +45,8 @@ def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
     ----------
     net : mxnet.gluon.Block
     path : str
+    prefix : str, default ''
+        Read only the parameters whose names begin with it, under the rest of their names.
 
     Returns
     -------
@@ -52,11 +55,17 @@ def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
     Raises
     ------
     FileNotFoundError, ImportError, ValueError
-        As :func:`read_arrays`.
+        As :func:`read_arrays`; a ValueError also if no name begins with the prefix.
     """
     arrays, parameters = read_arrays(path), structural_parameters(net)
+    if prefix:
+        names = ', '.join(list(arrays)[:3])
+        arrays = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+        if not arrays:
+            raise ValueError(f'{path} has no parameter whose name begins with {prefix!r}; its names are {names}, ...')
     if is_torch_file(path):
-        return rename_state_dict(arrays, parameters)
+        renamed = rename_state_dict(arrays, parameters)
+        return {name: _as_image_kernel(array, parameters.get(name)) for name, array in renamed.items()}
     if any(name in parameters for name in arrays):
         return arrays
     local = {
@@ -74,6 +83,14 @@ def read_for(net: Block, path: str) -> dict[str, np.ndarray]:
     }
 
 
+def _as_image_kernel(array, parameter):
+    """A 1x1 kernel of sequences or volumes as our fusion blocks have it, which is that of images; others stay."""
+    shape = parameter.shape if parameter is not None else None
+    if array.ndim not in (3, 5) or not shape or len(shape) != 4 or {*array.shape[2:], *shape[2:]} != {1}:
+        return array
+    return array.reshape(*array.shape[:2], 1, 1)
+
+
 def load_parameters(
     net: Block,
     path: str,
@@ -83,8 +100,9 @@ def load_parameters(
     ignore_extra: bool = False,
     fresh: Sequence[str] = (),
     adapt_input: bool = False,
+    prefix: str = '',
 ) -> None:
-    """Load a parameter file into a network; the network's types stand.
+    """Load a parameter file into a network or block; its types stand.
 
     It may come from Gluon's save_parameters, export or collect_params().save, or be a PyTorch state dict (.safetensors,
     .pth, .pt, .bin, .tar) with timm's, torchvision's or the authors' names, see :func:`read_for`. MXNet never reads it,
@@ -93,6 +111,7 @@ def load_parameters(
     Parameters
     ----------
     net : mxnet.gluon.Block
+        A network, or a block such as :class:`gluon_aff.AFF`.
     path : str
     ctx : mxnet.Context or list of it, default where the network is, or mxnet.cpu()
     allow_missing : bool, default False
@@ -104,6 +123,8 @@ def load_parameters(
     adapt_input : bool, default False
         Where the file's stem takes three channels and the network's takes another number n, sum the kernels for n = 1,
         else repeat them, scaled by 3 / n, as timm does; a log line says so.
+    prefix : str, default ''
+        Load a part of a larger model: the parameters whose names begin with it, such as 'encoder.fusion.'.
 
     Raises
     ------
@@ -114,10 +135,19 @@ def load_parameters(
     ValueError
         If it is not a parameter file, is damaged, or is another network's: names the first few parameters that differ.
     """
-    fill(net, read_for(net, path), path, ctx, allow_missing, ignore_extra, fresh, adapt_input)
+    fill(
+        net,
+        read_for(net, path, prefix),
+        path,
+        ctx,
+        allow_missing=allow_missing,
+        ignore_extra=ignore_extra,
+        fresh=fresh,
+        adapt_input=adapt_input,
+    )
 
 
-def fill(net, arrays, path, ctx, allow_missing, ignore_extra, fresh, adapt_input):
+def fill(net, arrays, path, ctx=None, *, allow_missing=False, ignore_extra=False, fresh=(), adapt_input=False):
     """Load the `arrays` that :func:`read_for` read from `path`, as :func:`load_parameters` does."""
     parameters = structural_parameters(net)
     if adapt_input:
@@ -158,8 +188,21 @@ def save_parameters(net: Block, path: str) -> None:
     if not is_torch_file(path):
         return write_parameters(path, values)
     mx.nd.waitall()  # a forward pass that still runs may be bringing weights into oneDNN's layout
-    names = torch_names(values)
-    write_state_dict(path, {names[name]: value.asnumpy() for name, value in values.items()})
+    names, dims = torch_names(values), _kernel_dims(net)
+    arrays = {name: value.asnumpy() for name, value in values.items()}
+    arrays.update({name: arrays[name].reshape(*arrays[name].shape[:2], *[1] * dims[name]) for name in dims})
+    write_state_dict(path, {names[name]: array for name, array in arrays.items()})
+
+
+def _kernel_dims(block, path='', dims=0):
+    """The spatial axes of PyTorch's 1x1 kernels, by their names, in the fusion blocks of sequences and volumes."""
+    if isinstance(block, PointwiseConv):
+        return {f'{path}weight': dims} if dims in (1, 3) else {}
+    dims = dims or getattr(block, 'spatial_dims', 0)  # the blocks inside a fusion are called on images
+    kernels = {}
+    for name, child in children(block).items():
+        kernels.update(_kernel_dims(child, f'{path}{name}.', dims))
+    return kernels
 
 
 def _adapt_input(arrays, parameters, path):

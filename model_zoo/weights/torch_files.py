@@ -7,6 +7,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from importlib import metadata
 
 import numpy as np
 
@@ -73,6 +74,18 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _without_prefix(arrays)
 
 
+def is_whole(path: str | os.PathLike) -> bool:
+    """Whether a .safetensors file is undamaged in what its header tells: its ranges fill the file to its end."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_header(path)
+        with safe_open(path, 'numpy') as file:
+            return bool(file.keys())
+    except (SafetensorError, _RefusedError, OSError):
+        return False
+
+
 def _without_prefix(arrays):
     for prefix in 2 * PREFIXES:  # in any order
         if all(name.startswith(prefix) for name in arrays):
@@ -83,10 +96,7 @@ def _without_prefix(arrays):
 def _read_safetensors(path):
     from safetensors import SafetensorError, safe_open
 
-    with open(path, 'rb') as file:
-        start = file.read(8)
-    if len(start) == 8 and struct.unpack('<Q', start)[0] > MAX_HEADER:
-        raise _RefusedError(f'its header has more than {MAX_HEADER >> 20} MiB')
+    _check_header(path)
     name = None
     try:
         with safe_open(path, 'numpy') as file:  # which checks the ranges of all tensors
@@ -101,6 +111,25 @@ def _read_safetensors(path):
         raise _RefusedError(f'{name} is of a type that NumPy lacks, such as bfloat16; save it as float32') from None
 
 
+def _check_header(path):
+    with open(path, 'rb') as file:
+        start = file.read(8)
+    if len(start) == 8 and struct.unpack('<Q', start)[0] > MAX_HEADER:
+        raise _RefusedError(f'its header has more than {MAX_HEADER >> 20} MiB')
+
+
+def has_torch() -> bool:
+    """Whether a PyTorch that reads its own files safely is installed, which is not imported."""
+    try:
+        return _is_new(metadata.version('torch'))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _is_new(version):
+    return tuple(map(int, re.findall(r'\d+', version)[:2])) >= MIN_TORCH
+
+
 def import_torch(path: str):
     """The module torch; an ImportError of one sentence, about the file at `path`, if it is missing or too old."""
     try:
@@ -108,7 +137,7 @@ def import_torch(path: str):
     except ImportError:
         problem = 'is not installed'
     else:
-        if tuple(map(int, re.findall(r'\d+', torch.__version__)[:2])) >= MIN_TORCH:
+        if _is_new(torch.__version__):
             return torch
         problem = f'is installed as {torch.__version__}'
     raise ImportError(

@@ -122,7 +122,7 @@ class LIP(ChannelBlock):
     squeezes = False
 
     def __init__(self, channels: int, stride: int = 2, prefix: str | None = None, params: ParameterDict | None = None):
-        super().__init__(positive('channels', channels), prefix=prefix, params=params)
+        super().__init__(positive('channels', channels), prefix=prefix, params=params, spatial_dims=2)
         with self.name_scope():
             self.logit = logit_head(channels, channels, 3)
             self.pool = ImportancePool(stride)

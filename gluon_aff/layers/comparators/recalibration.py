@@ -59,7 +59,7 @@ class SE(ChannelBlock):
     def __init__(
         self, channels: int, reduction: int = 16, prefix: str | None = None, params: ParameterDict | None = None
     ):
-        super().__init__(positive('channels', channels), reduction, prefix=prefix, params=params)
+        super().__init__(positive('channels', channels), reduction, prefix=prefix, params=params, spatial_dims=2)
         with self.name_scope():
             self.gather = GlobalAvgPool()
             self.excite = Excite(channels, reduction)
@@ -105,7 +105,7 @@ class GatherExcite(ChannelBlock):
         params: ParameterDict | None = None,
     ):
         super().__init__(
-            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=2
         )
         self.size = pair('size', size)
         with self.name_scope():
@@ -159,7 +159,7 @@ class ECA(ChannelBlock):
         prefix: str | None = None,
         params: ParameterDict | None = None,
     ):
-        super().__init__(positive('channels', channels), prefix=prefix, params=params)
+        super().__init__(positive('channels', channels), prefix=prefix, params=params, spatial_dims=2)
         if kernel_size is None:
             kernel_size = int((math.log2(channels) + 1) / 2) // 2 * 2 + 1
         if positive('kernel_size', kernel_size) % 2 == 0:

@@ -10,7 +10,7 @@ from typing import Callable
 from mxnet import init
 from mxnet.gluon import ParameterDict, nn
 
-from ...errors import positive
+from ...errors import check_booleans, positive
 from ..context import ChannelBlock
 from ..fusion import soft_weights
 from ..layout import GlobalAvgPool, default_layout
@@ -25,8 +25,8 @@ class SKConv(ChannelBlock):
     over the two outputs of a second layer on z. A and B are grouped and end in BatchNorm and ReLU; their sum
     does not. No layer has a bias.
 
-    Input (N, C, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one value per
-    image: a training batch needs at least two.
+    Input (N, in_channels, H, W); output (N, C, ceil(H / stride), ceil(W / stride)). The normalisation of z sees one
+    value per image: a training batch needs at least two.
 
     Parameters
     ----------
@@ -39,11 +39,15 @@ class SKConv(ChannelBlock):
     reduction, min_width : int, default 16, 32
         z has max(C / reduction, min_width) values.
     norm_layer, norm_kwargs : the normalisation, default BatchNorm, see :class:`gluon_aff.AFF`.
+    in_channels : int, default C
+    split : bool, default False
+        A is of the first half of the input's channels and B of the second, as in timm's SK-ResNet-18 and 34.
 
     Raises
     ------
     ValueError
-        If the groups do not divide C, a number is out of its range, or the input is not (N, C, H, W).
+        If the groups do not divide C, in_channels is odd with split, a number is out of its range, or the input is not
+        (N, in_channels, H, W).
     """
 
     squeezes = False
@@ -58,17 +62,33 @@ class SKConv(ChannelBlock):
         min_width: int = 32,
         norm_layer: Callable = nn.BatchNorm,
         norm_kwargs: dict | None = None,
+        in_channels: int | None = None,
+        split: bool = False,
         prefix: str | None = None,
         params: ParameterDict | None = None,
     ):
+        in_channels = positive('channels', channels) if in_channels is None else in_channels
         super().__init__(
-            positive('channels', channels), reduction, norm_layer, norm_kwargs, prefix=prefix, params=params
+            positive('in_channels', in_channels),
+            reduction,
+            norm_layer,
+            norm_kwargs,
+            prefix=prefix,
+            params=params,
+            spatial_dims=2,
         )
+        check_booleans(split=split)
+        if split and in_channels % 2:
+            raise ValueError(f'in_channels must be even to be split in halves, got {in_channels}.')
+        self.split = split
         if channels % positive('groups', groups):
             raise ValueError(f'groups must divide the {channels} channels, got {groups}.')
         hidden = max(channels // reduction, positive('min_width', min_width))
         with self.name_scope():
-            self.small, self.large = (self._branch(channels, groups, stride, factor * dilation) for factor in (1, 2))
+            self.small, self.large = (
+                self._branch(channels, in_channels // (1 + split), groups, stride, factor * dilation)
+                for factor in (1, 2)
+            )
             self.select = nn.HybridSequential()
             with self.select.name_scope():
                 self.select.add(
@@ -81,17 +101,18 @@ class SKConv(ChannelBlock):
                     ),
                 )
 
-    def _branch(self, channels, groups, stride, dilation):
+    def _branch(self, channels, in_channels, groups, stride, dilation):
         branch = nn.HybridSequential()
         with branch.name_scope():
             branch.add(
-                nn.Conv2D(channels, 3, stride, dilation, dilation, groups, use_bias=False, in_channels=channels),
+                nn.Conv2D(channels, 3, stride, dilation, dilation, groups, use_bias=False, in_channels=in_channels),
                 self._make_norm(channels),
                 nn.Activation('relu'),
             )
         return branch
 
     def hybrid_forward(self, F, x):
-        small, large = default_layout(F, self.small(x)), default_layout(F, self.large(x))
+        halves = F.split(default_layout(F, x), num_outputs=2, axis=1) if self.split else (x, x)
+        small, large = (default_layout(F, branch(half)) for branch, half in zip((self.small, self.large), halves))
         difference = small - large
         return difference * soft_weights(F, self.select(small + large), difference) + large

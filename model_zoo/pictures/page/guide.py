@@ -9,6 +9,7 @@ from ...baselines import SOURCES
 from ...datasets import IMAGENET
 from ...registry import list_models
 from ...summary import Summary, sort_summaries, speed_conditions, summaries
+from ...weights import list_weights
 from .tables import table
 
 __all__ = ['guide_section']
@@ -27,13 +28,14 @@ HEAD = (
 
 
 def guide_section() -> str:
-    """What to take for each data set, the table of released weights, and that of other libraries' networks."""
-    released = [row for row in summaries(list_models(pretrained=True)) if row.accuracy is not None]
+    """What to take for each data set, and the tables of our and the authors' weights and other libraries' networks."""
+    names = {weights.model: None for weights in list_weights() if not weights.preprocessing}
+    released = [row for row in summaries(list(names)) if row.accuracy is not None]
     by_data = {}
     for row in sort_summaries(released, 'accuracy'):
         by_data.setdefault(row.data, []).append(row)
     everything = sort_summaries(summaries(baselines=True), 'accuracy')
-    plain = [row for row in everything if row.data == IMAGENET.name and row.accuracy is not None]
+    on_imagenet = [row for row in everything if row.data == IMAGENET.name and row.accuracy is not None]
     sources = '; '.join(f'{library}, {source}' for library, source in SOURCES.items())
     return '\n'.join(
         [
@@ -47,7 +49,7 @@ def guide_section() -> str:
             '<p>All published, from recipes that differ, at 224x224 unless another size is named. Our plain '
             "networks are GluonCV's and read its parameter files. "
             f'Sources: {escape(sources)}.</p>',
-            _summary_table('Published results on ImageNet', plain),
+            _summary_table('Published results on ImageNet', on_imagenet),
             '</details>',
         ]
     )

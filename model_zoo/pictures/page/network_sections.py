@@ -88,7 +88,7 @@ def details(model: Model) -> str:
     for file in model.weights:
         facts = [
             ('file', f'{file.file}, {"downloaded on request" if file.url else "shipped in this package"}'),
-            ('git object id' if file.digest_kind == 'git_blob' else file.digest_kind, file.digest),
+            ('git object id' if file.digest_kind == 'git_blob' else file.digest_kind, file.digest or 'unknown'),
             ('trained on', f'{file.dataset}, classes {file.classes}'),
             ('recipe', file.recipe),
             ('from', file.source),

@@ -1,0 +1,286 @@
+"""The study's report: from the rows of its CSV to the picture, the tables and the sentences of docs/evidence.md."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks import paired, study
+from benchmarks.ablation import published_column
+from gluon_aff.files import atomic
+from gluon_aff.style import COLOURS, STYLE
+from model_zoo.reported_results import TABLES
+
+LEVEL = 0.05
+BEGIN, END = (f'<!-- python -m benchmarks.study --report: {mark} -->' for mark in ('begin', 'end'))
+SCALE, STRATEGY = (table.rows for table in TABLES[:2])
+NAMES = {
+    'add': 'addition',
+    'concat': 'concatenation',
+    'sk': 'SK',
+    'global_aff': 'global + global',
+    'local_aff': 'local + local',
+    'aff': 'AFF',
+    'iaff': 'iAFF',
+}
+EQUAL = {'equal': 'parameters', 'plain': 'width'}  # of addition
+
+
+def title(host: str, b: int) -> str:
+    """The name of a host on the page."""
+    return f'{published_column(host).title.replace("-20-b", "")}, b = {b}'
+
+
+class Claim(NamedTuple):
+    """Of the paper: that one fusion is better than another; `table` has its figures for it."""
+
+    better: str
+    worse: str
+    budget: str  # of `worse`
+    table: dict
+
+    @property
+    def other(self) -> str:
+        """What the better one is compared with."""
+        return NAMES[self.worse] + ('' if self.worse != 'add' else f' of equal {EQUAL[self.budget]}')
+
+    def __str__(self):
+        return f'{NAMES[self.better]} is better than {self.other}'
+
+    def published(self, host: str, b: int) -> float | None:
+        """The paper's difference in points."""
+        values = [
+            self.table[fusion][1].get(host, ())[b - 1 : b] if fusion in self.table else ()
+            for fusion in (self.better, self.worse)
+        ]
+        return values[0][0] - values[1][0] if all(values) else None
+
+
+CLAIMS = (
+    Claim('aff', 'add', 'equal', STRATEGY),
+    Claim('aff', 'add', 'plain', {}),
+    Claim('aff', 'concat', 'equal', STRATEGY),
+    Claim('aff', 'sk', 'equal', STRATEGY),
+    Claim('aff', 'global_aff', 'equal', SCALE),
+    Claim('aff', 'local_aff', 'equal', SCALE),
+    Claim('iaff', 'aff', 'equal', STRATEGY),
+    Claim('iaff', 'add', 'equal', STRATEGY),
+)
+
+
+class Comparison(NamedTuple):
+    """A claim in one host: the differences in points, one for each seed that both fusions have run with."""
+
+    claim: Claim
+    host: str
+    b: int
+    differences: list
+
+    @property
+    def title(self) -> str:
+        return title(self.host, self.b)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all seeds are there."""
+        return len(self.differences) == len(study.SEEDS)
+
+
+def comparisons(rows: list[dict], recipe: str) -> list[Comparison]:
+    """All comparisons that the study plans for a recipe, host by host, run or not."""
+    accuracy = {study.key(row): 100 * row['accuracy'] for row in rows}
+    planned = []
+    for host, b, fusions in study.GRID:
+        for claim in CLAIMS:
+            if {claim.better, claim.worse} <= {*fusions}:
+                pairs = [
+                    [
+                        accuracy.get(study.Cell(recipe, host, b, seed, fusion, budget))
+                        for fusion, budget in ((claim.better, 'equal'), (claim.worse, claim.budget))
+                    ]
+                    for seed in study.SEEDS
+                ]
+                planned.append(Comparison(claim, host, b, [a - z for a, z in pairs if None not in (a, z)]))
+    return planned
+
+
+def corrected(planned: list[Comparison]) -> list[float]:
+    """Holm's p-values over all planned comparisons; 1 for those that are not whole."""
+    return paired.holm([paired.p_value(one.differences) if one.whole else 1.0 for one in planned])
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table in Markdown."""
+    return [f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows)]
+
+
+def verdict(one: Comparison, p: float) -> str:
+    """Whether a claim holds in a host, in words."""
+    if not one.whole:
+        return 'open'
+    mean, _, high = paired.interval(one.differences)
+    published = one.claim.published(one.host, one.b)
+    less = ', by less than published' if published is not None and high < published else ''
+    if p > LEVEL:
+        return f'cannot be told{less.replace("by", "but it is")}'
+    return f'holds{less}' if mean > 0 else 'does not hold, it is worse'
+
+
+def difference_rows(planned: list[Comparison]) -> list[list[str]]:
+    """A row for each comparison of which there are at least two pairs."""
+    rows, level = [], LEVEL / len(planned)
+    for one, p in zip(planned, corrected(planned)):
+        if len(one.differences) < 2:
+            continue
+        published, design = one.claim.published(one.host, one.b), ['-', '-', '-']
+        if one.whole:
+            deviation, n = statistics.stdev(one.differences), len(study.SEEDS)
+            chance = '-' if published is None else f'{paired.power(published, deviation, n, level):.0%}'
+            design = [f'{p:.3f}', f'{paired.detectable(deviation, n, level):.2f}', chance]
+        rows.append(
+            [
+                one.title,
+                f'{NAMES[one.claim.better]} - {one.claim.other}',
+                str(len(one.differences)),
+                '{:+.2f} ({:+.2f} to {:+.2f})'.format(*paired.interval(one.differences)),
+                '-' if published is None else f'{published:+.1f}',
+                *design,
+            ]
+        )
+    return rows
+
+
+def mean_rows(rows: list[dict], recipe: str) -> list[list[str]]:
+    """A row for each network that was trained: its parameters, and its accuracy over the seeds."""
+    groups: dict = {}
+    for row in rows:
+        if row['recipe'] == recipe:
+            groups.setdefault((row['host'], row['b'], row['fusion'], row['budget']), []).append(row)
+    lines = []
+    for host, b, fusions in study.GRID:
+        for fusion in fusions:
+            for budget in ('equal', 'plain'):
+                group = groups.get((host, b, fusion, budget))
+                if group:
+                    accuracies = [100 * row['accuracy'] for row in group]
+                    spread = f' ± {statistics.stdev(accuracies):.2f}' if len(group) > 1 else ''
+                    wide = f', width {float(group[0]["width"]):.3g}' if float(group[0]['width']) != 1 else ''
+                    lines.append(
+                        [
+                            title(host, b),
+                            NAMES[fusion] + wide,
+                            f'{group[0]["parameters"]:,}',
+                            str(len(group)),
+                            f'{statistics.mean(accuracies):.2f}{spread}',
+                            f'{statistics.mean(row["loss"] for row in group):.3f}',
+                        ]
+                    )
+    return lines
+
+
+def sentences(rows: list[dict]) -> list[str]:
+    """For each claim of the paper what the study says of it, with the hosts that say so."""
+    lines, planned = [], {recipe: comparisons(rows, recipe) for recipe in study.RECIPES}
+    for claim in CLAIMS:
+        hosts: dict = {}
+        for recipe, ours in planned.items():
+            for one, p in zip(ours, corrected(ours)):
+                if one.claim == claim and one.differences:
+                    hosts.setdefault(verdict(one, p), []).append(f'{one.title}, {recipe} recipe')
+        verdicts = [f'{words} ({"; ".join(named)})' for words, named in hosts.items()]
+        lines.append(f'- {claim}: {"; ".join(verdicts) or "not run yet"}.')
+    return lines
+
+
+def tables(rows: list[dict]) -> str:
+    """What docs/evidence.md has of the CSV."""
+    done, planned = len(rows), len(study.cells())
+    hours = sum(row['cpu_seconds'] for row in rows) / 3600
+    lines = [
+        f'**{done} of {planned} cells are done**, in {hours:.1f} hours of one core'
+        + (f', on {", ".join(sorted({row["processor"] for row in rows}))}.' if rows else '.'),
+        '',
+    ]
+    for recipe in study.RECIPES:
+        for host, b, fusions in study.GRID:
+            number = sum((row['recipe'], row['host'], row['b']) == (recipe, host, b) for row in rows)
+            total = len(study.SEEDS) * (len(fusions) + 1)
+            if number < total:
+                lines.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
+    lines += ['', '### Claims', '', *sentences(rows)]
+    for recipe in study.RECIPES:
+        means, differences = mean_rows(rows, recipe), difference_rows(comparisons(rows, recipe))
+        if means:
+            head = ['host', 'fusion', 'parameters', 'seeds', 'accuracy, %', 'loss']
+            lines += ['', f'### {recipe.capitalize()} recipe', '', *markdown(head, means)]
+        if differences:
+            head = [
+                'host',
+                'difference',
+                'pairs',
+                'points (95 % interval)',
+                'published',
+                'p, Holm',
+                'detectable',
+                'power',
+            ]
+            lines += ['', *markdown(head, differences)]
+    return '\n'.join(lines)
+
+
+@rc_context(STYLE)
+def plot(rows: list[dict], path: Path) -> None:
+    """Draw the differences: a panel for each host and recipe, an interval for each claim, a dot for each pair."""
+    panels: dict = {}
+    for recipe in study.RECIPES:
+        for one in comparisons(rows, recipe):
+            if one.differences:
+                panels.setdefault((one.title, recipe), []).append(one)
+    columns = max(1, min(3, len(panels)))
+    lines = -(-len(panels) // columns) or 1
+    figure = Figure(figsize=(1.6 + 3.4 * columns, 0.9 + 2.6 * lines), layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes, ((title, recipe), shown) in zip(grid, panels.items()):
+        axes.set_title(f'{title}, {recipe}')
+        axes.axvline(0, color='#888888', linewidth=1)
+        for one in shown:
+            y = CLAIMS.index(one.claim)
+            axes.plot(one.differences, [y + 0.25] * len(one.differences), '.', color=COLOURS[4], zorder=2)
+            if len(one.differences) > 1:
+                mean, low, high = paired.interval(one.differences)
+                axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], fmt='o', capsize=3, color=COLOURS[0])
+            published = one.claim.published(one.host, one.b)
+            if published is not None:
+                axes.plot([published], [y], 'D', markerfacecolor='none', color=COLOURS[1])
+        axes.set_xlabel('difference in accuracy, points')
+        axes.set_yticks(range(len(CLAIMS)), [f'{NAMES[claim.better]} - {claim.other}' for claim in CLAIMS])
+        axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
+    with atomic(path) as partial:
+        figure.savefig(partial, format='png', dpi=100)
+
+
+def write_report(rows: list[dict], docs: Path) -> None:
+    """Write study.png, and what stands between the marks of evidence.md, in the folder `docs`.
+
+    Raises
+    ------
+    ValueError
+        If evidence.md lacks the marks.
+    """
+    page = docs / 'evidence.md'
+    text = page.read_text(encoding='utf-8')
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f'{page} lacks the lines {BEGIN} and {END}, between which the tables go; put them back.')
+    plot(rows, docs / 'study.png')
+    with atomic(page) as partial:
+        Path(partial).write_text(f'{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}', encoding='utf-8')

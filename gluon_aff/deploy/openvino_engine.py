@@ -1,0 +1,80 @@
+"""OpenVINO: its package, imported without its telemetry, and ONNX files compiled by it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+
+__all__ = ['compile_onnx', 'import_openvino']
+
+OLDEST = (2024, 4)
+INSTALL = "run: pip install 'gluon_aff[openvino]'"
+TELEMETRY = 'openvino_telemetry'
+
+
+def import_openvino():
+    """The openvino package.
+
+    Raises
+    ------
+    ImportError
+        If it is missing, or older than 2024.4.
+    """
+    try:
+        with _without_telemetry():
+            import openvino
+
+            version = openvino.__version__
+    except (ImportError, AttributeError) as error:
+        raise ImportError(f'This needs the package openvino, which cannot be imported ({error}); {INSTALL}') from None
+    if tuple(map(int, version.split('.')[:2])) < OLDEST:
+        raise ImportError(f'OpenVINO 2024.4 or newer is needed, and {version.split("-")[0]} is installed; {INSTALL}')
+    return openvino
+
+
+@contextmanager
+def _without_telemetry():
+    """Let openvino be imported as if its telemetry were not installed.
+
+    The import would write two files to the home directory and report itself to Google Analytics.
+    """
+    if TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[TELEMETRY] = None
+    try:
+        yield
+    finally:
+        sys.modules.pop(TELEMETRY, None)
+
+
+def compile_onnx(content: bytes, *, threads: int | None = None, bfloat16: bool = False):
+    """An openvino.CompiledModel for the CPU, of an ONNX file's bytes.
+
+    Parameters
+    ----------
+    content : bytes
+    threads : int, optional
+        Default: all cores.
+    bfloat16 : bool, default False
+        Compute in bfloat16 what the file has in float32. Left to itself, OpenVINO does so wherever the processor can.
+
+    Raises
+    ------
+    ImportError
+        If openvino is missing or too old.
+    ValueError
+        If the processor has no instructions for bfloat16.
+    RuntimeError
+        By OpenVINO, if it cannot read or compile the file.
+    """
+    core = import_openvino().Core()
+    if bfloat16 and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+        raise ValueError(
+            'bfloat16 in OpenVINO needs a processor with AVX512-BF16 or AMX, and this one has neither; '
+            'use the backend openvino or openvino-int8.'
+        )
+    options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32'}
+    if threads:
+        options['INFERENCE_NUM_THREADS'] = threads
+    return core.compile_model(core.read_model(content), 'CPU', options)
