@@ -17,7 +17,7 @@ if __name__ == '__main__':  # Ctrl-C during the imports, too, ends it with one l
 from dataclasses import dataclass, replace
 
 from gluon_aff.data.cifar import Batches, cifar10, cifar100
-from gluon_aff.data.image_sets import digits, fashion_mnist, subset
+from gluon_aff.data.image_sets import digits, fashion_mnist, hold_out, subset
 from gluon_aff.train import (
     ClassificationConfig,
     augmentation,
@@ -46,6 +46,12 @@ class Config(ClassificationConfig):
     )
     train_images: int | None = flag(None, whole(1), 'train on N images, a share of each class', metavar='N')
     test_images: int | None = flag(None, whole(1), 'evaluate on N images, a share of each class', metavar='N')
+    val_images: int | None = flag(
+        None,
+        whole(1),
+        'evaluate on N of the training images, which are not trained on, in place of the test images',
+        metavar='N',
+    )
     model: str = flag('cifar_aff_resnet8', help='a cifar_* name of python -m model_zoo list')
     width: float | None = flag(None, number(1), "channels of the first stage are 16 x width, default the model's")
     save_dir: str = 'runs/cifar'
@@ -70,7 +76,8 @@ def main(config):
     workers, ctx = start(config)
 
     data = DATASETS[config.dataset](config)
-    train_set, test_set = subset(*data.train, config.train_images), subset(*data.test, config.test_images)
+    train_set, test_set = hold_out(*data.train, config.val_images) if config.val_images else (data.train, data.test)
+    train_set, test_set = subset(*train_set, config.train_images), subset(*test_set, config.test_images)
     size = batch_size(config, len(train_set[1]), devices=len(ctx), workers=workers)
     train = Batches(
         *train_set,

@@ -114,6 +114,12 @@ def test_the_published_parameters_are_ours_as_the_card_counts_them(name):
     assert stated == {'up': np.ceil, 'rounded': np.round, 'chance)': np.round}[counted.split()[-1]](tenths) / 10
 
 
+@pytest.mark.parametrize('depth, mega', [(18, 11.15), (34, 20.79), (50, 24.37)])
+def test_parameters_of_eca_networks_are_those_that_the_authors_list(depth, mega):
+    count = model_info(f'eca_resnet{depth}').parameters
+    assert round(count / 2**20, 2) == mega and (depth != 50 or count - model_info('resnet50').parameters == 80)
+
+
 @pytest.mark.parametrize('name', ['iaff_resnet50', 'iaff_resnext50_32x4d'])
 def test_the_published_parameters_of_iaff_are_ours_cut_off(name):
     card = model_info(name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gluon_aff.data.cifar import Batches
-from gluon_aff.data.image_sets import digits, fashion_mnist, subset
+from gluon_aff.data.image_sets import digits, fashion_mnist, hold_out, subset
 from gluon_aff.data.preprocessing import evaluation_array, normalise
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
@@ -172,6 +172,19 @@ def test_a_subset_holds_each_class_in_its_share(counts, data):
         assert abs((labels == label).sum() - number * count / len(target)) <= len(counts) / 2 + 1
     assert set(subset(images, target, number - 1 or 1)[0]) <= set(chosen)
     np.testing.assert_array_equal(subset(images, target, number)[0], chosen)
+
+
+def test_images_that_are_held_out_are_no_others_and_of_all_classes():
+    target = np.repeat([0, 1, 2], [600, 300, 100])
+    images = np.arange(1000)
+    (first, first_target), (second, second_target) = hold_out(images, target, 100)
+    assert sorted([*first, *second]) == images.tolist() and np.bincount(second_target).tolist() == [60, 30, 10]
+    assert (target[first] == first_target).all() and (target[second] == second_target).all()
+    assert np.bincount(subset(first, first_target, 90)[1]).tolist() == [54, 27, 9]
+    np.testing.assert_array_equal(hold_out(images, target, 100)[1][0], second)
+    for size in (1000, 1001):
+        with pytest.raises(ValueError, match=f'1000 images, of which {size} cannot be held out'):
+            hold_out(images, target, size)
 
 
 def test_a_subset_of_uneven_classes_keeps_the_proportions():

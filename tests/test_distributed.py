@@ -84,7 +84,9 @@ def test_live_statistics_are_averaged_so_that_workers_agree(tmp_path):
 
 def workers_of(launcher):
     """The process ids of the training processes that a launcher has started (the scheduler and the server, too)."""
-    listed = subprocess.run(['ps', '-o', 'pid=,args=', '--sid', str(launcher.pid)], stdout=subprocess.PIPE, text=True)
+    listed = subprocess.run(
+        ['ps', '-ww', '-o', 'pid=,args=', '--sid', str(launcher.pid)], stdout=subprocess.PIPE, text=True
+    )
     return [
         int(line.split()[0])
         for line in listed.stdout.splitlines()

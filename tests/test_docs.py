@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -234,12 +235,14 @@ def test_the_table_of_networks_in_the_readme():
             assert accuracy.split()[0] in PAGES['docs/weights.md']
 
 
+WITH_TORCH = importlib.util.find_spec('torch') and importlib.util.find_spec('timm')
 # The public interface, of the modules without an underscore that have an __all__.
 PUBLIC_MODULES = [
     name
     for name in sorted(MODULES)
     if not any(part.startswith('_') for part in name.split('.'))
     and name != 'gluon_aff.compat'
+    and (WITH_TORCH or not name.startswith('model_zoo.plugins.pytorch'))
     and re.search('(?m)^__all__ = ', MODULES[name].read_text(encoding='utf-8'))
 ]
 PUBLIC = {

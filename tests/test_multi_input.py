@@ -4,7 +4,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
 from reference import error, filled, in_every_form, parameters, refused, tensor, trainable
@@ -152,6 +152,42 @@ def test_x_is_convolved_to_the_channels_of_y_and_y_resized_to_the_size_of_x(heig
     assert error(block(x, y), expected) <= 1e-5
 
 
+def linear(y, axis, size):
+    """Linear resizing of one axis by the centres of pixels, with the last ones repeated beyond them."""
+    at = (np.arange(size) + 0.5) * y.shape[axis] / size - 0.5
+    return np.apply_along_axis(lambda row: np.interp(at, np.arange(len(row)), row), axis, y)
+
+
+@settings(max_examples=12)
+@given(to=st.lists(st.integers(2, 6), min_size=1, max_size=3), start=st.lists(sides, min_size=3, max_size=3))
+def test_sequences_and_volumes_are_resized_along_each_axis(to, start):
+    block, x = filled(AlignedFusion(6, 4, fusion='aff', reduction=2)), tensor((2, 4, *to))
+    y = tensor((2, 6, *start[: len(to)]), 1)
+    expected = y.asnumpy()
+    for axis, size in enumerate(to, 2):
+        expected = linear(expected, axis, size)
+    flat = (2, -1, 1, int(np.prod(to)))
+    expected = block.fuse(block.expand(x.reshape(flat)), mx.nd.array(expected.reshape(flat)))
+    for hybridize in (False, True):
+        block.hybridize(hybridize)
+        assert error(block(x, y), expected.reshape((2, 6, *to))) <= 1e-5
+
+
+@pytest.mark.parametrize('sides', [(7,), (4, 6, 5)])
+def test_aligned_sequences_and_volumes_are_one_function_in_every_form(sides, tmp_path):
+    inputs = tensor((2, 4, *sides)), tensor((2, 8, *(side // 2 for side in sides)))
+    (_, expected) = gradients(filled(AlignedFusion(8, 4)), inputs)
+    block = filled(AlignedFusion(8, 4, spatial_dims=len(sides)))
+    block.hybridize()
+    _, actual = gradients(block, inputs)
+    largest = max(abs(e.asnumpy()).max() for e in expected.values())
+    assert max(abs((actual[name] - e).asnumpy()).max() for name, e in expected.items()) <= 1e-4 * largest
+    larger = [tensor((1, *x.shape[1:2], *(side + 2 for side in x.shape[2:]))) for x in inputs]
+    outputs = in_every_form(filled(AlignedFusion(8, 4)), tmp_path, inputs, larger)
+    for form, outs in outputs.items():
+        assert max(error(z, expected) for z, expected in zip(outs, outputs['eager'])) <= 1e-6, form
+
+
 @given(height=sides, width=sides, h=sides, w=sides)
 def test_gradient_of_the_resizing_is_its_adjoint(height, width, h, w):
     block, x, y = filled(AlignedFusion(3, 2, fusion='add')), mx.nd.zeros((1, 2, height, width)), tensor((1, 3, h, w))
@@ -196,6 +232,7 @@ def test_what_an_aligned_fusion_cannot_take_is_refused(hybridize):
     block, x, y = filled(AlignedFusion(16, 8)), tensor((2, 8, 6, 6)), tensor((2, 16, 3, 3))
     if hybridize:
         block.hybridize()
+    block(x, y)
     for wrong in ((x, x), (y, y), (x[:1], y), (x[0], y), (x, y[0]), (x, y.reshape((2, 16, 9)))):
         with refused(r'takes x \(N, 8, H, W\) and y \(N, 16, h, w\)'):
             block(*wrong)

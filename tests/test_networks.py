@@ -83,7 +83,8 @@ def shallowest():
     models = {}
     for name in sorted(list_models(), key=lambda name: model_info(name).parameters):
         card = model_info(name)
-        models.setdefault((card.family, is_basic(name), card.fusion, card.dataset), name)
+        if not is_basic(name) or card.family == 'ResNet':
+            models.setdefault((card.family, is_basic(name), card.fusion, card.dataset), name)
     return sorted(models.values())
 
 

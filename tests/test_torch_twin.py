@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mxnet as mx
@@ -237,7 +238,7 @@ def test_an_authors_layout_has_gluons_logits_and_gradients(layout):
 
 
 @pytest.mark.parametrize(
-    'name', tiered(ROWS, ['cifar_concat_inception_resnet8', 'fpn_iaff_resnet8', 'unet_aff_resnet8'])
+    'name', tiered(ROWS, ['aff_resnet18', 'cifar_concat_inception_resnet8', 'fpn_iaff_resnet8', 'unet_aff_resnet8'])
 )
 def test_every_network_has_gluons_parameters_and_logits(name):
     net, module = twins(name)
@@ -290,7 +291,10 @@ def test_a_compiled_layout_has_gluons_logits_and_gradients(layout, backend):
 def test_timm_lists_the_networks_and_keeps_its_own_names():
     assert {'aff_resnet50', 'iaff_resnet50', 'aff_resnext50_32x4d', 'iaff_resnext50_32x4d'} <= set(REGISTERED)
     assert set(REGISTERED) <= set(timm.list_models())
-    assert {f'{name}.imagenet' for name in REGISTERED if catalog.list_weights(name)} <= set(timm.list_pretrained())
+    for name in REGISTERED:
+        records = catalog.list_weights(name)
+        assert {f'{name}.{record.tag}' for record in records} <= set(timm.list_pretrained())
+        assert not records or timm.models.get_pretrained_cfg(name).tag == records[0].tag
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert pytorch.register_with_timm() == []
@@ -434,12 +438,19 @@ def test_ours_saved_opens_in_pytorch_and_back(tmp_path, name, suffix):
     assert '\n' not in str(caught.value)
 
 
-def test_the_authors_pytorch_names_load(tmp_path):
-    _, module = twins('aff_resnet50', LAYOUTS['aff_resnet50']['weight_gain'])
-    state = {name.replace('.attention.', '.fuse_mode.'): value for name, value in module.state_dict().items()}
-    torch.save(state, str(tmp_path / 'x.pth'))
-    again = pytorch.create_model('aff_resnet50', pretrained=str(tmp_path / 'x.pth')).state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in module.state_dict().items())
+def test_a_network_of_the_authors_pytorch_code_loads(tmp_path):
+    torch.manual_seed(0)
+    build = partial(pytorch.create_model, 'iaff_resnet18_v1b', classes=5, **TINY)
+    shared = partial(pytorch.IAFF, shared_global=True)
+    theirs, unused = randomise(build(fusion=shared)).eval(), build().state_dict()
+    state = {**{name: value for name, value in unused.items() if 'global_att2' in name}, **theirs.state_dict()}
+    path, images = str(tmp_path / 'x.pth'), random((2, 3, 64, 64))
+    torch.save({name.replace('.attention.', '.fuse_mode.'): value for name, value in state.items()}, path)
+    expected = run(theirs, images)
+    for fusion in ('iaff', shared):
+        assert error(run(build(fusion=fusion, pretrained=path).eval(), images), expected) <= 1e-5
+    with pytest.raises(ValueError, match='holds the parameters of another network'):
+        build(fusion='aff', pretrained=path)
 
 
 def test_timms_scripts_know_the_networks(tmp_path, monkeypatch, capsys):

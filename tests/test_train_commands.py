@@ -15,6 +15,7 @@ import train_cifar
 import train_imagenet
 import train_stopsign
 from gluon_aff.data.class_folders import image_folders
+from gluon_aff.data.image_sets import digits
 from gluon_aff.program import command_line
 from gluon_aff.train import parse
 from gluon_aff.train.settings_file import settings_text
@@ -239,3 +240,11 @@ def test_finetune_refuses_what_it_cannot_train_on_in_one_sentence(make, says, tm
     make(tmp_path / 'photos')
     status, _, err = ended(['finetune', str(tmp_path / 'photos'), '--save-dir', str(tmp_path / 'run')], capsys)
     assert status == 2 and err.startswith('gluon-aff finetune: ') and err.count('\n') == 1 and says in err
+
+
+def test_held_out_training_images_take_the_place_of_the_test_images(tmp_path, monkeypatch):
+    loaders = []
+    monkeypatch.setattr(train_cifar, 'train_network', lambda net, *two, **_: loaders.extend(two[:2]))
+    train_cifar.main(['--width', '1', '--val-images', '100', '--save-dir', str(tmp_path / 'run')])
+    train, test = ([image.tobytes() for image in loader.images] for loader in loaders)
+    assert len(test) == 100 and sorted(train + test) == sorted(image.tobytes() for image in digits().train[0])

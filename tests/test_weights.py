@@ -666,7 +666,7 @@ def torch_server(server, tmp_path, monkeypatch):
     )
     records = [record]
     monkeypatch.setattr(weights, '_catalog', lambda: tuple(records))
-    monkeypatch.setattr(weights, 'find_spec', lambda name: True)
+    monkeypatch.setattr(weights, 'has_torch', lambda: True)
     return SimpleNamespace(server=server, files=files, record=record, records=records, net=net, monkeypatch=monkeypatch)
 
 
@@ -698,14 +698,14 @@ def test_with_a_wrong_prefix_the_mirror_is_next(torch_server):
 
 
 def test_without_pytorch_the_mirror_is_all_there_is(torch_server):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     for name in ('theirs.tv2', 'V2', 'tv2', True):
         same(values(get_model(NAME, pretrained=name)), values(torch_server.net))
     assert torch_server.server.paths == ['/model.safetensors']
 
 
 def test_another_networks_weights_start_a_fused_one(torch_server, caplog):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     torch_server.records[0] = replace(torch_server.record, model='fashion_mnist_add_resnet8')
     added = network('fashion_mnist_add_resnet8', classes=4)
     path = Path(torch_server.record.path())
@@ -720,7 +720,7 @@ def test_another_networks_weights_start_a_fused_one(torch_server, caplog):
 
 
 def test_a_loaded_model_is_described_with_the_preprocessing_of_its_weights(torch_server):
-    torch_server.monkeypatch.setattr(weights, 'find_spec', lambda name: None)
+    torch_server.monkeypatch.setattr(weights, 'has_torch', lambda: False)
     spec = load_model(NAME, 'tv2').spec
     assert (spec.input_size, spec.mean, spec.interpolation) == ((3, 36, 36), (0.5,) * 3, 'bicubic')
     image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (60, 50, 3), np.uint8))
@@ -753,6 +753,13 @@ def test_download_goes_on_after_a_file_that_cannot_be_had(server, capsys, files)
     server.answers = [status(404), content(Path(files.four).read_bytes())]
     code, out, err = run(capsys, 'download', 'fashion*')
     assert code == 1 and out.splitlines() == [server.records[1].path()] and err.count('\n') == 1 and '404' in err
+
+
+def test_download_takes_the_default_of_other_libraries_files_or_the_one_that_is_named(torch_server, capsys):
+    other = replace(torch_server.record, tag='a1', aliases=('theirs.a1',), mirror=torch_server.server.address + '/no')
+    torch_server.records.append(other)
+    assert run(capsys, 'download', 'fashion*')[0] == 0 and torch_server.server.paths == ['/original.pth']
+    assert run(capsys, 'download', 'theirs.a1')[1].splitlines() == [torch_server.record.path()]
 
 
 def test_download_of_nothing_says_what_there_is(server, capsys):

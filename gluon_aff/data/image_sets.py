@@ -16,7 +16,7 @@ from ..errors import positive
 from . import class_names
 from .cifar_archive import default_folder
 
-__all__ = ['ImageSet', 'digits', 'fashion_mnist', 'resize', 'subset']
+__all__ = ['ImageSet', 'digits', 'fashion_mnist', 'hold_out', 'resize', 'subset']
 
 SIZE = 32
 FASHION_MNIST_MEAN, FASHION_MNIST_STD = (0.2856,) * 3, (0.3385,) * 3  # of the training images, resized
@@ -185,10 +185,41 @@ def subset(images: np.ndarray, target: np.ndarray, size: int | None = None) -> t
         return images, target
     if positive('A number of images', size) > len(target):
         raise ValueError(f'The set has {len(target)} images, fewer than the {size} asked for.')
+    chosen = _mixed_order(target)[:size]
+    return images[chosen], target[chosen]
+
+
+def hold_out(
+    images: np.ndarray, target: np.ndarray, size: int
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Split a set in two, each with the share of each class; the same call gives the same two.
+
+    Parameters
+    ----------
+    images, target : (M, H, W, C) uint8, (M,) int
+    size : int
+        Number of images in the second.
+
+    Returns
+    -------
+    (images, target), (images, target)
+
+    Raises
+    ------
+    ValueError
+        If `size` is not 1 to M - 1.
+    """
+    if positive('A number of images', size) >= len(target):
+        raise ValueError(f'The set has {len(target)} images, of which {size} cannot be held out.')
+    first, second = np.split(_mixed_order(target), [len(target) - size])
+    return (images[first], target[first]), (images[second], target[second])
+
+
+def _mixed_order(target):
+    """The indices of images in an order of which each part has the share of each class, always the same."""
     order = np.random.RandomState(0).permutation(len(target))
     rank = np.empty(len(target))  # within its class, as a share of the class
     for label in np.unique(target):
         members = order[target[order] == label]
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    chosen = np.argsort(rank, kind='stable')[:size]
-    return images[chosen], target[chosen]
+    return np.argsort(rank, kind='stable')

@@ -159,6 +159,48 @@ def of_any_rank(mx2onnx, row, context):
     )
 
 
+def reshape(mx2onnx, row, context):
+    """Reshape, of which mx2onnx lacks most shapes that copy, merge or split axes (-2, -3, -4)."""
+    from onnx.helper import make_node
+
+    try:
+        return mx2onnx(row)
+    except NotImplementedError:
+        codes = list(ast.literal_eval(row['attrs'].get('shape', '()')))
+        if not codes or row['attrs'].get('reverse') in ('True', '1'):
+            raise
+    (x,), name = _names(row, context), row['name']
+    nodes, sides, axis = [make_node('Shape', [x], [name + '_shape'])], [], 0
+
+    def constant(value):
+        return _constant(context, f'{name}_{value}_of_{len(nodes)}', np.int64([value]))
+
+    def add(op, *inputs):
+        output = f'{name}_side_{len(nodes)}'
+        nodes.append(make_node(op, inputs, [output]))
+        return output
+
+    def axes(start, stop):
+        return add('Slice', name + '_shape', constant(start), constant(stop))
+
+    while codes:
+        code = codes.pop(0)
+        if code == -4:  # into two, one of which may be -1
+            first, second = codes.pop(0), codes.pop(0)
+            whole = axes(axis, axis + 1)
+            sides.append(constant(first) if first != -1 else add('Div', whole, constant(second)))
+            sides.append(constant(second) if second != -1 else add('Div', whole, constant(first)))
+        elif code == -3:
+            sides.append(add('Mul', axes(axis, axis + 1), axes(axis + 1, axis + 2)))
+            axis += 1
+        else:
+            sides.append(axes(axis, 2**31) if code == -2 else axes(axis, axis + 1) if code == 0 else constant(code))
+        axis += 1
+    shape = add('Concat', *sides)
+    nodes[-1].attribute.extend(make_node('Concat', sides, [shape], axis=0).attribute)
+    return [*nodes, make_node('Reshape', [x, shape], [name], name=name)]
+
+
 def broadcast_to(mx2onnx, row, context):
     """mx2onnx's translation, with ONNX's 1 for MXNet's 0, a side that stays."""
     shape = [side or 1 for side in ast.literal_eval(row['attrs']['shape'])]
@@ -190,6 +232,7 @@ TRANSLATIONS = {
     'Convolution': of_any_rank,
     'Deconvolution': of_any_rank,
     'Pooling': of_any_rank,
+    'Reshape': reshape,
     'broadcast_to': broadcast_to,
     'GroupNorm': group_norm,
 }

@@ -63,6 +63,13 @@ def context_map(F, context, scale, like):
     return broadcast_spatial(F, context, like) if scale == 'global' else default_layout(F, context)
 
 
+def check_spatial_dims(value):
+    """The value itself, or a ValueError if it is no number of spatial axes."""
+    if value not in (0, *MAPS):
+        raise ValueError(f'spatial_dims must be 1, 2 or 3, or 0 for that of the first input, got {value!r}.')
+    return value
+
+
 def check_size(block, x, size, stride=1):
     """Raise a ValueError if x is an array that this stride does not reduce to maps of the block's size."""
     if isinstance(x, NDArray) and (x.ndim != 4 or tuple(-(-side // stride) for side in x.shape[2:]) != size):
@@ -76,7 +83,7 @@ def check_size(block, x, size, stride=1):
 class ChannelBlock(HybridBlock):
     """Base of the blocks on feature maps of one shape: (N, C, T), (N, C, H, W) or (N, C, D, H, W).
 
-    A subclass defines `formula` on maps (N, C, H, W), or else `hybrid_forward` on maps as they are.
+    A subclass defines `combine` on maps (N, C, H, W), or else `hybrid_forward` on maps as they are.
 
     Parameters
     ----------
@@ -98,7 +105,7 @@ class ChannelBlock(HybridBlock):
     """
 
     squeezes = True  # False if the block ignores reduction
-    takes_default_layout = True  # False if `formula` begins with operators that know oneDNN's layouts
+    takes_default_layout = True  # False if `combine` begins with operators that know oneDNN's layouts
 
     def __init__(
         self,
@@ -112,14 +119,17 @@ class ChannelBlock(HybridBlock):
         spatial_dims: int = 0,
     ):
         super().__init__(prefix=prefix, params=params)
-        if spatial_dims not in (0, *MAPS):
-            raise ValueError(f'spatial_dims must be 1, 2 or 3, or 0 for that of the first input, got {spatial_dims!r}.')
-        self.spatial_dims = spatial_dims
+        self.spatial_dims = check_spatial_dims(spatial_dims)
         self.channels = positive('channels', channels, or_zero=True)
         self.reduction = positive('reduction', reduction)
         self._settings = {'reduction': reduction, 'norm_layer': norm_layer, 'norm_kwargs': dict(norm_kwargs or {})}
         if self.channels:
             self._check_reduction(self.channels)
+        with self.name_scope():
+            self._make_layers()
+
+    def _make_layers(self):
+        """Make the layers of a block that has no further options."""
 
     def __repr__(self):
         return super().__repr__() if children(self) else f'{type(self).__name__}({self.channels or None})'
@@ -171,11 +181,11 @@ class ChannelBlock(HybridBlock):
     def hybrid_forward(self, F, *maps, **params):
         if self.spatial_dims in (0, 2):
             images = [default_layout(F, x) for x in maps] if self.takes_default_layout else maps
-            return self.formula(F, *images, **params)
-        image = self.formula(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
+            return self.combine(F, *images, **params)
+        image = self.combine(F, *(as_image(F, x, self.spatial_dims) for x in maps), **params)
         return self._from_image(F, image, maps[0])
 
-    def formula(self, F, *maps):
+    def combine(self, F, *maps):
         """The block's output for maps (N, C, H, W) in the default layout."""
         raise NotImplementedError
 
@@ -247,7 +257,7 @@ class ChannelContext(ChannelBlock, nn.HybridSequential):
         squeeze.set_widths(hidden, channels)
         expand.set_widths(out, hidden)
 
-    def formula(self, F, x):
+    def combine(self, F, x):
         return nn.HybridSequential.hybrid_forward(self, F, x)
 
     def _from_image(self, F, image, like):
@@ -331,5 +341,5 @@ class MSCAM(MultiScale):
         As :class:`gluon_aff.AFF` does.
     """
 
-    def formula(self, F, x):
+    def combine(self, F, x):
         return x * self.weights(F, x)

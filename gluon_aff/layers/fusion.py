@@ -45,10 +45,10 @@ def soft_weights(F, logits, like):
 
 
 class Fusion(ChannelBlock):
-    """Base of the fusions, from which to derive your own by a `formula` on maps x and y (N, C, H, W).
+    """Base of the fusions, from which to derive your own by a method `combine` of maps x and y (N, C, H, W).
 
     Takes channels, reduction, norm_layer, norm_kwargs and spatial_dims as :class:`AFF` does; x, y and z are then maps
-    (N, C, T), (N, C, H, W) or (N, C, D, H, W), which `formula` sees as images. In the formulas x is the low-level map
+    (N, C, T), (N, C, H, W) or (N, C, D, H, W), which `combine` sees as images. In the formulas x is the low-level map
     or the identity and y the map with the larger receptive field; `residual` orders a residual block's two branches
     accordingly.
 
@@ -117,26 +117,14 @@ class Concat(Fusion):
 
     squeezes = takes_default_layout = False
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-        *,
-        spatial_dims: int = 0,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
-        with self.name_scope():
-            self.bn = self._make_norm(2 * channels)
-            self.conv = PointwiseConv(channels, 2 * channels, use_bias=False)
+    def _make_layers(self):
+        self.bn = self._make_norm(2 * self.channels)
+        self.conv = PointwiseConv(self.channels, 2 * self.channels, use_bias=False)
 
     def _set_widths(self, channels):
         self.conv.set_widths(channels, 2 * channels)
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.conv(self.bn(F.concat(x, y, dim=1)))
 
 
@@ -173,7 +161,7 @@ class AFF(AttentionalFusion):
         # In the released networks M multiplies the learned branch.
         return self(body, identity)
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.select(F, x + y, x, y, scale=2)
 
 
@@ -224,7 +212,7 @@ class IAFF(AFF):
         local = getattr(self, 'local_att' + suffix)
         return local, self.global_att if self.shared_global else getattr(self, 'global_att' + suffix)
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         u = self.select(F, x + y, x, y)
         return self.select(F, u, x, y, '2')
 
@@ -349,7 +337,7 @@ class MSGAU(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.modulate(F, y, x, y)
 
 
@@ -363,7 +351,7 @@ class MSSE(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.modulate(F, y, y, x)
 
 
@@ -377,7 +365,7 @@ class MSSA(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.modulate(F, x + y, x, y)
 
 
@@ -391,7 +379,7 @@ class Highway(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return self.select(F, x, x, y)
 
 
@@ -407,26 +395,14 @@ class SK(Fusion):
     channels, reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
-    def __init__(
-        self,
-        channels: int = 0,
-        reduction: int = 4,
-        norm_layer: Callable = nn.BatchNorm,
-        norm_kwargs: dict | None = None,
-        prefix: str | None = None,
-        params: ParameterDict | None = None,
-        *,
-        spatial_dims: int = 0,
-    ):
-        super().__init__(channels, reduction, norm_layer, norm_kwargs, prefix, params, spatial_dims=spatial_dims)
-        with self.name_scope():
-            self.global_att = ChannelContext(channels, scale='global', outputs=2, **self._settings)
+    def _make_layers(self):
+        self.global_att = ChannelContext(self.channels, scale='global', outputs=2, **self._settings)
 
     def weights(self, F, u):
         """a(u) of a map u (N, C, H, W) in the default layout, in the same shape."""
         return soft_weights(F, self.global_att(u), u)
 
-    def formula(self, F, x, y):
+    def combine(self, F, x, y):
         return 2 * ((x - y) * self.weights(F, x + y) + y)
 
 

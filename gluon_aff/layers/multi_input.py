@@ -15,8 +15,9 @@ from mxnet.gluon.block import HybridBlock
 from mxnet.ndarray import NDArray
 
 from ..errors import positive
-from .context import SCALES, ChannelBlock, context_map, make_contexts
+from .context import MAPS, SCALES, ChannelBlock, check_spatial_dims, context_map, make_contexts
 from .fusion import get_fusion
+from .layout import as_image, default_layout, from_image
 
 __all__ = ['AlignedFusion', 'MultiInputAFF']
 
@@ -81,7 +82,7 @@ class MultiInputAFF(ChannelBlock):
         last = F.zeros_like(F.slice_axis(logits, axis=1, begin=0, end=1))
         return F.softmax(F.concat(logits, last, dim=1), axis=1)
 
-    def formula(self, F, *maps):
+    def combine(self, F, *maps):
         weights = self.weights(F, F.add_n(*maps))
         return self.inputs * F.sum(F.broadcast_mul(F.stack(*maps, axis=1), weights), axis=1)
 
@@ -93,7 +94,7 @@ class AlignedFusion(HybridBlock):
     every size and position.
 
     Inputs x (N, C_x, H, W), the low-level map, and y (N, C, h, w), the high-level one, of any size; output
-    (N, C, H, W).
+    (N, C, H, W). Sequences (N, C, T) and volumes (N, C, D, H, W) likewise, by linear and trilinear resizing.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class AlignedFusion(HybridBlock):
         C_x, the channels of x; 0 takes them from the first x.
     fusion : str or callable, default 'aff'
         Name in :data:`gluon_aff.FUSIONS`, or a callable that makes a fusion block.
-    reduction, norm_layer, norm_kwargs : see :class:`gluon_aff.AFF`.
+    reduction, norm_layer, norm_kwargs, spatial_dims : see :class:`gluon_aff.AFF`.
 
     Raises
     ------
@@ -121,8 +122,11 @@ class AlignedFusion(HybridBlock):
         norm_kwargs: dict | None = None,
         prefix: str | None = None,
         params: ParameterDict | None = None,
+        *,
+        spatial_dims: int = 0,
     ):
         super().__init__(prefix=prefix, params=params)
+        self.spatial_dims = check_spatial_dims(spatial_dims)
         self.channels = positive('channels', channels)
         self.in_channels = positive('in_channels', in_channels, or_zero=True)
         with self.name_scope():
@@ -134,22 +138,44 @@ class AlignedFusion(HybridBlock):
     def forward(self, x, y):
         if isinstance(x, NDArray):
             known = self.in_channels or self.expand.weight.shape[1]
+            dims = self.spatial_dims or x.ndim - 2
             if (
-                x.ndim != 4
-                or y.ndim != 4
+                dims not in MAPS
+                or x.ndim != 2 + dims
+                or y.ndim != 2 + dims
                 or 0 in (*x.shape, *y.shape)
                 or x.shape[0] != y.shape[0]
                 or known not in (0, x.shape[1])
                 or y.shape[1] != self.channels
                 or x.dtype != y.dtype
             ):
+                sides = MAPS.get(dims, MAPS[2])[len('(N, C, ') :]
                 raise ValueError(
-                    f'AlignedFusion takes x (N, {known or "C"}, H, W) and y (N, {self.channels}, h, w) of '
+                    f'AlignedFusion takes x (N, {known or "C"}, {sides} and y (N, {self.channels}, {sides.lower()} of '
                     f'one type and the same N, got {x.shape} of {np.dtype(x.dtype)} and {y.shape} of '
                     f'{np.dtype(y.dtype)}.'
                 )
+            self.spatial_dims = dims
         return super().forward(x, y)
 
     def hybrid_forward(self, F, x, y):
-        y = F.contrib.BilinearResize2D(y, x, mode='like', align_corners=False)
-        return self.fuse(self.expand(x), y)
+        if self.spatial_dims in (0, 2):
+            return self.fuse(self.expand(x), resize_like(F, y, x))
+        image = as_image(F, x, self.spatial_dims)
+        if self.spatial_dims == 1:
+            resized = resize_like(F, as_image(F, y, 1), image)
+        else:
+            resized = as_image(F, self._resize_volume(F, y, x), 2)
+        return from_image(F, self.fuse(self.expand(image), resized), x, self.spatial_dims)
+
+    def _resize_volume(self, F, y, like):
+        """Resize y (N, C, d, h, w) to (N, C, D, H * W), first in each slice, then along D."""
+        y, like = default_layout(F, y, 3), default_layout(F, like, 3)
+        slices = resize_like(F, F.reshape(y, shape=(0, -3, 0, 0)), F.reshape(like, shape=(0, -3, 0, 0)))
+        columns = F.reshape(slices, shape=(0, -4, self.channels, -1, -3))
+        return resize_like(F, columns, F.reshape(like, shape=(0, 0, 0, -3)))
+
+
+def resize_like(F, x, like):
+    """Resize (N, C, h, w) bilinearly to the H and W of `like`, by the centres of pixels."""
+    return F.contrib.BilinearResize2D(x, like, mode='like', align_corners=False)

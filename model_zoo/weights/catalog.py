@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from gluon_aff.validation import shown
 from gluon_aff.verified_download import DownloadError, digest, fetch
 
 from ..reported_results import LOGS
-from .torch_files import SAFETENSORS, is_torch_file, is_whole
+from .torch_files import SAFETENSORS, has_torch, is_torch_file, is_whole
 
 __all__ = ['ReleasedWeights', 'default_root', 'get_model_file', 'list_weights']
 
@@ -120,7 +119,7 @@ class ReleasedWeights:
         files = [(self.url, self.file, self.digest, self._has_size if self.digest else is_whole)]
         if self.mirror:
             files.append((self.mirror, self.mirror_file, '', is_whole))
-        return files if len(files) == 1 or find_spec('torch') else files[1:]
+        return files if len(files) == 1 or has_torch() else files[1:]
 
     def _has_size(self, path):
         return self.mebibytes in (None, round(os.path.getsize(path) / 2**20, 3))

@@ -7,6 +7,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from importlib import metadata
 
 import numpy as np
 
@@ -117,6 +118,18 @@ def _check_header(path):
         raise _RefusedError(f'its header has more than {MAX_HEADER >> 20} MiB')
 
 
+def has_torch() -> bool:
+    """Whether a PyTorch that reads its own files safely is installed, which is not imported."""
+    try:
+        return _is_new(metadata.version('torch'))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _is_new(version):
+    return tuple(map(int, re.findall(r'\d+', version)[:2])) >= MIN_TORCH
+
+
 def import_torch(path: str):
     """The module torch; an ImportError of one sentence, about the file at `path`, if it is missing or too old."""
     try:
@@ -124,7 +137,7 @@ def import_torch(path: str):
     except ImportError:
         problem = 'is not installed'
     else:
-        if tuple(map(int, re.findall(r'\d+', torch.__version__)[:2])) >= MIN_TORCH:
+        if _is_new(torch.__version__):
             return torch
         problem = f'is installed as {torch.__version__}'
     raise ImportError(

@@ -28,7 +28,7 @@ HEAD = (
 
 
 def guide_section() -> str:
-    """What to take for each data set, the table of the authors' and our weights, and that of other libraries' networks."""
+    """What to take for each data set, and the tables of our and the authors' weights and other libraries' networks."""
     names = {weights.model: None for weights in list_weights() if not weights.preprocessing}
     released = [row for row in summaries(list(names)) if row.accuracy is not None]
     by_data = {}

@@ -94,18 +94,16 @@ def timm_arguments(
     avg_down: bool = True,
     cardinality: int = 1,
     bottleneck_width: int = 64,
-    basic: bool = False,
+    bottleneck: bool = True,
 ) -> dict[str, Any]:
     """The arguments of :class:`timm.models.resnet.ResNet` that build a network of :mod:`model_zoo.hosts`.
 
     Parameters
     ----------
-    layers, fusion, reduction, start_stage, deep_stem, stem_width, avg_down
+    layers, fusion, reduction, start_stage, deep_stem, stem_width, avg_down, bottleneck
         As in :class:`model_zoo.hosts.resnet.ResNet`.
     cardinality, bottleneck_width : int, default 1, 64
         Groups of the 3x3 convolution, and channels of each at 64 planes.
-    basic : bool, default False
-        Build basic blocks in place of bottlenecks.
 
     Returns
     -------
@@ -116,7 +114,7 @@ def timm_arguments(
     ValueError
         For an unknown fusion.
     """
-    plain, fused = (BasicBlock, FusionBasicBlock) if basic else (Bottleneck, FusionBottleneck)
+    plain, fused = (Bottleneck, FusionBottleneck) if bottleneck else (BasicBlock, FusionBasicBlock)
     fusing = partial(fused, fuse=partial(get_fusion(fusion), reduction=reduction))
     fusing.expansion = fused.expansion  # which timm asks the block for
     return {

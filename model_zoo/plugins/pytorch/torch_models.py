@@ -86,8 +86,7 @@ def _timm_model(name, state, options):
     register_with_timm()
     import timm
 
-    if 'classes' in options:
-        options = {**options, 'num_classes': options.pop('classes')}
+    options = {'num_classes' if option == 'classes' else option: value for option, value in options.items()}
     if not state:
         return timm.create_model(name, **options)
     overlay = {'state_dict': state, 'num_classes': len(state.get('fc.weight', ()))}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...weights.parameters import read_arrays
-from ...weights.torch_names import torch_names
+from ...weights.torch_names import rename_state_dict, torch_names
 
 __all__ = ['read_torch_state']
 
@@ -28,6 +28,8 @@ def read_torch_state(path: str | os.PathLike) -> dict[str, Tensor]:
     FileNotFoundError, ImportError, ValueError
         As :func:`model_zoo.weights.parameters.read_arrays` does.
     """
-    arrays = {name.replace('.fuse_mode.', '.attention.'): array for name, array in read_arrays(os.fspath(path)).items()}
+    arrays = read_arrays(os.fspath(path))
     names = torch_names(arrays)
-    return {names[name]: torch.from_numpy(np.array(array, 'float32')) for name, array in arrays.items()}
+    arrays = {names[name]: array for name, array in arrays.items()}
+    arrays = rename_state_dict(arrays, [name.replace('.fuse_mode.', '.attention.') for name in arrays])
+    return {name: torch.from_numpy(np.array(array, 'float32')) for name, array in arrays.items()}
