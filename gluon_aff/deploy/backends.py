@@ -24,7 +24,7 @@ from ..validation import shown
 from .export_folder import read_file
 from .onnx_files import check_onnx, import_onnxruntime, session
 from .open_symbol import open_symbol
-from .openvino_engine import compile_onnx, import_openvino
+from .openvino_engine import check_int8, compile_onnx, import_openvino
 
 __all__ = ['BACKENDS', 'block', 'default_backend', 'open_backend']
 
@@ -109,13 +109,15 @@ def _survives(content, trial):
         return False
 
 
-def _openvino(content, path, spec, ctx, threads, bfloat16=False):
+def _openvino(content, path, spec, ctx, threads, dtype='float32'):
     check_onnx(content, path)
     import_openvino()
+    if dtype == 'int8':
+        check_int8()
     if not _survives(content, OPENVINO_TRIAL):
         raise _cannot_run('OpenVINO', path, 'its reader fails')
     try:
-        compiled = compile_onnx(content, threads=threads, bfloat16=bfloat16)
+        compiled = compile_onnx(content, threads=threads, bfloat16=dtype == 'bfloat16')
     except RuntimeError as error:
         raise _cannot_run('OpenVINO', path, error) from None
     idle = []  # a request computes for one thread at a time
@@ -189,8 +191,8 @@ BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'int8': (_onnxruntime, ('int8',)),
     'opencv': (_opencv, ('onnx',)),
     'openvino': (_openvino, ('onnx',)),
-    'openvino-bf16': (partial(_openvino, bfloat16=True), ('onnx',)),
-    'openvino-int8': (_openvino, ('int8',)),
+    'openvino-bf16': (partial(_openvino, dtype='bfloat16'), ('onnx',)),
+    'openvino-int8': (partial(_openvino, dtype='int8'), ('int8',)),
 }
 
 
