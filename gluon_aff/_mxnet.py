@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator
 
 import mxnet as mx
 import numpy as np
-from mxnet.base import _LIB, OpHandle, c_str, check_call, data_dir
+from mxnet.base import _LIB, NDArrayHandle, OpHandle, c_str, check_call, data_dir
 from mxnet.gluon import Parameter, ParameterDict, Trainer
 from mxnet.gluon.block import Block, HybridBlock
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
@@ -190,6 +190,11 @@ def load_operators(library: str | os.PathLike, names: tuple[str, ...]) -> None:
             function = make(handle, name, name)
             setattr(module, name, function)
             setattr(module.op, name, function)
+
+
+def monitored_values(handle: ctypes.c_void_p) -> np.ndarray:
+    """Values of an array that an executor's monitor gives as a handle, which is freed; Monitor only prints."""
+    return mx.nd.NDArray(ctypes.cast(handle, NDArrayHandle), writable=False).asnumpy()
 
 
 def dtype_number(dtype: np.dtype) -> int:

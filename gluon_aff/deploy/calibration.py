@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 from typing import Any, Callable, Iterable, Sequence
 
-import mxnet as mx
 import numpy as np
-from mxnet.base import NDArrayHandle
 
+from .._mxnet import monitored_values
 from ..data.class_folders import readable_images
 from ..data.images import read_image
 from ..spec import ModelSpec
@@ -146,7 +144,7 @@ class PercentileCollector:
     def collect(self, name: str | bytes, array: Any) -> None:
         """Count the values of one map, whose handle it frees: the callback of MXNet's executors."""
         name = name.decode() if isinstance(name, bytes) else name
-        self.add(name, mx.nd.NDArray(ctypes.cast(array, NDArrayHandle), writable=False).asnumpy())
+        self.add(name, monitored_values(array))
 
     def add(self, name: str, values: np.ndarray) -> None:
         """Count the values of one map."""

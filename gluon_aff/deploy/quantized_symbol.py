@@ -108,10 +108,11 @@ def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'perce
 def compare_symbols(graph: Graph, quantized: tuple, batches: Sequence) -> dict:
     """What :func:`gluon_aff.deploy.compare_onnx` reports, of a graph and its (symbol, parameters) in fewer bits."""
     forms = [_float_parts(graph), quantized]
-    return compare(
-        (data, labels, *(outputs(symbol, values, [(data, None)]) for symbol, values in forms))
-        for data, labels in batches
-    )
+
+    def both(data):
+        return [outputs(symbol, values, [(data, None)]) for symbol, values in forms]
+
+    return compare((data, labels, *both(data)) for data, labels in batches)
 
 
 def outputs(symbol: mx.sym.Symbol, values: dict[str, mx.nd.NDArray], batches: Sequence) -> np.ndarray:
