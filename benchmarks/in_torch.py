@@ -174,7 +174,7 @@ def inference(net, *data, channels_last=False, bfloat16=False, compiled=False):
     def call():
         net.eval()
         with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
-            forward(*data)
+            return forward(*data)
 
     return call
 

@@ -22,14 +22,17 @@ from ..errors import unknown
 from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_file
-from .onnx_files import check_onnx, check_order, import_onnxruntime, session
+from .onnx_files import check_onnx, import_onnxruntime, session
 from .open_symbol import open_symbol
-from .openvino_engine import compile_onnx
+from .openvino_engine import check_int8, compile_onnx, import_openvino
 
 __all__ = ['BACKENDS', 'block', 'default_backend', 'open_backend']
 
 OPENCV_SHAPES = 2  # a folder's batches, and the last one, which is smaller
 TRIAL_SECONDS = 120
+OPENVINO_TRIAL = (
+    'sys.modules["openvino_telemetry"] = None; import openvino; openvino.Core().read_model(sys.stdin.buffer.read())'
+)
 _locks, _all_locks = weakref.WeakKeyDictionary(), threading.Lock()
 
 
@@ -92,11 +95,29 @@ def _onnxruntime(content, path, spec, ctx, threads):
     return run
 
 
-def _openvino(content, path, spec, ctx, threads, bfloat16=False):
-    check_onnx(content, path)
-    check_order(content, path)
+def _survives(content, trial):
+    """Whether a program runs that gets the file as its standard input: a damaged file can crash or stop a reader."""
     try:
-        compiled = compile_onnx(content, threads=threads, bfloat16=bfloat16)
+        return not subprocess.run(
+            [sys.executable, '-c', f'import sys; sys.path[:] = {sys.path!r}; {trial}'],
+            input=content,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _openvino(content, path, spec, ctx, threads, dtype='float32'):
+    check_onnx(content, path)
+    import_openvino()
+    if dtype == 'int8':
+        check_int8()
+    if not _survives(content, OPENVINO_TRIAL):
+        raise _cannot_run('OpenVINO', path, 'its reader fails')
+    try:
+        compiled = compile_onnx(content, threads=threads, bfloat16=dtype == 'bfloat16')
     except RuntimeError as error:
         raise _cannot_run('OpenVINO', path, error) from None
     idle = []  # a request computes for one thread at a time
@@ -114,25 +135,6 @@ def _openvino(content, path, spec, ctx, threads, bfloat16=False):
             idle.append(request)
 
     return run
-
-
-def _survives(content, shape, engine):
-    """Whether OpenCV computes a network, tried in another process: a damaged file can crash its reader."""
-    trial = (
-        f'import sys; sys.path[:] = {sys.path!r}; import cv2, numpy; '
-        f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
-        f'net.setInput(numpy.zeros({shape!r}, "float32")); net.forward()'
-    )
-    try:
-        return not subprocess.run(
-            [sys.executable, '-c', trial],
-            input=content,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=TRIAL_SECONDS,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return False
 
 
 def _opencv(content, path, spec, ctx, threads):
@@ -172,7 +174,12 @@ def _opencv(content, path, spec, ctx, threads):
             except cv2.error:
                 raise ValueError(refusal) from None
 
-    if not _survives(content, (1, *spec.input_size), engine):
+    trial = (
+        'import cv2, numpy; '
+        f'net = cv2.dnn.readNetFromONNX(numpy.frombuffer(sys.stdin.buffer.read(), "uint8"), *{engine!r}); '
+        f'net.setInput(numpy.zeros({(1, *spec.input_size)!r}, "float32")); net.forward()'
+    )
+    if not _survives(content, trial):
         raise ValueError(refusal)
     return run
 
@@ -180,12 +187,14 @@ def _opencv(content, path, spec, ctx, threads):
 # What opens the files of these kinds as a function (batch) -> logits.
 BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'mxnet': (_mxnet, ('symbol', 'params')),
+    'mxnet-bf16': (_mxnet, ('symbol-bf16', 'params-bf16')),
+    'mxnet-int8': (_mxnet, ('symbol-int8', 'params-int8')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),
     'opencv': (_opencv, ('onnx',)),
     'openvino': (_openvino, ('onnx',)),
-    'openvino-bf16': (partial(_openvino, bfloat16=True), ('onnx',)),
-    'openvino-int8': (_openvino, ('int8',)),
+    'openvino-bf16': (partial(_openvino, dtype='bfloat16'), ('onnx',)),
+    'openvino-int8': (partial(_openvino, dtype='int8'), ('int8',)),
 }
 
 

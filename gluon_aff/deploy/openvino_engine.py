@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-__all__ = ['compile_onnx', 'import_openvino']
+__all__ = ['check_int8', 'compile_onnx', 'import_openvino']
 
 OLDEST = (2024, 4)
 INSTALL = "run: pip install 'gluon_aff[openvino]'"
 TELEMETRY = 'openvino_telemetry'
+CPUINFO = '/proc/cpuinfo'
+EXACT = {'avx512_vnni', 'avx_vnni', 'amx_int8'}  # what adds products of uint8 and int8 in 32 bits
 
 
 def import_openvino():
@@ -46,6 +50,20 @@ def _without_telemetry():
         yield
     finally:
         sys.modules.pop(TELEMETRY, None)
+
+
+def check_int8() -> None:
+    """Raise a ValueError where OpenVINO would add an INT8 file's products in 16 bits, which saturate.
+
+    On Linux x86 only; where the processor does not tell, it is taken to be exact, as those of ARM are.
+    """
+    flags = []
+    with suppress(OSError):
+        flags = re.findall(r'^flags\s*:(.*)', Path(CPUINFO).read_text(), re.MULTILINE)
+    if flags and not EXACT & set(flags[0].split()):
+        raise ValueError(
+            'INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI and AMX; use the backend openvino.'
+        )
 
 
 def compile_onnx(content: bytes, *, threads: int | None = None, bfloat16: bool = False):
