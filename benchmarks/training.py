@@ -51,6 +51,7 @@ FORMS = {
     **{f'naive {name}': make for name, make in NAIVE.items()},
 }
 FUSIONS = {**{name: name for name in gluon_aff.FUSIONS}, **FORMS}
+DEFAULTS = [name for name in FORMS if not name.startswith('bfloat16')]
 TORCH_OPTIONS = [
     options for count in range(4) for options in combinations(('compiled', 'channels_last', 'bfloat16'), count)
 ]
@@ -68,7 +69,7 @@ MODES = ('training', 'inference')
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
 parser.add_argument(
-    '--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=list(FORMS), help=f'default: {", ".join(FORMS)}'
+    '--fusions', nargs='+', choices=[*FUSIONS, *TORCH], default=DEFAULTS, help=f'default: {", ".join(DEFAULTS)}'
 )
 parser.add_argument('--batch-size', type=int, help='default 128 for CIFAR networks, 8 for resnet50')
 parser.add_argument('--rounds', type=int, default=7, help='steps of each network, after two to warm up')

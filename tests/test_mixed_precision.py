@@ -63,7 +63,7 @@ def distance(actual, expected):
     return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-def check_errors(make, x, times=8, exact='float64'):
+def check_errors(make, x, exact='float64'):
     """A step in bfloat16 is nearly as near to float64 as the rounding of its images and parameters alone allows.
 
     A gradient follows the signs in the ReLUs, so that its errors are far larger than bfloat16's 0.004. The yardstick is
@@ -85,6 +85,7 @@ def check_errors(make, x, times=8, exact='float64'):
     typical = np.median(list(errors.values()))
     for name, value in expected.items():
         if np.linalg.norm(value) > 1e-8:  # no gradient goes to a beta in front of a norm
+            times = 5 if name in ('z', 'dx') else 16  # a single sign in a ReLU matters in a vector of 8
             assert distance(actual[name], value) <= times * max(errors[name], typical), name
     assert distance(actual['z'], expected['z']) > 1e-5, 'it was not computed in bfloat16'
 

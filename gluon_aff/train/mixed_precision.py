@@ -117,7 +117,7 @@ class _Rewriting:
         op, attrs = row['op'], row.get('attrs', {})
         shape, maps = self.shape(inputs[0]) if inputs else (), inputs[: ON_MAPS.get(op)]
         is_linear = self.is_linear(op, attrs, shape)
-        keeps = self.takes_bfloat16(op, attrs, shape) and self.in_bfloat16.issuperset(maps)
+        keeps = self.takes_bfloat16(op, attrs, maps) and self.in_bfloat16.issuperset(maps)
         if is_linear:
             if attrs.get('num_group', '1') != '1':
                 # A forward pass in float32 leaves weights in groups in a layout that amp_cast cannot read.
@@ -142,10 +142,15 @@ class _Rewriting:
         is_2d = len(shape) == 4 and attrs.get('layout', 'None') in ('NCHW', 'None')
         return op == 'Convolution' and is_2d and shape[2:] != (1, 1)
 
-    def takes_bfloat16(self, op: str, attrs: dict, shape: tuple) -> bool:
+    def takes_bfloat16(self, op: str, attrs: dict, maps: list[Entry]) -> bool:
         """Whether a node takes maps of bfloat16."""
+        shapes = [self.shape(entry) for entry in maps]
         if op == 'BatchNorm':
-            return len(shape) == 4 and attrs.get('axis', '1') == '1'
+            return len(shapes[0]) == 4 and attrs.get('axis', '1') == '1'
+        if op == 'Concat':  # its backward pass fails unless a block divides the channels
+            return attrs.get('dim', '1') == '1' and all(len(shape) == 4 and not shape[1] % BLOCK for shape in shapes)
+        if op == 'Reshape':  # fails on a gradient of another number of axes
+            return attrs.get('shape') == '(0, 0, 0, 0)'
         return op in ON_MAPS and attrs.get('act_type', 'relu') == 'relu'
 
     def shape(self, entry: Entry) -> tuple:
