@@ -19,7 +19,9 @@ __all__ = ['read_parameters', 'write_parameters']
 
 LIST_MAGIC = 0x112
 ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+BFLOAT16 = np.dtype([('bfloat16', np.uint16)])  # as MXNet names it
 TYPES = dict(enumerate(map(np.dtype, ('float32', 'float64', 'float16', 'uint8', 'int32', 'int8', 'int64', 'bool'))))
+TYPES[12] = BFLOAT16
 MAX_ARRAYS = 100_000  # a network of a thousand layers has some thousands
 MAX_DIMENSIONS = 32
 MAX_NAME = 1024

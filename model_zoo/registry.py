@@ -16,6 +16,8 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_aff._deprecated import deprecated_names, renamed
 from gluon_aff.data.class_names import numbered
+from gluon_aff.deploy.export_folder import is_export
+from gluon_aff.deploy.open_symbol import open_exported
 from gluon_aff.errors import check_booleans, unknown
 from gluon_aff.inspect.complexity import complexity
 from gluon_aff.spec import ModelSpec
@@ -214,7 +216,9 @@ def get_model(
     Parameters
     ----------
     name : str
-        As `list_models` gives it, in any case; hyphens count as underscores.
+        As `list_models` gives it, in any case; hyphens count as underscores. With _int8 behind it: the network in INT8,
+        as GluonCV names such models, from the folder NAME_int8 in `root`, or `root` itself, that
+        ``gluon-aff export NAME --format symbol-int8`` wrote; it has no options.
     pretrained : bool or str, default False
         True: the released parameters, downloaded once and verified. A str: a tag of them ('fine', 'tv2_in1k'), the
         first eight digits of their digest, timm's name of those of any network ('resnet50d.gluon_in1k'), or the path of
@@ -258,6 +262,8 @@ def get_model(
         If the download fails; an OSError that says how to put the file in place by hand.
     """
     check_booleans(features_only=features_only)
+    if _is_int8(name):
+        return _open_int8(_key(name), root, ctx, options)
     if out_indices is not None and not features_only:
         raise ValueError('out_indices chooses among the maps of features_only=True; give that, too.')
     entry, name = _find(name), _key(name)
@@ -301,6 +307,28 @@ def get_model(
         names = record.class_names if record else entry.dataset.class_names
         net.class_names = names if len(names) == outputs else None
     return net
+
+
+def _is_int8(name):
+    """Whether this is a registered network's name with _int8 behind it."""
+    key = _key(name)
+    return key not in _registry and key.endswith('_int8') and key[: -len('_int8')] in _registry
+
+
+def _open_int8(key, root, ctx, options):
+    """The exported INT8 form of a network."""
+    name, contexts = key[: -len('_int8')], ctx if isinstance(ctx, (list, tuple)) else [ctx or mx.cpu()]
+    if options or any(context.device_type != 'cpu' for context in contexts):
+        raise ValueError(f'{key} is read as it was exported, for the CPU; leave {", ".join(options) or "ctx"} out.')
+    folder = os.path.join(os.path.expanduser(root or catalog.default_root()), key)
+    if root and is_export(root):
+        folder = root
+    if not is_export(folder):
+        raise FileNotFoundError(
+            f'There is no {key} in {folder}; make it by: gluon-aff export {name} --format symbol-int8 '
+            f'--calibrate FOLDER_OF_IMAGES -o {folder}.'
+        )
+    return open_exported(folder, '-int8', contexts[0])
 
 
 def list_models(

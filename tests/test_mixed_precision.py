@@ -63,28 +63,29 @@ def distance(actual, expected):
     return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-def check_errors(make, x, times=8):
+def check_errors(make, x, times=8, exact='float64'):
     """A step in bfloat16 is nearly as near to float64 as the rounding of its images and parameters alone allows.
 
     A gradient follows the signs in the ReLUs, so that its errors are far larger than bfloat16's 0.004. The yardstick is
     a step in float64 from images and parameters that are rounded to bfloat16.
     """
-    net, exact, coarse = (filled(make()) for _ in range(3))
+    net, fine, coarse = (filled(make()) for _ in range(3))
     c = tensor(net(x).shape, 7)
     for p in parameters(coarse).values():
         p.set_data(rounded(p.data()))
-    for block in (exact, coarse):
-        block.cast('float64')
+    for block in (fine, coarse):
+        block.cast(exact)
         for p in parameters(block).values():
-            p.cast('float64')
-    expected = results(exact, exact, x.astype('float64'), c)
-    yardstick = results(coarse, coarse, rounded(x).astype('float64'), c)
+            p.cast(exact)
+    expected = results(fine, fine, x.astype(exact), c)
+    yardstick = results(coarse, coarse, rounded(x).astype(exact), c)
     actual = results(bfloat16_network(net), net, x, c)
     assert {p.data().dtype for p in parameters(net).values()} == {np.float32}
     errors = {name: distance(yardstick[name], value) for name, value in expected.items()}
     typical = np.median(list(errors.values()))
     for name, value in expected.items():
-        assert distance(actual[name], value) <= times * max(errors[name], typical), name
+        if np.linalg.norm(value) > 1e-8:  # no gradient goes to a beta in front of a norm
+            assert distance(actual[name], value) <= times * max(errors[name], typical), name
     assert distance(actual['z'], expected['z']) > 1e-5, 'it was not computed in bfloat16'
 
 
@@ -122,10 +123,7 @@ def test_a_block_is_near_float64(name):
 
 
 @with_bfloat16
-@pytest.mark.parametrize(
-    'name, side',
-    [('cifar_iaff_resnet8', 17), ('cifar_add_resnet8', 16), ('fpn_aff_resnet8', 16), ('unet_concat_resnet8', 16)],
-)
+@pytest.mark.parametrize('name, side', [('cifar_iaff_resnet8', 9), ('fpn_add_resnet8', 8), ('unet_aff_resnet8', 8)])
 def test_a_small_network_is_near_float64(name, side):
     check_errors(lambda: get_model(name, width=1, classes=5), tensor((4, 3, side, side)))
 
@@ -135,7 +133,10 @@ def test_a_small_network_is_near_float64(name, side):
 @pytest.mark.parametrize('fusion', ['add', 'iaff'])
 @pytest.mark.parametrize('host', SMALL)
 def test_a_network_of_every_architecture_is_near_float64(host, fusion):
-    check_errors(lambda: sized(host, 64, fusion=fusion), tensor((4, 3, 64, 64)))
+    # MXNet's InstanceNorm, which LIP has, takes float32 only.
+    check_errors(
+        lambda: sized(host, 64, fusion=fusion), tensor((4, 3, 64, 64)), exact='float32' if 'LIP' in host else 'float64'
+    )
 
 
 @with_bfloat16
@@ -146,10 +147,10 @@ def test_a_network_of_gluoncv_is_near_float64(name):
     def make():
         net = theirs(name, classes=5)
         net.initialize()
-        net(tensor((1, 3, 32, 32)))  # takes its widths
+        net(tensor((1, 3, 16, 16)))  # takes its widths
         return net
 
-    check_errors(make, tensor((4, 3, 32, 32)))
+    check_errors(make, tensor((4, 3, 16, 16)))
 
 
 # The compiled operators
@@ -185,7 +186,7 @@ def test_the_operators_compute_in_float32_on_maps_of_bfloat16(shape):
 
 @built
 def test_nan_and_infinity_stay_what_they_are_in_bfloat16():
-    values = mx.nd.array([[[[np.nan, np.inf, -np.inf, 1 + 2**-9, 3.0e38, -0.0, 1e-40, 2.5]]]])
+    values = mx.nd.array([[[[np.nan, np.inf, -np.inf, 1 + 2**-9, 3.0e38, -0.0, 1e-30, 2.5]]]])
     x = mx.nd.amp_cast(values, dtype=BFLOAT16)
     x.attach_grad()
     with autograd.record():
@@ -201,7 +202,10 @@ def test_nan_and_infinity_stay_what_they_are_in_bfloat16():
 
 # Runs
 
-RUN = '--dataset digits --model cifar_aff_resnet8 --width 1 --train-images 256 --test-images 100 --lr-mode constant'
+RUN = (
+    '--dataset digits --model cifar_aff_resnet8 --width 1 --train-images 128 --test-images 50 '
+    '--lr-mode constant --warmup-epochs 0'
+)
 
 
 def run(folder, *flags):
@@ -211,26 +215,27 @@ def run(folder, *flags):
 @with_bfloat16
 def test_a_run_in_bfloat16_is_resumed_bit_for_bit_and_learns_as_in_float32(tmp_path):
     low = '--dtype', 'bfloat16'
-    whole = run(tmp_path / 'whole', '--num-epochs', '3', *low)
+    whole = run(tmp_path / 'whole', '--num-epochs', '2', *low)
     run(tmp_path / 'halved', '--num-epochs', '1', *low)
-    assert run(tmp_path / 'halved', '--num-epochs', '3', *low, '--resume')['loss'] == whole['loss']
+    assert run(tmp_path / 'halved', '--num-epochs', '2', *low, '--resume')['loss'] == whole['loss']
     (one, _), (other, _) = (read_checkpoint(checkpoints(str(tmp_path / name))[0]) for name in ('whole', 'halved'))
     assert {value.dtype for name, value in one.items() if 'weight' in name} == {np.dtype('float32')}
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
-    assert run(tmp_path / 'float32', '--num-epochs', '3')['loss'] == pytest.approx(whole['loss'], rel=0.05)
-    with refused('--dtype was bfloat16 and is float32'):
-        run(tmp_path / 'whole', '--num-epochs', '3', '--resume')
+    assert run(tmp_path / 'float32', '--num-epochs', '2')['loss'] == pytest.approx(whole['loss'], rel=0.05)
+    with refused("--dtype was 'bfloat16' and is 'float32'"):
+        run(tmp_path / 'whole', '--num-epochs', '2', '--resume')
 
 
 @with_bfloat16
 def test_the_network_stays_as_it_was():
-    net, x = filled(AFF(16)), tensor((4, 16, 5, 4))
+    net, x = filled(AFF(32)), tensor((4, 32, 5, 4))
     net.hybridize()
     expected = net(x, x)
-    low = bfloat16_network(Between(net, 2))
-    low.collect_params().initialize()
-    low(tensor((4, 3, 5, 4)))
+    around = Between(net, 2)
+    for child in (around.branches, around.head):
+        child.initialize()
+    bfloat16_network(around)(tensor((4, 3, 5, 4)))
     assert np.array_equal(net(x, x).asnumpy(), expected.asnumpy())
     assert 'bfloat16' not in net(mx.sym.var('x'), mx.sym.var('y')).tojson()
 
@@ -269,7 +274,7 @@ def test_other_devices_and_blocks_are_refused(tmp_path):
         check_bfloat16([mx.gpu()])
     with refused('needs a HybridBlock, got a Sequential'):
         bfloat16_network(nn.Sequential())
-    with pytest.raises(SystemExit):
+    with refused('--mode is of no use with --dtype bfloat16'):
         run(tmp_path, '--dtype', 'bfloat16', '--mode', 'imperative')
 
 
@@ -280,6 +285,6 @@ def test_without_avx512_float32_trains_and_bfloat16_is_one_sentence(tmp_path):
         [*RUN.split(), '--num-epochs', '1', '--save-dir', str(tmp_path / 'run')],
     )
     status, _, err = finish(start(script, *common, '--dtype', 'bfloat16', DNNL_MAX_CPU_ISA='AVX2'))
-    assert status == 1 and len(err.strip().splitlines()) == 1 and '--dtype bfloat16 needs' in err, err
+    assert status == 2 and len(err.strip().splitlines()) == 1 and '--dtype bfloat16 needs' in err, err
     status, out, err = finish(start(script, *common, DNNL_MAX_CPU_ISA='AVX2'))
     assert status == 0 and 'Best accuracy' in out and Path(tmp_path, 'run', 'best.params').exists(), err

@@ -19,7 +19,7 @@ def timm():
     """The module, or a skip."""
     torch()
     if not find_spec('timm') or not find_spec('torchvision'):
-        pytest.skip('timm, a witness, is not installed')
+        pytest.skip('timm, a witness, is not installed', allow_module_level=True)
     _import_torchvision()
     import timm as module
 

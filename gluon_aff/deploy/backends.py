@@ -187,6 +187,8 @@ def _opencv(content, path, spec, ctx, threads):
 # What opens the files of these kinds as a function (batch) -> logits.
 BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'mxnet': (_mxnet, ('symbol', 'params')),
+    'mxnet-bf16': (_mxnet, ('symbol-bf16', 'params-bf16')),
+    'mxnet-int8': (_mxnet, ('symbol-int8', 'params-int8')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),
     'opencv': (_opencv, ('onnx',)),

@@ -1,12 +1,15 @@
-"""Batches for an ONNX file, of images or of what loaders give."""
+"""Calibration of INT8: batches of images or of what loaders give, and ranges from percentiles."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
-from typing import Iterable
+from typing import Any, Callable, Iterable, Sequence
 
+import mxnet as mx
 import numpy as np
+from mxnet.base import NDArrayHandle
 
 from ..data.class_folders import readable_images
 from ..data.images import read_image
@@ -14,7 +17,7 @@ from ..spec import ModelSpec
 from ..text import printable
 from .onnx_files import import_onnx, load_onnx
 
-__all__ = ['read_batches']
+__all__ = ['PercentileCollector', 'make_batches', 'read_batches']
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +39,46 @@ def read_batches(path: str, images: str | Iterable) -> list:
         If there is no ONNX file, no image, or a batch that the file does not take.
     """
     model = load_onnx(path)
+    kind = model.graph.input[0].type.tensor_type
+    shape = [side.dim_value or side.dim_param for side in kind.shape.dim]
+    dtype = np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type))
+
+    def find_spec():
+        try:
+            return ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+        except ValueError as error:
+            raise ValueError(
+                f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
+                'rather than a folder.'
+            ) from None
+
+    return make_batches(path, images, shape=shape, dtype=dtype, find_spec=find_spec)
+
+
+def make_batches(
+    name: str, images: str | Iterable, *, shape: Sequence[int | str], dtype: np.dtype, find_spec: Callable
+) -> list:
+    """[(array, labels or None), ...] as a network takes them; errors as :func:`read_batches`.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the network.
+    images : str or iterable
+        As `calibration` of :func:`gluon_aff.deploy.quantize_onnx`.
+    shape, dtype
+        Of its input, with names for the sides that may have any length.
+    find_spec : callable
+        Gives its ModelSpec, by which images are prepared.
+    """
     if isinstance(images, (str, os.PathLike)):
-        return list(_from_files(path, model, _in_folder(os.fspath(images))))
+        return list(_from_files(find_spec(), _in_folder(os.fspath(images))))
     images = list(images)
     if not images:
         raise ValueError('There are no images; give a folder of them, or batches.')
     if isinstance(images[0], (str, os.PathLike)):
-        return list(_from_files(path, model, images))
-    kind = model.graph.input[0].type.tensor_type
-    shape = [side.dim_value or side.dim_param for side in kind.shape.dim]
-    dtype = np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return [_checked(path, batch, shape, dtype) for batch in images]
+        return list(_from_files(find_spec(), images))
+    return [_checked(name, batch, shape, dtype) for batch in images]
 
 
 def _checked(path, batch, shape, dtype):
@@ -77,13 +109,62 @@ def _in_folder(folder):
     return files
 
 
-def _from_files(path, model, files):
-    try:
-        spec = ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
-    except ValueError as error:
-        raise ValueError(
-            f'{path} does not say how images are prepared for it ({str(error).rstrip(".")}); give batches '
-            'rather than a folder.'
-        ) from None
+def _from_files(spec, files):
     for start in range(0, len(files), BATCH):
         yield spec.feed(np.stack([spec.prepare(read_image(file)) for file in files[start : start + BATCH]])), None
+
+
+class PercentileCollector:
+    """Ranges of a network's maps for INT8 that leave out the rarest large values.
+
+    What ``mxnet.contrib.quantization.quantize_net_v2(..., calib_mode='customize', LayerOutputCollector=...)`` takes.
+
+    Parameters
+    ----------
+    percentile : float, default 99.99
+        The share, in per cent, of the magnitudes of a map's values that its range holds.
+
+    Attributes
+    ----------
+    min_max_dict : dict of str to (float, float)
+        The range by the map's name in the symbol.
+
+    Raises
+    ------
+    ValueError
+        If the percentile is not above 50 and at most 100.
+    """
+
+    bins = 4096
+
+    def __init__(self, percentile: float = 99.99):
+        if not 50 < percentile <= 100:
+            raise ValueError(f'percentile must be above 50 and at most 100, got {percentile!r}.')
+        self.percentile = percentile
+        self._counts: dict = {}  # by name: magnitudes in each bin, the last bin's end, the least and largest value
+
+    def collect(self, name: str | bytes, array: Any) -> None:
+        """Count the values of one map, whose handle it frees: the callback of MXNet's executors."""
+        name = name.decode() if isinstance(name, bytes) else name
+        self.add(name, mx.nd.NDArray(ctypes.cast(array, NDArrayHandle), writable=False).asnumpy())
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        """Count the values of one map."""
+        low, high = float(values.min()), float(values.max())
+        largest = max(-low, high, 1e-30)
+        counts, end, least, most = self._counts.get(name, (np.zeros(self.bins, np.int64), largest, low, high))
+        while end < largest:  # pairs of bins become one
+            counts = np.concatenate([counts.reshape(-1, 2).sum(1), np.zeros(self.bins // 2, np.int64)])
+            end *= 2
+        places = np.minimum(np.abs(values).ravel() * (self.bins / end), self.bins - 1).astype(np.int32)
+        counts = counts + np.bincount(places, minlength=self.bins)
+        self._counts[name] = counts, end, min(least, low), max(most, high)
+
+    @property
+    def min_max_dict(self) -> dict[str, tuple[float, float]]:
+        ranges = {}
+        for name, (counts, end, low, high) in self._counts.items():
+            held = np.searchsorted(counts.cumsum(), self.percentile / 100 * counts.sum()) + 1
+            limit = end * held / self.bins
+            ranges[name] = max(low, -limit), min(high, limit)
+        return ranges

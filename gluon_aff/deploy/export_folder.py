@@ -17,19 +17,26 @@ from ..files import replace_folder, temporary_folder, write_whole
 from ..spec import ModelSpec
 from ..validation import check_plain_name, read_json, regular_file, shown
 from ..verified_download import digest
-from .calibration import read_batches
+from .calibration import make_batches, read_batches
 from .graph import Graph
 from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
 from .onnx_files import import_onnx, import_onnxruntime
 from .onnx_writer import write_onnx
-from .symbol_writer import write_symbol
+from .quantized_symbol import CALIBRATIONS, bfloat16_symbol, compare_symbols, quantize_symbol, sensitive_operators
+from .symbol_writer import write_symbol, write_symbol_files
 
 __all__ = ['FORMATS', 'export', 'is_export', 'read_export']
 
-FORMATS = ('symbol', 'onnx', 'int8')
+FORMATS = ('symbol', 'symbol-bf16', 'symbol-int8', 'onnx', 'int8')
+INT8 = {'symbol-int8', 'int8'}
 VERSION = 1
 # The most bytes of a file of each kind; protobuf reads no larger ONNX file.
-LIMITS = {'symbol': 16 << 20, 'params': 2 << 30, 'onnx': (2 << 30) - 1, 'int8': (2 << 30) - 1}
+LIMITS = {
+    **{f'symbol{form}': 16 << 20 for form in ('', '-bf16', '-int8')},
+    **{f'params{form}': 2 << 30 for form in ('', '-bf16', '-int8')},
+    'onnx': (2 << 30) - 1,
+    'int8': (2 << 30) - 1,
+}
 
 
 def export(
@@ -40,10 +47,13 @@ def export(
     preprocess: bool = False,
     dynamic: bool = True,
     float_nodes: int = 0,
+    *,
+    ranges: str | None = None,
 ) -> dict:
     """Write a network for inference: a folder of files that need neither this project nor, but for the symbol, MXNet.
 
-    ``NAME-symbol.json`` and ``NAME-0000.params``, ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: the model's
+    ``NAME-symbol.json`` and ``NAME-0000.params`` (with ``-bf16`` and ``-int8`` after the name in fewer bits),
+    ``NAME.onnx``, ``NAME-int8.onnx``, and ``model.json``: the model's
     :class:`gluon_aff.spec.ModelSpec`, versions, and the SHA-256 of each file. BatchNorm is folded in all of them. Each
     file is read back, and the folder appears whole or not at all. An earlier export there is replaced; its files of
     other formats stay if they are of the same network with the same parameters and description.
@@ -54,17 +64,21 @@ def export(
         spec, a :class:`gluon_aff.spec.ModelSpec`, and net.
     folder : str
         A link means the folder that it points to.
-    formats : sequence of {'symbol', 'onnx', 'int8'}, default ('symbol', 'onnx')
-        'int8' writes 'onnx' as well.
+    formats : sequence of {'symbol', 'symbol-bf16', 'symbol-int8', 'onnx', 'int8'}, default ('symbol', 'onnx')
+        The symbols are MXNet's, in float32, bfloat16 and INT8; 'int8' is ONNX's INT8, and writes 'onnx' as well.
     calibration : str or iterable, optional
-        For 'int8', see :func:`gluon_aff.deploy.quantize_onnx`; a comparison of the INT8 file with the float32 one on
-        these images goes to model.json.
+        For the INT8 formats, see :func:`gluon_aff.deploy.quantize_onnx`; a comparison of each INT8 file with the
+        float32 one on these images goes to model.json.
     preprocess : bool, default False
         Let the files take images (N, H, W, 3) of uint8, and normalise them.
     dynamic : bool, default True
         Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
     float_nodes : int, default 0
         How many nodes stay in float32: those that INT8 changes most, by measurement.
+    ranges : {'percentile', 'naive', 'entropy'}, optional
+        For 'symbol-int8': where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
+        largest value, or where the distribution changes least. By default the first or the second, whichever changes
+        the output less on these images.
 
     Returns
     -------
@@ -83,7 +97,7 @@ def export(
         If the folder cannot be written.
     """
     formats = list(dict.fromkeys(formats))
-    _check_options(formats, calibration, float_nodes)
+    _check_options(formats, calibration, float_nodes, ranges)
     folder = os.path.realpath(folder)
     _check_replaceable(folder)
     try:
@@ -95,7 +109,8 @@ def export(
         with temporary_folder(os.path.dirname(folder), '.export-') as top:
             partial = os.path.join(top, 'new')
             os.mkdir(partial)
-            description = _write(model, partial, folder, formats, calibration, preprocess, dynamic, float_nodes)
+            int8 = (calibration, float_nodes, ranges)
+            description = _write(model, partial, folder, formats, int8, preprocess, dynamic)
             _check_replaceable(folder)  # it may have come meanwhile
             replace_folder(partial, folder)
     except OSError as error:
@@ -107,16 +122,18 @@ def export(
     return description
 
 
-def _check_options(formats, calibration, float_nodes):
+def _check_options(formats, calibration, float_nodes, ranges):
     for kind in formats:
         if kind not in FORMATS:
             raise unknown('format', kind, FORMATS)
     if not formats:
         raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
-    if 'int8' in formats and calibration is None:
+    if ranges is not None and ranges not in CALIBRATIONS:
+        raise unknown('ranges', ranges, CALIBRATIONS)
+    if set(formats) & INT8 and calibration is None:
         raise ValueError('INT8 needs images to calibrate on; give a folder of about a hundred typical ones.')
     positive('float_nodes', float_nodes, or_zero=True)
-    if 'int8' not in formats and (calibration is not None or float_nodes):
+    if not set(formats) & INT8 and (calibration is not None or float_nodes):
         raise ValueError(
             f'{"Calibration" if calibration is not None else "float_nodes"} is for INT8; add int8 to the '
             'formats, or leave it out.'
@@ -132,7 +149,7 @@ def _check_replaceable(folder):
         raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
 
 
-def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, float_nodes):
+def _write(model, folder, earlier, formats, int8, preprocess, dynamic):
     """Write all files to `folder`, taking over those of an `earlier` export of the same; returns the description."""
     from .. import __version__
 
@@ -147,16 +164,22 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
     kept = _take_over(earlier, folder, description)
     names, versions = _file_names(spec.name), {'gluon_aff': __version__, 'mxnet': mx.__version__}
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
-    kinds, report = [], kept.get('int8')
+    kinds, reports = [], {kind: kept[kind] for kind in INT8 if kind in kept}
     if 'symbol' in formats:
         write_symbol(graph, os.path.join(folder, spec.name))
         kinds += ['symbol', 'params']
-    if set(formats) & {'onnx', 'int8'}:
+    if 'symbol-bf16' in formats:
+        write_symbol_files(*bfloat16_symbol(graph), os.path.join(folder, f'{spec.name}-bf16'))
+        kinds += ['symbol-bf16', 'params-bf16']
+    if 'symbol-int8' in formats:
+        reports['symbol-int8'] = _write_symbol_int8(graph, os.path.join(folder, f'{spec.name}-int8'), spec, *int8)
+        kinds += ['symbol-int8', 'params-int8']
+    if {'onnx', 'int8'} & set(formats):
         write_onnx(graph, paths['onnx'], input_size=spec.input_size, metadata=description, dynamic=dynamic)
         kinds.append('onnx')
         versions['onnx'] = import_onnx().__version__
     if 'int8' in formats:
-        report = _write_int8(paths['onnx'], paths['int8'], calibration, float_nodes)
+        reports['int8'] = _write_int8(paths['onnx'], paths['int8'], *int8[:2])
         kinds.append('int8')
         versions['onnxruntime'] = import_onnxruntime().__version__
     files = {kind: {'file': names[kind], 'sha256': digest(paths[kind], 'sha256')} for kind in kinds}
@@ -164,7 +187,7 @@ def _write(model, folder, earlier, formats, calibration, preprocess, dynamic, fl
         'export': VERSION,
         **description,
         'versions': {**kept.get('versions', {}), **versions},
-        **({'int8': report} if report else {}),
+        **reports,
         'files': {**kept.get('files', {}), **files},
     }
     write_whole(os.path.join(folder, 'model.json'), json.dumps(description, indent=1).encode())
@@ -192,11 +215,30 @@ def _write_int8(source, path, calibration, float_nodes):
     return {**compare_onnx(source, path, batches), 'float_nodes': worst}
 
 
+def _write_symbol_int8(graph, path, spec, calibration, float_nodes, ranges):
+    """Write the symbol in INT8; returns its comparison with the one in float32."""
+    shape = graph.input_shapes(spec.input_size)[1]
+    batches = make_batches(spec.name, calibration, shape=shape, dtype=graph.dtype, find_spec=lambda: spec)
+    worst = sensitive_operators(graph, batches[:1])[:float_nodes] if float_nodes else []
+    names, forms = [name for name, _ in worst], []
+    for kind in [ranges] if ranges else ['percentile', 'naive']:
+        quantized = quantize_symbol(graph, batches, ranges=kind, exclude=names)
+        report = {**compare_symbols(graph, quantized, batches), 'ranges': kind, 'float_nodes': names}
+        forms.append((report, quantized))
+    report, quantized = min(forms, key=lambda form: form[0]['mean_absolute_difference'])
+    write_symbol_files(*quantized, path)
+    return report
+
+
 def _file_names(name):
     """The files' names by their kinds."""
     return {
         'symbol': f'{name}-symbol.json',
         'params': f'{name}-0000.params',
+        'symbol-bf16': f'{name}-bf16-symbol.json',
+        'params-bf16': f'{name}-bf16-0000.params',
+        'symbol-int8': f'{name}-int8-symbol.json',
+        'params-int8': f'{name}-int8-0000.params',
         'onnx': f'{name}.onnx',
         'int8': f'{name}-int8.onnx',
     }
@@ -219,7 +261,7 @@ def _take_over(earlier, folder, description):
     return {
         'files': {kind: previous['files'][kind] for kind in kinds},
         'versions': previous.get('versions', {}),
-        **({'int8': previous['int8']} if 'int8' in previous and 'int8' in kinds else {}),
+        **{kind: previous[kind] for kind in INT8 if kind in previous and kind in kinds},
     }
 
 

@@ -138,11 +138,18 @@ def compare_onnx(path: str, other: str, images: str | Iterable) -> dict:
 
 def _compare(first, second, batches):
     """The report of :func:`compare_onnx`, of two sessions."""
+    return compare(
+        (data, labels, *(onnx_session.run(None, {'data': data})[0] for onnx_session in (first, second)))
+        for data, labels in batches
+    )
+
+
+def compare(computed: Iterable) -> dict:
+    """The report of :func:`compare_onnx`, of (batch, labels or None, the one's logits, the other's)."""
     images = agreeing = predictions = values = 0
     difference = size = 0.0
     correct, labelled = np.zeros(2), True
-    for data, labels in batches:
-        a, b = (onnx_session.run(None, {'data': data})[0] for onnx_session in (first, second))
+    for data, labels, a, b in computed:
         predicted = np.stack([a.argmax(1), b.argmax(1)])
         images, predictions, values = images + len(data), predictions + predicted[0].size, values + a.size
         agreeing += int((predicted[0] == predicted[1]).sum())

@@ -6,24 +6,30 @@ import json
 import re
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from ..params_file import read_parameters
+from ..params_file import BFLOAT16, read_parameters
 from ..spec import ModelSpec
 from ..validation import shown
+from .export_folder import read_export, read_file
 from .graph import quiet, set_parameters
 
-__all__ = ['open_symbol']
+__all__ = ['open_exported', 'open_symbol']
 
 # MXNet's graph reader trusts indices, and some operators whose names begin with an underscore read files or use an
 # attribute as a pointer.
 OPERATORS = re.compile(
-    r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)'
+    r'(?!Custom$)[A-Za-z]\w*|_contrib_\w+|_(copy|zeros|ones|full|arange)|_sg_mkldnn_(conv|fully_connected)'
     r'|_r?(plus|minus|mul|div|mod|power|maximum|minimum|hypot|equal|not_equal|greater|lesser'
     r'|greater_equal|lesser_equal)(_scalar)?'
 )
 LARGE = re.compile(r'(?<![\d.])\d{9,}(?![\d.e])')  # whole numbers whose products MXNet does not check
 MAX_NODES = 50_000
+FUSED = ('_sg_mkldnn_conv', '_sg_mkldnn_fully_connected')  # hold the operators that they compute as one, as a graph
+FUSIBLE = {'null', 'Convolution', 'FullyConnected', 'BatchNorm', 'elemwise_add', 'Activation'}
+# Those of INT8 that give a map and the ends of its range.
+RANGED = re.compile('_contrib_(quantize_v2|requantize|quantized_\\w+)')
 
 
 class _DamagedError(Exception):
@@ -41,17 +47,28 @@ def _is_output(entry, nodes):
         return False
     if not 0 <= entry[0] < len(nodes):
         return False
-    node = nodes[entry[0]]
-    # One, except for a split.
-    count = node.get('attrs', {}).get('num_outputs', '1')
-    outputs = int(count) if node['op'] == 'SliceChannel' and re.fullmatch('[1-9][0-9]{0,3}', count) else 1
-    return 0 <= entry[1] < outputs
+    return 0 <= entry[1] < _count_outputs(nodes[entry[0]])
+
+
+def _count_outputs(node):
+    """The number of outputs of a node: one, except for a split and in INT8."""
+    attrs, count = node.get('attrs', {}), node.get('attrs', {}).get('num_outputs', '1')
+    if node['op'] in ('SliceChannel', 'amp_multicast') and re.fullmatch('[1-9][0-9]{0,3}', count):
+        return int(count)
+    is_quantized = RANGED.fullmatch(node['op']) or (node['op'] in FUSED and _flag(attrs, 'quantized'))
+    return 3 if is_quantized and not _flag(attrs, 'enable_float_output') else 1
+
+
+def _flag(attrs, name):
+    return attrs.get(name, '').lower() in ('true', '1')
 
 
 def _checked_node(node, earlier):
     """The checked parts of a node; its inputs must be outputs of earlier nodes."""
-    _check(isinstance(node, dict) and set(node) <= {'op', 'name', 'attrs', 'inputs'}, 'a node is malformed')
+    _check(isinstance(node, dict), 'a node is malformed')
     op, name, attrs, inputs = node.get('op'), node.get('name'), node.get('attrs', {}), node.get('inputs', [])
+    known = {'op', 'name', 'attrs', 'inputs', *(['subgraphs'] if op in FUSED else [])}
+    _check(set(node) <= known, 'a node is malformed')
     _check(isinstance(op, str) and OPERATORS.fullmatch(op), f'{shown(op)} is not an operator of exported networks')
     _check(isinstance(name, str) and name.isprintable(), f'a node is named {shown(name)}')
     _check(
@@ -67,7 +84,15 @@ def _checked_node(node, earlier):
         all(_is_output(entry, earlier) and entry[2:] in ([], [0]) for entry in inputs),
         f'an input of {shown(name)} is not an output of an earlier node',
     )
-    return {'op': op, 'name': name, **({'attrs': attrs} if attrs else {}), 'inputs': inputs}
+    checked = {'op': op, 'name': name, **({'attrs': attrs} if attrs else {}), 'inputs': inputs}
+    if op in FUSED:
+        graphs = node.get('subgraphs')
+        _check(isinstance(graphs, list) and len(graphs) == 1, f'{shown(name)} does not hold exactly one graph')
+        checked['subgraphs'] = [_checked_graph(graphs[0], FUSIBLE)]
+        variables = sum(inner['op'] == 'null' for inner in checked['subgraphs'][0]['nodes'])
+        ranges = _flag(attrs, 'quantized') and len(inputs) > variables
+        _check(len(inputs) == variables or ranges, f'{shown(name)} has another number of inputs than its graph')
+    return checked
 
 
 def _checked_symbol(content):
@@ -76,23 +101,39 @@ def _checked_symbol(content):
         graph = json.loads(content.decode())
     except (ValueError, RecursionError):
         raise _DamagedError('it is not JSON') from None
+    return json.dumps({**_checked_graph(graph), 'attrs': {'mxnet_version': ['int', 10901]}})
+
+
+def _checked_graph(graph, operators=None):
+    """The checked parts of a graph, all of whose nodes are of these operators if they are given."""
     _check(isinstance(graph, dict) and isinstance(graph.get('nodes'), list), 'it holds no nodes')
     _check(1 <= len(graph['nodes']) <= MAX_NODES, f'it holds {len(graph["nodes"])} nodes')
     nodes, heads = [], graph.get('heads')
     for node in graph['nodes']:
         nodes.append(_checked_node(node, nodes))
+        _check(not operators or nodes[-1]['op'] in operators, f'{shown(nodes[-1]["op"])} cannot be part of a fused one')
     _check(
         isinstance(heads, list) and len(heads) == 1 and _is_output(heads[0], nodes),
         'it does not have exactly one output',
     )
-    return json.dumps(
-        {
-            'nodes': nodes,
-            'arg_nodes': [index for index, node in enumerate(nodes) if node['op'] == 'null'],
-            'heads': [[*heads[0][:2], 0]],
-            'attrs': {'mxnet_version': ['int', 10901]},
-        }
-    )
+    return {
+        'nodes': nodes,
+        'arg_nodes': [index for index, node in enumerate(nodes) if node['op'] == 'null'],
+        'heads': [[*heads[0][:2], 0]],
+    }
+
+
+def open_exported(folder: str, form: str, ctx: mx.Context) -> SymbolBlock:
+    """The network of an exported folder's symbol in a form ('', '-bf16' or '-int8').
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As :func:`gluon_aff.deploy.read_export` and :func:`open_symbol` do.
+    """
+    description = read_export(folder)
+    symbol, params = (read_file(folder, description, kind + form) for kind in ('symbol', 'params'))
+    return open_symbol(symbol, params, folder, ModelSpec.from_json(description), ctx)
 
 
 def open_symbol(symbol: bytes, params: bytes, name: str, spec: ModelSpec, ctx: mx.Context) -> SymbolBlock:
@@ -125,7 +166,8 @@ def open_symbol(symbol: bytes, params: bytes, name: str, spec: ModelSpec, ctx: m
             sorted(names) == sorted(['data', *arrays]) and 'self' not in arrays,
             'the parameters belong to another network',
         )
-        _check(all(array.dtype.kind == 'f' for array in arrays.values()), 'its parameters are not floats')
+        known = all(array.dtype.kind == 'f' or array.dtype in (np.int8, BFLOAT16) for array in arrays.values())
+        _check(known, 'its parameters are neither floats nor of INT8')
         shape = [{'N': 1, 'H': spec.input_size[1], 'W': spec.input_size[2]}.get(side, side) for side in spec.shape]
         with quiet():
             graph.infer_shape(data=tuple(shape), **{key: array.shape for key, array in arrays.items()})

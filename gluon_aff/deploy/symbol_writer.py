@@ -11,7 +11,7 @@ from ..files import write_whole
 from ..params_file import write_parameters
 from .graph import Graph
 
-__all__ = ['export_symbol', 'write_symbol']
+__all__ = ['export_symbol', 'write_symbol', 'write_symbol_files']
 
 
 def export_symbol(net: HybridBlock, path: str, preprocess: tuple | None = None) -> None:
@@ -43,11 +43,13 @@ def export_symbol(net: HybridBlock, path: str, preprocess: tuple | None = None) 
 
 def write_symbol(graph: Graph, path: str) -> None:
     """Write a traced network, `graph`, as :func:`export_symbol` does, to the same files, named from `path`."""
-    symbol, path = graph.symbol(), os.fspath(path)
-    states = set(symbol.list_auxiliary_states())
-    values = {
-        f'{"aux" if name in states else "arg"}:{name}': mx.nd.array(value, dtype=value.dtype)
-        for name, value in graph.used().items()
-    }
+    values = {name: mx.nd.array(value, dtype=value.dtype) for name, value in graph.used().items()}
+    write_symbol_files(graph.symbol(), values, path)
+
+
+def write_symbol_files(symbol: mx.sym.Symbol, values: dict[str, mx.nd.NDArray], path: str) -> None:
+    """Write a symbol and its parameters by name, to the files that :func:`export_symbol` names."""
+    path, states = os.fspath(path), set(symbol.list_auxiliary_states())
+    values = {f'{"aux" if name in states else "arg"}:{name}': value for name, value in values.items()}
     write_parameters(f'{path}-0000.params', values)
-    write_whole(f'{path}-symbol.json', symbol.tojson().encode())
+    write_whole(f'{path}-symbol.json', symbol.tojson(remove_amp_cast=False).encode())

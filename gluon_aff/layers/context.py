@@ -317,7 +317,7 @@ class MultiScale(ChannelBlock):
     def mix(self, F, first, second, like):
         """The logits of M from the two contexts; a global one is (N, C, 1, 1)."""
         first, second = self.align(F, first, second, like)
-        return first + second
+        return F.broadcast_add(first, second)
 
     def weights(self, F, x, suffix=''):
         """M(x) of a map x (N, C, H, W) in the default layout, in the same shape."""
@@ -342,4 +342,4 @@ class MSCAM(MultiScale):
     """
 
     def combine(self, F, x):
-        return x * self.weights(F, x)
+        return F.broadcast_mul(x, self.weights(F, x))

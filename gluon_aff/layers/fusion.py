@@ -67,13 +67,17 @@ class AttentionalFusion(kernels.CompiledBlock, MultiScale, Fusion):
     """Base of the fusions on MS-CAM."""
 
     gate = renamed('modulate')
+    adds_to_shortcut = False  # whether the y of `modulate` is, in a residual block, the shortcut
 
     def modulate(self, F, u, x, y, suffix='', scale=1, difference=False):
         """Return scale * (M(u) * x + y), or scale * (M(u) * (x - y) + y) of the difference; in the default layout."""
         layers = {context.scale: context.layers for context in self.contexts(suffix)}
         if len(layers) == 2 and type(self).mix is MultiScale.mix and kernels.supports(F, *layers.values()):
             return kernels.modulate(F, u, x, y, layers['local'], layers['global'], scale, difference)
-        z = (x - y if difference else x) * self.weights(F, u, suffix) + y
+        # Not * and +, which MXNet quantizes: its INT8 product is slower than this one, and knows no uint8. The shortcut
+        # comes first: MXNet's mixed precision would take it for bfloat16 once it has met the learned branch.
+        product = F.broadcast_mul(x - y if difference else x, self.weights(F, u, suffix))
+        z = F.broadcast_add(y, product) if self.adds_to_shortcut else F.broadcast_add(product, y)
         return z if scale == 1 else scale * z
 
     def select(self, F, u, x, y, suffix='', scale=1):
@@ -98,6 +102,13 @@ class Add(Fusion):
         # Not x + y: oneDNN's subgraphs (Module, optimize_for) fuse elemwise_add into the convolution before it, and
         # lose the norm after that convolution in a pre-activation network.
         return F.add_n(x, y)
+
+
+class AddAfterNorm(Add):
+    """Add where both maps end in a norm or a ReLU: oneDNN's subgraphs compute it as part of the convolution before."""
+
+    def hybrid_forward(self, F, x, y):
+        return x + y
 
 
 class Concat(Fusion):
@@ -157,12 +168,14 @@ class AFF(AttentionalFusion):
         If C is smaller than r or not a multiple of it, a scale is unknown, or x and y are not such maps of one shape.
     """
 
+    adds_to_shortcut = True
+
     def residual(self, body, identity):
         # In the released networks M multiplies the learned branch.
         return self(body, identity)
 
     def combine(self, F, x, y):
-        return self.select(F, x + y, x, y, scale=2)
+        return self.select(F, F.broadcast_add(x, y), x, y, scale=2)
 
 
 class IAFF(AFF):
@@ -213,7 +226,7 @@ class IAFF(AFF):
         return local, self.global_att if self.shared_global else getattr(self, 'global_att' + suffix)
 
     def combine(self, F, x, y):
-        u = self.select(F, x + y, x, y)
+        u = self.select(F, F.broadcast_add(x, y), x, y)
         return self.select(F, u, x, y, '2')
 
 
@@ -351,6 +364,8 @@ class MSSE(AttentionalFusion):
     channels, reduction, scales, norm_layer, norm_kwargs, spatial_dims : see :class:`AFF`.
     """
 
+    adds_to_shortcut = True
+
     def combine(self, F, x, y):
         return self.modulate(F, y, y, x)
 
@@ -366,7 +381,7 @@ class MSSA(AttentionalFusion):
     """
 
     def combine(self, F, x, y):
-        return self.modulate(F, x + y, x, y)
+        return self.modulate(F, F.broadcast_add(x, y), x, y)
 
 
 class Highway(AttentionalFusion):
@@ -403,7 +418,8 @@ class SK(Fusion):
         return soft_weights(F, self.global_att(u), u)
 
     def combine(self, F, x, y):
-        return 2 * ((x - y) * self.weights(F, x + y) + y)
+        weights = self.weights(F, F.broadcast_add(x, y))
+        return 2 * F.broadcast_add(F.broadcast_mul(x - y, weights), y)
 
 
 FUSIONS: dict[str, type[Fusion]] = {

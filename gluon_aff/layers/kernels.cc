@@ -88,7 +88,10 @@ inline Vec load(const Bfloat16* p, Index n) {
 }
 inline void store(Bfloat16* p, Vec v, Index n) {
   const HalfVec half = rounded(v);
-  std::memcpy(p, &half, size_t(std::min(n, LANES)) * sizeof(Bfloat16));
+  if (n >= LANES)
+    *reinterpret_cast<HalfVec*>(p) = half;
+  else
+    std::memcpy(p, &half, size_t(n) * sizeof(Bfloat16));
 }
 
 inline Vec only(Vec v, Index n) {

@@ -160,7 +160,8 @@ class AlignedFusion(HybridBlock):
 
     def hybrid_forward(self, F, x, y):
         if self.spatial_dims in (0, 2):
-            return self.fuse(self.expand(x), resize_like(F, y, x))
+            # The resized y is in this layout; in bfloat16 it is of float32, which MXNet then makes of x, too.
+            return self.fuse(default_layout(F, self.expand(x)), resize_like(F, y, x))
         image = as_image(F, x, self.spatial_dims)
         if self.spatial_dims == 1:
             resized = resize_like(F, as_image(F, y, 1), image)

@@ -119,6 +119,9 @@ class _Rewriting:
         is_linear = self.is_linear(op, attrs, shape)
         keeps = self.takes_bfloat16(op, attrs, shape) and self.in_bfloat16.issuperset(maps)
         if is_linear:
+            if attrs.get('num_group', '1') != '1':
+                # A forward pass in float32 leaves weights in groups in a layout that amp_cast cannot read.
+                inputs[1] = self.make('_mul_scalar', [inputs[1]], {'scalar': 1.0})
             inputs = self.widened(op, attrs, [self.cast(entry, 'bfloat16') for entry in inputs])
         elif keeps:
             maps = self.laid_out(op, maps, is_shared)

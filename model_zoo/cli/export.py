@@ -15,10 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-o', '--output', required=True, metavar='DIR', help='folder for the files')
     add_weights(parser)
     parser.add_argument(
-        '--format', default='symbol', metavar='F,F', help='any of symbol, onnx and int8; default: symbol'
+        '--format',
+        default='symbol',
+        metavar='F,F',
+        help='any of symbol, symbol-bf16, symbol-int8, onnx and int8; default: symbol',
     )
     parser.add_argument(
-        '--calibrate', metavar='FOLDER', help='folder of representative images, for int8; default: none'
+        '--calibrate', metavar='FOLDER', help='folder of representative images, for INT8; default: none'
     )
     parser.add_argument(
         '--float-nodes',
@@ -26,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='keep the N nodes that lose most by INT8, as measured, in float32; default: 0',
+    )
+    parser.add_argument(
+        '--ranges',
+        choices=('percentile', 'naive', 'entropy'),
+        help='where the ranges of symbol-int8 end; default: percentile or naive, whichever changes the output less',
     )
     parser.add_argument('--preprocess', action='store_true', help='let the network take uint8 images (N, H, W, 3)')
     parser.add_argument(
@@ -40,9 +48,12 @@ def run(args: argparse.Namespace) -> int:
     from ..loading import load_or_initialize
 
     formats = args.format.split(',')
+    int8 = [kind for kind in ('symbol-int8', 'int8') if kind in formats]
     for flag, is_set in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
-        if is_set and 'int8' not in formats:
-            raise ValueError(f'{flag} is for INT8; add int8 to --format, or leave {flag} out.')
+        if is_set and not int8:
+            raise ValueError(f'{flag} is for INT8; add int8 or symbol-int8 to --format, or leave {flag} out.')
+    if args.ranges and 'symbol-int8' not in formats:
+        raise ValueError('--ranges is for symbol-int8; add that to --format, or leave --ranges out.')
     model, is_random = load_or_initialize(args.name, args.weights)
     if is_random:
         say(
@@ -53,18 +64,25 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--calibrate {args.calibrate} holds no image that can be read; name a folder of images.')
     before = set(os.listdir(args.output)) if os.path.isdir(args.output) else set()
     description = export(
-        model, args.output, formats, calibration, args.preprocess, not args.fixed_size, args.float_nodes
+        model,
+        args.output,
+        formats,
+        calibration,
+        args.preprocess,
+        not args.fixed_size,
+        args.float_nodes,
+        ranges=args.ranges,
     )
     for file in [*(record['file'] for record in description['files'].values()), 'model.json']:
         print(printable(os.path.join(args.output, file)))
     removed = sorted(name for name in before if not os.path.exists(os.path.join(args.output, name)))
     if removed:
         say(f'removed {", ".join(removed)} of the earlier export, which had other parameters or another description.')
-    if 'int8' in formats:
-        int8 = description['int8']
+    for kind in int8:
+        report = description[kind]
         say(
-            f'on the {int8["images"]} images INT8 predicts the same class as float32 for {int8["top1_agreement"]:.2%}; '
-            f'the logits differ by {int8["mean_absolute_difference"]:.3g} on average, at a mean magnitude of '
-            f'{int8["mean_absolute_logit"]:.3g}.'
+            f'on the {report["images"]} images INT8 predicts the same class as float32 for '
+            f'{report["top1_agreement"]:.2%}; the logits differ by {report["mean_absolute_difference"]:.3g} '
+            f'on average, at a mean magnitude of {report["mean_absolute_logit"]:.3g}.'
         )
     return report_skipped(skipped)

@@ -12,6 +12,7 @@ from typing import Callable, Sequence
 
 from mxnet.gluon import ParameterDict, nn
 
+from gluon_aff.layers.fusion import Add
 from gluon_aff.layers.layout import GlobalAvgPool
 
 from .network import FeatureNetwork, ResidualBlock, check_start_stage, make_downsample, make_fusion, make_norm
@@ -90,7 +91,7 @@ def make_trunk(layers, width, norm, fusion, reduction=4, start_stage=1, in_chann
     trunk = [norm(in_channels=in_channels, scale=False, center=False), conv3x3(channels[0], in_channels)]
     before = channels[0]
     for stage, (blocks, after) in enumerate(zip(layers, channels), start=1):
-        fuse = make_fusion(fusion, reduction, norm, stage, start_stage)
+        fuse = make_fusion(fusion, reduction, norm, stage, start_stage, Add)
         layer = nn.HybridSequential(prefix=f'stage{stage}_')
         with layer.name_scope():
             layer.add(block(after, before, 1 if stage == 1 else 2, norm, fuse))

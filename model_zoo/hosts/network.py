@@ -16,7 +16,7 @@ from mxnet.ndarray import NDArray
 from gluon_aff._deprecated import renamed
 from gluon_aff._mxnet import devices
 from gluon_aff.errors import check_booleans, positive
-from gluon_aff.layers.fusion import Add, get_fusion
+from gluon_aff.layers.fusion import Add, AddAfterNorm, get_fusion
 from gluon_aff.layers.kernels import CompiledBlock
 from gluon_aff.layers.norm import build_norm
 
@@ -88,11 +88,10 @@ def stage_plan(dilated):
     return [(1, 1, 1), (2, 1, 1), *last]
 
 
-def make_fusion(fusion, reduction, norm, stage, start_stage):
-    """A callable that makes the fusions of a stage, from channels: addition before start_stage, `fusion` from it on."""
-    if stage < start_stage:
-        return Add
-    return partial(get_fusion(fusion), reduction=reduction, norm_layer=norm)
+def make_fusion(fusion, reduction, norm, stage, start_stage, add=AddAfterNorm):
+    """A callable that makes the fusions of a stage, from channels: `add` before start_stage, `fusion` from it on."""
+    make = add if stage < start_stage else get_fusion(fusion)
+    return add if make is Add else partial(make, reduction=reduction, norm_layer=norm)
 
 
 def make_downsample(channels, in_channels, stride, norm=None, pool=True):

@@ -41,7 +41,7 @@ def importance_pool(F, x, logits, kernel_size=3, stride=2, padding=1):
         )
 
     importance = F.exp(logits)
-    return average(x * importance) / average(importance)
+    return average(F.broadcast_mul(x, importance)) / average(importance)
 
 
 class Float32(HybridBlock):

@@ -66,7 +66,7 @@ class SE(ChannelBlock):
 
     def hybrid_forward(self, F, x):
         x = default_layout(F, x)
-        return x * broadcast_spatial(F, self.excite(self.gather(x)), x)
+        return F.broadcast_mul(x, broadcast_spatial(F, self.excite(self.gather(x)), x))
 
 
 class GatherExcite(ChannelBlock):
@@ -125,7 +125,23 @@ class GatherExcite(ChannelBlock):
     def hybrid_forward(self, F, x):
         weights = self.excite(self.gather(x))
         x = default_layout(F, x)
-        return x * broadcast_spatial(F, weights, x)
+        return F.broadcast_mul(x, broadcast_spatial(F, weights, x))
+
+
+class RowConv(nn.Conv1D):
+    """Conv1D of one channel, padded, without bias, as a convolution of two dimensions: MXNet has only that in INT8."""
+
+    def hybrid_forward(self, F, x, weight, bias=None):
+        length = self.weight.shape[2]
+        y = F.Convolution(
+            F.expand_dims(x, axis=2),
+            F.expand_dims(weight, axis=2),
+            kernel=(1, length),
+            pad=(0, length // 2),
+            num_filter=1,
+            no_bias=True,
+        )
+        return F.reshape(y, shape=(0, 0, -1))
 
 
 class ECA(ChannelBlock):
@@ -165,7 +181,7 @@ class ECA(ChannelBlock):
         if positive('kernel_size', kernel_size) % 2 == 0:
             raise ValueError(f'kernel_size must be odd, so that the output has as many channels, got {kernel_size}.')
         with self.name_scope():
-            self.conv = nn.Conv1D(
+            self.conv = RowConv(
                 1,
                 kernel_size,
                 padding=kernel_size // 2,
@@ -178,4 +194,5 @@ class ECA(ChannelBlock):
     def hybrid_forward(self, F, x):
         x = default_layout(F, x)
         row = F.reshape(self.gather(x), shape=(0, 1, -1))
-        return x * broadcast_spatial(F, F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1)), x)
+        weights = F.reshape(F.sigmoid(self.conv(row)), shape=(0, -1, 1, 1))
+        return F.broadcast_mul(x, broadcast_spatial(F, weights, x))

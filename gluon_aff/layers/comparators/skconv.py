@@ -115,4 +115,5 @@ class SKConv(ChannelBlock):
         halves = F.split(default_layout(F, x), num_outputs=2, axis=1) if self.split else (x, x)
         small, large = (default_layout(F, branch(half)) for branch, half in zip((self.small, self.large), halves))
         difference = small - large
-        return difference * soft_weights(F, self.select(small + large), difference) + large
+        weights = soft_weights(F, self.select(F.broadcast_add(small, large)), difference)
+        return F.broadcast_add(large, F.broadcast_mul(difference, weights))

@@ -91,30 +91,21 @@ def _as_images(module, maps):
 
 
 class Fusion(nn.Module):
-    """Base of the fusions of two maps. A subclass defines `combine`, for maps (N, C, H, W), and its layers.
+    """Base of the fusions of two maps. A subclass defines `formula`, for maps (N, C, H, W), and its layers.
 
-    Inputs x, the low-level map or the identity, and y, the map with the larger receptive field, and output: (N, C, T),
-    (N, C, H, W) or (N, C, D, H, W).
-
-    Parameters
-    ----------
-    channels : int
-        C.
-    reduction : int, default 4
-        r: the contexts squeeze C channels to C / r.
-    norm_layer : callable, default :class:`torch.nn.BatchNorm2d`
-        Makes a normalisation from a number of channels.
+    It takes channels, reduction and norm_layer as :class:`AFF` does. Inputs x, the low-level map or the identity, and
+    y, the map with the larger receptive field, and output: (N, C, T), (N, C, H, W) or (N, C, D, H, W).
 
     Raises
     ------
     ValueError
-        If C is not a multiple of r, or x and y are not maps of one shape.
+        If x and y are not maps of one shape.
     """
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.combine(*_as_images(self, (x, y))).reshape(x.shape)
+        return self.formula(*_as_images(self, (x, y))).reshape(x.shape)
 
-    def combine(self, x: Tensor, y: Tensor) -> Tensor:
+    def formula(self, x: Tensor, y: Tensor) -> Tensor:
         """The fusion of two maps (N, C, H, W)."""
         raise NotImplementedError
 
@@ -129,7 +120,7 @@ class Add(Fusion):
     def __init__(self, channels: int = 0, reduction: int = 4, *, norm_layer: Callable = nn.BatchNorm2d):
         super().__init__()
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return x + y
 
 
@@ -141,7 +132,7 @@ class Concat(Fusion):
         self.bn = norm_layer(2 * channels)
         self.conv = pointwise_conv(2 * channels, channels, bias=False)
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return self.conv(self.bn(torch.cat([x, y], 1)))
 
 
@@ -222,7 +213,7 @@ class AFF(AttentionalFusion):
         # In the released networks M multiplies the learned branch.
         return self(body, identity)
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return 2 * self.select(x + y, x, y)
 
 
@@ -274,7 +265,7 @@ class IAFF(AFF):
             return torch.sigmoid(self.mix(self.local_att2(x), self.global_att(x)))
         return super().weights(x, suffix)
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         u = self.select(x + y, x, y)
         return self.select(u, x, y, '2')
 
@@ -348,28 +339,28 @@ class RecursiveAFF(AFF):
 class MSGAU(AttentionalFusion):
     """z = M(y) * x + y: modulation by a partial context (table 4); options as :class:`AFF`."""
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return self.weights(y) * x + y
 
 
 class MSSE(AttentionalFusion):
     """z = x + M(y) * y: refinement by a partial context (table 4); options as :class:`AFF`."""
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return x + self.weights(y) * y
 
 
 class MSSA(AttentionalFusion):
     """z = M(x + y) * x + y: modulation by the full context (table 4); options as :class:`AFF`."""
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return self.weights(x + y) * x + y
 
 
 class Highway(AttentionalFusion):
     """z = M(x) * x + (1 - M(x)) * y: soft selection by a partial context (table 4); options as :class:`AFF`."""
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         return self.select(x, x, y)
 
 
@@ -380,7 +371,7 @@ class SK(Fusion):
         super().__init__()
         self.global_att = ChannelContext(channels, reduction, 'global', 2, norm_layer)
 
-    def combine(self, x, y):
+    def formula(self, x, y):
         a, b = self.global_att(x + y).chunk(2, 1)
         # Over two logits softmax is the sigmoid of their difference.
         return 2 * ((x - y) * torch.sigmoid(a - b) + y)

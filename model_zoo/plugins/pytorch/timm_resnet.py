@@ -26,15 +26,23 @@ class FusionBasicBlock(BasicBlock):
 
     Parameters
     ----------
-    inplanes, planes : int
+    inplanes, planes, stride, downsample, **options
+        As in timm.
     fuse : callable
         Makes a fusion, from channels and norm_layer.
-    **options
-        timm's.
     """
 
-    def __init__(self, inplanes: int, planes: int, *args: Any, fuse: Callable, **options: Any):
-        super().__init__(inplanes, planes, *args, **options)
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        *,
+        fuse: Callable,
+        **options: Any,
+    ):
+        super().__init__(inplanes, planes, stride, downsample, **options)
         self.attention = _make_fusion(self, fuse, planes, options)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,15 +59,23 @@ class FusionBottleneck(Bottleneck):
 
     Parameters
     ----------
-    inplanes, planes : int
+    inplanes, planes, stride, downsample, **options
+        As in timm.
     fuse : callable
         Makes a fusion, from channels and norm_layer.
-    **options
-        timm's.
     """
 
-    def __init__(self, inplanes: int, planes: int, *args: Any, fuse: Callable, **options: Any):
-        super().__init__(inplanes, planes, *args, **options)
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        *,
+        fuse: Callable,
+        **options: Any,
+    ):
+        super().__init__(inplanes, planes, stride, downsample, **options)
         self.attention = _make_fusion(self, fuse, planes, options)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,180 @@
+"""Networks in fewer bits as MXNet's symbol: INT8 and bfloat16, which plain MXNet 1.9.1 computes on a CPU."""
+
+from __future__ import annotations
+
+import json
+from typing import Sequence
+
+import mxnet as mx
+import numpy as np
+from mxnet.contrib import amp, quantization
+
+from .calibration import PercentileCollector
+from .graph import Graph
+from .int8 import compare
+
+__all__ = ['CALIBRATIONS', 'bfloat16_symbol', 'compare_symbols', 'quantize_symbol', 'sensitive_operators']
+
+CALIBRATIONS = ('percentile', 'naive', 'entropy')
+# INT8 of these is slower than float32 (the product, which MXNet does not vectorise) or loses most (a norm on its own).
+FLOAT_OPERATORS = ['elemwise_mul', 'BatchNorm']
+# How much of the range the results of a signed sum leave unused, see `_widen_signed_sums`.
+UINT8_BY_INT8 = 255 / 127
+
+
+def quantize_symbol(
+    graph: Graph, batches: Sequence, *, ranges: str = 'percentile', exclude: Sequence[str] = ()
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    """The symbol of a network in INT8, and its parameters by name.
+
+    Convolutions and dense layers, with the norms, sums and ReLUs behind them, compute in INT8: weights per channel,
+    activations with one range each, from the batches. The gates of the fusions stay in float32.
+
+    Parameters
+    ----------
+    graph : Graph
+        Folded, of float32; it is not changed.
+    batches : sequence of (numpy.ndarray, labels or None)
+        Of images, as the network takes them.
+    ranges : {'percentile', 'naive', 'entropy'}, default 'percentile'
+        Where the ranges end: at the 99.99th percentile of the magnitudes, at the least and largest value, or where the
+        distribution changes least (which MXNet takes minutes to find).
+    exclude : sequence of str, default ()
+        Names of operators of the graph's symbol that stay in float32.
+    """
+    symbol, arguments, states = _parts(graph)
+    exclude = [*exclude, *_global_pools(graph)]
+    fused = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
+    mode = 'customize' if ranges == 'percentile' else ranges
+    quantized, _, _, collector = quantization.quantize_graph(
+        fused,
+        arguments,
+        states,
+        excluded_sym_names=exclude,
+        excluded_op_names=FLOAT_OPERATORS,
+        calib_mode=mode,
+        quantized_dtype='auto',
+        LayerOutputCollector=PercentileCollector(),
+    )
+    for data, _ in batches:
+        executor = fused.bind(mx.cpu(), {'data': _array(data), **arguments}, aux_states=states, grad_req='null')
+        executor.set_monitor_callback(collector.collect, monitor_all=True)
+        executor.forward(is_train=False)
+        mx.nd.waitall()
+    quantized, arguments, states = quantization.calib_graph(
+        quantized, arguments, states, collector, calib_mode=mode, quantized_dtype='auto', logger=None
+    )
+    return _widen_signed_sums(quantized.get_backend_symbol('MKLDNN_QUANTIZE')), {**arguments, **states}
+
+
+def bfloat16_symbol(graph: Graph) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
+    """The symbol of a network whose convolutions and dense layers compute in bfloat16, and its parameters by name.
+
+    Input, output and the gates of the fusions are in float32, the parameters of those layers in bfloat16.
+
+    Parameters
+    ----------
+    graph : Graph
+        Folded, of float32; it is not changed.
+    """
+    symbol, arguments, states = amp.convert_model(*_parts(graph), target_dtype='bfloat16', cast_optional_params=True)
+    return symbol, {**arguments, **states}
+
+
+def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'percentile') -> list[tuple[str, float]]:
+    """How much each convolution and dense layer changes the output when it alone computes in INT8.
+
+    Parameters
+    ----------
+    graph, batches, ranges
+        As for :func:`quantize_symbol`; eight images are enough.
+
+    Returns
+    -------
+    list of (str, float)
+        Names of operators and the mean absolute difference of the output, the largest first.
+    """
+    attributes = json.loads(graph.symbol().tojson())['nodes']
+    names = [row['name'] for row in attributes if row['op'] in ('Convolution', 'FullyConnected')]
+    original, values = _float_parts(graph)
+    expected, differences = outputs(original, values, batches), []
+    for name in names:
+        others = [other for other in names if other != name]
+        symbol, values = quantize_symbol(graph, batches, ranges=ranges, exclude=others)
+        differences.append((name, float(np.abs(outputs(symbol, values, batches) - expected).mean())))
+    return sorted(differences, key=lambda difference: -difference[1])
+
+
+def compare_symbols(graph: Graph, quantized: tuple, batches: Sequence) -> dict:
+    """What :func:`gluon_aff.deploy.compare_onnx` reports, of a graph and its (symbol, parameters) in fewer bits."""
+    forms = [_float_parts(graph), quantized]
+    return compare(
+        (data, labels, *(outputs(symbol, values, [(data, None)]) for symbol, values in forms))
+        for data, labels in batches
+    )
+
+
+def outputs(symbol: mx.sym.Symbol, values: dict[str, mx.nd.NDArray], batches: Sequence) -> np.ndarray:
+    """What a symbol gives for all batches, along the first axis."""
+    states = {name: values[name] for name in symbol.list_auxiliary_states()}
+    arguments = {name: value for name, value in values.items() if name not in states}
+    computed = []
+    for data, _ in batches:
+        executor = symbol.bind(mx.cpu(), {'data': _array(data), **arguments}, aux_states=states, grad_req='null')
+        computed.append(executor.forward(is_train=False)[0].asnumpy())
+    return np.concatenate(computed)
+
+
+def _array(values):
+    return mx.nd.array(values, dtype=values.dtype)
+
+
+def _parts(graph):
+    """(symbol, arguments, auxiliary states) of a graph."""
+    symbol = graph.symbol()
+    values = {name: _array(value) for name, value in graph.used().items()}
+    states = {name: values.pop(name) for name in symbol.list_auxiliary_states()}
+    return symbol, values, states
+
+
+def _float_parts(graph):
+    symbol, arguments, states = _parts(graph)
+    return symbol, {**arguments, **states}
+
+
+def _global_pools(graph):
+    """Names of the means over whole maps, which in INT8 would have the maps' range and lose most of their bits."""
+    rows = json.loads(graph.symbol().tojson())['nodes']
+    return [row['name'] for row in rows if row['op'] == 'Pooling' and row['attrs'].get('global_pool') in ('True', '1')]
+
+
+def _widen_signed_sums(symbol):
+    """Keep MXNet from cutting off the upper half of a sum with a signed map and a ReLU in a convolution.
+
+    It scales the result to uint8 and writes it, in place of the signed map, as int8.
+    """
+    graph = json.loads(symbol.tojson())
+    nodes = graph['nodes']
+    for row in nodes:
+        attrs = row.get('attrs', {})
+        if row['op'] != '_sg_mkldnn_conv' or not _is(attrs, 'quantized', 'with_sum', 'with_postsum_act'):
+            continue
+        (summand, _, *_) = row['inputs'][-5]  # before the ranges of the data and of the summand
+        if _is_signed(nodes, summand) and 'max_calib_range' in attrs:
+            attrs['max_calib_range'] = str(float(attrs['max_calib_range']) * UINT8_BY_INT8)
+    return mx.sym.load_json(json.dumps(graph))
+
+
+def _is(attrs, *names):
+    return all(attrs.get(name, '').lower() in ('true', '1') for name in names)
+
+
+def _is_signed(nodes, index):
+    """Whether a node of a quantized symbol gives int8 and not uint8."""
+    row = nodes[index]
+    attrs = row.get('attrs', {})
+    if row['op'] in ('_contrib_quantized_pooling', '_contrib_quantized_act', '_contrib_quantized_flatten'):
+        return _is_signed(nodes, row['inputs'][0][0])
+    if row['op'] == '_sg_mkldnn_conv':
+        return not (_is(attrs, 'with_act') or _is(attrs, 'with_postsum_act'))
+    return float(attrs.get('min_calib_range', '-1')) < 0
