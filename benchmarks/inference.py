@@ -156,7 +156,8 @@ def static(net):
 
 def by_amp(net):
     net.hybridize()
-    converted = amp.convert_hybrid_block(net, target_dtype='bfloat16', cast_optional_params=True)
+    net(mx.nd.array(CALIBRATION[0]))  # it converts what is traced
+    converted = amp.convert_hybrid_block(net, target_dtype='bfloat16', cast_optional_params=True, ctx=mx.cpu())
     static(converted)
     return converted
 
@@ -243,7 +244,7 @@ def peak_multiply_adds():
 
 
 def logits(output):
-    return output.asnumpy() if isinstance(output, mx.nd.NDArray) else output
+    return output.astype('float32').asnumpy() if isinstance(output, mx.nd.NDArray) else output
 
 
 def opened(forms, than, x, folder):

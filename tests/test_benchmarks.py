@@ -238,6 +238,11 @@ def test_the_benchmark_of_inference_prints_every_form(network, option, expected)
             'ONNX Runtime',
             'ONNX Runtime INT8',
             'OpenCV DNN',
+            'OpenVINO',
+            'OpenVINO bfloat16',
+            'OpenVINO INT8',
+            'bfloat16 by amp',
+            'INT8 by quantize_net',
         }
     )
 

@@ -62,7 +62,8 @@ def check_int8() -> None:
         flags = re.findall(r'^flags\s*:(.*)', Path(CPUINFO).read_text(), re.MULTILINE)
     if flags and not EXACT & set(flags[0].split()):
         raise ValueError(
-            'INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI and AMX; use the backend openvino.'
+            'INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI and AMX; '
+            'use the backend openvino.'
         )
 
 
