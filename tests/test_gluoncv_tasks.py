@@ -136,7 +136,7 @@ def test_segmenter_is_evaluated_at_several_scales():
         ('fcn_aff_resnet50', {'fuse': 'aff'}, "Unknown aff_resnet50 option 'fuse'"),
         ('fcn_aff_resnext50_32x4d', {'fuse': 'aff'}, "Unknown aff_resnext50_32x4d option 'fuse'"),
         ('fcn_ge_theta_plus_resnet101', {}, 'give input_size=480'),
-        ('fcn_add_resnet50', {'pretrained_base': True}, 'No parameters are released for add_resnet50'),
+        ('fcn_add_resnext50_32x4d', {'pretrained_base': True}, 'No parameters are released for add_resnext50'),
     ],
 )
 def test_what_segmentation_model_cannot_build_is_said_in_a_sentence(name, options, sentence):
