@@ -420,7 +420,7 @@ def test_sensitive_nodes_are_measured_and_can_stay_in_float32(exported, tmp_path
     assert len(differences) == len({name for name, _ in differences}) > 50
     assert values == sorted(values, reverse=True) and values[0] > 0
     kinds = {name.rsplit('_', 1)[0] for name, _ in differences}
-    assert {'elemwise_add', 'elemwise_mul', 'activation'} <= kinds  # activation: the sigmoids of the gates
+    assert {'broadcast_add', 'broadcast_mul', 'activation'} <= kinds  # activation: the sigmoids of the gates
     kept = next(name for name, _ in differences if name.startswith('features'))
     quantize_onnx(path, batches, tmp_path / 'int8.onnx', exclude=[kept])
     graph = onnx.load(str(tmp_path / 'int8.onnx')).graph

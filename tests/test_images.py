@@ -466,7 +466,9 @@ def test_every_command_reads_the_same_files_names_the_others_and_exits_with_1(fo
     monkeypatch.setattr('model_zoo.pictures.figure.save', lambda *args: [])
     monkeypatch.setattr(
         'gluon_aff.deploy.export',
-        lambda model, output, formats, calibration, *rest: calls.append(calibration) or {'files': {}, 'int8': report},
+        lambda model, output, formats, calibration, *rest, **options: (
+            calls.append(calibration) or {'files': {}, 'int8': report}
+        ),
     )
     for command in (
         ['predict', 'fashion_mnist_aff_resnet8', str(root), '--format', 'jsonl'],
