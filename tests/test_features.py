@@ -150,7 +150,7 @@ def test_forward_is_forward_head_of_forward_features(host, tmp_path):
     assert error(pooled, features.mean((2, 3))) <= 1e-5
     for form, (output,) in in_every_form(Embedder(net), tmp_path, (x,)).items():
         assert error(output, pooled) <= 1e-5, form
-    assert error(Embedder(net, pool=False)(x), features) == 0
+    assert error(Embedder(net, pool=False)(x), features) <= 1e-6
 
 
 # timm's keywords

@@ -63,12 +63,17 @@ def check_arguments(saved: dict, current: dict, path: str) -> None:
         )
     if unlike:
         differences = '; '.join(
-            f'{_flag(name)[:80]} was {shown(saved.get(name))} and is {shown(current.get(name))}' for name in unlike[:9]
+            f'{_flag(name)[:80]} was {_as_typed(saved.get(name))} and is {_as_typed(current.get(name))}'
+            for name in unlike[:9]
         )
         raise ValueError(
             f'{path} is from a run with other arguments ({differences}); resume with the same, or start '
             'another run in another --save-dir.'
         )
+
+
+def _as_typed(value):
+    return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _other_data(saved, current):
