@@ -241,7 +241,7 @@ U1 = DTYPE + b'U\x02u1K\x00K\x01\x87R'
         EMPTY + b'(K\x01K\x03\x85' + U1 + b'\x89U\x02abtb',  # fewer bytes than the shape says
         EMPTY + b'(K\x01J\xff\xff\xff\xff\x85' + U1 + b'\x89U\x02abtb',  # a length to be guessed
         EMPTY + b'(K\x01J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86' + U1 + b'\x89U\x02abtb',
-        EMPTY + b'(K\x01(' + b'K\x01' * 40 + b't' + U1 + b'\x89U\x01atb',  # more dimensions than numpy has
+        EMPTY + b'(K\x01(' + b'K\x01' * 70 + b't' + U1 + b'\x89U\x01atb',  # more dimensions than numpy has
         EMPTY + b'(K\x01K\x00\x8a\x09' + b'\xff' * 8 + b'\x00\x86' + U1 + b'\x89U\x00tb',
         EMPTY + b'(K\x01K\x02\x85' + U1 + b'\x89](K\x01K\x02etb',  # objects for bytes
         EMPTY + b'}U\x05valueK\x01sb',

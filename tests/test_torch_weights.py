@@ -399,7 +399,7 @@ HEADERS = {
     'overflow': ({'a': tensor(0, 0, shape=(1 << 62, 4))}, b''),
     'nested': (b'[' * 100_000, b''),
     'not text': (b'\xff\xfe', b''),
-    'bfloat16': ({'a': tensor(0, 4, 'BF16')}, bytes(4)),
+    'float8': ({'a': tensor(0, 2, 'F8_E4M3')}, bytes(2)),
     'empty': ({}, b''),
 }
 
@@ -418,6 +418,12 @@ def refused(path):
 @pytest.mark.parametrize('kind', HEADERS)
 def test_a_hostile_safetensors_file_is_refused_in_one_sentence(tmp_path, kind):
     refused(write_header(tmp_path / 'x.safetensors', *HEADERS[kind]))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    path = write_header(tmp_path / 'x.safetensors', {'a': tensor(0, 4, 'BF16')}, b'\x80\x3f\x20\xc0')
+    (value,) = read_state_dict(str(path)).values()
+    assert value.dtype == np.float32 and value.tolist() == [1, -2.5]
 
 
 def test_a_million_tensors_are_refused(tmp_path):
