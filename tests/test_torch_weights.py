@@ -62,9 +62,9 @@ SLOW = {
 IMAGES = np.random.RandomState(1).randn(2, 3, 64, 64).astype('float32')
 
 
-def error(found, expected):
-    found, expected = (np.asarray(array, 'float64') for array in (found, expected))
-    return np.abs(found - expected).max() / np.abs(expected).max()
+def error(actual, expected):
+    actual, expected = (np.asarray(array, 'float64') for array in (actual, expected))
+    return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 def randomise(module, seed=0):
@@ -88,9 +88,9 @@ def values(net):
     return {name: parameter.data().asnumpy() for name, parameter in structural_parameters(net).items()}
 
 
-def same(found, expected):
-    assert found.keys() == expected.keys()
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+def same(actual, expected):
+    assert actual.keys() == expected.keys()
+    assert all(np.array_equal(actual[name], expected[name]) for name in expected)
 
 
 def logits_of(module, images=IMAGES):
@@ -423,6 +423,10 @@ def test_a_hostile_safetensors_file_is_refused_in_one_sentence(tmp_path, kind):
 def test_bfloat16_is_read_as_float32(tmp_path):
     path = write_header(tmp_path / 'x.safetensors', {'a': tensor(0, 4, 'BF16')}, b'\x80\x3f\x20\xc0')
     (value,) = read_state_dict(str(path)).values()
+    assert value.dtype == np.float32 and value.tolist() == [1, -2.5]
+    values = torch().tensor([1, -2.5], dtype=torch().bfloat16)
+    torch().save({'a': values}, tmp_path / 'x.pth')
+    (value,) = read_state_dict(str(tmp_path / 'x.pth')).values()
     assert value.dtype == np.float32 and value.tolist() == [1, -2.5]
 
 

@@ -169,8 +169,8 @@ def _read_pytorch(path, torch):
     except (_RefusedError, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever a damaged or hostile file leads to
-        found = re.search(r'GLOBAL (\S+)', str(error))
-        reason = f'it holds more than tensors and plain values ({found[1]}); save the state dict alone' if found else ''
+        other = re.search(r'GLOBAL (\S+)', str(error))
+        reason = f'it holds more than tensors and plain values ({other[1]}); save the state dict alone' if other else ''
         raise _RefusedError(reason or f'it is damaged ({_first_line(error)})') from None
     if isinstance(content, dict):
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
@@ -187,7 +187,8 @@ def _read_pytorch(path, torch):
         if name.endswith('num_batches_tracked'):
             continue
         try:
-            arrays[name] = tensor.detach().numpy()
+            values = tensor.detach()
+            arrays[name] = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
         except (TypeError, RuntimeError):
             raise _RefusedError(
                 f'{name} is of a type that NumPy lacks, {tensor.dtype}, {tensor.layout}; save it as float32'
