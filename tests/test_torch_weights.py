@@ -424,6 +424,9 @@ def test_bfloat16_is_read_as_float32(tmp_path):
     path = write_header(tmp_path / 'x.safetensors', {'a': tensor(0, 4, 'BF16')}, b'\x80\x3f\x20\xc0')
     (value,) = read_state_dict(str(path)).values()
     assert value.dtype == np.float32 and value.tolist() == [1, -2.5]
+
+
+def test_bfloat16_of_pytorch_is_read_as_float32(tmp_path):
     values = torch().tensor([1, -2.5], dtype=torch().bfloat16)
     torch().save({'a': values}, tmp_path / 'x.pth')
     (value,) = read_state_dict(str(tmp_path / 'x.pth')).values()
