@@ -255,14 +255,13 @@ def test_every_network_has_gluons_names_shapes_and_count(name):
     'name', tiered(ROWS, ['aff_resnet18', 'cifar_concat_inception_resnet8', 'fpn_iaff_resnet8', 'unet_aff_resnet8'])
 )
 def test_every_network_has_gluons_logits(name):
-    net, module = twins(name)
+    net, module = twins(name, gain=0.5)  # with larger ones the deepest amplify the last bit of float64
     size = 64 if timm.is_model(name) else 33 if 'net_' in name else 32
     images = random((2, net.in_channels, size, size))
-    # float64, as some of these random networks amplify float32's rounding a thousandfold; MXNet resizes in float32.
     net.cast('float64')
     with torch.no_grad():
         logits = module.double()(torch.tensor(images).double()).numpy()
-    assert error(logits, net(mx.nd.array(images, dtype='float64'))) <= 1e-5
+    assert error(logits, net(mx.nd.array(images, dtype='float64'))) <= 1e-6  # MXNet resizes in float32
 
 
 @pytest.mark.parametrize('name', ['cifar_aff_inception_resnet8', 'fpn_aff_resnet8', 'unet_concat_resnet8'])
