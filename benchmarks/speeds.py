@@ -18,17 +18,11 @@ if os.environ.get('OMP_NUM_THREADS') != '1':
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, 'OMP_NUM_THREADS': '1'})
 
 import mxnet as mx
-from timing import CLOCK_HELP, CLOCKS, interleaved
+from timing import CLOCK_HELP, CLOCKS, interleaved, processor
 
 from model_zoo import get_model, model_info
 
 FILE = Path(__file__).parents[1] / 'model_zoo' / 'speeds.json'
-
-
-def processor():
-    """Its name, as Linux states it."""
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), 'unknown processor')
 
 
 def batch_of(name):

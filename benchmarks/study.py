@@ -26,6 +26,7 @@ from typing import NamedTuple, Sequence
 import mxnet as mx
 
 from benchmarks import ablation
+from benchmarks.timing import processor
 from gluon_aff import __version__
 from gluon_aff.files import locked
 from gluon_aff.layers import kernels
@@ -76,14 +77,6 @@ def cells() -> list[Cell]:
         for fusion in fusions
         for budget in (('equal', 'plain') if fusion == 'add' else ('equal',))
     ]
-
-
-def processor() -> str:
-    """The processor's name."""
-    with suppress(OSError, StopIteration):
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-        return next(line.partition(': ')[2] for line in lines if line.startswith('model name'))
-    return 'unknown'
 
 
 def version() -> str:

@@ -1,10 +1,11 @@
-"""What the benchmarks share: taking turns in one process, peak memory, and the figures of a training step."""
+"""What the benchmarks share: the processor, taking turns in one process, peak memory, figures of a training step."""
 
 import re
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mxnet as mx
@@ -15,6 +16,14 @@ CLOCK_HELP = (
     'wall-clock time, or the processor time of this process, which other processes disturb less; '
     'use cpu with OMP_NUM_THREADS=1 only, as threads that wait count'
 )
+
+
+def processor():
+    """The processor's name, as Linux states it."""
+    with suppress(OSError, StopIteration):
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        return next(line.partition(': ')[2] for line in lines if line.startswith('model name'))
+    return 'unknown processor'
 
 
 def interleaved(steps, rounds, warm_up=2, clock='wall'):

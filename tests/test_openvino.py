@@ -20,6 +20,7 @@ from gluon_aff.data.cifar import Batches
 from gluon_aff.data.image_sets import fashion_mnist
 from gluon_aff.deploy import Predictor, export, export_onnx, openvino_engine, quantize_onnx
 from gluon_aff.deploy.onnx_files import session
+from gluon_aff.layers import kernels
 from model_zoo import evaluate, get_model, list_models
 from model_zoo.loading import load_model
 
@@ -165,14 +166,16 @@ def test_float32_is_float32_and_threads_are_as_many_as_asked(exported):
 
 
 def test_what_is_missing_is_said_in_a_sentence(exported, monkeypatch, tmp_path):
+    kernels.available()  # which is told once in a process
+    cpuinfo = tmp_path / 'cpuinfo'
+    monkeypatch.setattr(kernels, 'CPUINFO', cpuinfo)
     for flags in ('fpu avx2 avx_vnni', 'fpu avx512_vnni avx512f'):
-        (tmp_path / 'cpuinfo').write_text(f'processor\t: 0\nflags\t\t: {flags}\n')
-        monkeypatch.setattr(openvino_engine, 'CPUINFO', str(tmp_path / 'cpuinfo'))
+        cpuinfo.write_text(f'processor\t: 0\nflags\t\t: {flags}\n')
         openvino_engine.check_int8()
-    (tmp_path / 'cpuinfo').write_text('processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs\t\t: none\n')
+    cpuinfo.write_text('processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs\t\t: none\n')
     with refused('INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI'):
         Predictor(exported[0], 'openvino-int8')
-    (tmp_path / 'cpuinfo').write_text('Features\t: asimd\n')
+    cpuinfo.write_text('Features\t: asimd\n')
     openvino_engine.check_int8()
     monkeypatch.setattr(
         openvino, 'Core', lambda: SimpleNamespace(get_property=lambda *_: ['FP32', 'INT8'], read_model=None)

@@ -7,7 +7,7 @@ import re
 
 from .._deprecated import deprecated_names
 
-__all__ = ['check_onnx', 'check_order', 'import_onnx', 'import_onnxruntime', 'load_onnx', 'read_onnx', 'session']
+__all__ = ['check_onnx', 'import_onnx', 'import_onnxruntime', 'load_onnx', 'read_onnx', 'session']
 
 OLDEST = (1, 14)
 INSTALL = "run: pip install 'gluon_aff[onnx]'"
@@ -16,10 +16,7 @@ INSTALL = "run: pip install 'gluon_aff[onnx]'"
 # tensor names its file under the key "location", which a protocol buffer holds in one piece after its length, 8,
 # written in one to ten bytes.
 LOCATION, LENGTH = b'location', re.compile(rb'(\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z')
-# Fields of onnx.proto's messages.
-GRAPH, FUNCTIONS = 7, 25  # of ModelProto
-NODE, INITIALIZER, INPUT = 1, 5, 11  # of GraphProto
-ATTRIBUTE, SUBGRAPHS = 5, {6, 11}  # of NodeProto, and of AttributeProto
+FUNCTIONS = 25  # the field of onnx.proto's ModelProto
 FIXED_SIZES = {1: 8, 5: 4}  # bytes by wire type of protocol buffers
 VARINT, BYTES = 0, 2
 MAX_FIELDS = 10_000  # a model has about ten
@@ -115,75 +112,37 @@ def check_onnx(content: bytes, path: str) -> None:
             'save all of them in the file itself.'
         )
     # The second is the mark of ONNX Runtime's own format, which is not ONNX.
-    fields = _fields(memoryview(content))
+    fields = _field_numbers(memoryview(content))
     if fields is None or content[4:8] == b'ORTM':
         raise _damaged(path)
-    if any(
-        number == FUNCTIONS for number, _ in fields
-    ):  # ONNX Runtime follows one that calls itself until the process crashes
+    if FUNCTIONS in fields:  # ONNX Runtime follows one that calls itself until the process crashes
         raise ValueError(
             f'{path} defines functions of its own, which exported networks do not; export the network again.'
         )
-
-
-def check_order(content: bytes, path: str) -> None:
-    """Raise a ValueError if a node uses what no earlier node gives: OpenVINO never returns from a cycle.
-
-    Parameters
-    ----------
-    content : bytes
-        Checked by :func:`check_onnx`.
-    path : str
-        What the error calls it.
-
-    Raises
-    ------
-    ValueError
-        If the nodes are not in an order in which they can be computed, or hold graphs of their own.
-    """
-    graphs = _inner(memoryview(content), GRAPH)
-    if len(graphs) != 1:
-        raise _damaged(path)
-    known = {b''}  # an input that is left out
-    for kind, name in ((INITIALIZER, 8), (INPUT, 1)):
-        for message in _inner(graphs[0], kind):
-            known.update(bytes(value) for value in _inner(message, name))
-    for node in _inner(graphs[0], NODE):
-        inputs, outputs = ({bytes(value) for value in _inner(node, number)} for number in (1, 2))
-        attributes = [_fields(attribute) or [] for attribute in _inner(node, ATTRIBUTE)]
-        if not inputs <= known or any(number in SUBGRAPHS for fields in attributes for number, _ in fields):
-            raise _damaged(path)
-        known |= outputs
 
 
 def _damaged(path):
     return ValueError(f'{path} is not an ONNX file, or is damaged.')
 
 
-def _inner(message, number):
-    """The values of one field, strings or messages, of a message."""
-    return [value for field, value in _fields(message) or [] if field == number and isinstance(value, memoryview)]
-
-
-def _fields(buffer):
-    """A message's own fields, [(number, whole number or memoryview), ...]; None if it is not a protocol buffer."""
-    fields, position = [], 0
+def _field_numbers(buffer):
+    """The numbers of a message's own fields; None if it is not a protocol buffer."""
+    numbers, position = [], 0
     try:
-        while position < len(buffer) and len(fields) < MAX_FIELDS:
+        while position < len(buffer) and len(numbers) < MAX_FIELDS:
             key, position = _varint(buffer, position)
             wire = key & 7
             size = FIXED_SIZES.get(wire, 0)
-            value = None
             if wire in (VARINT, BYTES):
                 value, position = _varint(buffer, position)
                 size = value if wire == BYTES else 0
             elif not size:
                 return None
-            fields.append((key >> 3, value if wire == VARINT else buffer[position : position + size]))
+            numbers.append(key >> 3)
             position += size
     except IndexError:
         return None
-    return fields if position == len(buffer) and all(0 < number < 1 << 29 for number, _ in fields) else None
+    return numbers if position == len(buffer) and all(0 < number < 1 << 29 for number in numbers) else None
 
 
 def _varint(buffer, position):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+
+from ..layers.kernels import cpu_flags
 
 __all__ = ['check_int8', 'compile_onnx', 'import_openvino']
 
 OLDEST = (2024, 4)
 INSTALL = "run: pip install 'gluon_aff[openvino]'"
 TELEMETRY = 'openvino_telemetry'
-CPUINFO = '/proc/cpuinfo'
 EXACT = {'avx512_vnni', 'avx_vnni', 'amx_int8'}  # what adds products of uint8 and int8 in 32 bits
 
 
@@ -57,10 +56,8 @@ def check_int8() -> None:
 
     On Linux x86 only; where the processor does not tell, it is taken to be exact, as those of ARM are.
     """
-    flags = []
-    with suppress(OSError):
-        flags = re.findall(r'^flags\s*:(.*)', Path(CPUINFO).read_text(), re.MULTILINE)
-    if flags and not EXACT & set(flags[0].split()):
+    flags = cpu_flags()
+    if flags and not EXACT & flags:
         raise ValueError(
             'INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI and AMX; '
             'use the backend openvino.'

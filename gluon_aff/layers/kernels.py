@@ -30,13 +30,14 @@ OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate', 'gluon_
 # The moments cost K^2 per channel for K hidden channels, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # faster. The paper's networks have 128 at most.
 MAX_HIDDEN_CHANNELS = 128
+CPUINFO = Path('/proc/cpuinfo')
 LIBRARY = Path(__file__).with_name('libgluon_aff.so')  # made by the installation
 
 
 def cpu_flags() -> set[str]:
-    """The words in the kernel's description of the processor, its instruction sets among them; none outside Linux."""
-    path = Path('/proc/cpuinfo')
-    return set(re.findall(r'\w+', path.read_text(encoding='utf-8'))) if path.exists() else set()
+    """The instruction sets of an x86 processor, as Linux names them; none elsewhere."""
+    text = CPUINFO.read_text(encoding='utf-8') if CPUINFO.exists() else ''
+    return set(' '.join(re.findall(r'^flags\s*:(.*)', text, re.MULTILINE)).split())
 
 
 @functools.lru_cache(maxsize=None)

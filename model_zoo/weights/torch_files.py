@@ -101,30 +101,35 @@ def _read_safetensors(path):
     name = None
     try:
         with safe_open(path, 'numpy') as file:  # which checks the ranges of all tensors
-            arrays = {}
+            arrays, in_bfloat16 = {}, []
             for name in file.keys():
                 if name.endswith('num_batches_tracked'):
                     continue
-                is_bfloat16 = file.get_slice(name).get_dtype() == 'BF16'
-                arrays[name] = _read_bfloat16(path, name) if is_bfloat16 else file.get_tensor(name)
+                if file.get_slice(name).get_dtype() == 'BF16':
+                    in_bfloat16.append(name)
+                    continue
+                arrays[name] = file.get_tensor(name)
                 if arrays[name].dtype.kind not in 'fiub':  # ml_dtypes' others
                     raise TypeError
-        return arrays
+        return {**arrays, **_read_bfloat16(path, in_bfloat16)}
     except SafetensorError as error:
         raise _RefusedError(_first_line(error)) from None
     except (TypeError, AttributeError):
         raise _RefusedError(f'{name} is of a type that NumPy lacks, such as float8; save it as float32') from None
 
 
-def _read_bfloat16(path, name):
-    """An array as float32, of a file whose header has been checked."""
+def _read_bfloat16(path, names):
+    """Arrays as float32, of a file whose header has been checked."""
+    arrays = {}
     with open(path, 'rb') as file:
         (length,) = struct.unpack('<Q', file.read(8))
-        entry = json.loads(file.read(length))[name]
-        start, end = entry['data_offsets']
-        file.seek(8 + length + start)
-        upper_halves = np.frombuffer(file.read(end - start), '<u2')
-    return (upper_halves.astype(np.uint32) << 16).view(np.float32).reshape(entry['shape'])
+        header = json.loads(file.read(length)) if names else {}
+        for name in names:
+            start, end = header[name]['data_offsets']
+            file.seek(8 + length + start)
+            upper_halves = np.frombuffer(file.read(end - start), '<u2')
+            arrays[name] = (upper_halves.astype(np.uint32) << 16).view(np.float32).reshape(header[name]['shape'])
+    return arrays
 
 
 def _check_header(path):

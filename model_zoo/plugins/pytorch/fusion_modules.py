@@ -154,6 +154,10 @@ class MultiScale(nn.Module):
             for name, scale in zip(('local_att', 'global_att'), scales):
                 context = ChannelContext(channels, reduction, scale, norm_layer=norm_layer)
                 self.add_module(name + suffix, context)
+        self._add_layers(channels, reduction, scales=scales, norm_layer=norm_layer)
+
+    def _add_layers(self, channels, reduction, **options):
+        """Make the layers that a subclass has besides the contexts, from the arguments of the block."""
 
     def mix(self, first: Tensor, second: Tensor) -> Tensor:
         """The logits of M from the two contexts, of which a global one is (N, C, 1, 1)."""
@@ -301,15 +305,7 @@ class HalfAFF(AFF):
 class ConcatAFF(AFF):
     """AFF whose contexts are mixed by a learned 1x1 convolution without bias, of both concatenated (table 6)."""
 
-    def __init__(
-        self,
-        channels: int,
-        reduction: int = 4,
-        *,
-        scales: tuple[str, str] = SCALES,
-        norm_layer: Callable = nn.BatchNorm2d,
-    ):
-        super().__init__(channels, reduction, scales=scales, norm_layer=norm_layer)
+    def _add_layers(self, channels, reduction, **options):
         # The convolution's two halves, so that a global context is convolved at 1x1.
         self.local_conv = pointwise_conv(channels, channels, bias=False)
         self.global_conv = pointwise_conv(channels, channels, bias=False)
@@ -321,16 +317,8 @@ class ConcatAFF(AFF):
 class RecursiveAFF(AFF):
     """AFF whose contexts are themselves fused by AFF (table 6), in our reading of it."""
 
-    def __init__(
-        self,
-        channels: int,
-        reduction: int = 4,
-        *,
-        scales: tuple[str, str] = SCALES,
-        norm_layer: Callable = nn.BatchNorm2d,
-    ):
-        super().__init__(channels, reduction, scales=scales, norm_layer=norm_layer)
-        self.fuse = AFF(channels, reduction, scales=scales, norm_layer=norm_layer)
+    def _add_layers(self, channels, reduction, **options):
+        self.fuse = AFF(channels, reduction, **options)
 
     def mix(self, first, second):
         return self.fuse(*torch.broadcast_tensors(first, second))

@@ -19,84 +19,68 @@ from .fusion_modules import get_fusion
 __all__ = ['FusionBasicBlock', 'FusionBottleneck', 'timm_arguments']
 
 
-class FusionBasicBlock(BasicBlock):
-    """timm's basic block with a fusion, `attention`, in place of the addition.
+class FusingBlock(nn.Module):
+    """Base of timm's blocks with a fusion, `attention`, in place of the addition; it stands before timm's class.
+
+    Parameters
+    ----------
+    inplanes, planes, *arguments, **options
+        As in timm.
+    fuse : callable
+        Makes a fusion, from channels and norm_layer.
+    """
+
+    expansion: int
+
+    def __init__(self, inplanes: int, planes: int, *arguments: Any, fuse: Callable, **options: Any):
+        super().__init__(inplanes, planes, *arguments, **options)
+        fusion = fuse(planes * self.expansion, norm_layer=options.get('norm_layer') or nn.BatchNorm2d)
+        self.attention = fusion.to(device=options.get('device'), dtype=options.get('dtype'))
+
+    def fuse_shortcut(self, body: Tensor, shortcut: Tensor) -> Tensor:
+        """Fuse the two branches, after timm's gate and stochastic depth of the first."""
+        if self.se is not None:
+            body = self.se(body)
+        if self.drop_path is not None:
+            body = self.drop_path(body)
+        return self.attention.residual(body, shortcut)
+
+
+class FusionBasicBlock(FusingBlock, BasicBlock):
+    """timm's basic block with a fusion in place of the addition.
 
     Input (N, inplanes, H, W); output (N, planes, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
-    inplanes, planes, stride, downsample, **options
-        As in timm.
-    fuse : callable
-        Makes a fusion, from channels and norm_layer.
+    inplanes, planes, *arguments, fuse, **options
+        See :class:`FusingBlock`.
     """
-
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        *,
-        fuse: Callable,
-        **options: Any,
-    ):
-        super().__init__(inplanes, planes, stride, downsample, **options)
-        self.attention = _make_fusion(self, fuse, planes, options)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
         x = self.bn2(self.conv2(x))
-        return self.act2(_fuse(self, x, shortcut))
+        return self.act2(self.fuse_shortcut(x, shortcut))
 
 
-class FusionBottleneck(Bottleneck):
-    """timm's bottleneck with a fusion, `attention`, in place of the addition.
+class FusionBottleneck(FusingBlock, Bottleneck):
+    """timm's bottleneck with a fusion in place of the addition.
 
     Input (N, inplanes, H, W); output (N, 4 * planes, ceil(H / stride), ceil(W / stride)).
 
     Parameters
     ----------
-    inplanes, planes, stride, downsample, **options
-        As in timm.
-    fuse : callable
-        Makes a fusion, from channels and norm_layer.
+    inplanes, planes, *arguments, fuse, **options
+        See :class:`FusingBlock`.
     """
-
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        *,
-        fuse: Callable,
-        **options: Any,
-    ):
-        super().__init__(inplanes, planes, stride, downsample, **options)
-        self.attention = _make_fusion(self, fuse, planes, options)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(x)))))
         x = self.bn3(self.conv3(x))
-        return self.act3(_fuse(self, x, shortcut))
-
-
-def _make_fusion(block, fuse, planes, options):
-    fusion = fuse(planes * block.expansion, norm_layer=options.get('norm_layer') or nn.BatchNorm2d)
-    return fusion.to(device=options.get('device'), dtype=options.get('dtype'))
-
-
-def _fuse(block, x, shortcut):
-    if block.se is not None:
-        x = block.se(x)
-    if block.drop_path is not None:
-        x = block.drop_path(x)
-    return block.attention.residual(x, shortcut)
+        return self.act3(self.fuse_shortcut(x, shortcut))
 
 
 def timm_arguments(
@@ -131,7 +115,7 @@ def timm_arguments(
         For an unknown fusion.
     """
     plain, fused = (Bottleneck, FusionBottleneck) if bottleneck else (BasicBlock, FusionBasicBlock)
-    fusing = partial(fused, fuse=partial(get_fusion(fusion), reduction=reduction))
+    fusing: Any = partial(fused, fuse=partial(get_fusion(fusion), reduction=reduction))
     fusing.expansion = fused.expansion  # which timm asks the block for
     return {
         'block': tuple(plain if fusion == 'add' or stage < start_stage else fusing for stage in range(1, 5)),
