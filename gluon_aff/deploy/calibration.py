@@ -12,6 +12,7 @@ import numpy as np
 from .._mxnet import monitored_values
 from ..data.class_folders import readable_images
 from ..data.images import read_image
+from ..errors import unknown
 from ..spec import ModelSpec
 from ..text import printable
 from .onnx_files import import_onnx, load_onnx
@@ -205,7 +206,15 @@ class EntropyCollector(PercentileCollector):
 
 
 def make_collector(ranges: str) -> PercentileCollector:
-    """A new collector for ranges that end at the 99.99th percentile, at the extremes ('naive'), or by entropy."""
+    """A new collector for ranges that end at the 99.99th percentile, at the extremes ('naive'), or by entropy.
+
+    Raises
+    ------
+    ValueError
+        For others.
+    """
+    if ranges not in RANGES:
+        raise unknown('ranges', ranges, RANGES)
     if ranges == 'entropy':
         return EntropyCollector()
     return PercentileCollector(100) if ranges == 'naive' else PercentileCollector()

@@ -14,9 +14,8 @@ from .calibration import PercentileCollector, make_collector
 from .graph import Graph
 from .int8 import compare
 
-__all__ = ['CALIBRATIONS', 'bfloat16_symbol', 'compare_symbols', 'quantize_symbol', 'sensitive_operators']
+__all__ = ['bfloat16_symbol', 'calibrate', 'compare_symbols', 'quantize_symbol', 'sensitive_operators']
 
-CALIBRATIONS = ('percentile', 'naive', 'entropy')
 # INT8 of these is slower than float32 (the product, which MXNet does not vectorise) or loses most (a norm on its own).
 FLOAT_OPERATORS = ['elemwise_mul', 'BatchNorm']
 # How much of the range the results of a signed sum leave unused, see `_widen_signed_sums`.
@@ -103,12 +102,14 @@ def bfloat16_symbol(graph: Graph) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArra
     return symbol, {**arguments, **states}
 
 
-def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'percentile') -> list[tuple[str, float]]:
+def sensitive_operators(
+    graph: Graph, batches: Sequence, *, ranges: str = 'percentile', collector: PercentileCollector | None = None
+) -> list[tuple[str, float]]:
     """How much each convolution and dense layer changes the output when it alone computes in INT8.
 
     Parameters
     ----------
-    graph, batches, ranges
+    graph, batches, ranges, collector
         As for :func:`quantize_symbol`; eight images are enough.
 
     Returns
@@ -120,7 +121,7 @@ def sensitive_operators(graph: Graph, batches: Sequence, *, ranges: str = 'perce
     names = [row['name'] for row in attributes if row['op'] in ('Convolution', 'FullyConnected')]
     original, values = _float_parts(graph)
     expected, differences = outputs(original, values, batches), []
-    collector = calibrate(graph, batches, ranges)
+    collector = collector or calibrate(graph, batches, ranges)
     for name in names:
         others = [other for other in names if other != name]
         symbol, values = quantize_symbol(graph, batches, exclude=others, collector=collector)
