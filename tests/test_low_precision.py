@@ -15,6 +15,7 @@ from gluon_aff import FUSIONS
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.calibration import PercentileCollector, make_collector
 from gluon_aff.deploy.int8_choice import choose_int8
+from gluon_aff.layers.comparators import AAConv
 from model_zoo import get_model, list_models, load_model, model_info
 from model_zoo.cli import main
 from model_zoo.hosts.resnet import ResNet
@@ -46,6 +47,14 @@ def in_int8(net, x, **options):
     return quantization.quantize_net_v2(net, calib_data=mx.io.NDArrayIter(x, batch_size=2), **options)
 
 
+def test_mxnets_mixed_precision_takes_attention_augmented_convolutions():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(16, 3, padding=1, in_channels=3), AAConv(32, 16, 8, (8, 8), heads=2, in_channels=16))
+    x = tensor((2, 3, 8, 8))
+    expected = filled(net)(x)
+    assert 0 < error(in_bfloat16(net, x)(x), expected) <= 0.02
+
+
 @pytest.mark.parametrize('fusion', tiered(FUSIONS, quick=['aff', 'ms_gau']))
 def test_mxnets_tools_take_every_fusion_after_norms(fusion):
     net = ResNet((1, 1, 1, 1), classes=3, fusion=fusion, reduction=4, start_stage=3, stem_width=4)
@@ -55,8 +64,7 @@ def test_mxnets_tools_take_every_fusion_after_norms(fusion):
     assert 0 < error(in_int8(net, x)(x), expected) <= 0.3
 
 
-# Of the networks at all depths only aa_resnet101 is refused, in bfloat16: MXNet asks for the type of take's index.
-@pytest.mark.parametrize('name', tiered(list_models(exclude='aa_*'), quick=QUICK))
+@pytest.mark.parametrize('name', tiered(list_models(), quick=QUICK))
 def test_mxnets_mixed_precision_takes_every_network(name):
     net, x = build(name)
     assert 0 < error(in_bfloat16(net, x)(x), net(x)) <= 0.05

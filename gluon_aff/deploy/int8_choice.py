@@ -54,7 +54,7 @@ def choose_int8(
     kind = best[1]['ranges']
     names = [name for name, _ in sensitive(collectors[kind])]
     if float_nodes != AUTO:
-        return attempt(kind, names[:float_nodes])
+        return attempt(kind, names[: int(float_nodes)])
     count = 1
     while best[1]['top1_agreement'] < AGREEMENT and count <= len(names):
         attempted = attempt(kind, names[:count])

@@ -19,7 +19,7 @@ def distances(F, table, length):
     """table[j - i + length - 1] for all i and j, (length, length, depth), from a table of 2 length - 1 distances."""
     positions = F.slice_axis(F.contrib.arange_like(table, axis=0), axis=0, begin=0, end=length)
     index = F.broadcast_sub(F.reshape(positions, shape=(1, -1)), F.reshape(positions, shape=(-1, 1))) + (length - 1)
-    return F.take(table, index)
+    return F.take(table, F.cast(index, 'float32'))  # which it is, but MXNet's bfloat16 pass wants to be told
 
 
 class AAConv(HybridBlock):
