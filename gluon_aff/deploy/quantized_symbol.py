@@ -16,8 +16,10 @@ from .int8 import compare
 __all__ = ['CALIBRATIONS', 'bfloat16_symbol', 'compare_symbols', 'quantize_symbol', 'sensitive_operators']
 
 CALIBRATIONS = ('percentile', 'naive', 'entropy')
-# INT8 of these is slower than float32 (the product, which MXNet does not vectorise) or loses most (a norm on its own).
-FLOAT_OPERATORS = ['elemwise_mul', 'BatchNorm']
+# INT8 of these is slower than float32 (the product, which MXNet does not vectorise), or loses most (a norm on its own).
+# A ReLU that is not part of a convolution follows a gate, whose float32 map the next gate takes again; in INT8 it would
+# be converted twice.
+FLOAT_OPERATORS = ['elemwise_mul', 'BatchNorm', 'Activation']
 # How much of the range the results of a signed sum leave unused, see `_widen_signed_sums`.
 UINT8_BY_INT8 = 255 / 127
 
@@ -144,7 +146,11 @@ def _float_parts(graph):
 
 
 def _global_pools(graph):
-    """Names of the means over whole maps, which in INT8 would have the maps' range and lose most of their bits."""
+    """Names of the means over whole maps.
+
+    In INT8 they have the maps' range and lose most of their bits: on Fashion-MNIST the logits of the shipped AFF network
+    then change by 0.15 instead of 0.10, and 1 % of the classes instead of 0.7 %.
+    """
     rows = json.loads(graph.symbol().tojson())['nodes']
     return [row['name'] for row in rows if row['op'] == 'Pooling' and row['attrs'].get('global_pool') in ('True', '1')]
 
