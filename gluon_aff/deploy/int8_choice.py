@@ -53,7 +53,7 @@ def choose_int8(
         return best
     kind = best[1]['ranges']
     names = [name for name, _ in sensitive(collectors[kind])]
-    if float_nodes != AUTO:
+    if isinstance(float_nodes, int):
         return attempt(kind, names[:float_nodes])
     count = 1
     while best[1]['top1_agreement'] < AGREEMENT and count <= len(names):

@@ -172,7 +172,7 @@ def _float_parts(graph):
 def _global_pools(graph):
     """Names of the means over whole maps.
 
-    In INT8 they have the maps' range and lose most of their bits: on Fashion-MNIST the logits of the shipped AFF network
+    In INT8 they have the maps' range and lose most of their bits: of the shipped AFF network the logits on Fashion-MNIST
     then change by 0.15 instead of 0.10, and 1 % of the classes instead of 0.7 %.
     """
     rows = json.loads(graph.symbol().tojson())['nodes']
