@@ -44,7 +44,7 @@ def main(argv):
         for dtype in DTYPES:
             folder = args.save_dir / f'{dtype}-seed{seed}'
             try:
-                history = cell(folder, [*shared, '--dtype', dtype, '--seed', str(seed)]).history
+                history = cell('resnet', folder, [*shared, '--dtype', dtype, '--seed', str(seed)]).history
             except Stopped as stopped:
                 print(f'{stopped} Give the same command again to go on.', file=sys.stderr)
                 sys.exit(128 + stopped.number)

@@ -39,9 +39,11 @@ from mxnet.contrib import amp, quantization
 from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, peak_memory, times_as_fast
 
 from gluon_aff import complexity
-from gluon_aff.deploy import export_onnx, fold_batchnorm, quantize_onnx
+from gluon_aff.deploy import Graph, export_onnx, fold_batchnorm, quantize_onnx
 from gluon_aff.deploy.onnx_files import session
 from gluon_aff.deploy.openvino_engine import compile_onnx, import_openvino
+from gluon_aff.deploy.quantized_symbol import bfloat16_symbol, quantize_symbol
+from gluon_aff.deploy.symbol_writer import write_symbol_files
 from gluon_aff.layers.kernels import compiled
 from model_zoo import get_model, model_info
 
@@ -123,6 +125,17 @@ def onnx_form(folder, int8):
     return path + '8' * int8
 
 
+def symbol_form(x, folder, kind):
+    """An export for plain MXNet in fewer bits, as `Predictor` runs it."""
+    path = os.path.join(folder, f'net-{kind}')
+    if not os.path.exists(f'{path}-symbol.json'):
+        graph = Graph(network(folder)).fold()
+        batches = [(images, None) for images in CALIBRATION]
+        made = quantize_symbol(graph, batches, ranges='naive') if kind == 'int8' else bfloat16_symbol(graph)
+        write_symbol_files(*made, path)
+    return mxnet_form(mx.gluon.SymbolBlock.imports(f'{path}-symbol.json', ['data'], f'{path}-0000.params'), x, static)
+
+
 def ort(x, folder, int8=False):
     run, data = session(onnx_form(folder, int8), args.threads), x.asnumpy()
     return lambda: run.run(None, {'data': data})[0]
@@ -197,6 +210,8 @@ FORMS = {
     ),
     'bfloat16 by amp': lambda x, folder: mxnet_form(network(folder), x, by_amp),
     'INT8 by quantize_net': lambda x, folder: mxnet_form(network(folder), x, by_quantize_net),
+    'bfloat16, our export': partial(symbol_form, kind='bf16'),
+    'INT8, our export': partial(symbol_form, kind='int8'),
     'ONNX Runtime': ort,
     'ONNX Runtime INT8': lambda x, folder: ort(x, folder, int8=True),
     'OpenCV DNN': opencv,
@@ -214,12 +229,15 @@ def torch_form(x, folder, **options):
     torch.manual_seed(0)
     fusion, resnet50 = re.fullmatch(IN_TORCH, args.network).groups()
     net = (in_torch.resnet50 if resnet50 else in_torch.cifar_resnet8)(in_torch.FUSIONS[fusion], **TORCH_SIZES)
+    ours = get_model(args.network, **OPTIONS).collect_params().values()
+    if sum(p.numel() for p in net.parameters()) != sum(np.prod(p.shape) for p in ours if p.grad_req != 'null'):
+        raise ValueError('it has another number of parameters')
     call = in_torch.inference(net, x.asnumpy(), **options)
     return lambda: call().float().numpy()
 
 
 IN_TORCH = '(?:cifar_)?(add|aff|iaff)_(?:(resnet50)|resnet8)'
-TORCH_SIZES = {} if args.network.endswith('resnet50') else {'width': 1}
+TORCH_SIZES = {} if args.network.endswith('resnet50') else {'width': 4}
 TORCH_FORMS = {
     f'PyTorch{layout}{dtype}': partial(torch_form, **options, bfloat16=bool(dtype))
     for dtype in ('', ' bfloat16')

@@ -173,14 +173,14 @@ def test_what_is_missing_is_said_in_a_sentence(exported, monkeypatch, tmp_path):
         cpuinfo.write_text(f'processor\t: 0\nflags\t\t: {flags}\n')
         openvino_engine.check_int8()
     cpuinfo.write_text('processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs\t\t: none\n')
-    with refused('INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI'):
+    with refused('INT8 in OpenVINO is wrong without VNNI or AMX, which this processor lacks'):
         Predictor(exported[0], 'openvino-int8')
     cpuinfo.write_text('Features\t: asimd\n')
     openvino_engine.check_int8()
     monkeypatch.setattr(
         openvino, 'Core', lambda: SimpleNamespace(get_property=lambda *_: ['FP32', 'INT8'], read_model=None)
     )
-    with refused('needs a processor with AVX512-BF16 or AMX'):
+    with refused('needs AVX512-BF16 or AMX, which this processor lacks'):
         Predictor(exported[0], 'openvino-bf16')
     monkeypatch.setattr(openvino, '__version__', '2023.3.0-13775')
     with refused('OpenVINO 2024.4 or newer is needed, and 2023.3.0 is installed', ImportError):

@@ -19,6 +19,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..errors import unknown
+from ..onednn import check_instruction_sets
 from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_file
@@ -74,6 +75,11 @@ def _mxnet(symbol, params, path, spec, ctx, threads):
             raise _cannot_run('MXNet', path, error) from None
 
     return run
+
+
+def _mxnet_bfloat16(*args):
+    check_instruction_sets('MXNet', {'avx512bw'}, 'bfloat16 in MXNet needs AVX512', 'use the backend mxnet')
+    return _mxnet(*args)
 
 
 def _onnxruntime(content, path, spec, ctx, threads):
@@ -187,7 +193,7 @@ def _opencv(content, path, spec, ctx, threads):
 # What opens the files of these kinds as a function (batch) -> logits.
 BACKENDS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     'mxnet': (_mxnet, ('symbol', 'params')),
-    'mxnet-bf16': (_mxnet, ('symbol-bf16', 'params-bf16')),
+    'mxnet-bf16': (_mxnet_bfloat16, ('symbol-bf16', 'params-bf16')),
     'mxnet-int8': (_mxnet, ('symbol-int8', 'params-int8')),
     'onnxruntime': (_onnxruntime, ('onnx',)),
     'int8': (_onnxruntime, ('int8',)),
@@ -230,11 +236,11 @@ def open_backend(
     if backend not in BACKENDS:
         raise unknown('backend', backend, BACKENDS)
     opener, kinds = BACKENDS[backend]
-    if opener is not _mxnet and ctx.device_type != 'cpu':
+    if backend != 'mxnet' and ctx.device_type != 'cpu':
         raise ValueError(
             f"Backend {backend} computes on the CPU only; use backend 'mxnet' for {ctx}, or leave the device out."
         )
-    if opener in (_mxnet, _opencv) and threads is not None:
+    if backend.startswith(('mxnet', 'opencv')) and threads is not None:
         raise ValueError(f'threads is for ONNX Runtime and OpenVINO, not for backend {backend}; leave it out.')
     contents = [read_file(folder, description, kind) for kind in kinds]
     return opener(*contents, os.path.join(folder, files[kinds[0]]['file']), spec, ctx, threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
-from ..layers.kernels import cpu_flags
+from ..onednn import check_instruction_sets
 
 __all__ = ['check_int8', 'compile_onnx', 'import_openvino']
 
@@ -54,14 +54,11 @@ def _without_telemetry():
 def check_int8() -> None:
     """Raise a ValueError where OpenVINO would add an INT8 file's products in 16 bits, which saturate.
 
-    On Linux x86 only; where the processor does not tell, it is taken to be exact, as those of ARM are.
+    On Linux x86 only; elsewhere it is taken to be exact, as processors of ARM are.
     """
-    flags = cpu_flags()
-    if flags and not EXACT & flags:
-        raise ValueError(
-            'INT8 in OpenVINO gives wrong results on this processor, which lacks VNNI and AMX; '
-            'use the backend openvino.'
-        )
+    check_instruction_sets(
+        'OpenVINO', EXACT, 'INT8 in OpenVINO is wrong without VNNI or AMX', 'use the backend openvino'
+    )
 
 
 def compile_onnx(content: bytes, *, threads: int | None = None, bfloat16: bool = False):
@@ -80,16 +77,16 @@ def compile_onnx(content: bytes, *, threads: int | None = None, bfloat16: bool =
     ImportError
         If openvino is missing or too old.
     ValueError
-        If the processor has no instructions for bfloat16.
+        If the processor has no instructions for bfloat16, or a variable keeps OpenVINO from them.
     RuntimeError
         By OpenVINO, if it cannot read or compile the file.
     """
     core = import_openvino().Core()
-    if bfloat16 and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-        raise ValueError(
-            'bfloat16 in OpenVINO needs a processor with AVX512-BF16 or AMX, and this one has neither; '
-            'use the backend openvino or openvino-int8.'
-        )
+    if bfloat16:
+        problem, remedy = 'bfloat16 in OpenVINO needs AVX512-BF16 or AMX', 'use the backend openvino or openvino-int8'
+        if 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+            raise ValueError(f'{problem}, which this processor lacks; {remedy}.')
+        check_instruction_sets('OpenVINO', {'avx512_bf16', 'amx_bf16'}, problem, remedy)
     options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32'}
     if threads:
         options['INFERENCE_NUM_THREADS'] = threads

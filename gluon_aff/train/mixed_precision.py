@@ -7,7 +7,6 @@ Learning Training", 2019 (arXiv 1905.12322), by which bfloat16 needs no scaling 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from typing import Any, Sequence, Tuple
 
@@ -17,11 +16,9 @@ from mxnet.gluon import Block, HybridBlock
 from .._mxnet import RewrittenBlock
 from ..layers import kernels
 from ..layers.kernels import cpu_flags
+from ..onednn import check_instruction_sets
 
 __all__ = ['bfloat16_network', 'check_bfloat16']
-
-# oneDNN's names of the instruction sets with bfloat16, to which DNNL_MAX_CPU_ISA may limit it.
-BFLOAT16_ISAS = ('AVX512_CORE_BF16', 'AVX512_CORE_AMX', 'ALL', 'DEFAULT')
 
 # Operators that take and give maps of bfloat16, and how many of their first inputs are maps, None for all. oneDNN
 # computes them in float32, in one pass over half the bytes.
@@ -49,17 +46,10 @@ def check_bfloat16(ctx: Sequence[mx.Context]) -> None:
     """Raise a ValueError if bfloat16 fails on these devices, or is slower than float32."""
     if any(device.device_type != 'cpu' for device in ctx):
         raise ValueError('--dtype bfloat16 trains on a CPU only; take float16 with --num-gpus.')
-    if not cpu_flags() & {'avx512_bf16', 'amx_bf16'}:
-        raise ValueError(
-            '--dtype bfloat16 needs a processor with AVX512-BF16 or AMX, and would be slower than float32 on this one; '
-            'take float32.'
-        )
-    limit = os.environ.get('DNNL_MAX_CPU_ISA', 'ALL')
-    if not limit.upper().startswith(BFLOAT16_ISAS):
-        raise ValueError(
-            f'--dtype bfloat16 needs AVX512-BF16 or AMX, which DNNL_MAX_CPU_ISA={limit} excludes; unset that variable, '
-            'or take float32.'
-        )
+    problem, remedy = '--dtype bfloat16 is slower than float32, or fails, without AVX512-BF16 or AMX', 'take float32'
+    if not cpu_flags():
+        raise ValueError(f'{problem}, which this processor does not tell that it has; {remedy}.')
+    check_instruction_sets('MXNet', {'avx512_bf16', 'amx_bf16'}, problem, remedy)
 
 
 def bfloat16_network(net: Block) -> HybridBlock:
