@@ -12,7 +12,7 @@ from PIL import Image
 from reference import error, filled, parameters, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
-from gluon_aff.deploy import Predictor, export
+from gluon_aff.deploy import Predictor, export, int8
 from gluon_aff.deploy.calibration import PercentileCollector, make_collector
 from gluon_aff.deploy.int8_choice import choose_int8
 from gluon_aff.layers.comparators import AAConv
@@ -156,6 +156,12 @@ def test_int8_keeps_as_many_nodes_in_float32_as_it_takes():
     assert choose([0.9, 0.9, 0.9, 0.9])[0] == ('percentile', 4)  # five nodes in all
     assert choose([0.9, 0.9, 0.9, 0.9], changes=[2.0, 1.0, 1.0, 0.4])[0] == ('percentile', 1)
     assert choose([1, 1, 1, 1], float_nodes=4)[0] == ('percentile', 4)
+
+
+def test_an_onnxruntime_that_takes_no_ranges_is_refused(monkeypatch):
+    monkeypatch.setattr('onnxruntime.__version__', '1.16.3')
+    with refused('INT8 needs onnxruntime 1.17 or newer, and 1.16.3 is installed', ImportError):
+        int8.quantize(None, [], make_collector('naive'))
 
 
 @pytest.mark.parametrize('ranges', ['percentile', pytest.param('entropy', marks=pytest.mark.slow)])
