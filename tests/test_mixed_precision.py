@@ -245,7 +245,7 @@ def test_the_network_stays_as_it_was():
 
 
 def set_flags(monkeypatch, flags):
-    for module in ('gluon_aff.train.mixed_precision', 'gluon_aff.onednn'):
+    for module in ('gluon_aff.train.mixed_precision', 'gluon_aff.instruction_sets'):
         monkeypatch.setattr(f'{module}.cpu_flags', lambda: set(flags.split()))
 
 
