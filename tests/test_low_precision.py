@@ -153,7 +153,8 @@ def test_int8_keeps_as_many_nodes_in_float32_as_it_takes():
     quantized, report = choose([0.9, 0.95, 0.99, 1])
     assert quantized == ('percentile', 2) and (report['ranges'], report['float_nodes']) == ('percentile', ['a', 'b'])
     assert choose([0.99, 1, 1, 1], ranges='naive')[0] == ('naive', 0)
-    assert choose([0.9, 0.9, 0.9, 0.9])[0] == ('percentile', 4)  # five nodes in all
+    assert choose([0.9, 0.9, 0.9, 0.9])[0] == ('percentile', 2)  # not four of five
+    assert choose([0.9, 0.9, 0.99, 1], changes=[2.0, 2.0, 1.0, 0.4])[0] == ('percentile', 2)
     assert choose([0.9, 0.9, 0.9, 0.9], changes=[2.0, 1.0, 1.0, 0.4])[0] == ('percentile', 1)
     assert choose([1, 1, 1, 1], float_nodes=4)[0] == ('percentile', 4)
 

@@ -76,7 +76,8 @@ def export(
         Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
     float_nodes : int or 'auto', default 0
         How many nodes stay in float32: those that INT8 changes most, by measurement. With 'auto' none, one, two, four
-        and so on, until 99 % of the calibration images keep float32's class, or more nodes do not help.
+        and so on, up to half of them, until 99 % of the calibration images keep float32's class; where that is not
+        reached, the number that changes the output least.
     ranges : {'percentile', 'naive', 'entropy'}, optional
         Where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
         largest value, or where the distribution changes least. By default the first or the second, whichever changes
