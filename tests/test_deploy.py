@@ -1019,7 +1019,8 @@ def test_a_one_channel_network_says_how_it_is_asked(tmp_path):
 def test_options_without_effect_are_refused(shipped, pictures, tmp_path, capsys):
     for options, says in (
         (['--format', 'onnx', '--calibrate', str(pictures)], '--calibrate is for INT8'),
-        (['--float-nodes', '3'], '--float-nodes is for INT8'),
+        (['--float-nodes', 'auto'], '--float-nodes is for INT8'),
+        (['--format', 'symbol,onnx', '--ranges', 'naive'], '--ranges is for INT8'),
         (['--format', 'int8', '--calibrate', str(pictures), '--float-nodes', '-1'], '--float-nodes'),
     ):
         assert main(['export', SHIPPED, '-o', str(tmp_path / 'out'), *options]) == 2

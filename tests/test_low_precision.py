@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+import onnx
 import pytest
 from mxnet.contrib import amp, quantization
 from PIL import Image
@@ -12,7 +13,8 @@ from reference import error, filled, parameters, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
 from gluon_aff.deploy import Predictor, export
-from gluon_aff.deploy.calibration import PercentileCollector
+from gluon_aff.deploy.calibration import PercentileCollector, make_collector
+from gluon_aff.deploy.int8_choice import choose_int8
 from model_zoo import get_model, list_models, load_model, model_info
 from model_zoo.cli import main
 from model_zoo.hosts.resnet import ResNet
@@ -99,6 +101,69 @@ def test_percentiles_leave_out_the_rarest_values():
     assert collector.min_max_dict['flat'] == (1, 1)
     with refused('percentile'):
         PercentileCollector(40)
+
+
+def test_entropy_cuts_where_mxnet_does():
+    collector, random = make_collector('entropy'), np.random.RandomState(0)
+    maps = {
+        'signed': random.standard_t(3, 100_000),
+        'positive': np.abs(random.laplace(size=100_000)),
+        'flat': np.ones(9),
+    }
+    for name, values in maps.items():
+        collector.add(name, values.astype('f'))
+    ranges = collector.min_max_dict
+    for name in ('signed', 'positive'):
+        limit = np.abs(maps[name]).max()
+        counts, edges = np.histogram(maps[name], 8001, (-limit, limit))
+        threshold, _ = mx.nd.contrib.calibrate_entropy(
+            mx.nd.array(counts), mx.nd.array(edges), num_quantized_bins=255 if name == 'signed' else 511
+        )
+        assert ranges[name][1] == pytest.approx(float(threshold.asscalar()), rel=0.1)
+    assert ranges['signed'][0] == -ranges['signed'][1] and 0 <= ranges['positive'][0] < 0.001
+    assert ranges['flat'] == pytest.approx((1, 1), rel=0.001)
+    with refused('Unknown ranges'):
+        make_collector('widest')
+
+
+def test_int8_keeps_as_many_nodes_in_float32_as_it_takes():
+    loss = {'naive': 3.0, 'percentile': 2.0}
+
+    def choose(agreements, changes=(2.0, 1.0, 0.5, 0.4), **options):
+        counts = [0, 1, 2, 4]
+        return choose_int8(
+            str,
+            lambda ranges, names: (ranges, len(names)),
+            lambda form: {
+                'top1_agreement': agreements[counts.index(form[1])],
+                'mean_absolute_difference': changes[counts.index(form[1])] + loss[form[0]],
+            },
+            lambda ranges: [(name, 0.0) for name in 'abcde'],
+            **{'ranges': None, 'float_nodes': 'auto', **options},
+        )
+
+    quantized, report = choose([0.9, 0.95, 0.99, 1])
+    assert quantized == ('percentile', 2) and (report['ranges'], report['float_nodes']) == ('percentile', ['a', 'b'])
+    assert choose([0.99, 1, 1, 1], ranges='naive')[0] == ('naive', 0)
+    assert choose([0.9, 0.9, 0.9, 0.9])[0] == ('percentile', 4)  # five nodes in all
+    assert choose([0.9, 0.9, 0.9, 0.9], changes=[2.0, 1.0, 1.0, 0.4])[0] == ('percentile', 1)
+    assert choose([1, 1, 1, 1], float_nodes=4)[0] == ('percentile', 4)
+
+
+@pytest.mark.parametrize('ranges', ['percentile', pytest.param('entropy', marks=pytest.mark.slow)])
+def test_ranges_of_onnx_are_those_asked_for(ranges, tmp_path):
+    x = tensor((4, 3, 32, 32))
+    x[0, 0, 0, 0] = 30
+    ends = {}
+    for kind in ('naive', ranges):
+        report = export(load_model(SHIPPED[0]), tmp_path, ['int8'], [x], ranges=kind)['int8']
+        assert report['ranges'] == kind and report['mean_absolute_difference'] < 0.3 * report['mean_absolute_logit']
+        graph = onnx.load(str(tmp_path / f'{SHIPPED[0]}-int8.onnx')).graph
+        scales = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        ends[kind] = 255 * float(scales['features.0_scale'])
+    norm = load_model(SHIPPED[0]).net.features[0](x)
+    assert ends['naive'] == pytest.approx(float((norm.max() - norm.min()).asscalar()), rel=1e-4)
+    assert ends[ranges] < 0.7 * ends['naive']
 
 
 @pytest.fixture(scope='module')

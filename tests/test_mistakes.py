@@ -122,7 +122,7 @@ export run -o out --format onxn | Unknown format 'onxn'; did you mean onnx
 export run -o out --calibrate pictures | --calibrate is for INT8
 export run -o out --format int8 | INT8 needs images
 export run -o out --format int8 --calibrate empty | holds no image
-export run -o out --float-nodes 1.5 | --float-nodes must be a whole number
+export run -o out --float-nodes 1.5 | --float-nodes must be a whole number, 0 or more, or auto
 export exported -o out | is an exported folder
 gradcam broken.png --models run -o a.png | broken.png is not an image
 gradcam pictures --models run -o a.txt | -o names a .*file, got 'a.txt'

@@ -6,20 +6,24 @@ import logging
 import os
 from typing import Any, Callable, Iterable, Sequence
 
+import mxnet as mx
 import numpy as np
 
 from .._mxnet import monitored_values
 from ..data.class_folders import readable_images
 from ..data.images import read_image
+from ..errors import unknown
 from ..spec import ModelSpec
 from ..text import printable
 from .onnx_files import import_onnx, load_onnx
 
-__all__ = ['PercentileCollector', 'make_batches', 'read_batches']
+__all__ = ['RANGES', 'EntropyCollector', 'PercentileCollector', 'make_batches', 'make_collector', 'read_batches']
 
 log = logging.getLogger(__name__)
 
 BATCH = 8
+# Where the ranges of INT8 end, see `make_collector`.
+RANGES = ('percentile', 'naive', 'entropy')
 
 
 def read_batches(path: str, images: str | Iterable) -> list:
@@ -139,6 +143,7 @@ class PercentileCollector:
         if not 50 < percentile <= 100:
             raise ValueError(f'percentile must be above 50 and at most 100, got {percentile!r}.')
         self.percentile = percentile
+        self._ranges: dict | None = None
         self._counts: dict = {}  # by name: magnitudes in each bin, the last bin's end, the least and largest value
 
     def collect(self, name: str | bytes, array: Any) -> None:
@@ -157,12 +162,59 @@ class PercentileCollector:
         places = np.minimum(np.abs(values).ravel() * (self.bins / end), self.bins - 1).astype(np.int32)
         counts = counts + np.bincount(places, minlength=self.bins)
         self._counts[name] = counts, end, min(least, low), max(most, high)
+        self._ranges = None
 
     @property
     def min_max_dict(self) -> dict[str, tuple[float, float]]:
-        ranges = {}
-        for name, (counts, end, low, high) in self._counts.items():
-            held = np.searchsorted(counts.cumsum(), self.percentile / 100 * counts.sum()) + 1
-            limit = end * held / self.bins
-            ranges[name] = max(low, -limit), min(high, limit)
-        return ranges
+        if self._ranges is None:
+            self._ranges = {name: self._range(*counted) for name, counted in self._counts.items()}
+        return self._ranges
+
+    def _range(self, counts, end, low, high):
+        limit = self._limit(counts, end, low)
+        return min(max(low, -limit), limit), max(min(high, limit), -limit)
+
+    def _limit(self, counts, end, low):
+        """The largest magnitude that the range holds."""
+        held = np.searchsorted(counts.cumsum(), self.percentile / 100 * counts.sum()) + 1
+        return end * held / self.bins
+
+
+class EntropyCollector(PercentileCollector):
+    """Ranges whose cut changes a map's distribution least, by the Kullback-Leibler divergence, as MXNet finds them.
+
+    Used as :class:`PercentileCollector` is, and with its attributes.
+    """
+
+    bins = 8192
+
+    def __init__(self):
+        super().__init__(100)
+
+    def _limit(self, counts, end, low):
+        # Bins for MXNet's operator: the middle one, around 0, holds two of ours, and each of the others four.
+        right = counts[2:-2].reshape(-1, 4).sum(1)
+        right[-1] += counts[-2:].sum()
+        left = 0 * right if low >= 0 else right[::-1]
+        edges = (np.arange(2 * len(right) + 2) - len(right) - 0.5) * (4 * end / self.bins)
+        threshold, _ = mx.nd.contrib.calibrate_entropy(
+            mx.nd.array(np.r_[left, counts[:2].sum(), right]),
+            mx.nd.array(edges),
+            num_quantized_bins=511 if low >= 0 else 255,
+        )
+        return float(threshold.asscalar())
+
+
+def make_collector(ranges: str) -> PercentileCollector:
+    """A new collector for ranges that end at the 99.99th percentile, at the extremes ('naive'), or by entropy.
+
+    Raises
+    ------
+    ValueError
+        For others.
+    """
+    if ranges not in RANGES:
+        raise unknown('ranges', ranges, RANGES)
+    if ranges == 'entropy':
+        return EntropyCollector()
+    return PercentileCollector(100) if ranges == 'naive' else PercentileCollector()

@@ -17,12 +17,13 @@ from ..files import replace_folder, temporary_folder, write_whole
 from ..spec import ModelSpec
 from ..validation import check_plain_name, read_json, regular_file, shown
 from ..verified_download import digest
-from .calibration import make_batches, read_batches
+from . import int8, quantized_symbol
+from .calibration import RANGES, make_batches, read_batches
 from .graph import Graph
-from .int8 import compare_onnx, quantize_onnx, sensitive_nodes
-from .onnx_files import import_onnx, import_onnxruntime
+from .int8_choice import AUTO, choose_int8
+from .onnx_files import import_onnx, import_onnxruntime, read_onnx
 from .onnx_writer import write_onnx
-from .quantized_symbol import CALIBRATIONS, bfloat16_symbol, compare_symbols, quantize_symbol, sensitive_operators
+from .quantized_symbol import bfloat16_symbol
 from .symbol_writer import write_symbol, write_symbol_files
 
 __all__ = ['FORMATS', 'export', 'is_export', 'read_export']
@@ -46,7 +47,7 @@ def export(
     calibration: str | Iterable | None = None,
     preprocess: bool = False,
     dynamic: bool = True,
-    float_nodes: int = 0,
+    float_nodes: int | str = 0,
     *,
     ranges: str | None = None,
 ) -> dict:
@@ -73,10 +74,11 @@ def export(
         Let the files take images (N, H, W, 3) of uint8, and normalise them.
     dynamic : bool, default True
         Let height and width be dynamic where the network allows it, see :func:`gluon_aff.deploy.export_onnx`.
-    float_nodes : int, default 0
-        How many nodes stay in float32: those that INT8 changes most, by measurement.
+    float_nodes : int or 'auto', default 0
+        How many nodes stay in float32: those that INT8 changes most, by measurement. With 'auto' none, one, two, four
+        and so on, until 99 % of the calibration images keep float32's class, or more nodes do not help.
     ranges : {'percentile', 'naive', 'entropy'}, optional
-        For 'symbol-int8': where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
+        Where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
         largest value, or where the distribution changes least. By default the first or the second, whichever changes
         the output less on these images.
 
@@ -109,8 +111,8 @@ def export(
         with temporary_folder(os.path.dirname(folder), '.export-') as top:
             partial = os.path.join(top, 'new')
             os.mkdir(partial)
-            int8 = (calibration, float_nodes, ranges)
-            description = _write(model, partial, folder, formats, int8, preprocess, dynamic)
+            options = {'ranges': ranges, 'float_nodes': float_nodes}
+            description = _write(model, partial, folder, formats, calibration, options, preprocess, dynamic)
             _check_replaceable(folder)  # it may have come meanwhile
             replace_folder(partial, folder)
     except OSError as error:
@@ -128,11 +130,12 @@ def _check_options(formats, calibration, float_nodes, ranges):
             raise unknown('format', kind, FORMATS)
     if not formats:
         raise ValueError(f'No format is given; choose from {", ".join(FORMATS)}.')
-    if ranges is not None and ranges not in CALIBRATIONS:
-        raise unknown('ranges', ranges, CALIBRATIONS)
+    if ranges is not None and ranges not in RANGES:
+        raise unknown('ranges', ranges, RANGES)
     if set(formats) & INT8 and calibration is None:
         raise ValueError('INT8 needs images to calibrate on; give a folder of about a hundred typical ones.')
-    positive('float_nodes', float_nodes, or_zero=True)
+    if float_nodes != AUTO:
+        positive('float_nodes', float_nodes, or_zero=True)
     if not set(formats) & INT8 and (calibration is not None or float_nodes):
         raise ValueError(
             f'{"Calibration" if calibration is not None else "float_nodes"} is for INT8; add int8 to the '
@@ -149,7 +152,7 @@ def _check_replaceable(folder):
         raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
 
 
-def _write(model, folder, earlier, formats, int8, preprocess, dynamic):
+def _write(model, folder, earlier, formats, calibration, options, preprocess, dynamic):
     """Write all files to `folder`, taking over those of an `earlier` export of the same; returns the description."""
     from .. import __version__
 
@@ -172,14 +175,15 @@ def _write(model, folder, earlier, formats, int8, preprocess, dynamic):
         write_symbol_files(*bfloat16_symbol(graph), os.path.join(folder, f'{spec.name}-bf16'))
         kinds += ['symbol-bf16', 'params-bf16']
     if 'symbol-int8' in formats:
-        reports['symbol-int8'] = _write_symbol_int8(graph, os.path.join(folder, f'{spec.name}-int8'), spec, *int8)
+        path = os.path.join(folder, f'{spec.name}-int8')
+        reports['symbol-int8'] = _write_symbol_int8(graph, path, spec, calibration, options)
         kinds += ['symbol-int8', 'params-int8']
     if {'onnx', 'int8'} & set(formats):
         write_onnx(graph, paths['onnx'], input_size=spec.input_size, metadata=description, dynamic=dynamic)
         kinds.append('onnx')
         versions['onnx'] = import_onnx().__version__
     if 'int8' in formats:
-        reports['int8'] = _write_int8(paths['onnx'], paths['int8'], *int8[:2])
+        reports['int8'] = _write_int8(paths['onnx'], paths['int8'], calibration, options)
         kinds.append('int8')
         versions['onnxruntime'] = import_onnxruntime().__version__
     files = {kind: {'file': names[kind], 'sha256': digest(paths[kind], 'sha256')} for kind in kinds}
@@ -207,25 +211,33 @@ def _check_network(graph, spec):
     return 'H' in names
 
 
-def _write_int8(source, path, calibration, float_nodes):
+def _write_int8(source, path, calibration, options):
     """Quantize the ONNX file `source`; returns the comparison of both files."""
-    batches = read_batches(source, calibration)
-    worst = [name for name, _ in sensitive_nodes(source, batches)[:float_nodes]] if float_nodes else []
-    quantize_onnx(source, batches, path, worst)
-    return {**compare_onnx(source, path, batches), 'float_nodes': worst}
+    batches, model, original = read_batches(source, calibration), int8.prepared(source), read_onnx(source)
+    quantized, report = choose_int8(
+        lambda ranges: int8.calibrate(model, batches, ranges),
+        lambda collector, exclude: int8.quantize(model, batches, collector, exclude),
+        lambda content: int8.compare_files(original, content, batches),
+        lambda collector: int8.sensitivities(model, batches[:1], collector),
+        **options,
+    )
+    write_whole(path, quantized)
+    return report
 
 
-def _write_symbol_int8(graph, path, spec, calibration, float_nodes, ranges):
+def _write_symbol_int8(graph, path, spec, calibration, options):
     """Write the symbol in INT8; returns its comparison with the one in float32."""
     shape = graph.input_shapes(spec.input_size)[1]
     batches = make_batches(spec.name, calibration, shape=shape, dtype=graph.dtype, find_spec=lambda: spec)
-    worst = sensitive_operators(graph, batches[:1])[:float_nodes] if float_nodes else []
-    names, forms = [name for name, _ in worst], []
-    for kind in [ranges] if ranges else ['percentile', 'naive']:
-        quantized = quantize_symbol(graph, batches, ranges=kind, exclude=names)
-        report = {**compare_symbols(graph, quantized, batches), 'ranges': kind, 'float_nodes': names}
-        forms.append((report, quantized))
-    report, quantized = min(forms, key=lambda form: form[0]['mean_absolute_difference'])
+    quantized, report = choose_int8(
+        lambda ranges: quantized_symbol.calibrate(graph, batches, ranges),
+        lambda collector, exclude: quantized_symbol.quantize_symbol(
+            graph, batches, collector=collector, exclude=exclude
+        ),
+        lambda form: quantized_symbol.compare_symbols(graph, form, batches),
+        lambda collector: quantized_symbol.sensitive_operators(graph, batches[:1], collector=collector),
+        **options,
+    )
     write_symbol_files(*quantized, path)
     return report
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Iterable, Sequence
+from collections import Counter
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
 from ..files import write_whole
-from .calibration import read_batches
-from .onnx_files import import_onnx, import_onnxruntime, load_onnx, read_onnx, session
+from .calibration import PercentileCollector, make_collector, read_batches
+from .onnx_files import INSTALL, import_onnx, import_onnxruntime, load_onnx, read_onnx, session
 
 __all__ = ['compare_onnx', 'quantize_onnx', 'sensitive_nodes']
+
+OLDEST_RUNTIME = (1, 17)  # the first that takes ranges
 
 # All operators of these networks, down to the attention weights of the fusions: converting whole maps for a single
 # float32 operator took longer than the operator itself.
@@ -35,12 +38,17 @@ OPERATORS = [
 
 
 def quantize_onnx(
-    path: str, calibration: str | Iterable, output: str | None = None, exclude: Sequence[str] = ()
+    path: str,
+    calibration: str | Iterable,
+    output: str | None = None,
+    exclude: Sequence[str] = (),
+    *,
+    ranges: str = 'naive',
 ) -> str:
     """Quantize a float32 ONNX file to INT8: statically, in QDQ form, weights per channel.
 
-    Activations are uint8 and weights int8; their ranges are the least and largest values on the calibration images.
-    BatchNorm that is not folded, and operators that are rare in convolutional networks, stay in float32.
+    Activations are uint8, in the ranges that they have on the calibration images, and weights int8. BatchNorm that is
+    not folded, and operators that are rare in convolutional networks, stay in float32.
 
     Parameters
     ----------
@@ -53,6 +61,9 @@ def quantize_onnx(
         The file to write; its folder is made. By default NAME-int8.onnx beside NAME.onnx.
     exclude : sequence of str, default ()
         Names of nodes that stay in float32, such as the first of :func:`sensitive_nodes`.
+    ranges : {'naive', 'percentile', 'entropy'}, default 'naive'
+        Where the ranges end: at the least and largest value, at the 99.99th percentile of the magnitudes, or where the
+        distribution changes least.
 
     Returns
     -------
@@ -64,21 +75,22 @@ def quantize_onnx(
     ImportError
         If onnx or onnxruntime is missing or unfit.
     FileNotFoundError, ValueError
-        If there is no such file, it is not an ONNX file, it has no such node, or there is nothing to calibrate on.
+        If there is no such file, it is not an ONNX file, it has no such node, there is nothing to calibrate on, or the
+        ranges are unknown.
     OSError
         If the file cannot be written.
     """
-    model = _prepared(path)
+    model = prepared(path)
     unknown = set(exclude) - {node.name for node in model.graph.node}
     if unknown:
         raise ValueError(f'{path} has no node {", ".join(sorted(unknown))}; sensitive_nodes names those that it has.')
     batches = read_batches(path, calibration)
     output = os.fspath(output) if output else f'{os.path.splitext(os.fspath(path))[0]}-int8.onnx'
-    write_whole(output, _quantize(model, batches, nodes_to_exclude=list(exclude)))
+    write_whole(output, quantize(model, batches, calibrate(model, batches, ranges), exclude))
     return output
 
 
-def sensitive_nodes(path: str, calibration: str | Iterable) -> list:
+def sensitive_nodes(path: str, calibration: str | Iterable, *, ranges: str = 'naive') -> list[tuple[str, float]]:
     """How much each node's quantization alone changes the output.
 
     Parameters
@@ -87,6 +99,8 @@ def sensitive_nodes(path: str, calibration: str | Iterable) -> list:
         What :func:`gluon_aff.deploy.export_onnx` wrote.
     calibration : str or iterable
         As for :func:`quantize_onnx`; eight images are enough.
+    ranges : str, default 'naive'
+        As for :func:`quantize_onnx`.
 
     Returns
     -------
@@ -99,14 +113,21 @@ def sensitive_nodes(path: str, calibration: str | Iterable) -> list:
     ImportError, FileNotFoundError, ValueError
         As :func:`quantize_onnx` does.
     """
-    model, batches = _prepared(path), read_batches(path, calibration)
-    quantized = import_onnx().load_from_string(_quantize(model, batches))
+    model, batches = prepared(path), read_batches(path, calibration)
+    return sensitivities(model, batches, calibrate(model, batches, ranges))
+
+
+def sensitivities(model: Any, batches: Sequence, collector: PercentileCollector) -> list[tuple[str, float]]:
+    """What :func:`sensitive_nodes` gives, of a :func:`prepared` model and what :func:`calibrate` gave."""
+    quantized = import_onnx().load_from_string(quantize(model, batches, collector))
     names = {node.name for node in quantized.graph.node}
-    original, differences = session(read_onnx(path)), []
+    expected = _outputs(model.SerializeToString(), batches)
+    differences = []
     for node in model.graph.node:
         if node.op_type in OPERATORS and node.name in names:
-            changed = session(_quantize_one(model, quantized, node.name))
-            differences.append((node.name, _compare(original, changed, batches)['mean_absolute_difference']))
+            changed = _outputs(_quantize_one(model, quantized, node.name), batches)
+            difference = np.mean([np.abs(a - b).mean() for a, b in zip(expected, changed)])
+            differences.append((node.name, float(difference)))
     return sorted(differences, key=lambda difference: -difference[1])
 
 
@@ -133,15 +154,22 @@ def compare_onnx(path: str, other: str, images: str | Iterable) -> dict:
         As :func:`quantize_onnx` does.
     """
     import_onnxruntime()
-    return _compare(session(read_onnx(path)), session(read_onnx(other)), read_batches(path, images))
+    return compare_files(read_onnx(path), read_onnx(other), read_batches(path, images))
 
 
-def _compare(first, second, batches):
-    """The report of :func:`compare_onnx`, of two sessions."""
+def compare_files(first: str | bytes, second: str | bytes, batches: Sequence) -> dict:
+    """The report of :func:`compare_onnx`, of two files or their bytes."""
+    sessions = [session(file) for file in (first, second)]
     return compare(
-        (data, labels, *(onnx_session.run(None, {'data': data})[0] for onnx_session in (first, second)))
+        (data, labels, *(onnx_session.run(None, {'data': data})[0] for onnx_session in sessions))
         for data, labels in batches
     )
+
+
+def _outputs(file, batches):
+    """The output of an ONNX file for each batch."""
+    onnx_session = session(file)
+    return [onnx_session.run(None, {'data': data})[0] for data, _ in batches]
 
 
 def compare(computed: Iterable) -> dict:
@@ -169,8 +197,11 @@ def compare(computed: Iterable) -> dict:
     return report
 
 
-def _prepared(path):
-    """The model in operators that ONNX Runtime has INT8 kernels for: x - (-y) as x + y, x - y as x + -1 * y."""
+def prepared(path: str) -> Any:
+    """The onnx.ModelProto of a float32 file, in operators that ONNX Runtime has INT8 kernels for.
+
+    x - (-y) becomes x + y, and x - y becomes x + -1 * y.
+    """
     onnx, model = import_onnx(), load_onnx(path)
     if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
         raise ValueError(f'{path} is quantized already; give the float32 file.')
@@ -194,22 +225,42 @@ def _prepared(path):
     return model
 
 
-def _quantize(model, batches, **options):
-    """The bytes of the quantized file."""
-    import_onnxruntime()
+def calibrate(model: Any, batches: Sequence, ranges: str) -> PercentileCollector:
+    """The ranges of a :func:`prepared` model's maps, by name; only one image's maps are in memory at a time."""
+    collector, watched = make_collector(ranges), _copied(model)
+    del watched.graph.output[:]
+    names = [name for node in model.graph.node for name in node.output]
+    watched.graph.output.extend(import_onnx().ValueInfoProto(name=name) for name in names)
+    onnx_session = session(watched.SerializeToString())
+    for data, _ in batches:
+        for image in data:
+            values = zip(names, onnx_session.run(names, {'data': image[None]}))
+            for name, value in [('data', image), *values]:
+                if value.dtype == np.float32:
+                    collector.add(name, value)
+    return collector
+
+
+def quantize(model: Any, batches: Sequence, collector: PercentileCollector, exclude: Sequence[str] = ()) -> bytes:
+    """The quantized file of a :func:`prepared` model, with the ranges that :func:`calibrate` gave."""
+    onnxruntime = import_onnxruntime()
+    if tuple(map(int, onnxruntime.__version__.split('.')[:2])) < OLDEST_RUNTIME:
+        raise ImportError(
+            f'INT8 needs onnxruntime 1.17 or newer, and {onnxruntime.__version__} is installed; {INSTALL}'
+        )
     import onnxruntime.quantization as quantization
 
     class Reader(quantization.CalibrationDataReader):
-        left = iter([{'data': data} for data, _ in batches])
+        left = iter([{'data': batches[0][0][:1]}])  # ONNX Runtime insists on an image
 
         def get_next(self):
             return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared, output = (os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx'))
-        import_onnx().save(model, prepared)
+        source, output = (os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx'))
+        import_onnx().save(model, source)
         quantization.quantize_static(
-            prepared,
+            source,
             output,
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
@@ -217,11 +268,22 @@ def _quantize(model, batches, **options):
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
-            **options,
+            nodes_to_exclude=list(exclude),
+            extra_options={'TensorQuantOverrides': _overrides(model, collector)},
         )
         quantized = import_onnx().load(output)
     _separate_sigmoids(quantized)
     return quantized.SerializeToString()
+
+
+def _overrides(model, collector):
+    """The ranges as ONNX Runtime takes them; what is used by a ReLU only gets the range of the ReLU's output."""
+    ranges = dict(collector.min_max_dict)
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    for node in model.graph.node:
+        if node.op_type == 'Relu' and uses[node.input[0]] == 1:
+            ranges[node.input[0]] = ranges[node.output[0]]
+    return {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
 def _separate_sigmoids(model):

@@ -25,20 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--float-nodes',
-        type=whole(0),
+        type=_count_or_auto,
         default=0,
         metavar='N',
-        help='keep the N nodes that lose most by INT8, as measured, in float32; default: 0',
+        help='keep the N nodes that lose most by INT8, as measured, in float32, or with auto as many as 99 %% the same '
+        'class as float32 takes; default: 0',
     )
     parser.add_argument(
         '--ranges',
         choices=('percentile', 'naive', 'entropy'),
-        help='where the ranges of symbol-int8 end; default: percentile or naive, whichever changes the output less',
+        help='where the ranges of INT8 end; default: percentile or naive, whichever changes the output less',
     )
     parser.add_argument('--preprocess', action='store_true', help='let the network take uint8 images (N, H, W, 3)')
     parser.add_argument(
         '--fixed-size', action='store_true', help='fix the input size; by default height and width may vary'
     )
+
+
+def _count_or_auto(text):
+    if text == 'auto':
+        return text
+    try:
+        return whole(0)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).replace(', 0 or more', ', 0 or more, or auto')) from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
     formats = args.format.split(',')
     int8 = [kind for kind in ('symbol-int8', 'int8') if kind in formats]
-    for flag, is_set in (('--calibrate', args.calibrate is not None), ('--float-nodes', args.float_nodes != 0)):
-        if is_set and not int8:
+    flags = {'--calibrate': args.calibrate, '--float-nodes': args.float_nodes or None, '--ranges': args.ranges}
+    for flag, value in flags.items():
+        if value is not None and not int8:
             raise ValueError(f'{flag} is for INT8; add int8 or symbol-int8 to --format, or leave {flag} out.')
-    if args.ranges and 'symbol-int8' not in formats:
-        raise ValueError('--ranges is for symbol-int8; add that to --format, or leave --ranges out.')
     model, is_random = load_or_initialize(args.name, args.weights)
     if is_random:
         say(
