@@ -4,8 +4,9 @@
 
 The file has a row for each network: the largest error of an output, relative to the largest output in float32. The
 parameters are random, and so are the four images, on which INT8 is calibrated, too: noise through a deep network, of
-which a trained one keeps more. What a tool cannot convert has no figure but a reason. Rows that the file has already are
-not computed again, so the command may be stopped and repeated; the small networks come first.
+which a trained one keeps more. What a tool cannot convert has no figure but a reason. Rows that the file has already
+are not computed again, so the command may be stopped and repeated; the small networks come first, and the reason of the
+others is "not run". At the end it prints the largest errors of each family.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from model_zoo import get_model, list_models, model_info
 FIXED = ('aa_', 'ge_')  # their parameters are for images of one size
 GAINS = {'aff': 0.25}  # of the weights, with which deep networks do not amplify rounding
 FORMS = ('amp', 'quantize_net', 'openvino', 'openvino-bf16', 'openvino-int8')
+NOT_RUN = 'not run'
 COLUMNS = ('network', 'side', *FORMS, 'reason')
 
 
@@ -99,20 +101,34 @@ def measure(name):
 
 
 def read(path):
-    """The rows of a file by network; none where there is no file."""
+    """The rows of a file by network, without those that were not run; none where there is no file."""
     if not path.exists():
         return {}
     with open(path, newline='', encoding='utf-8') as file:
-        return {row['network']: row for row in csv.DictReader(file)}
+        return {row['network']: row for row in csv.DictReader(file) if row['reason'] != NOT_RUN}
 
 
 def write(path, rows):
     """Write the rows in the order of the registry."""
-    lines = [COLUMNS, *([rows[name].get(column, '') for column in COLUMNS] for name in list_models() if name in rows)]
+    rows = {name: rows.get(name, {'network': name, 'reason': NOT_RUN}) for name in list_models()}
+    lines = [COLUMNS, *([row.get(column, '') for column in COLUMNS] for row in rows.values())]
     with tempfile.TemporaryFile('w+', newline='', encoding='utf-8') as file:
         csv.writer(file, lineterminator='\n').writerows(lines)
         file.seek(0)
         write_whole(path, file.read().encode())
+
+
+def summary(rows):
+    """A table of the largest errors of each family, and how many of its networks were run."""
+    lines = [f'| networks | run | {" | ".join(FORMS)} |', '|---' * (len(FORMS) + 2) + '|']
+    families = {}
+    for name in list_models():
+        families.setdefault(model_info(name).family, []).append(name)
+    for family, members in families.items():
+        known = [rows[name] for name in members if name in rows]
+        worst = (max((row[form] for row in known if row[form]), key=float, default='-') for form in FORMS)
+        lines.append(f'| {family} | {len(known)} of {len(members)} | {" | ".join(worst)} |')
+    return '\n'.join(lines)
 
 
 def main():
@@ -123,10 +139,11 @@ def main():
     rows = read(args.output)
     for name in sorted(args.networks, key=lambda name: model_info(name).multiply_adds):
         if name not in rows:
-            rows[name] = measure(name)
+            rows[name] = {**dict.fromkeys(COLUMNS, ''), **measure(name)}
             write(args.output, rows)
             print(', '.join(f'{column} {value}' for column, value in rows[name].items() if value), flush=True)
             gc.collect()  # a network holds its executors in cycles
+    print(summary(rows))
 
 
 if __name__ == '__main__':
