@@ -12,7 +12,7 @@ from reference import error, refused, tensor
 
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.onnx_files import session
-from gluon_aff.onednn import check_instruction_sets
+from gluon_aff.instruction_sets import check_instruction_sets
 from model_zoo import load_model
 
 NAME = 'fashion_mnist_aff_resnet8'
@@ -62,7 +62,7 @@ def test_a_sentence_says_what_lacks_the_instructions(variable, value, flags, set
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, value)
-    monkeypatch.setattr('gluon_aff.onednn.cpu_flags', lambda: set(flags.split()))
+    monkeypatch.setattr('gluon_aff.instruction_sets.cpu_flags', lambda: set(flags.split()))
     for engine in ('MXNet', 'OpenVINO'):
         if refusal:
             with refused(refusal):
@@ -72,7 +72,7 @@ def test_a_sentence_says_what_lacks_the_instructions(variable, value, flags, set
 
 
 def test_openvino_has_a_variable_more_and_takes_lower_case(monkeypatch):
-    monkeypatch.setattr('gluon_aff.onednn.cpu_flags', lambda: {'avx512bw'})
+    monkeypatch.setattr('gluon_aff.instruction_sets.cpu_flags', lambda: {'avx512bw'})
     monkeypatch.setenv('DNNL_MAX_CPU_ISA', 'avx2')
     check_instruction_sets('MXNet', {'avx512bw'}, 'This needs it', 'do else')
     with refused('which DNNL_MAX_CPU_ISA=avx2 excludes'):

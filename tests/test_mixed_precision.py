@@ -256,7 +256,7 @@ def test_the_comparison_of_types_trains_each_run_once(tmp_path, capsys):
 
 
 def set_flags(monkeypatch, flags):
-    for module in ('gluon_aff.train.mixed_precision', 'gluon_aff.onednn'):
+    for module in ('gluon_aff.train.mixed_precision', 'gluon_aff.instruction_sets'):
         monkeypatch.setattr(f'{module}.cpu_flags', lambda: set(flags.split()))
 
 

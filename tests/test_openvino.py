@@ -16,6 +16,7 @@ from programs import TOP
 from reference import error, filled, loaded, refused, tensor, tiered
 from test_every_network import FIXED, build
 
+from gluon_aff import instruction_sets
 from gluon_aff.data.cifar import Batches
 from gluon_aff.data.image_sets import fashion_mnist
 from gluon_aff.deploy import Predictor, export, export_onnx, openvino_engine, quantize_onnx
@@ -168,7 +169,7 @@ def test_float32_is_float32_and_threads_are_as_many_as_asked(exported):
 def test_what_is_missing_is_said_in_a_sentence(exported, monkeypatch, tmp_path):
     kernels.available()  # which is told once in a process
     cpuinfo = tmp_path / 'cpuinfo'
-    monkeypatch.setattr(kernels, 'CPUINFO', cpuinfo)
+    monkeypatch.setattr(instruction_sets, 'CPUINFO', cpuinfo)
     for flags in ('fpu avx2 avx_vnni', 'fpu avx512_vnni avx512f'):
         cpuinfo.write_text(f'processor\t: 0\nflags\t\t: {flags}\n')
         openvino_engine.check_int8()

@@ -19,7 +19,7 @@ import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from ..errors import unknown
-from ..onednn import check_instruction_sets
+from ..instruction_sets import check_instruction_sets
 from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_file

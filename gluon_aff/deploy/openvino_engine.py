@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
-from ..onednn import check_instruction_sets
+from ..instruction_sets import check_instruction_sets
 
 __all__ = ['check_int8', 'compile_onnx', 'import_openvino']
 

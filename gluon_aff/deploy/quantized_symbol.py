@@ -172,8 +172,8 @@ def _float_parts(graph):
 def _global_pools(graph):
     """Names of the means over whole maps.
 
-    In INT8 they have the maps' range and lose most of their bits: of the shipped AFF network the logits on Fashion-MNIST
-    then change by 0.15 instead of 0.10, and 1 % of the classes instead of 0.7 %.
+    In INT8 they have the maps' range and lose most of their bits: the logits of the shipped AFF network then change by
+    0.15 instead of 0.10, and 1 % of its classes instead of 0.7 %.
     """
     rows = json.loads(graph.symbol().tojson())['nodes']
     return [row['name'] for row in rows if row['op'] == 'Pooling' and row['attrs'].get('global_pool') in ('True', '1')]

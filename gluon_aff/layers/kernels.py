@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import functools
 import logging
-import re
 from pathlib import Path
 from typing import ContextManager, Iterator
 
@@ -20,6 +19,7 @@ from mxnet.gluon import nn
 
 from .._deprecated import deprecated_names, renamed_arguments
 from .._mxnet import TwoGraphBlock, load_operators, norm_epsilon
+from ..instruction_sets import cpu_flags
 from .layout import default_layout
 
 __all__ = ['CompiledBlock', 'available', 'compiled']
@@ -30,14 +30,7 @@ OPERATORS = ('gluon_aff_squeeze', 'gluon_aff_moments', 'gluon_aff_gate', 'gluon_
 # The moments cost K^2 per channel for K hidden channels, whatever the map; with 256 on 8x8 maps MXNet's operators are
 # faster. The paper's networks have 128 at most.
 MAX_HIDDEN_CHANNELS = 128
-CPUINFO = Path('/proc/cpuinfo')
 LIBRARY = Path(__file__).with_name('libgluon_aff.so')  # made by the installation
-
-
-def cpu_flags() -> set[str]:
-    """The instruction sets of an x86 processor, as Linux names them; none elsewhere."""
-    text = CPUINFO.read_text(encoding='utf-8') if CPUINFO.exists() else ''
-    return set(' '.join(re.findall(r'^flags\s*:(.*)', text, re.MULTILINE)).split())
 
 
 @functools.lru_cache(maxsize=None)

@@ -14,9 +14,8 @@ import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
 from .._mxnet import RewrittenBlock
+from ..instruction_sets import check_instruction_sets, cpu_flags
 from ..layers import kernels
-from ..layers.kernels import cpu_flags
-from ..onednn import check_instruction_sets
 
 __all__ = ['bfloat16_network', 'check_bfloat16']
 

@@ -1,12 +1,14 @@
-"""Whether oneDNN, with which MXNet and OpenVINO compute on a CPU, has the instruction sets for fewer bits."""
+"""The instruction sets of the processor, and those that oneDNN, with which MXNet and OpenVINO compute, may use."""
 
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
-from .layers.kernels import cpu_flags
+__all__ = ['check_instruction_sets', 'cpu_flags']
 
-__all__ = ['check_instruction_sets']
+CPUINFO = Path('/proc/cpuinfo')
 
 # The variables that limit oneDNN; the first that is set holds. MXNet's takes no lower case.
 VARIABLES = {'MXNet': ('DNNL_MAX_CPU_ISA',), 'OpenVINO': ('ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA')}
@@ -20,6 +22,12 @@ LEFT = {
     'AVX512_CORE_BF16': {'avx512bw', 'avx512_vnni', 'avx512_bf16'},
     'AVX512_CORE_FP16': {'avx512bw', 'avx512_vnni', 'avx512_bf16'},
 }
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets of an x86 processor, as Linux names them; none elsewhere."""
+    text = CPUINFO.read_text(encoding='utf-8') if CPUINFO.exists() else ''
+    return set(' '.join(re.findall(r'^flags\s*:(.*)', text, re.MULTILINE)).split())
 
 
 def check_instruction_sets(engine: str, sets: set[str], problem: str, remedy: str) -> None:
