@@ -53,7 +53,7 @@ def quantize_symbol(
     """
     collector = collector or calibrate(graph, batches, ranges)
     symbol, arguments, states = _parts(graph)
-    exclude = [*exclude, *_global_pools(graph)]
+    exclude = [*exclude, *_global_pools(graph), *_grouped_convolutions(graph)]
     fused = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
     quantized, _, _, _ = quantization.quantize_graph(
         fused,
@@ -177,6 +177,19 @@ def _global_pools(graph):
     """
     rows = json.loads(graph.symbol().tojson())['nodes']
     return [row['name'] for row in rows if row['op'] == 'Pooling' and row['attrs'].get('global_pool') in ('True', '1')]
+
+
+def _grouped_convolutions(graph):
+    """Names of the convolutions in groups, but for those with one channel in each.
+
+    MXNet scales the weights of a whole group as those of its first channel, and is wrong by 5 to 30 %.
+    """
+    convolutions = (row for row in json.loads(graph.symbol().tojson())['nodes'] if row['op'] == 'Convolution')
+    return [
+        row['name']
+        for row in convolutions
+        if row['attrs'].get('num_group', '1') not in ('1', row['attrs']['num_filter'])
+    ]
 
 
 def _widen_signed_sums(symbol):
