@@ -6,12 +6,13 @@
     python benchmarks/training.py --operators
 
 One network with each fusion takes turns in one process: a step of training (forward, backward, update), then one of
-inference, all hybridized (static) and on random images. "bfloat16" are those that `--dtype bfloat16` trains,
-"uncompiled" the networks without the compiled operators (where those were not built, they are the same), "naive" the
-formulas in Gluon's layers. Where PyTorch is installed --fusions knows its networks, too, such as 'torch aff': also
-channels last, in bfloat16 by autocast, and by torch.compile, or several of these ('torch compiled channels last
-bfloat16 aff'). Give them a run of their own: the threads of two libraries in one process hinder each other. The peak
-memory is that of three steps in a process of its own, above what it took before the network was made.
+inference, all hybridized (static) and on random images. "bfloat16" are those that `--dtype bfloat16` trains, and by
+default only where the processor has bfloat16, "uncompiled" the networks without the compiled operators (where those
+were not built, they are the same), "naive" the formulas in Gluon's layers. Where PyTorch is installed --fusions knows
+its networks, too, such as 'torch aff': also channels last, in bfloat16 by autocast, and by torch.compile, or several of
+these ('torch compiled channels last bfloat16 aff'). Give them a run of their own: the threads of two libraries in one
+process hinder each other. The peak memory is that of three steps in a process of its own, above what it took before the
+network was made.
 --operators reports MXNet's profile of a step of training instead, with the bulking of operators off.
 """
 
@@ -29,7 +30,7 @@ from timing import CLOCK_HELP, CLOCKS, in_a_process, interleaved, memory_of, tim
 import gluon_aff
 import model_zoo
 from gluon_aff.layers.kernels import compiled
-from gluon_aff.train.mixed_precision import bfloat16_network
+from gluon_aff.train.mixed_precision import bfloat16_network, check_bfloat16
 
 try:
     import in_torch
@@ -51,7 +52,11 @@ FORMS = {
     **{f'naive {name}': make for name, make in NAIVE.items()},
 }
 FUSIONS = {**{name: name for name in gluon_aff.FUSIONS}, **FORMS}
-DEFAULTS = [name for name in FORMS if not name.startswith('bfloat16')]
+DEFAULTS = list(FORMS)
+try:
+    check_bfloat16([mx.cpu()])
+except ValueError:
+    DEFAULTS = [name for name in FORMS if not name.startswith('bfloat16')]
 TORCH_OPTIONS = [
     options for count in range(4) for options in combinations(('compiled', 'channels_last', 'bfloat16'), count)
 ]

@@ -1,5 +1,6 @@
 """The benchmarks: their reference formula is the fusion blocks' function, and they run."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
+from benchmarks import low_precision
 from gluon_aff import FUSIONS
 from gluon_aff.layers.layout import broadcast_spatial
-from model_zoo import get_model
+from model_zoo import get_model, list_models
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
 SHAPES = [(16, 16, 8, 6), (8, 16, 1, 1), (6, 16, 7, 1)]
@@ -247,6 +249,19 @@ def test_the_benchmark_of_inference_prints_every_form(network, option, expected)
             'INT8, our export',
         }
     )
+
+
+def test_the_list_of_fewer_bits_has_every_network_and_its_summary_is_in_the_docs():
+    docs = Path(__file__).parents[1] / 'docs'
+    with open(docs / 'low_precision.csv', newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['network'] for row in rows] == list_models()
+    for row in rows:
+        assert all(row[form] or 'not run' == row['reason'] or form in row['reason'] for form in low_precision.FORMS)
+        for form, limit in (('openvino', 1e-4), ('amp', 0.05), ('openvino-bf16', 0.1)):
+            assert float(row[form] or 0) <= limit, row
+    table = low_precision.summary(low_precision.read(docs / 'low_precision.csv'))
+    assert table in (docs / 'deployment.md').read_text(encoding='utf-8')
 
 
 def test_the_profile_names_operators():

@@ -12,9 +12,10 @@ from PIL import Image
 from reference import error, filled, parameters, refused, tensor, tiered
 
 from gluon_aff import FUSIONS
-from gluon_aff.deploy import Predictor, export, int8
+from gluon_aff.deploy import Graph, Predictor, export, int8
 from gluon_aff.deploy.calibration import PercentileCollector, make_collector
 from gluon_aff.deploy.int8_choice import choose_int8
+from gluon_aff.deploy.quantized_symbol import outputs, quantize_symbol
 from gluon_aff.layers.comparators import AAConv
 from model_zoo import get_model, list_models, load_model, model_info
 from model_zoo.cli import main
@@ -179,6 +180,18 @@ def test_ranges_of_onnx_are_those_asked_for(ranges, tmp_path):
     norm = load_model(SHIPPED[0]).net.features[0](x)
     assert ends['naive'] == pytest.approx(float((norm.max() - norm.min()).asscalar()), rel=1e-4)
     assert ends[ranges] < 0.7 * ends['naive']
+
+
+def test_convolutions_in_groups_which_mxnet_computes_wrongly_in_int8_stay_in_float32():
+    net = mx.gluon.nn.HybridSequential()
+    for before, channels, groups in ((3, 32, 1), (32, 64, 4), (64, 64, 64)):
+        net.add(mx.gluon.nn.Conv2D(channels, 3, groups=groups, in_channels=before))
+    x = tensor((4, 3, 16, 16))
+    expected = filled(net)(x)
+    symbol, values = quantize_symbol(Graph(net), [(x.asnumpy(), None)], ranges='naive')
+    assert error(outputs(symbol, values, [(x.asnumpy(), None)]), expected) <= 0.05
+    names = symbol.get_internals().list_outputs()
+    assert sum('quantized_sg_mkldnn_conv' in name and name.endswith('output') for name in names) == 2
 
 
 @pytest.fixture(scope='module')

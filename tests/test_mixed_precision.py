@@ -12,6 +12,7 @@ from reference import error, filled, parameters, refused, tensor
 from test_networks import SMALL, sized
 
 import train_cifar
+from benchmarks import dtypes
 from gluon_aff import AFF, FUSIONS, MSCAM, MultiInputAFF
 from gluon_aff.layers import kernels
 from gluon_aff.train.checkpoint import checkpoints, read_checkpoint
@@ -239,6 +240,16 @@ def test_the_network_stays_as_it_was():
     bfloat16_network(around)(tensor((4, 3, 5, 4)))
     assert np.array_equal(net(x, x).asnumpy(), expected.asnumpy())
     assert 'bfloat16' not in net(mx.sym.var('x'), mx.sym.var('y')).tojson()
+
+
+@with_bfloat16
+def test_the_comparison_of_types_trains_each_run_once(tmp_path, capsys):
+    command = '--dataset digits --width 1 --train-images 64 --test-images 40 --num-epochs 1 --seeds 0'
+    command = [*command.split(), '--save-dir', str(tmp_path)]
+    accuracies = dtypes.main(command)
+    assert list(accuracies) == ['float32', 'bfloat16'] and all(len(values) == 1 for values in accuracies.values())
+    assert '| bfloat16 |' in capsys.readouterr().out
+    assert dtypes.main(command) == accuracies and capsys.readouterr().out.count('is done') == 2
 
 
 # Refused

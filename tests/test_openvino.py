@@ -22,10 +22,11 @@ from gluon_aff.data.image_sets import fashion_mnist
 from gluon_aff.deploy import Predictor, export, export_onnx, openvino_engine, quantize_onnx
 from gluon_aff.deploy.onnx_files import session
 from gluon_aff.layers import kernels
+from gluon_aff.layers.comparators import ECA
 from model_zoo import evaluate, get_model, list_models
 from model_zoo.loading import load_model
 
-pytest.importorskip('onnx', reason="needs the extra 'onnx'")
+onnx = pytest.importorskip('onnx', reason="needs the extra 'onnx'")
 pytest.importorskip('onnxruntime', reason="needs the extra 'onnx'")
 try:
     openvino = openvino_engine.import_openvino()
@@ -138,6 +139,20 @@ def test_segmentation_networks_take_images_of_any_size(dynamic, tmp_path):
         for image, mask in zip(images, expected):
             segmented = predictor.segment(image)
             assert segmented.shape == image.shape[:2] and (segmented == mask).mean() > share
+
+
+def test_a_convolution_with_computed_weights_stays_in_float32(tmp_path):
+    """OpenVINO 2026.4 has no INT8 kernel for ECA's."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(16, 3, in_channels=3), ECA(16))
+    x = tensor((2, 3, 9, 9))
+    expected = filled(net)(x)
+    export_onnx(net, tmp_path / 'net.onnx', (3, 9, 9))
+    content = Path(quantize_onnx(tmp_path / 'net.onnx', [x.asnumpy()])).read_bytes()
+    nodes = onnx.load_from_string(content).graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    assert [makers[node.input[1]] for node in nodes if node.op_type == 'Conv'] == ['DequantizeLinear', 'Unsqueeze']
+    assert 0 < error(outputs(content, [x.asnumpy()])[0], expected) <= 0.05
 
 
 def test_several_threads_call_one_network(exported):

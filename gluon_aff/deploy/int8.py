@@ -268,7 +268,7 @@ def quantize(model: Any, batches: Sequence, collector: PercentileCollector, excl
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=list(exclude),
+            nodes_to_exclude=[*exclude, *_computed_weights(model)],
             extra_options={'TensorQuantOverrides': _overrides(model, collector)},
         )
         quantized = import_onnx().load(output)
@@ -284,6 +284,12 @@ def _overrides(model, collector):
         if node.op_type == 'Relu' and uses[node.input[0]] == 1:
             ranges[node.input[0]] = ranges[node.output[0]]
     return {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in ranges.items()}
+
+
+def _computed_weights(model):
+    """Names of the convolutions whose weight is the output of a node, as ECA's, which OpenVINO has not in INT8."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return [node.name for node in model.graph.node if node.op_type == 'Conv' and node.input[1] not in stored]
 
 
 def _separate_sigmoids(model):
