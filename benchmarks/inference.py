@@ -175,10 +175,10 @@ def by_amp(net):
     return converted
 
 
-def by_quantize_net(net):
+def by_quantize_net(net, **options):
     data = mx.io.NDArrayIter(np.concatenate(CALIBRATION), batch_size=1)
     quantized = quantization.quantize_net(
-        net, calib_data=data, calib_mode='naive', num_calib_examples=len(CALIBRATION), ctx=mx.cpu()
+        net, calib_data=data, calib_mode='naive', num_calib_examples=len(CALIBRATION), ctx=mx.cpu(), **options
     )
     static(quantized)
     return quantized
@@ -210,6 +210,11 @@ FORMS = {
     ),
     'bfloat16 by amp': lambda x, folder: mxnet_form(network(folder), x, by_amp),
     'INT8 by quantize_net': lambda x, folder: mxnet_form(network(folder), x, by_quantize_net),
+    'bfloat16 by amp, folded': lambda x, folder: mxnet_form(fold_batchnorm(network(folder)), x, by_amp),
+    # The ReLUs behind gates stay in float32, as in our export.
+    'INT8 by quantize_net, folded': lambda x, folder: mxnet_form(
+        fold_batchnorm(network(folder)), x, partial(by_quantize_net, exclude_operators=['Activation'])
+    ),
     'bfloat16, our export': partial(symbol_form, kind='bf16'),
     'INT8, our export': partial(symbol_form, kind='int8'),
     'ONNX Runtime': ort,

@@ -245,6 +245,8 @@ def test_the_benchmark_of_inference_prints_every_form(network, option, expected)
             'OpenVINO INT8',
             'bfloat16 by amp',
             'INT8 by quantize_net',
+            'bfloat16 by amp, folded',
+            'INT8 by quantize_net, folded',
             'bfloat16, our export',
             'INT8, our export',
         }
