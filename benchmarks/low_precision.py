@@ -5,14 +5,15 @@
 The file has a row for each network: the largest error of an output, relative to the largest output in float32. The
 parameters are random, and so are the four images, on which INT8 is calibrated, too: noise through a deep network, of
 which a trained one keeps more. What a tool cannot convert has no figure but a reason. Rows that the file has already
-are not computed again, so the command may be stopped and repeated; the small networks come first, and the reason of the
-others is "not run". At the end it prints the largest errors of each family.
+are not computed again unless a single network is named, so the command may be stopped and repeated; the small networks
+come first, and the reason of the others is "not run". At the end it prints the largest errors of each family.
 """
 
 import argparse
 import csv
-import gc
 import logging
+import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -136,14 +137,17 @@ def main():
     parser.add_argument('--networks', nargs='+', choices=list_models(), default=list_models(), metavar='NAME')
     parser.add_argument('--output', type=Path, default=Path('docs/low_precision.csv'), metavar='FILE')
     args = parser.parse_args()
-    rows = read(args.output)
-    for name in sorted(args.networks, key=lambda name: model_info(name).multiply_adds):
-        if name not in rows:
-            rows[name] = {**dict.fromkeys(COLUMNS, ''), **measure(name)}
-            write(args.output, rows)
-            print(', '.join(f'{column} {value}' for column, value in rows[name].items() if value), flush=True)
-            gc.collect()  # a network holds its executors in cycles
-    print(summary(rows))
+    if len(args.networks) == 1:
+        (name,), rows = args.networks, read(args.output)
+        rows[name] = {**dict.fromkeys(COLUMNS, ''), **measure(name)}
+        write(args.output, rows)
+        print(', '.join(f'{column} {value}' for column, value in rows[name].items() if value), flush=True)
+        return
+    for name in sorted(set(args.networks) - set(read(args.output)), key=lambda name: model_info(name).multiply_adds):
+        # A process of its own gives all of its memory back.
+        command = [sys.executable, __file__, '--networks', name, '--output', str(args.output)]
+        subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    print(summary(read(args.output)))
 
 
 if __name__ == '__main__':

@@ -192,6 +192,19 @@ def load_operators(library: str | os.PathLike, names: tuple[str, ...]) -> None:
             setattr(module.op, name, function)
 
 
+@contextmanager
+def mxnet_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable of MXNet's within the block; what it reads through them has no function."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def monitored_values(handle: ctypes.c_void_p) -> np.ndarray:
     """Values of an array that an executor's monitor gives as a handle, which is freed; Monitor only prints."""
     return mx.nd.NDArray(ctypes.cast(handle, NDArrayHandle), writable=False).asnumpy()

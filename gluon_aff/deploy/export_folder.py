@@ -12,6 +12,7 @@ from typing import Any, Iterable, Sequence
 
 import mxnet as mx
 
+from .._mxnet import mxnet_variable
 from ..errors import positive, unknown
 from ..files import replace_folder, temporary_folder, write_whole
 from ..spec import ModelSpec
@@ -177,7 +178,8 @@ def _write(model, folder, earlier, formats, calibration, options, preprocess, dy
         kinds += ['symbol-bf16', 'params-bf16']
     if 'symbol-int8' in formats:
         path = os.path.join(folder, f'{spec.name}-int8')
-        reports['symbol-int8'] = _write_symbol_int8(graph, path, spec, calibration, options)
+        with mxnet_variable('MXNET_SUBGRAPH_VERBOSE', '0'):  # or MXNet logs hundreds of lines
+            reports['symbol-int8'] = _write_symbol_int8(graph, path, spec, calibration, options)
         kinds += ['symbol-int8', 'params-int8']
     if {'onnx', 'int8'} & set(formats):
         write_onnx(graph, paths['onnx'], input_size=spec.input_size, metadata=description, dynamic=dynamic)

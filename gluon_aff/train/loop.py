@@ -8,13 +8,13 @@ import signal
 import time
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from .._mxnet import devices
+from .._mxnet import devices, mxnet_variable
 from ..data.fingerprint import identity
 from ..program import progress_bar
 from ..validation import shown
@@ -176,20 +176,6 @@ def _check_devices(net, ctx):
             )
 
 
-@contextmanager
-def _safe_accumulation() -> Iterator[None]:
-    """Let MXNet sum float16 numbers in float32; long sums lose their small terms otherwise."""
-    name = 'MXNET_SAFE_ACCUMULATION'
-    before = os.environ.get(name)
-    os.environ[name] = '1'
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
-
-
 class _Meter:
     """An epoch's sums so far; a batch's losses are waited for when the next batch is on its way."""
 
@@ -238,7 +224,8 @@ class _Loop:
         with ExitStack() as stack:
             stack.enter_context(self.signals)
             if self.config.dtype == 'float16':
-                stack.enter_context(_safe_accumulation())
+                # Long sums of float16 numbers lose their small terms unless they are of float32.
+                stack.enter_context(mxnet_variable('MXNET_SAFE_ACCUMULATION', '1'))
             if self.workers.size > 1:
                 watchdog = Watchdog(self.config.worker_timeout, self.lost_worker_message)
                 self.heartbeat = stack.enter_context(watchdog).heartbeat
