@@ -160,6 +160,16 @@ def test_int8_keeps_as_many_nodes_in_float32_as_it_takes():
     assert choose([1, 1, 1, 1], float_nodes=4)[0] == ('percentile', 4)
 
 
+@pytest.mark.parametrize('kind', ['symbol-int8', pytest.param('int8', marks=pytest.mark.slow)])
+def test_exports_find_the_nodes_that_stay_in_float32(kind, tmp_path, monkeypatch):
+    model, x = load_model(SHIPPED[0]), [tensor((8, 3, 32, 32))]
+    plain = export(model, tmp_path, [kind], x, ranges='naive', float_nodes='auto')[kind]
+    assert plain['top1_agreement'] == 1 and plain['float_nodes'] == []
+    monkeypatch.setattr('gluon_aff.deploy.int8_choice.AGREEMENT', 1.1)  # never reached
+    report = export(model, tmp_path, [kind], x, ranges='naive', float_nodes='auto')[kind]
+    assert report['mean_absolute_difference'] < plain['mean_absolute_difference'] and report['float_nodes']
+
+
 def test_an_onnxruntime_that_takes_no_ranges_is_refused(monkeypatch):
     monkeypatch.setattr('onnxruntime.__version__', '1.16.3')
     with refused('INT8 needs onnxruntime 1.17 or newer, and 1.16.3 is installed', ImportError):
