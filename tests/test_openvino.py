@@ -22,7 +22,7 @@ from gluon_aff.data.image_sets import fashion_mnist
 from gluon_aff.deploy import Predictor, export, export_onnx, openvino_engine, quantize_onnx
 from gluon_aff.deploy.onnx_files import session
 from gluon_aff.layers import kernels
-from gluon_aff.layers.comparators import ECA
+from gluon_aff.layers.comparators import ECA, AAConv
 from model_zoo import evaluate, get_model, list_models
 from model_zoo.loading import load_model
 
@@ -141,18 +141,28 @@ def test_segmentation_networks_take_images_of_any_size(dynamic, tmp_path):
             assert segmented.shape == image.shape[:2] and (segmented == mask).mean() > share
 
 
+def layers_in_int8(last, folder):
+    """The error of a convolution and this block in INT8, and the nodes of the file."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(16, 3, padding=1, in_channels=3), last)
+    x = tensor((2, 3, 8, 8))
+    expected = filled(net)(x)
+    export_onnx(net, folder / 'net.onnx', (3, 8, 8), dynamic=False)
+    content = Path(quantize_onnx(folder / 'net.onnx', [x.asnumpy()])).read_bytes()
+    return error(outputs(content, [x.asnumpy()])[0], expected), onnx.load_from_string(content).graph.node
+
+
 def test_a_convolution_with_computed_weights_stays_in_float32(tmp_path):
     """OpenVINO 2026.4 has no INT8 kernel for ECA's."""
-    net = mx.gluon.nn.HybridSequential()
-    net.add(mx.gluon.nn.Conv2D(16, 3, in_channels=3), ECA(16))
-    x = tensor((2, 3, 9, 9))
-    expected = filled(net)(x)
-    export_onnx(net, tmp_path / 'net.onnx', (3, 9, 9))
-    content = Path(quantize_onnx(tmp_path / 'net.onnx', [x.asnumpy()])).read_bytes()
-    nodes = onnx.load_from_string(content).graph.node
+    largest, nodes = layers_in_int8(ECA(16), tmp_path)
     makers = {name: node.op_type for node in nodes for name in node.output}
     assert [makers[node.input[1]] for node in nodes if node.op_type == 'Conv'] == ['DequantizeLinear', 'Unsqueeze']
-    assert 0 < error(outputs(content, [x.asnumpy()])[0], expected) <= 0.05
+    assert 0 < largest <= 0.05
+
+
+def test_the_numbers_of_relative_positions_are_not_rounded(tmp_path):
+    largest, _ = layers_in_int8(AAConv(32, 16, 16, (8, 8), in_channels=16), tmp_path)
+    assert 0 < largest <= 0.1
 
 
 def test_several_threads_call_one_network(exported):

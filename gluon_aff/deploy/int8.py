@@ -268,7 +268,7 @@ def quantize(model: Any, batches: Sequence, collector: PercentileCollector, excl
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=[*exclude, *_computed_weights(model)],
+            nodes_to_exclude=[*exclude, *_unfit(model)],
             extra_options={'TensorQuantOverrides': _overrides(model, collector)},
         )
         quantized = import_onnx().load(output)
@@ -286,10 +286,23 @@ def _overrides(model, collector):
     return {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
-def _computed_weights(model):
-    """Names of the convolutions whose weight is the output of a node, as ECA's, which OpenVINO has not in INT8."""
+def _unfit(model):
+    """Names of the nodes that stay in float32: what the input does not change, and convolutions with computed weights.
+
+    The first are AA's numbers of relative positions, which must not be rounded; OpenVINO has ECA's convolutions, the
+    second, not in INT8.
+    """
     stored = {tensor.name for tensor in model.graph.initializer}
-    return [node.name for node in model.graph.node if node.op_type == 'Conv' and node.input[1] not in stored]
+    changing = {value.name for value in model.graph.input} - stored
+    names = []
+    for node in model.graph.node:
+        if not changing.isdisjoint(node.input):
+            changing.update(node.output)
+        else:
+            names.append(node.name)
+        if node.op_type == 'Conv' and node.input[1] not in stored:
+            names.append(node.name)
+    return names
 
 
 def _separate_sigmoids(model):
