@@ -42,7 +42,7 @@ from gluon_aff import complexity
 from gluon_aff.deploy import Graph, export_onnx, fold_batchnorm, quantize_onnx
 from gluon_aff.deploy.onnx_files import session
 from gluon_aff.deploy.openvino_engine import compile_onnx, import_openvino
-from gluon_aff.deploy.quantized_symbol import bfloat16_symbol, quantize_symbol
+from gluon_aff.deploy.quantized_symbol import bfloat16_symbol, calibrate, quantize_symbol
 from gluon_aff.deploy.symbol_writer import write_symbol_files
 from gluon_aff.layers.kernels import compiled
 from model_zoo import get_model, model_info
@@ -131,7 +131,10 @@ def symbol_form(x, folder, kind):
     if not os.path.exists(f'{path}-symbol.json'):
         graph = Graph(network(folder)).fold()
         batches = [(images, None) for images in CALIBRATION]
-        made = quantize_symbol(graph, batches, ranges='naive') if kind == 'int8' else bfloat16_symbol(graph)
+        if kind == 'int8':
+            made = quantize_symbol(graph, calibrate(graph, batches, 'naive'))
+        else:
+            made = bfloat16_symbol(graph)
         write_symbol_files(*made, path)
     return mxnet_form(mx.gluon.SymbolBlock.imports(f'{path}-symbol.json', ['data'], f'{path}-0000.params'), x, static)
 
@@ -175,10 +178,15 @@ def by_amp(net):
     return converted
 
 
-def by_quantize_net(net, **options):
+def by_quantize_net(net):
     data = mx.io.NDArrayIter(np.concatenate(CALIBRATION), batch_size=1)
     quantized = quantization.quantize_net(
-        net, calib_data=data, calib_mode='naive', num_calib_examples=len(CALIBRATION), ctx=mx.cpu(), **options
+        net,
+        calib_data=data,
+        calib_mode='naive',
+        num_calib_examples=len(CALIBRATION),
+        ctx=mx.cpu(),
+        exclude_operators=['Activation'],
     )
     static(quantized)
     return quantized
@@ -209,12 +217,10 @@ FORMS = {
         lambda x, folder: mxnet_form(fold_batchnorm(network(folder)), x, lambda net: subgraph(net, x))
     ),
     'bfloat16 by amp': lambda x, folder: mxnet_form(network(folder), x, by_amp),
+    # The ReLUs behind gates stay in float32, as in our export.
     'INT8 by quantize_net': lambda x, folder: mxnet_form(network(folder), x, by_quantize_net),
     'bfloat16 by amp, folded': lambda x, folder: mxnet_form(fold_batchnorm(network(folder)), x, by_amp),
-    # The ReLUs behind gates stay in float32, as in our export.
-    'INT8 by quantize_net, folded': lambda x, folder: mxnet_form(
-        fold_batchnorm(network(folder)), x, partial(by_quantize_net, exclude_operators=['Activation'])
-    ),
+    'INT8 by quantize_net, folded': lambda x, folder: mxnet_form(fold_batchnorm(network(folder)), x, by_quantize_net),
     'bfloat16, our export': partial(symbol_form, kind='bf16'),
     'INT8, our export': partial(symbol_form, kind='int8'),
     'ONNX Runtime': ort,

@@ -15,7 +15,7 @@ from gluon_aff import FUSIONS
 from gluon_aff.deploy import Graph, Predictor, export, int8
 from gluon_aff.deploy.calibration import PercentileCollector, make_collector
 from gluon_aff.deploy.int8_choice import choose_int8
-from gluon_aff.deploy.quantized_symbol import outputs, quantize_symbol
+from gluon_aff.deploy.quantized_symbol import calibrate, outputs, quantize_symbol
 from gluon_aff.layers.comparators import AAConv
 from model_zoo import get_model, list_models, load_model, model_info
 from model_zoo.cli import main
@@ -198,7 +198,8 @@ def test_convolutions_in_groups_which_mxnet_computes_wrongly_in_int8_stay_in_flo
         net.add(mx.gluon.nn.Conv2D(channels, 3, groups=groups, in_channels=before))
     x = tensor((4, 3, 16, 16))
     expected = filled(net)(x)
-    symbol, values = quantize_symbol(Graph(net), [(x.asnumpy(), None)], ranges='naive')
+    graph = Graph(net)
+    symbol, values = quantize_symbol(graph, calibrate(graph, [(x.asnumpy(), None)], 'naive'))
     assert error(outputs(symbol, values, [(x.asnumpy(), None)]), expected) <= 0.05
     names = symbol.get_internals().list_outputs()
     assert sum('quantized_sg_mkldnn_conv' in name and name.endswith('output') for name in names) == 2

@@ -234,11 +234,9 @@ def _write_symbol_int8(graph, path, spec, calibration, options):
     batches = make_batches(spec.name, calibration, shape=shape, dtype=graph.dtype, find_spec=lambda: spec)
     quantized, report = choose_int8(
         lambda ranges: quantized_symbol.calibrate(graph, batches, ranges),
-        lambda collector, exclude: quantized_symbol.quantize_symbol(
-            graph, batches, collector=collector, exclude=exclude
-        ),
+        lambda collector, exclude: quantized_symbol.quantize_symbol(graph, collector, exclude=exclude),
         lambda form: quantized_symbol.compare_symbols(graph, form, batches),
-        lambda collector: quantized_symbol.sensitive_operators(graph, batches[:1], collector=collector),
+        lambda collector: quantized_symbol.sensitive_operators(graph, collector, batches[:1]),
         **options,
     )
     write_symbol_files(*quantized, path)

@@ -23,33 +23,22 @@ UINT8_BY_INT8 = 255 / 127
 
 
 def quantize_symbol(
-    graph: Graph,
-    batches: Sequence,
-    *,
-    ranges: str = 'percentile',
-    exclude: Sequence[str] = (),
-    collector: PercentileCollector | None = None,
+    graph: Graph, collector: PercentileCollector, *, exclude: Sequence[str] = ()
 ) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
     """The symbol of a network in INT8, and its parameters by name.
 
     Convolutions and dense layers, with the norms, sums and ReLUs behind them, compute in INT8: weights per channel,
-    activations with one range each, from the batches. The gates of the fusions stay in float32.
+    activations with one range each. The gates of the fusions stay in float32.
 
     Parameters
     ----------
     graph : Graph
         Folded, of float32; it is not changed.
-    batches : sequence of (numpy.ndarray, labels or None)
-        Of images, as the network takes them.
-    ranges : {'percentile', 'naive', 'entropy'}, default 'percentile'
-        Where the ranges end: at the 99.99th percentile of the magnitudes, at the least and largest value, or where the
-        distribution changes least.
+    collector : PercentileCollector
+        The ranges, which :func:`calibrate` gives.
     exclude : sequence of str, default ()
         Names of operators of the graph's symbol that stay in float32.
-    collector : PercentileCollector, optional
-        What :func:`calibrate` gave: its ranges are used, and neither the batches nor `ranges`.
     """
-    collector = collector or calibrate(graph, batches, ranges)
     symbol, arguments, states = _parts(graph)
     exclude = [*exclude, *_float_operators(graph)]
     fused = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
@@ -70,7 +59,18 @@ def quantize_symbol(
 
 
 def calibrate(graph: Graph, batches: Sequence, ranges: str) -> PercentileCollector:
-    """The ranges of a graph's maps on these batches, for any number of calls of :func:`quantize_symbol`."""
+    """The ranges of a graph's maps on some images, for any number of calls of :func:`quantize_symbol`.
+
+    Parameters
+    ----------
+    graph : Graph
+        Folded, of float32; it is not changed.
+    batches : sequence of (numpy.ndarray, labels or None)
+        Of images, as the network takes them.
+    ranges : {'percentile', 'naive', 'entropy'}
+        Where the ranges end: at the 99.99th percentile of the magnitudes, at the least and largest value, or where the
+        distribution changes least.
+    """
     symbol, arguments, states = _parts(graph)
     fused = symbol.get_backend_symbol('MKLDNN_QUANTIZE')
     collector, maps = make_collector(ranges), set(fused.get_internals().list_outputs()) - {*arguments, *states}
@@ -102,15 +102,15 @@ def bfloat16_symbol(graph: Graph) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArra
     return symbol, {**arguments, **states}
 
 
-def sensitive_operators(
-    graph: Graph, batches: Sequence, *, ranges: str = 'percentile', collector: PercentileCollector | None = None
-) -> list[tuple[str, float]]:
+def sensitive_operators(graph: Graph, collector: PercentileCollector, batches: Sequence) -> list[tuple[str, float]]:
     """How much each convolution and dense layer changes the output when it alone computes in INT8.
 
     Parameters
     ----------
-    graph, batches, ranges, collector
-        As for :func:`quantize_symbol`; eight images are enough.
+    graph, collector
+        As for :func:`quantize_symbol`.
+    batches : sequence of (numpy.ndarray, labels or None)
+        Images to measure on; eight are enough.
 
     Returns
     -------
@@ -121,10 +121,9 @@ def sensitive_operators(
     names = [row['name'] for row in attributes if row['op'] in ('Convolution', 'FullyConnected')]
     original, values = _float_parts(graph)
     expected, differences = outputs(original, values, batches), []
-    collector = collector or calibrate(graph, batches, ranges)
     for name in names:
         others = [other for other in names if other != name]
-        symbol, values = quantize_symbol(graph, batches, exclude=others, collector=collector)
+        symbol, values = quantize_symbol(graph, collector, exclude=others)
         differences.append((name, float(np.abs(outputs(symbol, values, batches) - expected).mean())))
     return sorted(differences, key=lambda difference: -difference[1])
 
