@@ -11,6 +11,7 @@ come first, and the reason of the others is "not run". At the end it prints the 
 
 import argparse
 import csv
+import io
 import logging
 import subprocess
 import sys
@@ -113,10 +114,9 @@ def write(path, rows):
     """Write the rows in the order of the registry."""
     rows = {name: rows.get(name, {'network': name, 'reason': NOT_RUN}) for name in list_models()}
     lines = [COLUMNS, *([row.get(column, '') for column in COLUMNS] for row in rows.values())]
-    with tempfile.TemporaryFile('w+', newline='', encoding='utf-8') as file:
-        csv.writer(file, lineterminator='\n').writerows(lines)
-        file.seek(0)
-        write_whole(path, file.read().encode())
+    text = io.StringIO(newline='')
+    csv.writer(text, lineterminator='\n').writerows(lines)
+    write_whole(path, text.getvalue().encode())
 
 
 def summary(rows):

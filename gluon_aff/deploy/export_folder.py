@@ -80,9 +80,9 @@ def export(
         and so on, up to half of them, until 99 % of the calibration images keep float32's class; where that is not
         reached, the number that changes the output least.
     ranges : {'percentile', 'naive', 'entropy'}, optional
-        Where the ranges of INT8 end, at the 99.99th percentile of the magnitudes, at the least and
-        largest value, or where the distribution changes least. By default the first or the second, whichever changes
-        the output less on these images.
+        Where the ranges of INT8 end: at the 99.99th percentile of the magnitudes, at the least and largest value, or
+        where the distribution changes least. By default the first or the second, whichever changes the output less on
+        these images.
 
     Returns
     -------
