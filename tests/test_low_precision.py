@@ -138,10 +138,15 @@ def test_entropy_cuts_where_mxnet_does():
 def test_int8_keeps_as_many_nodes_in_float32_as_it_takes():
     loss = {'naive': 3.0, 'percentile': 2.0}
 
+    class Ranges(str):
+        def with_percentile(self, percentile):
+            assert (self, percentile) == ('percentile', 100)
+            return Ranges('naive')
+
     def choose(agreements, changes=(2.0, 1.0, 0.5, 0.4), **options):
         counts = [0, 1, 2, 4]
         return choose_int8(
-            str,
+            Ranges,
             lambda ranges, names: (ranges, len(names)),
             lambda form: {
                 'top1_agreement': agreements[counts.index(form[1])],

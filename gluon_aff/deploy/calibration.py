@@ -164,6 +164,12 @@ class PercentileCollector:
         self._counts[name] = counts, end, min(least, low), max(most, high)
         self._ranges = None
 
+    def with_percentile(self, percentile: float) -> PercentileCollector:
+        """A collector of another percentile on the same counts, so that nothing is computed again."""
+        other = PercentileCollector(percentile)
+        other._counts = dict(self._counts)
+        return other
+
     @property
     def min_max_dict(self) -> dict[str, tuple[float, float]]:
         if self._ranges is None:

@@ -47,7 +47,9 @@ def choose_int8(
     def change(attempted):
         return attempted[1]['mean_absolute_difference']
 
-    collectors = {kind: calibrate(kind) for kind in ([ranges] if ranges else ['percentile', 'naive'])}
+    collectors = {ranges or 'percentile': calibrate(ranges or 'percentile')}
+    if not ranges:
+        collectors['naive'] = collectors['percentile'].with_percentile(100)
     best = min(map(attempt, collectors), key=change)
     if not float_nodes or (float_nodes == AUTO and best[1]['top1_agreement'] >= AGREEMENT):
         return best
