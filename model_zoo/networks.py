@@ -185,6 +185,7 @@ TABLE = (
              'the 8-layer CIFAR ResNet at width 1, trained with train_cifar.py', (
         ('fashion_mnist_add_resnet8', (1, 1, 1), {'classes': 10, 'width': 1, 'fusion': 'add'}, 77_850, 12_501_632),
         ('fashion_mnist_aff_resnet8', (1, 1, 1), {'classes': 10, 'width': 1, 'fusion': 'aff'}, 84_066, 12_897_536),
+        ('fashion_mnist_iaff_resnet8', (1, 1, 1), {'classes': 10, 'width': 1, 'fusion': 'iaff'}, 90_282, 13_293_440),
     )),
     Networks(CifarResNeXt, 'CIFAR ResNeXt', CIFAR100, 'AFF paper, section 4; depth 9b + 2 with b blocks a stage', (
         ('cifar_add_resnext38_32x4d', (4, 4, 4), {'fusion': 'add'}, 6_348_196, 989_630_464),

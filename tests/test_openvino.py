@@ -33,7 +33,7 @@ try:
 except ImportError:
     pytest.skip("needs the extra 'openvino'", allow_module_level=True)
 
-SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8')
+SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8', 'fashion_mnist_iaff_resnet8')
 FPN = 'fpn_aff_resnet8'
 FASHION = Path(os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist'))
 BACKENDS = ('openvino', 'openvino-bf16', 'openvino-int8')

@@ -421,7 +421,7 @@ def test_filters_combine_and_say_how_many_are_left(visit):
     assert names_shown(tab) == ['iaff_resnet50'] and tab.inner_text('#count') == '1 network'
     tab.fill('#search', '')
     tab.check('#released')
-    assert names_shown(tab) == ['iaff_resnet50', 'iaff_resnext50_32x4d']
+    assert names_shown(tab) == ['fashion_mnist_iaff_resnet8', 'iaff_resnet50', 'iaff_resnext50_32x4d']
     tab.fill('#search', 'nothing of the kind')
     assert names_shown(tab) == [] and tab.is_visible('#none') and tab.inner_text('#count') == '0 networks'
 

@@ -837,34 +837,44 @@ def test_a_shipped_file_is_neither_downloaded_nor_purged(monkeypatch, tmp_path):
 
 # The files that are shipped
 
-SHIPPED = ['fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8']
+SHIPPED = {(record.model, record.tag): record for record in list_weights() if record.url is None}
 FASHION_MNIST_DIR = os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist')
 
 
-def accuracy_of(name, images, target):
+def accuracy_of(name, tag, images, target):
     card = model_info(name)
     batches = Batches(images, target, 100, card.spec.mean, card.spec.std)
-    return evaluate(get_model(name, pretrained=True), batches, task=Classification(card.classes))['accuracy']
+    return evaluate(get_model(name, pretrained=tag), batches, task=Classification(card.classes))['accuracy']
 
 
-@pytest.mark.parametrize('name', SHIPPED)
-def test_shipped_file_is_small_and_what_its_record_says(name):
-    (record,) = list_weights(name)
+@pytest.mark.parametrize('name, tag', SHIPPED)
+def test_shipped_file_is_small_and_what_its_record_says(name, tag):
+    record = SHIPPED[name, tag]
     assert os.path.getsize(record.path()) == record.size < 1_000_000
     assert record.state() == 'intact'
-    log = Path(record.path()).with_name(f'{name}.txt').read_text().splitlines()
-    assert f'val={record.metrics["accuracy"]:.4f}' in log[-1]
-    assert get_model(name, pretrained=True).class_names == model_info(name).spec.class_names
+    assert get_model(name, pretrained=tag).class_names == model_info(name).spec.class_names
+    log = Path(record.path()).with_suffix('.txt')
+    assert f'released/{log.name}' in record.metrics_source
+    epochs = [float(value) for value in re.findall(r' val=(\S+)', log.read_text())]
+    assert f' the epoch, {1 + epochs.index(max(epochs))}, that is best on' in record.metrics_source
+    if '--val-images' not in record.recipe:
+        assert max(epochs) == record.metrics['accuracy']
 
 
-@pytest.mark.parametrize('name, right', list(zip(SHIPPED, (472, 467))))
-def test_shipped_network_names_500_test_images_as_well_as_it_did(name, right):
+def test_earlier_shipped_files_are_reached_by_their_tag():
+    assert model_info('fashion_mnist_add_resnet8').weights == ('30_epochs', 'fashion_mnist')
+    assert get_model_file('fashion_mnist_add_resnet8') == get_model_file('fashion_mnist_add_resnet8', '30_epochs')
+    assert SHIPPED['fashion_mnist_add_resnet8', 'fashion_mnist'].digest.startswith('426d5d0a')
+
+
+@pytest.mark.parametrize('name, tag, right', [(*key, right) for key, right in zip(SHIPPED, (473, 472, 467, 470))])
+def test_shipped_network_names_500_test_images_as_well_as_it_did(name, tag, right):
     data = np.load(Path(__file__).parent / 'data' / 'fashion_mnist_test.npz')
-    assert accuracy_of(name, resize(data['images']), data['labels']) == pytest.approx(right / 500, abs=1e-9)
+    assert accuracy_of(name, tag, resize(data['images']), data['labels']) == pytest.approx(right / 500, abs=1e-9)
 
 
 @pytest.mark.skipif(not os.path.isdir(FASHION_MNIST_DIR), reason='Fashion-MNIST is not in FASHION_MNIST_DIR')
-@pytest.mark.parametrize('name', SHIPPED)
-def test_shipped_network_has_its_stated_accuracy(name):
-    stated = list_weights(name)[0].metrics['accuracy']
-    assert round(accuracy_of(name, *fashion_mnist(FASHION_MNIST_DIR).test), 4) == stated
+@pytest.mark.parametrize('name, tag', SHIPPED)
+def test_shipped_network_has_its_stated_accuracy(name, tag):
+    stated = SHIPPED[name, tag].metrics['accuracy']
+    assert round(accuracy_of(name, tag, *fashion_mnist(FASHION_MNIST_DIR).test), 4) == stated

@@ -17,8 +17,7 @@ from ...weights import ReleasedWeights, list_weights
 
 __all__ = ['Model', 'ablation', 'curves', 'models', 'pointing_game']
 
-PACKAGE = Path(__file__).resolve().parents[2]
-CHECKOUT = PACKAGE.parent
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 # Columns of the files in docs/ that are read here, and their types.
 ABLATION = {
@@ -210,10 +209,15 @@ def ablation() -> dict | None:
 
 
 def curves() -> dict[str, list[float]]:
-    """Held-out accuracy by epoch of the shipped networks, in per cent, from their logs."""
-    logs = {path.stem: path.read_text(encoding='utf-8') for path in (PACKAGE / 'weights' / 'released').glob('*.txt')}
-    values = {name: re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', logs[name], re.MULTILINE) for name in sorted(logs)}
-    return {name: [100 * float(value) for value in accuracies] for name, accuracies in values.items() if accuracies}
+    """Accuracy by epoch, in per cent, of each network's shipped default on the images that chose the epoch: its log."""
+    defaults = {record.model: record for record in reversed(list_weights()) if record.url is None}
+    values = {}
+    for name in sorted(defaults):
+        log = Path(defaults[name].path()).with_suffix('.txt')
+        if log.is_file():
+            accuracies = re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', log.read_text(encoding='utf-8'), re.MULTILINE)
+            values[name] = [100 * float(value) for value in accuracies]
+    return values
 
 
 def pointing_game() -> list[dict]:

@@ -76,7 +76,7 @@ def ablation_bars(cells: dict) -> str:
 
 
 def curves_section(curves: dict[str, list[float]]) -> str:
-    """Held-out accuracy of the shipped networks over their epochs.
+    """Accuracy of the shipped networks over their epochs.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ def curves_section(curves: dict[str, list[float]]) -> str:
         return '<p>The logs of the shipped networks are missing.</p>'
     series = [Line(name, values, series_of(model_info(name).fusion)) for name, values in curves.items()]
     return (
-        '<figure class="narrow"><figcaption>Accuracy on Fashion-MNIST’s 10,000 test images, one run each</figcaption>'
+        '<figure class="narrow"><figcaption>Accuracy on the images that chose the epoch, one run each: 5,000 of '
+        'Fashion-MNIST’s training images, or, where a run has 12 epochs, its test images</figcaption>'
         f'{legend(line.series for line in series)}'
         f'{lines(series, "epoch", "accuracy (%)", "accuracy by epoch of the shipped networks")}</figure>'
     )
