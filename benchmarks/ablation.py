@@ -45,7 +45,9 @@ from gluon_aff.train import (
     run_script,
     whole,
 )
+from gluon_aff.train.checkpoint import restore_parameters
 from model_zoo import get_model
+from model_zoo.loading import load_model
 from model_zoo.reported_results import HOSTS as PUBLISHED_HOSTS
 from model_zoo.reported_results import PAPER, REDUCTIONS, TABLES
 
@@ -214,6 +216,15 @@ def cell(host, folder, flags):
         return progress
     script.main(flags)
     return read_checkpoint(checkpoints(folder)[0])[1]
+
+
+def last_epoch(folder):
+    """The model of a run with the parameters of its last epoch, which the held-out images did not choose."""
+    model, path = load_model(str(folder)), checkpoints(folder)[0]
+    arrays, _ = read_checkpoint(path)
+    restore_parameters(model.net, arrays, path)
+    arrays.close()
+    return model
 
 
 def result(folder, progress, host, fusion, blocks, seed):

@@ -36,9 +36,7 @@ from benchmarks import ablation, paired
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.masks import IGNORED, overlay
 from gluon_aff.inspect.grad_cam import grad_cam
-from gluon_aff.train import Segmentation, Stopped, checkpoints, parse, read_checkpoint, run_script
-from gluon_aff.train.checkpoint import restore_parameters
-from model_zoo.loading import load_model
+from gluon_aff.train import Segmentation, Stopped, parse, run_script
 
 BOUNDS = (16, 32, 64, 128)  # between the sizes: pixels of the longer side of an object's box
 SIZES = ('< 16', '16-32', '32-64', '64-128', '>= 128')
@@ -122,15 +120,6 @@ def hits(model, data, annotated):
     return counts
 
 
-def last_epoch(folder):
-    """The model of a run with the parameters of its last epoch, which the held-out images did not choose."""
-    model, path = load_model(str(folder)), checkpoints(folder)[0]
-    arrays, _ = read_checkpoint(path)
-    restore_parameters(model.net, arrays, path)
-    arrays.close()
-    return model
-
-
 def measure(model, data, annotated):
     """The mIoU over whole images and around the objects of each size, and the share of hits: numbers by title."""
     whole, sizes = evaluate(model, data, annotated)
@@ -196,7 +185,7 @@ def main(argv):
             progress = ablation.cell('fpn', folder, flags)
         except Stopped as stopped:
             ablation.exit_stopped(stopped)
-        name, model = f'fpn_{fusion}_resnet{6 * blocks + 2}', last_epoch(folder)
+        name, model = f'fpn_{fusion}_resnet{6 * blocks + 2}', ablation.last_epoch(folder)
         models.setdefault(name, model)
         measured = measure(model, data, annotated)
         titles = list(measured)

@@ -8,19 +8,17 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator
+from typing import Callable, ContextManager, Iterable, Iterator
 
 import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, NDArrayHandle, OpHandle, c_str, check_call, data_dir
 from mxnet.gluon import Parameter, ParameterDict, Trainer
 from mxnet.gluon.block import Block, HybridBlock
+from mxnet.gluon.nn import BatchNorm
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 from mxnet.ndarray.register import _make_ndarray_function
 from mxnet.symbol.register import _make_symbol_function
-
-if TYPE_CHECKING:
-    from mxnet.gluon.nn import BatchNorm
 
 # Held while a network is traced: MXNet keeps that state (name scopes, the parameters' symbols) on the blocks.
 LOCK = threading.RLock()
@@ -97,6 +95,18 @@ def run_unhybridized(block: Block) -> None:
 def norm_epsilon(norm: BatchNorm) -> float:
     """Epsilon of a BatchNorm, which keeps its settings in a private dict only."""
     return norm._kwargs['eps']
+
+
+def has_norm_without_gradient(net: Block) -> bool:
+    """Whether a norm of the network has running statistics to update, and no parameter with a gradient."""
+    blocks = []
+    net.apply(blocks.append)
+    return any(
+        isinstance(block, BatchNorm)
+        and not block._kwargs['use_global_stats']
+        and block.gamma.grad_req == block.beta.grad_req == 'null'
+        for block in blocks
+    )
 
 
 class TwoGraphBlock(HybridBlock):

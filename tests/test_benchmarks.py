@@ -11,8 +11,10 @@ import pytest
 from mxnet import autograd
 from reference import error, filled, parameters, tensor
 
-from benchmarks import low_precision
+import train_cifar
+from benchmarks import low_precision, norm_statistics
 from gluon_aff import FUSIONS
+from gluon_aff.data.cifar import Batches
 from gluon_aff.layers.layout import broadcast_spatial
 from model_zoo import get_model, list_models
 
@@ -274,3 +276,34 @@ def test_the_profile_names_operators():
     shares = [float(part.split()[-2]) for part in row.strip('| ').split(' | ')[2].split(', ')]
     assert len(shares) == 6 and shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.1
     assert 'Convolution ' in row
+
+
+def test_recomputed_statistics_are_those_that_mxnet_would_keep_of_the_batch():
+    images = np.random.RandomState(0).randint(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    batches = Batches(images, np.zeros(16, int), 16, (0.5,) * 3, (0.25,) * 3)
+    net = get_model('cifar_aff_resnet8', width=1, norm_kwargs={'momentum': 0.0})
+    net.initialize(mx.init.Xavier())
+    ((data, _),) = batches.epoch()
+    data = mx.nd.array(data)
+    data.attach_grad()  # MXNet updates the statistics in the backward pass, the first norm's, too
+    with autograd.record():
+        outputs = net(data)
+    outputs.backward()
+    expected = {name: value.data().asnumpy() for name, value in net.collect_params('.*running').items()}
+    for value in net.collect_params('.*running').values():
+        value.set_data(mx.nd.ones_like(value.data()))
+    norm_statistics.recompute(net, batches)
+    assert len(expected) == 40
+    for name, value in net.collect_params('.*running').items():
+        np.testing.assert_allclose(value.data().asnumpy(), expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_statistics_of_a_run_are_recomputed(tmp_path, capsys):
+    flags = '--dataset digits --train-images 200 --width 1 --num-epochs 1 --batch-size 20 --val-images 100'.split()
+    train_cifar.main([*flags, '--save-dir', str(tmp_path / 'run')])
+    capsys.readouterr()
+    norm_statistics.main([str(tmp_path / 'run')])
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row.startswith('| run |')
+    before, after, points = (float(cell) for cell in row.strip('| ').split(' | ')[1:])
+    assert 0 <= before <= 100 and points == pytest.approx(after - before, abs=0.011)

@@ -224,6 +224,18 @@ def test_the_same_seed_gives_the_same_network_to_the_last_bit(tmp_path):
     assert any(not np.allclose(other[name], first[name]) for name in first)
 
 
+def test_a_norm_on_the_images_keeps_their_statistics(tmp_path):
+    # It has nothing to learn; MXNet by itself would leave its statistics at 0 and 1.
+    learned = values(short_run(tmp_path / 'run', 0, 2))
+    data, train, _ = small_digits()
+    train = Batches(*train, 32, data.mean, data.std, train=True, seed=0)
+    mean, variance = np.zeros(3), np.ones(3)
+    for images, _ in (batch for epoch in (1, 2) for batch in train.epoch(epoch)):
+        mean, variance = 0.9 * mean + 0.1 * images.mean((0, 2, 3)), 0.9 * variance + 0.1 * images.var((0, 2, 3))
+    np.testing.assert_allclose(learned['features.0.running_mean'], mean, rtol=1e-3)
+    np.testing.assert_allclose(learned['features.0.running_var'], variance, rtol=1e-3)
+
+
 def test_a_run_updates_at_the_rates_and_decays_of_its_schedule(tmp_path, monkeypatch):
     seen = []
     update = Nesterov.update

@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from .._mxnet import devices, mxnet_variable
+from .._mxnet import devices, has_norm_without_gradient, mxnet_variable
 from ..data.fingerprint import identity
 from ..program import progress_bar
 from ..validation import shown
@@ -221,6 +221,9 @@ class _Loop:
     def run_epochs(self, train: Any, test: Any) -> Any:
         """Train to the last epoch, and return the record of the best."""
         self.signals, self.heartbeat = StopSignals(), lambda: None
+        # MXNet updates statistics in the backward pass, which by itself does not reach a norm with nothing to learn
+        # on the images.
+        self.input_gradients = has_norm_without_gradient(self.net)
         with ExitStack() as stack:
             stack.enter_context(self.signals)
             if self.config.dtype == 'float16':
@@ -293,6 +296,9 @@ class _Loop:
             self.task.mix(images.astype(dtype, copy=False), target, epoch, np.random.RandomState(seed))
             for images, target in zip(split(data, self.ctx), split(self.task.encode(labels), self.ctx))
         ]
+        if self.input_gradients:
+            for images, _ in shares:
+                images.attach_grad()
         with autograd.record():
             outputs = [self.trained(images) for images, _ in shares]
             losses = [self.task.loss(output, target, images) for output, (images, target) in zip(outputs, shares)]
