@@ -70,14 +70,19 @@ DATASETS = {
 }
 
 
+def read_data(config):
+    """The data set, the images to train on and those to evaluate on."""
+    data = DATASETS[config.dataset](config)
+    train, test = hold_out(*data.train, config.val_images) if config.val_images else (data.train, data.test)
+    return data, subset(*train, config.train_images), subset(*test, config.test_images)
+
+
 @script(Config)
 def main(config):
     spec = check_task(config.model, 'classification').spec
     workers, ctx = start(config)
 
-    data = DATASETS[config.dataset](config)
-    train_set, test_set = hold_out(*data.train, config.val_images) if config.val_images else (data.train, data.test)
-    train_set, test_set = subset(*train_set, config.train_images), subset(*test_set, config.test_images)
+    data, train_set, test_set = read_data(config)
     size = batch_size(config, len(train_set[1]), devices=len(ctx), workers=workers)
     train = Batches(
         *train_set,

@@ -18,7 +18,7 @@ from mxnet.gluon import Block
 import train_cifar
 from benchmarks.ablation import last_epoch
 from gluon_aff.data.cifar import Batches
-from gluon_aff.data.image_sets import hold_out, subset
+from gluon_aff.data.image_sets import subset
 from gluon_aff.train import Classification, evaluate, parse, run_script
 
 IMAGES, BATCH = 12_800, 128
@@ -48,9 +48,7 @@ def recompute(net: Block, images: Batches) -> None:
 def accuracies(folder: Path) -> tuple[float, float]:
     """Of a run after its last epoch, on the images that it was evaluated on: as it is, and with new statistics."""
     config = parse(train_cifar.Config, ['--config', str(folder / 'run.yaml')])
-    data = train_cifar.DATASETS[config.dataset](config)
-    train, test = hold_out(*data.train, config.val_images) if config.val_images else (data.train, data.test)
-    train, test = subset(*train, config.train_images), subset(*test, config.test_images)
+    data, train, test = train_cifar.read_data(config)
     net = last_epoch(folder).net
     test, task = Batches(*test, BATCH, data.mean, data.std), Classification(len(data.class_names))
     before = evaluate(net, test, task=task)['accuracy']
