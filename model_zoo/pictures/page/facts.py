@@ -212,10 +212,11 @@ def curves() -> dict[str, list[float]]:
     """Accuracy by epoch, in per cent, of each network's shipped default on the images that chose the epoch: its log."""
     defaults = {record.model: record for record in reversed(list_weights()) if record.url is None}
     values = {}
-    for name in sorted(defaults):
-        log = Path(defaults[name].path()).with_suffix('.txt')
-        if log.is_file():
-            accuracies = re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', log.read_text(encoding='utf-8'), re.MULTILINE)
+    for name, record in sorted(defaults.items()):
+        log = Path(record.path()).with_suffix('.txt')
+        text = log.read_text(encoding='utf-8') if log.is_file() else ''
+        accuracies = re.findall(r'^\[Epoch \d+\].* val=([\d.]+)', text, re.MULTILINE)
+        if accuracies:
             values[name] = [100 * float(value) for value in accuracies]
     return values
 
