@@ -8,6 +8,8 @@ from typing import Sequence
 
 import numpy as np
 
+LEVEL = 0.05  # of the tests, over all comparisons of a study
+
 
 def t_cdf(t: float, freedom: int) -> float:
     """P(T <= t) of Student's t with whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
@@ -47,18 +49,11 @@ def p_value(differences: Sequence[float]) -> float:
     return 2 * t_cdf(-abs(mean) / deviation * math.sqrt(len(differences)), len(differences) - 1)
 
 
-def holm(p_values: Sequence[float], tests: int | None = None) -> list[float]:
-    """Holm's adjusted p-values: at most `level` of them false with probability 1 - `level`, in any of the tests.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-    tests : int, default their number
-        How many there will be; those that are missing count as the largest.
-    """
-    tests, largest, adjusted = tests or len(p_values), 0.0, [1.0] * len(p_values)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: if those up to `level` are taken, none is false with probability 1 - `level`."""
+    largest, adjusted = 0.0, [1.0] * len(p_values)
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (tests - rank) * p_values[index]))
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
 

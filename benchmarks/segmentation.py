@@ -136,25 +136,45 @@ def measure(model, data, annotated):
 
 
 def tables(rows, titles):
-    """In Markdown: each network's mean over the seeds, and its differences from the first with 95 % intervals."""
+    """In Markdown: each network's mean over the seeds, and its differences from the first.
+
+    One table is of the mIoU and one of the pointing game, by size. Differences have 95 % intervals, p after Holm's
+    correction over those of both tables, and what would be found with a chance of 80 %.
+    """
     networks = list(dict.fromkeys(row['network'] for row in rows))
     values = {name: {row['seed']: row for row in rows if row['network'] == name} for name in networks}
-    lines = [f'| network | parameters | seeds | {" | ".join(titles)} |', '|' + '---|' * (3 + len(titles))]
-    for name in networks:
-        own = list(values[name].values())
-        means = [f'{statistics.mean(row[title] for row in own):.3f}' for title in titles]
-        lines.append(f'| {name} | {own[0]["parameters"]:,} | {len(own)} | {" | ".join(means)} |')
     first, *others = networks
-    for name in others:
-        shared = sorted(values[first].keys() & values[name].keys())
-        if len(shared) < 2:
+    pairs = {name: sorted(values[first].keys() & values[name].keys()) for name in others}
+    differences = {
+        (name, title): [values[name][seed][title] - values[first][seed][title] for seed in seeds]
+        for name, seeds in pairs.items()
+        for title in titles
+        if len(seeds) > 1
+    }
+    adjusted = dict(zip(differences, paired.holm([*map(paired.p_value, differences.values())])))
+    lines = []
+    for game in False, True:
+        columns = [title for title in titles if title.startswith('pointing') == game]
+        if not columns:
             continue
-        cells = []
-        for title in titles:
-            differences = [values[name][seed][title] - values[first][seed][title] for seed in shared]
-            cells.append('{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(differences)))
-        lines.append(f'| {name} - {first} | | {len(shared)} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        short = [title.replace('pointing, ', '') for title in columns]
+        lines += ['', f'| network | parameters | seeds | {" | ".join(short)} |', '|' + '---|' * (3 + len(columns))]
+        for name in networks:
+            own = list(values[name].values())
+            means = [f'{statistics.mean(row[title] for row in own):.3f}' for title in columns]
+            lines.append(f'| {name} | {own[0]["parameters"]:,} | {len(own)} | {" | ".join(means)} |')
+        for name, seeds in pairs.items():
+            if len(seeds) < 2:
+                continue
+            runs = [differences[name, title] for title in columns]
+            level, n = paired.LEVEL / len(differences), len(seeds)
+            for what, cells in (
+                (f'{name} - {first}', ['{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(run)) for run in runs]),
+                ('p, Holm', [f'{adjusted[name, title]:.3f}' for title in columns]),
+                ('detectable', [f'{paired.detectable(statistics.stdev(run), n, level):.2f}' for run in runs]),
+            ):
+                lines.append(f'| {what} | | {n} | {" | ".join(cells)} |')
+    return '\n'.join(lines[1:])
 
 
 def main(argv):

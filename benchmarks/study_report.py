@@ -16,7 +16,6 @@ from gluon_aff.files import atomic
 from gluon_aff.style import COLOURS, STYLE
 from model_zoo.reported_results import TABLES
 
-LEVEL = 0.05
 BEGIN, END = (f'<!-- python -m benchmarks.study --report: {mark} -->' for mark in ('begin', 'end'))
 SCALE, STRATEGY = (table.rows for table in TABLES[:2])
 NAMES = {
@@ -126,14 +125,14 @@ def verdict(one: Comparison, p: float) -> str:
     mean, _, high = paired.interval(one.differences)
     published = one.claim.published(one.host, one.b)
     less = ', by less than published' if published is not None and high < published else ''
-    if p > LEVEL:
+    if p > paired.LEVEL:
         return f'cannot be told{less.replace("by", "but it is")}'
     return f'holds{less}' if mean > 0 else 'does not hold, it is worse'
 
 
 def difference_rows(planned: list[Comparison]) -> list[list[str]]:
     """A row for each comparison of which there are at least two pairs."""
-    rows, level = [], LEVEL / len(planned)
+    rows, level = [], paired.LEVEL / len(planned)
     for one, p in zip(planned, corrected(planned)):
         if len(one.differences) < 2:
             continue

@@ -21,6 +21,7 @@ from reference import refused
 from test_resume import same, trained
 
 import train_stopsign
+from benchmarks import paired
 from benchmarks import segmentation as benchmark
 from gluon_aff.data.coco import CocoSegmentation
 from gluon_aff.data.fingerprint import identity
@@ -337,12 +338,15 @@ def test_the_benchmark_prints_a_table_of_finished_runs(signs, whole, capsys, tmp
     flags = [flag for flag in signs if flag not in ('--model', 'fpn_aff_resnet8', '--fusion', 'aff')]
     own = [*'--fusions aff --seeds 0 --show 2 99 --picture'.split(), str(tmp_path / 'p.png')]
     benchmark.main([*flags, *own, '--csv', str(tmp_path / 'rows.csv'), '--save-dir', str(tmp_path)])
-    head, _, row = (line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-3:])
-    table = dict(zip(head, row))
+    table = {}
+    for printed in capsys.readouterr().out.strip().split('\n\n')[-2:]:
+        head, _, row = (line.strip('| ').split(' | ') for line in printed.splitlines()[-3:])
+        kind = 'pointing, ' if 'pointing' in head else ''
+        table.update((kind + name if '(' in name else name, cell) for name, cell in zip(head, row))
     *_, last = (json.loads(line) for line in (whole[0] / 'log.jsonl').read_text().splitlines())
     assert table['network'] == 'fpn_aff_resnet8' and float(table['mIoU']) == pytest.approx(last['miou'], abs=6e-4)
     objects = benchmark.objects(os.path.join(signs[1], 'instances_val.json'), 'stop sign')
-    by_size = {name: int(name.split('(')[1][:-1]) for name in head if '(' in name}
+    by_size = {name: int(name.split('(')[1][:-1]) for name in table if '(' in name}
     assert sum(n for name, n in by_size.items() if 'pointing' not in name) == sum(map(len, objects.values()))
     assert sum(n for name, n in by_size.items() if 'pointing' in name) == len(objects) == 3
     with open(tmp_path / 'rows.csv', encoding='utf-8', newline='') as file:
@@ -383,10 +387,16 @@ def test_differences_are_between_runs_of_a_seed():
         for name, gain in (('add', 0.0), ('aff', 0.02))
         for seed in (0, 1)
     ]
-    lines = benchmark.tables(rows, ['mIoU']).splitlines()
+    for row in rows:
+        row['pointing'] = row['mIoU'] ** 2
+    pixels, _, points = benchmark.tables(rows, ['mIoU', 'pointing']).partition('\n\n')
+    lines = pixels.splitlines()
     # Differences of 0.02 and 0.03: the mean 0.025, and 12.706 times its error of 0.005.
     assert lines[2:] == [
         '| add | 9 | 2 | 0.550 |',
         '| aff | 9 | 2 | 0.575 |',
         '| aff - add | | 2 | +0.025 (-0.039 to +0.089) |',
+        '| p, Holm | | 2 | 0.251 |',  # twice that of t = 5 with one degree of freedom
+        f'| detectable | | 2 | {paired.detectable(0.005 * 2**0.5, 2, 0.05 / 2):.2f} |',
     ]
+    assert points.splitlines()[0] == '| network | parameters | seeds | pointing |'

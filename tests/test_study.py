@@ -52,7 +52,7 @@ def test_holm_rejects_what_the_stepwise_procedure_rejects():
                     break
                 rejected.add(index)
             assert rejected == {index for index, value in enumerate(adjusted) if value <= level}
-    assert paired.holm([0.01, 0.04], tests=10) == pytest.approx([0.1, 0.36])
+    assert paired.holm([0.04, 0.01, 0.5]) == pytest.approx([0.08, 0.03, 0.5])
 
 
 def test_any_prefix_of_the_cells_is_whole_seeds_of_one_host_after_the_other():
