@@ -68,6 +68,8 @@ def power(effect: float, deviation: float, n: int, level: float = 0.05) -> float
     n : int
         Number of pairs.
     """
+    if not deviation:
+        return float(effect != 0)
     freedom, shift = n - 1, effect / deviation * math.sqrt(n)
     critical = t_quantile(1 - level / 2, freedom)
     # Over the distribution of the estimated deviation in units of the true one, chi / sqrt(freedom).
@@ -81,6 +83,8 @@ def power(effect: float, deviation: float, n: int, level: float = 0.05) -> float
 
 def detectable(deviation: float, n: int, level: float = 0.05, chance: float = 0.8) -> float:
     """The mean difference that is found with this chance."""
+    if not deviation:
+        return 0.0
     low, high = 0.0, deviation
     while power(high, deviation, n, level) < chance:
         high *= 2

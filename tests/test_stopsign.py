@@ -400,3 +400,9 @@ def test_differences_are_between_runs_of_a_seed():
         f'| detectable | | 2 | {paired.detectable(0.005 * 2**0.5, 2, 0.05 / 2):.2f} |',
     ]
     assert points.splitlines()[0] == '| network | parameters | seeds | pointing |'
+    for row in rows:
+        row['mIoU'] = 0.5
+    assert benchmark.tables(rows, ['mIoU']).splitlines()[-2:] == [
+        '| p, Holm | | 2 | 1.000 |',
+        '| detectable | | 2 | 0.00 |',
+    ]

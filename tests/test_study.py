@@ -40,6 +40,13 @@ def test_power_is_that_of_the_noncentral_t(effect, n, level):
     assert paired.power(paired.detectable(0.3, 5), 0.3, 5) == pytest.approx(0.8, abs=1e-6)
 
 
+def test_differences_that_are_all_equal_leave_nothing_to_detect():
+    """Shares of a few images often are."""
+    assert paired.detectable(0.0, 3) == paired.power(0.0, 0.0, 3) == 0
+    assert paired.power(0.1, 0.0, 3) == 1
+    assert [paired.p_value([value] * 3) for value in (0.0, 0.1)] == [1, 0]
+
+
 def test_holm_rejects_what_the_stepwise_procedure_rejects():
     """Holm, 1979: from the smallest p on, reject while p < level / number of those left."""
     random = np.random.RandomState(0)
