@@ -181,7 +181,7 @@ def mean_cells(group: list[dict]) -> list[str]:
         return ['-', '-']
     accuracies = [100 * row['accuracy'] for row in group]
     spread = f' ± {statistics.stdev(accuracies):.2f}' if len(group) > 1 else ''
-    seeds = '' if len(group) == len(study.SEEDS) else f' ({len(group)} seeds)'
+    seeds = '' if len(group) == len(study.SEEDS) else f' ({len(group)} of {len(study.SEEDS)} seeds)'
     return [f'{statistics.mean(accuracies):.2f}{spread}{seeds}', f'{statistics.mean(row["loss"] for row in group):.3f}']
 
 
