@@ -247,7 +247,7 @@ def plot(rows: list[dict], path: Path) -> None:
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    for axes, ((title, recipe), shown) in zip(grid, panels.items()):
+    for index, (axes, ((title, recipe), shown)) in enumerate(zip(grid, panels.items())):
         axes.set_title(f'{title}, {recipe}')
         axes.axvline(0, color='#888888', linewidth=1)
         for one in shown:
@@ -259,7 +259,9 @@ def plot(rows: list[dict], path: Path) -> None:
             published = one.claim.published(one.host, one.b)
             if published is not None:
                 axes.plot([published], [y], 'D', markerfacecolor='none', color=COLOURS[1])
-        axes.set_xlabel('difference in accuracy, points')
+        if index + columns >= len(panels):  # nothing below
+            axes.set_xlabel('difference in accuracy, points')
+            axes.tick_params(labelbottom=True)
         axes.set_yticks(range(len(CLAIMS)), [f'{NAMES[claim.better]} - {claim.other}' for claim in CLAIMS])
         axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
     with atomic(path) as partial:
