@@ -148,33 +148,32 @@ def tables(rows, titles):
     differences = {
         (name, title): [values[name][seed][title] - values[first][seed][title] for seed in seeds]
         for name, seeds in pairs.items()
-        for title in titles
         if len(seeds) > 1
+        for title in titles
     }
     adjusted = dict(zip(differences, paired.holm([*map(paired.p_value, differences.values())])))
-    lines = []
-    for game in False, True:
-        columns = [title for title in titles if title.startswith('pointing') == game]
-        if not columns:
-            continue
-        short = [title.replace('pointing, ', '') for title in columns]
-        lines += ['', f'| network | parameters | seeds | {" | ".join(short)} |', '|' + '---|' * (3 + len(columns))]
-        for name in networks:
-            own = list(values[name].values())
-            means = [f'{statistics.mean(row[title] for row in own):.3f}' for title in columns]
-            lines.append(f'| {name} | {own[0]["parameters"]:,} | {len(own)} | {" | ".join(means)} |')
-        for name, seeds in pairs.items():
-            if len(seeds) < 2:
-                continue
-            runs = [differences[name, title] for title in columns]
-            level, n = paired.LEVEL / len(differences), len(seeds)
-            for what, cells in (
-                (f'{name} - {first}', ['{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(run)) for run in runs]),
-                ('p, Holm', [f'{adjusted[name, title]:.3f}' for title in columns]),
-                ('detectable', [f'{paired.detectable(statistics.stdev(run), n, level):.2f}' for run in runs]),
-            ):
-                lines.append(f'| {what} | | {n} | {" | ".join(cells)} |')
-    return '\n'.join(lines[1:])
+    kinds = ([title for title in titles if title.startswith('pointing') == game] for game in (False, True))
+    return '\n\n'.join(_table(values, differences, adjusted, columns) for columns in kinds if columns)
+
+
+def _table(values, differences, adjusted, columns):
+    """The lines of one of them."""
+    short = [title.replace('pointing, ', '') for title in columns]
+    lines = [f'| network | parameters | seeds | {" | ".join(short)} |', '|' + '---|' * (3 + len(columns))]
+    for name, own in values.items():
+        means = [f'{statistics.mean(row[title] for row in own.values()):.3f}' for title in columns]
+        lines.append(f'| {name} | {next(iter(own.values()))["parameters"]:,} | {len(own)} | {" | ".join(means)} |')
+    level, first = paired.LEVEL / max(len(differences), 1), next(iter(values))
+    for name in dict.fromkeys(name for name, _ in differences):
+        runs = [differences[name, title] for title in columns]
+        intervals = ['{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(run)) for run in runs]
+        for what, cells in (
+            (f'{name} - {first}', intervals),
+            ('p, Holm', [f'{adjusted[name, title]:.3f}' for title in columns]),
+            ('detectable', [f'{paired.detectable(statistics.stdev(run), len(run), level):.2f}' for run in runs]),
+        ):
+            lines.append(f'| {what} | | {len(runs[0])} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
 
 
 def main(argv):

@@ -190,19 +190,18 @@ def sentences(rows: list[dict]) -> list[str]:
     lines, planned = [], {recipe: comparisons(rows, recipe) for recipe in study.RECIPES}
     for claim in CLAIMS:
         where: dict = {}
-        less = []
+        less, told = [], []
         for recipe, ours in planned.items():
             for one, p in zip(ours, corrected(ours)):
                 if one.claim == claim and one.differences:
                     where.setdefault(verdict(one, p), []).append(f'{one.title}, {recipe}')
                     less.append(less_than_published(one))
-        told = '; '.join(f'{words} ({"; ".join(places)})' for words, places in where.items())
-        if len(where) == 1 and len(less) > 2:
-            told = f'{next(iter(where))} in any of {len(less)} comparisons'
+        for words, places in where.items():
+            everywhere = len(where) == 1 and len(places) > 2
+            told.append(f'{words} ({f"all {len(places)} comparisons" if everywhere else "; ".join(places)})')
         known = [value for value in less if value is not None]
-        if known:
-            told += f'. Less than published in {sum(known)} of {len(known)}'
-        lines.append(f'- {claim}: {told or "not run yet"}.')
+        published = f' Less than published in {sum(known)} of {len(known)}.' if known else ''
+        lines.append(f'- {claim}: {"; ".join(told) or "not run yet"}.{published}')
     return lines
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from PIL import Image
 from programs import TOP
 
-from benchmarks import segmentation
+from benchmarks import paired, segmentation
 from gluon_aff.train import parse
 from model_zoo import list_models, list_weights, model_info
 from model_zoo.cli import main
@@ -219,12 +219,18 @@ def test_the_guide_has_the_segmentation_tables():
     titles = [name for name in rows[0] if name not in words]
     for table in segmentation.tables(rows, titles).split('\n\n'):
         assert table in text
-    aff, add = (
-        np.array([row['mIoU'] for row in rows if row['network'] == name])
-        for name in ('fpn_aff_resnet8', 'fpn_add_resnet8')
-    )
-    assert f'| {aff.mean():.3f} | ' in text
-    assert f'| fpn_aff_resnet8 - fpn_add_resnet8 | | 3 | {(aff - add).mean():+.3f} (' in text
+    points = [title for title in titles if title.startswith('pointing')]
+    for chosen in titles[: -len(points)], points:  # a table for each
+        values = {}
+        for row in rows:
+            values.setdefault(row['network'], []).append([row[title] for title in chosen])
+        for name, runs in values.items():
+            means = ' | '.join(f'{statistics.mean(each):.3f}' for each in zip(*runs))
+            assert re.search(rf'^\| {name} \| [\d,]+ \| 3 \| {re.escape(means)} \|$', text, re.MULTILINE), (name, means)
+        for fusion in ('aff', 'iaff'):
+            differences = np.subtract(values[f'fpn_{fusion}_resnet8'], values['fpn_add_resnet8'])
+            cells = ['{:+.3f} ({:+.3f} to {:+.3f})'.format(*paired.interval(list(each))) for each in differences.T]
+            assert f'| fpn_{fusion}_resnet8 - fpn_add_resnet8 | | 3 | {" | ".join(cells)} |' in text
 
 
 def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_path):

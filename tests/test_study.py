@@ -186,6 +186,15 @@ def test_a_claim_holds_where_the_corrected_test_of_all_pairs_says_so(differences
     assert f'| ResNet, b = 1 | AFF - addition of equal parameters | {cells}' in text
 
 
+def test_a_claim_on_which_all_comparisons_agree_names_none():
+    rows = study_of([2.2, 2.3, 2.4, 2.35])
+    everywhere = [{**row, 'host': host, 'b': b} for host, b, _ in study.GRID for row in rows]
+    assert (
+        study_report.sentences(everywhere)[0]
+        == '- AFF is better than addition of equal parameters: open (all 3 comparisons).'
+    )
+
+
 def test_a_seed_that_one_fusion_lacks_makes_no_pair():
     rows = [row for row in study_of([1.0, 1.2, 1.1, 1.0, 1.3]) if (row['fusion'], row['seed']) != ('add', 2)]
     assert study_report.comparisons(rows, 'basic')[0].differences == pytest.approx([1.0, 1.2, 1.0, 1.3])
