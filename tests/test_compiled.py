@@ -358,7 +358,8 @@ def test_without_the_library_a_block_does_the_same(monkeypatch, tmp_path, caplog
 def in_a_process(program, *arguments):
     """Run a program of its own, for it may break MXNet in its process."""
     done = subprocess.run([sys.executable, '-c', program, *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    print(done.stdout, done.stderr)  # for the report, if what it printed is not what was expected
+    assert done.returncode == 0
     return done.stdout
 
 
