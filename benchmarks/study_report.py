@@ -211,16 +211,16 @@ def tables(rows: list[dict]) -> str:
     hours = sum(row['cpu_seconds'] for row in rows) / 3600
     lines = [
         f'**{done} of {planned} cells are done**, in {hours:.1f} hours of one core'
-        + (f', on {", ".join(sorted({row["processor"] for row in rows}))}.' if rows else '.'),
-        '',
+        + (f', on {", ".join(sorted({row["processor"] for row in rows}))}.' if rows else '.')
     ]
+    left = []
     for recipe in study.RECIPES:
         for host, b, fusions in study.GRID:
             number = sum((row['recipe'], row['host'], row['b']) == (recipe, host, b) for row in rows)
             total = len(study.SEEDS) * (len(fusions) + 1)
             if number < total:
-                lines.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
-    lines += ['', '### Claims', '', *sentences(rows)]
+                left.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
+    lines += [*(['', *left] if left else []), '', '### Claims', '', *sentences(rows)]
     head = ['host', 'fusion', 'parameters', *(cell for recipe in study.RECIPES for cell in (f'{recipe}, %', 'loss'))]
     lines += ['', '### Accuracies', '', *markdown(head, mean_rows(rows))]
     head = 'host|difference|pairs|points (95 % interval)|published|p, Holm|detectable|power'.split('|')
