@@ -4,7 +4,7 @@ r"""Segmentation of small and large objects: mIoU and Grad-CAM's pointing game b
     python examples/stopsign_data.py runs/signs --train 400 --val 60
     python -m benchmarks.segmentation --data-dir runs/signs --train-images train --val-images val \
         --train-annotations instances_train.json --val-annotations instances_val.json \
-        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 20 --init-by-name --equal-parameters --widen \
+        --base-size 160 --input-size 64 --batch-size 8 --num-epochs 40 --init-by-name --equal-parameters --widen \
         --csv docs/segmentation.csv --picture docs/segmentation.png --show 1 2 11 12
 
 The runs are those of `python -m benchmarks.ablation --hosts fpn` and its flags: a run that was cut goes on; a finished
