@@ -288,7 +288,7 @@ def faster_rcnn(name):
         min_stage=2,
         max_stage=6,
         train_patterns='.*dense|.*rpn|P|.*layer(2|3|4)_.*conv',
-        roi_mode='align',
+        roi_mode='pool',  # on a CPU MXNet's ROIAlign leaves what belongs to other levels of a pyramid unwritten
         roi_size=(7, 7),
         strides=(4, 8, 16, 32, 64),
         clip=4.14,
@@ -329,7 +329,8 @@ def test_faster_rcnn_with_a_pyramid_on_iaff_resnet50_in_both_modes():
     weight = trained[[name for name in trained if 'layer4' in name][0]]
     before = weight.data().copy()
     trainer.step(1)
-    assert scores.shape == (1, 16, 3) and np.isfinite(value.asscalar())
+    assert scores.shape == (1, 16, 3)
+    assert value.asscalar() == pytest.approx(np.log(3), abs=0.05), 'untrained, two categories and the background'
     assert error(weight.data(), before) > 0
     assert statistics
     for name, before in statistics.items():
