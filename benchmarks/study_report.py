@@ -220,7 +220,9 @@ def tables(rows: list[dict]) -> str:
             total = len(study.SEEDS) * (len(fusions) + 1)
             if number < total:
                 left.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
-    lines += [*(['', *left] if left else []), '', '### Claims', '', *sentences(rows)]
+    if left:
+        lines += ['', *left]
+    lines += ['', '### Claims', '', *sentences(rows)]
     head = ['host', 'fusion', 'parameters', *(cell for recipe in study.RECIPES for cell in (f'{recipe}, %', 'loss'))]
     lines += ['', '### Accuracies', '', *markdown(head, mean_rows(rows))]
     head = 'host|difference|pairs|points (95 % interval)|published|p, Holm|detectable|power'.split('|')
