@@ -1,7 +1,7 @@
 """Does attention fuse better? Seven fusions on Fashion-MNIST, five seeds each; docs/evidence.md has the results.
 
     python -m benchmarks.study --data-dir DIR              # train the cells that docs/study.csv lacks
-    python -m benchmarks.study --report                    # make the figure and the tables of docs/evidence.md from it
+    python -m benchmarks.study --report                    # make the figure and tables of docs/evidence.md and study.md
     python -m benchmarks.study --data-dir DIR --again 3    # train its third cell anew, and compare each parameter
 
 A cell is one training run. Of the same seed, all fusions see the same images in the same order with the same changes,
@@ -216,9 +216,9 @@ def main(argv):
     parser.add_argument('--csv', type=Path, default=DOCS / 'study.csv', help='a row for each cell that is done')
     parser.add_argument('--save-dir', type=Path, default=Path('runs/study'), help="folder of the cells' runs")
     parser.add_argument('--stop-file', type=Path, help='train no further cell once this file is there')
-    parser.add_argument('--docs', type=Path, default=DOCS, help='folder of evidence.md and of the pictures')
+    parser.add_argument('--docs', type=Path, default=DOCS, help='folder of evidence.md, study.md and the picture')
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument('--report', action='store_true', help='make the picture and the tables of evidence.md')
+    actions.add_argument('--report', action='store_true', help='make the picture and the tables of the two pages')
     actions.add_argument('--again', type=whole(1), metavar='ROW', help='train the cell of this row anew, and compare')
     args, shared = parser.parse_known_args(argv)
     try:

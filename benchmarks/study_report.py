@@ -1,8 +1,9 @@
-"""The study's report: from the rows of its CSV to the picture, the tables and the sentences of docs/evidence.md."""
+"""The study's report: from its CSV to the picture, the sentences and the tables of docs/evidence.md and study.md."""
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ NAMES = {
     'iaff': 'iAFF',
 }
 EQUAL = {'equal': 'parameters', 'plain': 'width'}  # of addition
+BETTER, WORSE = 'holds', 'does not hold, it is worse'
 
 
 def title(host: str, b: int) -> str:
@@ -48,8 +50,10 @@ class Claim(NamedTuple):
         """What the better one is compared with."""
         return NAMES[self.worse] + ('' if self.worse != 'add' else f' of equal {EQUAL[self.budget]}')
 
-    def __str__(self):
-        return f'{NAMES[self.better]} is better than {self.other}'
+    @property
+    def difference(self) -> str:
+        """The two fusions, one minus the other."""
+        return f'{NAMES[self.better]} - {self.other}'
 
     def published(self, host: str, b: int) -> float | None:
         """The paper's difference in points."""
@@ -73,9 +77,10 @@ CLAIMS = (
 
 
 class Comparison(NamedTuple):
-    """A claim in one host: the differences in points, one for each seed that both fusions have run with."""
+    """A claim in one recipe and host: the differences in points, one for each seed that both fusions have run with."""
 
     claim: Claim
+    recipe: str
     host: str
     b: int
     differences: list
@@ -104,7 +109,7 @@ def comparisons(rows: list[dict], recipe: str) -> list[Comparison]:
                     ]
                     for seed in study.SEEDS
                 ]
-                planned.append(Comparison(claim, host, b, [a - z for a, z in pairs if None not in (a, z)]))
+                planned.append(Comparison(claim, recipe, host, b, [a - z for a, z in pairs if None not in (a, z)]))
     return planned
 
 
@@ -124,7 +129,7 @@ def verdict(one: Comparison, p: float) -> str:
         return 'open'
     if p > paired.LEVEL:
         return 'cannot be told'
-    return 'holds' if statistics.mean(one.differences) > 0 else 'does not hold, it is worse'
+    return BETTER if statistics.mean(one.differences) > 0 else WORSE
 
 
 def less_than_published(one: Comparison) -> bool | None:
@@ -147,7 +152,7 @@ def difference_rows(planned: list[Comparison]) -> list[list[str]]:
         rows.append(
             [
                 one.title,
-                f'{NAMES[one.claim.better]} - {one.claim.other}',
+                one.claim.difference,
                 str(len(one.differences)),
                 '{:+.2f} ({:+.2f} to {:+.2f})'.format(*paired.interval(one.differences)),
                 '-' if published is None else f'{published:+.1f}',
@@ -185,32 +190,38 @@ def mean_cells(group: list[dict]) -> list[str]:
     return [f'{statistics.mean(accuracies):.2f}{spread}{seeds}', f'{statistics.mean(row["loss"] for row in group):.3f}']
 
 
-def sentences(rows: list[dict]) -> list[str]:
-    """For each claim of the paper what the study says of it, with the hosts and recipes that say so."""
-    lines, planned = [], {recipe: comparisons(rows, recipe) for recipe in study.RECIPES}
+def sentences(judged: list[tuple[Comparison, float]]) -> list[str]:
+    """For each claim of the paper in how many comparisons it holds, does not, or cannot be told."""
+    lines = []
     for claim in CLAIMS:
-        where: dict = {}
-        less, told = [], []
-        for recipe, ours in planned.items():
-            for one, p in zip(ours, corrected(ours)):
-                if one.claim == claim and one.differences:
-                    where.setdefault(verdict(one, p), []).append(f'{one.title}, {recipe}')
-                    less.append(less_than_published(one))
-        for words, places in where.items():
-            everywhere = len(where) == 1 and len(places) > 2
-            told.append(f'{words} ({f"all {len(places)} comparisons" if everywhere else "; ".join(places)})')
-        known = [value for value in less if value is not None]
-        published = f' Less than published in {sum(known)} of {len(known)}.' if known else ''
-        lines.append(f'- {claim}: {"; ".join(told) or "not run yet"}.{published}')
+        ours = [(one, p) for one, p in judged if one.claim == claim and one.differences]
+        verdicts = Counter(verdict(one, p) for one, p in ours)
+        told = '; '.join(f'{words} ({number} of {len(ours)})' for words, number in verdicts.items())
+        less = [value for value in (less_than_published(one) for one, _ in ours) if value is not None]
+        published = f' Less than published in {sum(less)} of {len(less)}.' if less else ''
+        lines.append(f'- {NAMES[claim.better]} is better than {claim.other}: {told or "not run yet"}.{published}')
     return lines
 
 
-def tables(rows: list[dict]) -> str:
-    """What docs/evidence.md has of the CSV."""
-    done, planned = len(rows), len(study.cells())
+def overview(judged: list[tuple[Comparison, float]]) -> list[str]:
+    """A table with a row for each claim: its difference in each host and recipe, in bold where it is decided."""
+    cells = {}
+    for one, p in judged:
+        if len(one.differences) > 1:
+            mean, low, _ = paired.interval(one.differences)
+            bold = '**' if verdict(one, p) in (BETTER, WORSE) else ''
+            cells[one.claim.difference, one.host, one.b, one.recipe] = f'{bold}{mean:+.2f} ± {mean - low:.2f}{bold}'
+    places = [(host, b, recipe) for host, b, _ in study.GRID for recipe in study.RECIPES]
+    head = ['points', *(f'{title(host, b)}, {recipe}' for host, b, recipe in places)]
+    rows = [[claim.difference, *(cells.get((claim.difference, *place), '-') for place in places)] for claim in CLAIMS]
+    return markdown(head, rows)
+
+
+def summary(rows: list[dict]) -> str:
+    """What docs/evidence.md has of the CSV: what was run, a sentence and a row of differences for each claim."""
     hours = sum(row['cpu_seconds'] for row in rows) / 3600
     lines = [
-        f'**{done} of {planned} cells are done**, in {hours:.1f} hours of one core'
+        f'**{len(rows)} of {len(study.cells())} cells are done**, in {hours:.1f} hours of one core'
         + (f', on {", ".join(sorted({row["processor"] for row in rows}))}.' if rows else '.')
     ]
     left = []
@@ -222,14 +233,22 @@ def tables(rows: list[dict]) -> str:
                 left.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
     if left:
         lines += ['', *left]
-    lines += ['', '### Claims', '', *sentences(rows)]
+    judged: list = []
+    for recipe in study.RECIPES:
+        planned = comparisons(rows, recipe)
+        judged += zip(planned, corrected(planned))
+    return '\n'.join([*lines, '', *sentences(judged), '', *overview(judged)])
+
+
+def tables(rows: list[dict]) -> str:
+    """What docs/study.md has of the CSV: all means and differences."""
     head = ['host', 'fusion', 'parameters', *(cell for recipe in study.RECIPES for cell in (f'{recipe}, %', 'loss'))]
-    lines += ['', '### Accuracies', '', *markdown(head, mean_rows(rows))]
+    lines = ['## Accuracies', '', *markdown(head, mean_rows(rows))]
     head = 'host|difference|pairs|points (95 % interval)|published|p, Holm|detectable|power'.split('|')
     for recipe in study.RECIPES:
         differences = difference_rows(comparisons(rows, recipe))
         if differences:
-            lines += ['', f'### Differences, {recipe} recipe', '', *markdown(head, differences)]
+            lines += ['', f'## Differences, {recipe} recipe', '', *markdown(head, differences)]
     return '\n'.join(lines)
 
 
@@ -263,26 +282,29 @@ def plot(rows: list[dict], path: Path) -> None:
         if index + columns >= len(panels):  # nothing below
             axes.set_xlabel('difference in accuracy, points')
             axes.tick_params(labelbottom=True)
-        axes.set_yticks(range(len(CLAIMS)), [f'{NAMES[claim.better]} - {claim.other}' for claim in CLAIMS])
+        axes.set_yticks(range(len(CLAIMS)), [claim.difference for claim in CLAIMS])
         axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
     with atomic(path) as partial:
         figure.savefig(partial, format='png', dpi=100)
 
 
 def write_report(rows: list[dict], docs: Path) -> None:
-    """Write study.png, and what stands between the marks of evidence.md, in the folder `docs`.
+    """Write study.png, and what stands between the marks of evidence.md and study.md, in the folder `docs`.
 
     Raises
     ------
     ValueError
-        If evidence.md lacks the marks.
+        If a page lacks the marks.
     """
-    page = docs / 'evidence.md'
-    text = page.read_text(encoding='utf-8')
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f'{page} lacks the lines {BEGIN} and {END}, between which the tables go; put them back.')
+    written = {docs / 'evidence.md': summary(rows), docs / 'study.md': tables(rows)}
+    pages = {}
+    for page, content in written.items():
+        before, begin, rest = page.read_text(encoding='utf-8').partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            raise ValueError(f'{page} lacks the lines {BEGIN} and {END}, between which the tables go; put them back.')
+        pages[page] = f'{before}{BEGIN}\n\n{content}\n\n{END}{after}'
     plot(rows, docs / 'study.png')
-    with atomic(page) as partial:
-        Path(partial).write_text(f'{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}', encoding='utf-8')
+    for page, text in pages.items():
+        with atomic(page) as partial:
+            Path(partial).write_text(text, encoding='utf-8')
