@@ -164,9 +164,11 @@ def test_results_say_whose_they_are():
         (20.922, "timm's resnet50d (gluon_in1k)"),
     ]
     assert models['aff_resnet101'].reported == () and models['aff_resnet101'].own == models['add_resnet50'].own == []
-    (ablation,) = models['cifar_aff_resnet8'].own
-    assert (ablation.error, ablation.options) == (38.37, 'width=1, reduction=2')
-    assert '1,500 training images' in ablation.data and '3 seeds after 4 epochs' in ablation.source
+    (study,) = models['cifar_aff_resnet8'].own
+    assert (study.error, study.options) == (15.53, 'width=1, reduction=2')
+    assert '12,800 training images' in study.data and '5 seeds after 2,000 updates' in study.source
+    (study,) = models['cifar_add_resnet8'].own
+    assert (study.error, study.options) == (14.46, 'width=1.08'), 'as many parameters as AFF'
     (segmentation,) = models['fpn_aff_resnet8'].own
     with open(TOP / 'docs' / 'segmentation.csv', encoding='utf-8', newline='') as file:
         expected = {}
@@ -244,14 +246,10 @@ def test_without_the_checkout_the_page_says_what_is_missing(monkeypatch, tmp_pat
 
 def test_ablation_has_the_means_of_the_runs(read):
     cell = facts.ablation()['cells']['resnet', 'aff', 1]
-    assert (round(cell['mean'], 2), round(cell['deviation'], 2), cell['runs'], cell['parameters']) == (
-        61.63,
-        2.09,
-        3,
-        89610,
-    )
+    figures = round(cell['mean'], 2), round(cell['deviation'], 2), cell['runs'], cell['parameters']
+    assert figures == (84.47, 0.57, 5, 89_610)
     (section,) = read.all('section', id='ablation')
-    assert '61.63 ± 2.09' in section['text'] and '76.3' in section['text']
+    assert '84.47 ± 0.57' in section['text'] and '76.3' in section['text']
 
 
 @pytest.fixture
@@ -270,12 +268,12 @@ def test_runs_of_a_segmentation_network_are_averaged(checkout):
     assert (own.percent, own.source) == (60, 'ours: mean of 2 seeds, 4 epochs, docs/segmentation.csv')
 
 
-HEAD = ','.join(facts.ABLATION)
+HEAD = ','.join(facts.STUDY)
 
 
 @pytest.mark.parametrize('text', ['', HEAD, f'{HEAD}\n'])
 def test_files_without_rows_count_as_missing(checkout, text):
-    for name in ('ablation.csv', 'segmentation.csv', 'pointing_game.csv'):
+    for name in ('study.csv', 'segmentation.csv', 'pointing_game.csv'):
         (checkout / 'docs' / name).write_text(text)
     assert facts.ablation() is None and facts.pointing_game() == [] and len(facts.models()) == len(list_models())
     assert 'build this page in a checkout' in tables.ablation_section(facts.ablation())
@@ -285,24 +283,24 @@ def test_files_without_rows_count_as_missing(checkout, text):
     'text',
     [
         'host,b\nresnet,1\n',
-        f'{HEAD}\na,1,1,1,resnet,aff,one,2,0,1,0.5\n',
-        f'{HEAD}\na,1\n',
-        f'{HEAD}\na,1,1,1,nowhere,aff,1,2,0,1,0.5\n',
+        f'{HEAD}\nbasic,resnet,one,0,aff,equal,1,2,1,1,1,1,0.5\n',
+        f'{HEAD}\nbasic,resnet\n',
+        f'{HEAD}\nbasic,nowhere,1,0,aff,equal,1,2,1,1,1,1,0.5\n',
         b'\xff\xfe\0',
         f'{HEAD}\n"a\0"'.encode(),
     ],
 )
 def test_a_malformed_file_of_runs_is_named_in_a_sentence(checkout, text, capsys):
-    path = checkout / 'docs' / 'ablation.csv'
+    path = checkout / 'docs' / 'study.csv'
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(['report', '-o', str(checkout / 'site')]) == 2
     message = capsys.readouterr().err
-    assert 'ablation.csv' in message and message.count('\n') == 1 and not (checkout / 'site').exists()
+    assert 'study.csv' in message and message.count('\n') == 1 and not (checkout / 'site').exists()
 
 
 def test_files_beside_an_installed_package_are_not_its_own(checkout):
     (checkout / 'setup.py').unlink()
-    (checkout / 'docs' / 'ablation.csv').write_text('anything')
+    (checkout / 'docs' / 'study.csv').write_text('anything')
     assert facts.ablation() is None
 
 

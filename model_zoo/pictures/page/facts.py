@@ -20,17 +20,19 @@ __all__ = ['Model', 'ablation', 'curves', 'models', 'pointing_game']
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 # Columns of the files in docs/ that are read here, and their types.
-ABLATION = {
-    'dataset': str,
+STUDY = {
+    'recipe': str,
+    'host': str,
+    'b': int,
+    'seed': int,
+    'fusion': str,
+    'budget': str,
+    'width': float,
+    'reduction': str,
+    'parameters': int,
     'train_images': int,
     'test_images': int,
-    'epochs': int,
-    'host': str,
-    'fusion': str,
-    'b': int,
-    'reduction': str,
-    'seed': int,
-    'parameters': int,
+    'updates': int,
     'accuracy': float,
 }
 SEGMENTATION = {'network': str, 'conditions': str, 'mIoU': float}
@@ -124,12 +126,12 @@ def _model(card, own):
 
 
 def _own_results():
-    """(name, result) of our own runs other than the shipped files': the ablation's and segmentation's."""
-    for (host, fusion, b), cell in _cells(_rows('ablation.csv', ABLATION)).items():
+    """(name, result) of our own runs other than the shipped files': the study's and segmentation's."""
+    for (host, fusion, b), cell in _cells(_study()).items():
         first = cell['first']
-        data = f'{first["dataset"]}, {first["train_images"]:,} training images'
-        source = f'ours: mean of {cell["runs"]} seeds after {first["epochs"]} epochs, docs/ablation.csv'
-        options = 'width=1' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
+        data = f'Fashion-MNIST, {first["train_images"]:,} training images'
+        source = f'ours: mean of {cell["runs"]} seeds after {first["updates"]:,} updates, docs/study.csv'
+        options = f'width={first["width"]:.3g}' + (f', reduction={first["reduction"]}' if first['reduction'] else '')
         name = HOSTS[host].name.format(fusion=fusion, depth=6 * b + 2)
         yield name, Result('accuracy', round(cell['mean'], 2), data, source, options)
     networks = {}
@@ -163,12 +165,17 @@ def _code(card, files):
     }
 
 
+def _study():
+    """The study's runs with the basic recipe and equal parameters, as in the paper's tables."""
+    return [row for row in _rows('study.csv', STUDY) if (row['recipe'], row['budget']) == ('basic', 'equal')]
+
+
 def _cells(rows):
-    """The ablation's runs by (host, fusion, b): mean, standard deviation, number of runs, parameters, first row."""
+    """The study's runs by (host, fusion, b): mean, standard deviation, number of runs, parameters, first row."""
     groups = {}
     for row in rows:
         if row['host'] not in HOSTS:
-            raise ValueError(f'docs/ablation.csv has the host {row["host"]!r}; known are {", ".join(HOSTS)}.')
+            raise ValueError(f'docs/study.csv has the host {row["host"]!r}; known are {", ".join(HOSTS)}.')
         groups.setdefault((row['host'], row['fusion'], row['b']), []).append(row)
     cells = {}
     for key, runs in groups.items():
@@ -184,7 +191,7 @@ def _cells(rows):
 
 
 def ablation() -> dict | None:
-    """The runs of docs/ablation.csv, or None if it is missing or empty.
+    """The runs of docs/study.csv with the basic recipe and equal parameters, or None without any.
 
     Returns
     -------
@@ -194,16 +201,15 @@ def ablation() -> dict | None:
     Raises
     ------
     ValueError
-        If the file is not what benchmarks/ablation.py writes.
+        If the file is not what benchmarks/study.py writes.
     """
-    rows = _rows('ablation.csv', ABLATION)
+    rows = _study()
     if not rows:
         return None
     first = rows[0]
     conditions = (
-        f'{first["dataset"]}, {first["train_images"]:,} training images, '
-        f'{first["test_images"]:,} held-out images, {first["epochs"]} epochs, '
-        f'{len({row["seed"] for row in rows})} seeds; accuracy after the last epoch'
+        f'Fashion-MNIST, {first["train_images"]:,} training images, {first["test_images"]:,} test images, '
+        f'{first["updates"]:,} updates, {len({row["seed"] for row in rows})} seeds; accuracy after the last epoch'
     )
     return {'conditions': conditions, 'cells': _cells(rows)}
 

@@ -31,7 +31,7 @@ def ablation_section(ours: dict | None) -> str:
         ]
     else:
         elements.append(
-            '<p>Our runs are in docs/ablation.csv of the source, which an installed package does not hold; '
+            '<p>Our runs are in docs/study.csv of the source, which an installed package does not hold; '
             'build this page in a checkout that has it to see them.</p>'
         )
     return '\n'.join([*elements, *(_paper_table(paper, ours['cells'] if ours else {}) for paper in TABLES)])
