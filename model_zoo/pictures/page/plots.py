@@ -61,9 +61,9 @@ def ablation_bars(cells: dict) -> str:
     charts = []
     for host, b in sorted({(host, b) for host, _, b in cells}, key=lambda key: (list(HOSTS).index(key[0]), key[1])):
         rows = []
-        for (other_host, fusion, other_b), cell in cells.items():
-            if (other_host, other_b) == (host, b):
-                label = titles.get(fusion, fusion)
+        for fusion, label in titles.items():
+            cell = cells.get((host, fusion, b))
+            if cell:
                 tip = (
                     f'{label}: {cell["mean"]:.2f} ± {cell["deviation"]:.2f} %, {cell["runs"]} runs, '
                     f'{cell["parameters"]:,} parameters'
