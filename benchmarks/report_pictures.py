@@ -1,6 +1,6 @@
 """Screenshots of the page of gluon-aff report: docs/report-*.jpg, by Chromium and playwright (the extra 'browser').
 
-    python -m benchmarks.report_pictures docs
+    python -m benchmarks.report_pictures
 
 Each picture is the page down to the sections of the networks, cut into columns side by side.
 """
@@ -50,4 +50,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1])
+    main(*sys.argv[1:] or ['docs'])

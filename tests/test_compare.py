@@ -98,6 +98,7 @@ def test_published_figures_stand_in_one_place():
     assert [row['model'] for row in catalogue if 'metrics' in row] == [
         'fashion_mnist_add_resnet8',
         'fashion_mnist_add_resnet8',
+        'fashion_mnist_add_resnet8_w108',
         'fashion_mnist_aff_resnet8',
         'fashion_mnist_iaff_resnet8',
     ]

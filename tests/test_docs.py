@@ -224,7 +224,7 @@ def test_the_version_is_the_newest_in_the_changelog():
 
 def test_the_table_of_networks_in_the_readme():
     rows = [row for row in cells('README.md', '\n## Which network') if row[0].strip('`') in list_models()]
-    assert len(rows) == 14
+    assert len(rows) == 15
     for name, _, accuracy, _, parameters, multiply_adds, _, _, weights, _ in rows:
         card = model_info(name.strip('`'))
         assert parameters == f'{card.parameters / 1e6:.2f} M' and multiply_adds == f'{card.multiply_adds / 1e9:.2f} G'

@@ -21,7 +21,12 @@ from model_zoo import get_model, list_models, load_model, model_info
 from model_zoo.cli import main
 from model_zoo.hosts.resnet import ResNet
 
-SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8', 'fashion_mnist_iaff_resnet8')
+SHIPPED = (
+    'fashion_mnist_add_resnet8',
+    'fashion_mnist_add_resnet8_w108',
+    'fashion_mnist_aff_resnet8',
+    'fashion_mnist_iaff_resnet8',
+)
 QUICK = ['cifar_concat_inception_resnet8', 'fpn_concat_resnet8', 'fashion_mnist_aff_resnet8']
 DATA = Path('/usr/share/datasets/fashion-mnist')
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f'needs {DATA}')

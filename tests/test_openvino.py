@@ -33,7 +33,12 @@ try:
 except ImportError:
     pytest.skip("needs the extra 'openvino'", allow_module_level=True)
 
-SHIPPED = ('fashion_mnist_add_resnet8', 'fashion_mnist_aff_resnet8', 'fashion_mnist_iaff_resnet8')
+SHIPPED = (
+    'fashion_mnist_add_resnet8',
+    'fashion_mnist_add_resnet8_w108',
+    'fashion_mnist_aff_resnet8',
+    'fashion_mnist_iaff_resnet8',
+)
 FPN = 'fpn_aff_resnet8'
 FASHION = Path(os.environ.get('FASHION_MNIST_DIR', '/usr/share/datasets/fashion-mnist'))
 BACKENDS = ('openvino', 'openvino-bf16', 'openvino-int8')
@@ -46,7 +51,7 @@ def exported(tmp_path_factory):
     folders = [str(tmp_path_factory.mktemp('export') / name) for name in ('floats', 'pixels')]
     for folder in folders:
         images = fashion(64)
-        model, preprocess = load_model(SHIPPED[1]), folder == folders[1]
+        model, preprocess = load_model(SHIPPED[2]), folder == folders[1]
         batch = images if preprocess else model.spec.feed(images)
         export(model, folder, ('symbol', 'onnx', 'int8'), [batch], preprocess=preprocess)
     return folders
@@ -183,7 +188,7 @@ def test_several_threads_call_one_network(exported):
 
 
 def test_float32_is_float32_and_threads_are_as_many_as_asked(exported):
-    content = Path(exported[0], f'{SHIPPED[1]}.onnx').read_bytes()
+    content = Path(exported[0], f'{SHIPPED[2]}.onnx').read_bytes()
     compiled = openvino_engine.compile_onnx(content, threads=1)
     assert compiled.get_property('INFERENCE_PRECISION_HINT') == openvino.Type.f32
     assert compiled.get_property('INFERENCE_NUM_THREADS') == 1
