@@ -187,7 +187,7 @@ def table(rows):
         by_size = [[row for row in own if row['from'] == low] for low, _ in SIZES]
         first = next(iter(LAYERS))
         cells = [mean_of([row for row in some if row['layer'] == first], 'accuracy') for some in by_size]
-        lines.append(f'| {name} | (names the shape rightly) | {" | ".join(cells)} |')
+        lines.append(f'| {name} | (accuracy) | {" | ".join(cells)} |')
         for layer in LAYERS:
             cells = [mean_of([row for row in some if row['layer'] == layer], 'pointing') for some in by_size]
             lines.append(f'| {name} | {layer} | {" | ".join(cells)} |')
@@ -202,7 +202,7 @@ def main(argv):
         description=__doc__.splitlines()[0], allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument('--seeds', nargs='+', type=whole(0), default=[0, 1])
+    parser.add_argument('--seeds', nargs='+', type=whole(0), default=[0, 1, 2])
     parser.add_argument('--train-images', type=whole(8), default=4000)
     parser.add_argument('--test-images', type=whole(16), default=800)
     parser.add_argument('--num-epochs', type=whole(1), default=20)
