@@ -147,6 +147,35 @@ def test_the_pages_are_made_from_the_csv(tmp_path):
     assert (tmp_path / 'study.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_the_readme_states_the_studys_figures():
+    rows = study.read(DOCS / 'study.csv')
+    judged = []
+    for recipe in study.RECIPES:
+        planned = study_report.comparisons(rows, recipe)
+        judged += zip(planned, study_report.corrected(planned))
+
+    def of_equal_parameters(fusion):
+        return [
+            (one, statistics.mean(one.differences), study_report.verdict(one, p))
+            for one, p in judged
+            if (one.claim.better, one.claim.worse, one.claim.budget) == (fusion, 'add', 'equal')
+        ]
+
+    open_, means = 'cannot be told', [mean for _, mean, _ in of_equal_parameters('iaff')]
+    assert {told for *_, told in of_equal_parameters('iaff')} == {open_}
+    behind = [-mean for _, mean, told in of_equal_parameters('aff') if told == study_report.WORSE]
+    resnet = [mean for one, mean, told in of_equal_parameters('aff') if (one.host, told) == ('resnet', open_)]
+    inception = [mean for one, mean, told in of_equal_parameters('aff') if (one.host, told) == ('inception', open_)]
+    assert (len(behind), len(resnet), len(inception)) == (3, 1, 2)
+    text = ' '.join((DOCS.parent / 'README.md').read_text(encoding='utf-8').split())
+    assert f'iAFF cannot be told from addition ({min(means):+.1f} to {max(means):+.1f} points)' in text
+    assert f'AFF is {min(behind):.1f} to {max(behind):.1f} points behind addition in three of four ResNet' in text
+    told = ', '.join(f'{mean:+.1f}' for mean in sorted(inception))
+    assert f'the fourth ({resnet[0]:+.1f}) and Inception ({told}) cannot be told' in text
+    answer = ' '.join((DOCS / 'evidence.md').read_text(encoding='utf-8').split())
+    assert f'AFF is {min(behind):.0f} to {max(behind):.0f} points behind addition in three of four' in answer
+
+
 def study_of(differences):
     """Rows of a CSV in which AFF in ResNet at b = 1 is ahead of addition by these differences."""
     blank = {**dict.fromkeys(study.COLUMNS, 1), 'recipe': 'basic', 'host': 'resnet', 'budget': 'equal', 'processor': ''}
