@@ -107,12 +107,19 @@ def test_percentiles_leave_out_the_rarest_values():
     collector = PercentileCollector(99.9)
     quantized = in_int8(net, x, calib_mode='customize', LayerOutputCollector=collector)
     assert 0 < error(quantized(x), net(x)) <= 0.1
-    values = {'spike': np.r_[np.linspace(-1, 1, 9999), 50].astype('f'), 'flat': np.ones(8, 'f')}
+    nan = np.full(8, np.nan, 'f')
+    values = {
+        'spike': np.r_[np.linspace(-1, 1, 9999), 50].astype('f'),
+        'flat': np.ones(8, 'f'),
+        'unwritten': nan,
+        'partly': np.r_[nan, 1, np.inf].astype('f'),
+    }
     for name, array in values.items():
         collector.add(name, array)
     low, high = collector.min_max_dict['spike']
     assert low == pytest.approx(-1, abs=0.02) and high == pytest.approx(1, abs=0.02)
-    assert collector.min_max_dict['flat'] == (1, 1)
+    assert collector.min_max_dict['flat'] == collector.min_max_dict['partly'] == (1, 1)
+    assert 'unwritten' not in collector.min_max_dict
     with refused('percentile'):
         PercentileCollector(40)
 

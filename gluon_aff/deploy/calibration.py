@@ -153,6 +153,10 @@ class PercentileCollector:
 
     def add(self, name: str, values: np.ndarray) -> None:
         """Count the values of one map."""
+        # The monitor gives outputs that nothing writes, too: a BatchNorm's mean and variance.
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return
         low, high = float(values.min()), float(values.max())
         largest = max(-low, high, 1e-30)
         counts, end, least, most = self._counts.get(name, (np.zeros(self.bins, np.int64), largest, low, high))
