@@ -6,6 +6,7 @@ locks everything counts as in use, and stays.
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -118,8 +119,9 @@ def replace_folder(new: str, folder: str) -> None:
     while True:
         try:
             return os.rename(new, folder)
-        except OSError:
-            if not os.path.isdir(folder):
+        except OSError as error:
+            # Another thread may have moved what was in the way.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not os.path.isdir(folder):
                 raise
         kept = tempfile.mkdtemp(prefix=REPLACED, dir=os.path.dirname(new))
         with suppress(FileNotFoundError):  # another process has just moved it

@@ -618,7 +618,7 @@ def test_an_export_takes_its_place_at_once_or_the_earlier_one_stays(shipped, tmp
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     (tmp_path / 'link').symlink_to('out')
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda folder: export(other, str(tmp_path / folder), ('symbol',)), ['out', 'link', 'out']))
+        list(pool.map(lambda folder: export(other, str(tmp_path / folder), ('symbol',)), ['out', 'link', 'out'] * 8))
     assert read_export(target, ('symbol', 'params'))['mean'] == [0.1] * 3 and (tmp_path / 'link').is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['link', 'out']
 

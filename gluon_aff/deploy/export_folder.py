@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Iterable, Sequence
@@ -150,8 +151,15 @@ def _check_options(formats, calibration, float_nodes, ranges):
 
 
 def _check_replaceable(folder):
-    if os.path.exists(folder) and not is_export(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
+    seen = None
+    while os.path.exists(folder):
+        with suppress(FileNotFoundError):  # another export is taking its place
+            status = os.stat(folder)
+            if is_export(folder) or (stat.S_ISDIR(status.st_mode) and not os.listdir(folder)):
+                return
+            if seen is not None and os.path.samestat(status, seen):
+                raise ValueError(f'{folder} exists and is not an exported folder; remove it, or name another one.')
+            seen = status  # look again, as it may just have come
 
 
 def _write(model, folder, earlier, formats, calibration, options, preprocess, dynamic):
