@@ -22,6 +22,8 @@ from mxnet.symbol.register import _make_symbol_function
 
 # Held while a network is traced: MXNet keeps that state (name scopes, the parameters' symbols) on the blocks.
 LOCK = threading.RLock()
+# Of mxnet_variable, by variable: how many blocks are inside, and its value before the first.
+_variables: dict[str, tuple[int, str | None]] = {}
 
 
 # Parameters
@@ -204,15 +206,30 @@ def load_operators(library: str | os.PathLike, names: tuple[str, ...]) -> None:
 
 @contextmanager
 def mxnet_variable(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable of MXNet's within the block; what it reads through them has no function."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+    """Set an environment variable of MXNet's within the block; what it reads through them has no function.
+
+    It is set while any thread is inside, and as it was before the first of them after the last.
+    """
+    with LOCK:
+        inside, before = _variables.get(name, (0, os.environ.get(name)))
+        _variables[name] = inside + 1, before
+        os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        with LOCK:
+            inside, before = _variables.pop(name)
+            if inside > 1:
+                _variables[name] = inside - 1, before
+            elif before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+
+
+def infer_shape(symbol: mx.sym.Symbol, **shapes: tuple) -> tuple:
+    """Symbol.infer_shape, without what that prints and warns of if it fails; silencing it would silence all threads."""
+    return symbol._infer_shape_impl(False, **shapes)
 
 
 def monitored_values(handle: ctypes.c_void_p) -> np.ndarray:

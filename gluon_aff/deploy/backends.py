@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import os
 import subprocess
 import sys
@@ -87,8 +85,7 @@ def _onnxruntime(content, path, spec, ctx, threads):
     import_onnxruntime()
     # Its errors have no class in common but Exception.
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it tries again
-            onnx_session = session(content, threads)
+        onnx_session = session(content, threads)
     except Exception as error:
         raise _cannot_run('ONNX Runtime', path, error) from None
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import warnings
 from collections import Counter
 from typing import Sequence
 
@@ -15,7 +12,7 @@ import numpy as np
 from mxnet.gluon import SymbolBlock
 from mxnet.gluon.block import HybridBlock
 
-from .._mxnet import dtype_number, has_values, structural_parameters
+from .._mxnet import dtype_number, has_values, infer_shape, structural_parameters
 from ..tracing import trace
 from .fold import fold
 from .node import Node
@@ -214,9 +211,8 @@ class Graph:
             If the network does not take such an input.
         """
         internals = self.symbol().get_internals()
-        with quiet():
-            known = {name: value.shape for name, value in self.used().items()}
-            _, shapes, _ = internals.infer_shape(data=tuple(shape), **known)
+        known = {name: value.shape for name, value in self.used().items()}
+        _, shapes, _ = infer_shape(internals, data=tuple(shape), **known)
         by_name = dict(zip(internals.list_outputs(), shapes))
         nodes = self.nodes()
         return {
@@ -333,11 +329,3 @@ def set_parameters(block: SymbolBlock, values: dict, ctx: mx.Context) -> SymbolB
 def last_line(error: Exception) -> str:
     """What an error of MXNet's says after its C++ trace."""
     return str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
-
-
-@contextlib.contextmanager
-def quiet():
-    """Suppress what MXNet prints and warns of when shape inference fails."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield

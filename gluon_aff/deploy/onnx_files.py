@@ -61,15 +61,18 @@ def import_onnxruntime():
 def session(file: str | bytes, threads: int | None = None):
     """An onnxruntime.InferenceSession on the CPU, of a path or of a file's bytes; `threads` defaults to all cores."""
     onnxruntime = import_onnxruntime()
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[name-defined]
+        # Else it prints that it fails and tries the same again.
+        _enable_fallback = property(lambda self: False, lambda self, value: None)
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is in the exception
     # Without VNNI it would add INT8's products in 16 bits, which saturate.
     options.add_session_config_entry('session.x64quantprecision', '1')
     if threads:
         options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(
-        file if isinstance(file, bytes) else os.fspath(file), options, providers=['CPUExecutionProvider']
-    )
+    return Session(file if isinstance(file, bytes) else os.fspath(file), options, providers=['CPUExecutionProvider'])
 
 
 def read_onnx(path: str) -> bytes:

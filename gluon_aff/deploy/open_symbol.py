@@ -9,11 +9,12 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
+from .._mxnet import infer_shape
 from ..params_file import BFLOAT16, read_parameters
 from ..spec import ModelSpec
 from ..validation import shown
 from .export_folder import read_export, read_file
-from .graph import quiet, set_parameters
+from .graph import set_parameters
 
 __all__ = ['open_exported', 'open_symbol']
 
@@ -169,9 +170,8 @@ def open_symbol(symbol: bytes, params: bytes, name: str, spec: ModelSpec, ctx: m
         known = all(array.dtype.kind == 'f' or array.dtype in (np.int8, BFLOAT16) for array in arrays.values())
         _check(known, 'its parameters are neither floats nor of INT8')
         shape = [{'N': 1, 'H': spec.input_size[1], 'W': spec.input_size[2]}.get(side, side) for side in spec.shape]
-        with quiet():
-            graph.infer_shape(data=tuple(shape), **{key: array.shape for key, array in arrays.items()})
-            net = SymbolBlock(graph, [mx.sym.var('data')])
+        infer_shape(graph, data=tuple(shape), **{key: array.shape for key, array in arrays.items()})
+        net = SymbolBlock(graph, [mx.sym.var('data', dtype=spec.dtype)])  # of no type, MXNet warns
         return set_parameters(net, arrays, ctx)
     except (_DamagedError, AssertionError, mx.MXNetError) as error:
         reason = str(error) if isinstance(error, _DamagedError) else 'MXNet cannot build it'

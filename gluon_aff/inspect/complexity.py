@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import math
 from typing import NamedTuple, Sequence
@@ -11,6 +9,7 @@ from typing import NamedTuple, Sequence
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
+from .._mxnet import infer_shape
 from ..errors import positive
 from ..tracing import trace
 
@@ -111,8 +110,7 @@ def _traced(net, input_shapes):
     names = ['data'] if len(input_shapes) == 1 else [f'data{i}' for i in range(len(input_shapes))]
     try:
         internals = trace(net, names).get_internals()
-        with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints the arguments of an inference that fails
-            _, shapes, _ = internals.infer_shape(**dict(zip(names, input_shapes)))
+        _, shapes, _ = infer_shape(internals, **dict(zip(names, input_shapes)))
     except (TypeError, mx.MXNetError) as error:
         reason = str(error).strip().splitlines()[-1].split('Check failed: ')[-1]
         raise ValueError(f'The network cannot take inputs of shape {shown}: {reason}') from None
