@@ -24,7 +24,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -33,7 +32,7 @@ import train_imagenet
 import train_stopsign
 from gluon_aff import FUSIONS, complexity
 from gluon_aff.files import atomic
-from gluon_aff.style import FUSION_COLOURS, STYLE
+from gluon_aff.style import FUSION_COLOURS, styled
 from gluon_aff.train import (
     Stopped,
     check_arguments,
@@ -317,7 +316,7 @@ def tables(rows):
     return '\n'.join(lines)
 
 
-@rc_context(STYLE)
+@styled()
 def plot(rows, path):
     """Draw accuracy or mIoU against parameters: a panel for each host, a line for each fusion, bars for deviations."""
     ours = summary(rows)

@@ -7,14 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import paired, study
 from benchmarks.ablation import published_column
 from gluon_aff.files import atomic
-from gluon_aff.style import COLOURS, STYLE
+from gluon_aff.style import COLOURS, styled
 from model_zoo.reported_results import TABLES
 
 BEGIN, END = (f'<!-- python -m benchmarks.study --report: {mark} -->' for mark in ('begin', 'end'))
@@ -252,7 +251,7 @@ def tables(rows: list[dict]) -> str:
     return '\n'.join(lines)
 
 
-@rc_context(STYLE)
+@styled()
 def plot(rows: list[dict], path: Path) -> None:
     """Draw the differences: a panel for each host and recipe, an interval for each claim, a dot for each pair."""
     panels: dict = {}

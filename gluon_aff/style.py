@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ['COLOURS', 'FUSION_COLOURS', 'STYLE']
+import threading
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+__all__ = ['COLOURS', 'FUSION_COLOURS', 'STYLE', 'styled']
 
 # Okabe and Ito, "Color Universal Design", 2008, without yellow, which is faint on white.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#666666')
@@ -43,3 +47,22 @@ STYLE = {
     'legend.frameon': False,
     'text.parse_math': False,
 }
+
+_drawing = threading.RLock()
+
+
+@contextmanager
+def styled(settings: dict[str, Any] | None = None) -> Iterator[None]:
+    """Draw in this style within the block, or in a function that it decorates; one thread at a time.
+
+    matplotlib's settings are the whole process's: of threads that overlap, the last would restore another's.
+
+    Parameters
+    ----------
+    settings : dict, optional
+        More of matplotlib's settings.
+    """
+    from matplotlib import rc_context
+
+    with _drawing, rc_context({**STYLE, **(settings or {})}):
+        yield

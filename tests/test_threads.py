@@ -4,14 +4,17 @@ import os
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from matplotlib import rcParams
 from mxnet.gluon import nn
 
 from gluon_aff._mxnet import mxnet_variable
 from gluon_aff.deploy import Predictor, export
 from gluon_aff.deploy.onnx_files import session
 from gluon_aff.inspect.complexity import complexity
+from gluon_aff.train.curves import plot_curves
 from model_zoo import get_model
 from model_zoo.loading import load_model
 
@@ -58,6 +61,15 @@ def test_nothing_replaces_standard_output_or_the_filters_of_warnings(what, tmp_p
         sys.setswitchinterval(interval)
     assert not replaced and sys.stdout is output and warnings.filters is filters
     assert capsys.readouterr().out == ''
+
+
+def test_the_settings_of_matplotlib_are_as_before_after_threads_have_drawn(tmp_path):
+    rows = [{'epoch': epoch, 'loss': 1 / epoch, 'val_loss': 1 / epoch, 'lr': 0.1} for epoch in (1, 2)]
+    plot_curves(rows, str(tmp_path / 'first.png'))
+    before = dict(rcParams)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: plot_curves(rows, str(tmp_path / f'{i}.png')), range(18)))
+    assert dict(rcParams) == before
 
 
 def test_onnxruntime_is_silent_where_it_fails(monkeypatch, capsys):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..files import atomic
-from ..style import COLOURS, STYLE
+from ..style import COLOURS, styled
 
 __all__ = ['plot_curves']
 
@@ -25,7 +24,7 @@ SHARES = {
 }
 
 
-@rc_context(STYLE)
+@styled()
 def plot_curves(history: list[dict], path: str, *, title: str = '', main_metric: str | None = None) -> None:
     """Draw the losses, the scores and the learning rate of a run over its epochs.
 

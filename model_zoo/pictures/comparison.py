@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Sequence, TextIO
 
 import mxnet as mx
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from gluon_aff._deprecated import renamed
 from gluon_aff.inspect.complexity import complexity
-from gluon_aff.style import COLOURS, STYLE
+from gluon_aff.style import COLOURS, styled
 
 from ..datasets import IMAGENET
 from ..registry import get_model, model_info
@@ -293,7 +292,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     """
     rows = _drawn(rows)
     errors = [row.error for row in rows]
-    with rc_context(STYLE):
+    with styled():
         picture = Figure(figsize=(12, 5))
         canvas = FigureCanvasAgg(picture)
         for axes, label, costs in zip(

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from gluon_aff.data.preprocessing import evaluation_crop
 from gluon_aff.files import replace_folder, temporary_folder
 from gluon_aff.inspect.evaluation_report import ClassificationReport
 from gluon_aff.inspect.model_evaluation import LISTED, Evaluation
-from gluon_aff.style import STYLE
+from gluon_aff.style import styled
 from gluon_aff.text import distinct_names, printable
 
 from .figure import pages, save, wrap
@@ -101,7 +100,7 @@ def _write(evaluation, folder, images):
         save([sheet], os.path.join(folder, MISTAKES))
 
 
-@rc_context({**STYLE, 'axes.grid': False})
+@styled({'axes.grid': False})
 def confusion_figure(report: ClassificationReport) -> Figure:
     """Draw a confusion matrix: which share of each class's images is taken for which class.
 

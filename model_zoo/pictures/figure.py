@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Sequence
 
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.cm import ScalarMappable
@@ -19,7 +18,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 
 from gluon_aff.files import atomic
-from gluon_aff.style import COLOURS, STYLE
+from gluon_aff.style import COLOURS, STYLE, styled
 
 from .heatmaps import Row
 
@@ -71,7 +70,7 @@ def _width(text, size):
     return font.get_width_height()[0] / 64 / 72
 
 
-@rc_context(STYLE)
+@styled()
 def pages(rows: Sequence[Row], *, note: str = '', banner: str = '') -> list[Figure]:
     """Lay out rows of panels on pages of at most eight columns; further images follow below, in rows of their own.
 
