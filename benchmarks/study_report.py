@@ -117,6 +117,15 @@ def corrected(planned: list[Comparison]) -> list[float]:
     return paired.holm([paired.p_value(one.differences) if one.whole else 1.0 for one in planned])
 
 
+def judge(rows: list[dict]) -> list[tuple[Comparison, float]]:
+    """All comparisons that the study plans, recipe by recipe, with their corrected p-values."""
+    judged: list = []
+    for recipe in study.RECIPES:
+        planned = comparisons(rows, recipe)
+        judged += zip(planned, corrected(planned))
+    return judged
+
+
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     """A table in Markdown."""
     return [f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows)]
@@ -232,10 +241,7 @@ def summary(rows: list[dict]) -> str:
                 left.append(f'- To run: {total - number} of {total} cells of {host}, b = {b}, {recipe} recipe.')
     if left:
         lines += ['', *left]
-    judged: list = []
-    for recipe in study.RECIPES:
-        planned = comparisons(rows, recipe)
-        judged += zip(planned, corrected(planned))
+    judged = judge(rows)
     return '\n'.join([*lines, '', *sentences(judged), '', *overview(judged)])
 
 

@@ -148,11 +148,7 @@ def test_the_pages_are_made_from_the_csv(tmp_path):
 
 
 def test_the_readme_states_the_studys_figures():
-    rows = study.read(DOCS / 'study.csv')
-    judged = []
-    for recipe in study.RECIPES:
-        planned = study_report.comparisons(rows, recipe)
-        judged += zip(planned, study_report.corrected(planned))
+    judged = study_report.judge(study.read(DOCS / 'study.csv'))
 
     def of_equal_parameters(fusion):
         return [
