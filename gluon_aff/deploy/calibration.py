@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from typing import Any, Callable, Iterable, Sequence
 
@@ -153,11 +154,13 @@ class PercentileCollector:
 
     def add(self, name: str, values: np.ndarray) -> None:
         """Count the values of one map."""
-        # The monitor gives outputs that nothing writes, too: a BatchNorm's mean and variance.
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return
         low, high = float(values.min()), float(values.max())
+        if not math.isfinite(high - low):
+            # The monitor gives outputs that nothing writes, too: a BatchNorm's mean and variance.
+            values = values[np.isfinite(values)]
+            if not values.size:
+                return
+            low, high = float(values.min()), float(values.max())
         largest = max(-low, high, 1e-30)
         counts, end, least, most = self._counts.get(name, (np.zeros(self.bins, np.int64), largest, low, high))
         while end < largest:  # pairs of bins become one
